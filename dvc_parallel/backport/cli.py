@@ -1,0 +1,86 @@
+"""The command line of DVC: ``repro --jobs``, and a word on ``config``."""
+
+from argparse import SUPPRESS, ArgumentTypeError
+from typing import TYPE_CHECKING, Any, Callable, Union
+
+from dvc.log import logger
+
+from dvc_parallel.jobs import CONFIG_OPTION, parse_jobs
+
+if TYPE_CHECKING:
+    from dvc.commands.config import CmdConfig
+    from dvc.commands.repro import CmdRepro
+
+# NOTE: DVC configures the loggers below "dvc"
+logger = logger.getChild("dvc.parallel")
+
+
+def jobs_type(value: str) -> Union[int, str]:
+    try:
+        return parse_jobs(value)
+    except ValueError as exc:
+        raise ArgumentTypeError(str(exc)) from None
+
+
+def add_parser(original: Callable, subparsers, parent_parser) -> None:
+    """``dvc.commands.repro.add_parser``: the parser of ``dvc repro``.
+
+    ``dvc exp run`` shares the other options but has a ``--jobs`` of its own.
+    """
+    original(subparsers, parent_parser)
+    parser = subparsers.choices["repro"]
+    parser.add_argument(
+        "-j",
+        "--jobs",
+        type=jobs_type,
+        help=(
+            "Number of stages to run simultaneously, or 'auto' for the number of "
+            "CPUs. The default value is 'core.parallel_jobs' of the config, or 1."
+        ),
+        metavar="<number>",
+    )
+
+
+def refuse_jobs(original: Callable, reason: str, subparsers, parent_parser) -> None:
+    """The parser of ``dvc repro`` where DVC is not supported."""
+    original(subparsers, parent_parser)
+    parser = subparsers.choices["repro"]
+    if "--jobs" in parser._option_string_actions:
+        return  # DVC's own
+
+    def refuse(_value: str) -> None:
+        raise ArgumentTypeError(reason)
+
+    parser.add_argument("-j", "--jobs", type=refuse, help=SUPPRESS)
+
+
+def repro_kwargs(original: Callable, cmd: "CmdRepro") -> dict[str, Any]:
+    """``CmdRepro._repro_kwargs``: arguments for ``Repo.reproduce``."""
+    kwargs = original(cmd)
+    if cmd.args.jobs is not None:
+        kwargs["jobs"] = cmd.args.jobs
+    return kwargs
+
+
+def run_config(original: Callable, cmd: "CmdConfig") -> int:
+    """``CmdConfig.run``: warn of what a committed option does to teammates."""
+    ret = original(cmd)
+    args = cmd.args
+    wrote = ret == 0 and args.value is not None and not args.unset
+    if (
+        wrote
+        and args.level in (None, "repo")
+        and args.name[1:]
+        == (
+            "core",
+            CONFIG_OPTION,
+        )
+    ):
+        logger.warning(
+            "teammates who get 'core.%s' with .dvc/config and do not have "
+            "dvc-parallel will see a config error on every dvc command. Use "
+            "`dvc config --local` to set it for this clone only, or "
+            "`dvc config --global` for all of your projects.",
+            CONFIG_OPTION,
+        )
+    return ret

@@ -1,0 +1,96 @@
+"""``dvc-parallel doctor``: is everything in place, and what is in force?"""
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import dvc
+from dvc.config import Config, ConfigError
+from dvc.ui import ui
+
+from dvc_parallel import __version__
+from dvc_parallel.jobs import CONFIG_OPTION, count_jobs
+
+from . import seams
+
+# Whether a plain `dvc` gets the hook, as a new interpreter sees it.
+CHECK_PTH = "import sys; sys.exit('dvc_parallel.backport.hook' not in sys.modules)"
+
+
+def main(hook: Any) -> int:
+    """Print what there is; complain about what is wrong.
+
+    Args:
+        hook: the hook's module.
+
+    Returns:
+        int: exit status, 1 when something is wrong.
+    """
+    ui.enable()
+    problems = list(_report(hook))
+    for problem in problems:
+        ui.write("problem:", problem)
+    if not problems:
+        ui.write("Everything is in place.")
+    return 1 if problems else 0
+
+
+def _report(hook: Any):
+    ui.write("DVC:", dvc.__version__, "in", os.path.dirname(dvc.__file__))
+    ui.write("dvc-parallel:", __version__)
+    ui.write("Python:", sys.version.split()[0], "in", sys.prefix)
+    yield from _hook_problems(hook)
+    yield from _jobs()
+
+
+def _hook_problems(hook: Any):
+    # NOTE: -P/-I would change what is found; this is how `dvc` starts.
+    plain = subprocess.run([sys.executable, "-c", CHECK_PTH], check=False)  # noqa: S603
+    ui.write("hook in plain `dvc`:", "no" if plain.returncode else "yes")
+    if plain.returncode:
+        yield (
+            "`dvc` does not get the hook, as this Python does not read "
+            "dvc_parallel.pth; use `dvc-parallel repro --jobs` instead"
+        )
+    yield from filter(None, (hook.unsupported, hook.problem))
+    if hook.unsupported:
+        return
+
+    lost = seams.missing()
+    for seam in lost:
+        yield f"this DVC has no {seam}"
+    for seam in seams.IN_DVC:
+        if seam not in lost:
+            ui.write("seam:", seam, "" if seam.installed else "(not patched)")
+            if not seam.installed:
+                yield f"{seam} is not patched"
+    for seam in seams.IN_JOBS:
+        if seam not in lost:
+            ui.write("seam:", seam, "(in parallel runs)")
+
+
+def _jobs():
+    try:
+        config = Config.from_cwd(validate=False)
+        levels = {
+            level: config.load_one(level).get("core", {}).get(CONFIG_OPTION)
+            for level in config.LEVELS
+            if level in config.files
+        }
+    except ConfigError as exc:
+        yield str(exc)
+        return
+
+    source = "the default"
+    setting: Any = 1
+    for level, value in levels.items():
+        if value is not None:
+            setting, source = value, config.files[level]
+    try:
+        count = count_jobs(setting)
+    except ValueError as exc:
+        yield f"core.{CONFIG_OPTION} in {source}: {exc}"
+        return
+    meaning = "" if str(count) == str(setting) else f" ({setting})"
+    ui.write(f"jobs: {count}{meaning} from {source}; `dvc repro --jobs` wins over it")

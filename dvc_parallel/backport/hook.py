@@ -1,0 +1,108 @@
+"""The import hook: patches modules of DVC when they are imported.
+
+``dvc_parallel.pth`` imports this module at the start of every interpreter of the
+environment, so it imports next to nothing, and whatever goes wrong here must
+leave ``dvc`` as it is.
+"""
+
+import sys
+
+# Module -> function of this module that patches it.
+PATCHES = {
+    "dvc": "_check_version",
+    "dvc.config_schema": "_add_option",
+    "dvc.repo.reproduce": "_install_seams",
+    "dvc.commands.repro": "_install_seams",
+    "dvc.commands.config": "_install_seams",
+}
+
+problem = None  # what has gone wrong here, in one line
+unsupported = None  # why this DVC is left alone, in one line
+
+
+class _Finder:
+    """Finds nothing itself, but wraps the loader of what others find."""
+
+    def __init__(self):
+        self._busy = set()
+
+    def find_spec(self, name, _path=None, _target=None):
+        if name not in PATCHES or name in self._busy or problem:
+            return None
+        from importlib.util import find_spec
+
+        self._busy.add(name)
+        try:
+            spec = find_spec(name)
+        finally:
+            self._busy.discard(name)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Loader(spec.loader)  # type: ignore[assignment]
+        return spec
+
+
+class _Loader:
+    """A loader that patches the module that it has loaded."""
+
+    def __init__(self, loader):
+        self._loader = loader
+
+    def __getattr__(self, name):
+        return getattr(self._loader, name)
+
+    def create_module(self, spec):
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module):
+        module.__spec__.loader = module.__loader__ = self._loader
+        self._loader.exec_module(module)
+        if problem is None:
+            try:
+                globals()[PATCHES[module.__name__]](module)
+            except Exception as exc:  # noqa: BLE001
+                fail(f"{type(exc).__name__} in {module.__name__}: {exc}")
+
+
+def fail(reason):
+    """Step aside, and say why in one line, on stderr and in the doctor."""
+    global problem  # noqa: PLW0603
+    problem = reason
+    if sys.stderr:
+        sys.stderr.write(f"dvc-parallel is off, dvc works as ever: {reason}\n")
+
+
+def _check_version(module):
+    global unsupported  # noqa: PLW0603
+    from . import seams
+
+    # NOTE: no word about it yet, most commands have nothing to do with us
+    unsupported = seams.unsupported(module)
+
+
+def _add_option(module):
+    if unsupported is None:
+        from . import config
+
+        config.add_option(module.SCHEMA)
+
+
+def _install_seams(module):
+    from . import seams
+
+    if unsupported is None:
+        seams.install(module)
+    elif module.__name__ == "dvc.commands.repro":
+        seams.install_refusal(module, unsupported)
+
+
+def install():
+    """Put the hook in; harmless when it is there already."""
+    if not active():
+        sys.meta_path.insert(0, _Finder())
+
+
+def active():
+    return any(isinstance(finder, _Finder) for finder in sys.meta_path)
+
+
+install()

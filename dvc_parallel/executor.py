@@ -1,0 +1,324 @@
+"""The loop of a parallel run.
+
+    Plan      decides which stages start            (plan.py)
+    Job       runs DVC's own code for one of them   (job.py)
+    Runner    runs its commands                     (runners/)
+    Reporter  shows what goes on                    (reporter.py)
+
+The loop owns the plan; it waits for the first of: a job has news, a signal has
+arrived.  Nothing polls.
+"""
+
+import queue
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Event
+from typing import TYPE_CHECKING, Any, Callable, Optional
+
+from dvc.repo.reproduce import (
+    _get_upstream_downstream_nodes,
+    _raise_error,
+    handle_error,
+)
+
+from . import plan, signals
+from .job import Job
+from .order import stages_to_come_after
+from .path_locks import PathLocks
+from .repo_lock import SharedRepoLock
+from .reporter import Reporter
+from .runners import Runner, RunnerClosedError
+from .runners.local import LocalRunner
+from .serial_order import SerialOrder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from dvc.stage import Stage
+    from networkx import DiGraph
+
+# Seconds from the first Ctrl-C to killing what still runs.
+GRACE = 10.0
+
+
+@dataclass
+class CommandEnded:
+    job: Job
+
+
+@dataclass
+class Over:
+    """The job is over, and still owns the repo."""
+
+    job: Job
+    result: Optional["Stage"] = None
+    exc: Optional[BaseException] = None
+
+
+@dataclass
+class Signal:
+    signum: int
+
+
+@dataclass
+class Question:
+    """To be asked on the main thread, where Ctrl-C can interrupt it."""
+
+    ask: Callable[[], Any]
+    answered: Event
+    answer: Any = None
+
+
+class ParallelExecutor:
+    """Reproduces stages in parallel, and leaves what serial DVC would.
+
+    To be used once, by the thread that holds ``repo.lock``.
+
+    Args:
+        steps: stages to reproduce, in the order of serial DVC.
+        graph: the graph whose edges run from stages to their upstreams.
+        jobs: how many stages may run a command at a time.
+        on_error, force, force_downstream: as for ``Repo.reproduce``.
+        repro_fn: reproduces one stage; called in a thread that owns the repo.
+        runner: where commands run.
+        reporter: shows what goes on.
+        kwargs: for ``repro_fn``.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence["Stage"],
+        graph: "DiGraph",
+        jobs: int,
+        *,
+        on_error: str = "fail",
+        force: bool = False,
+        force_downstream: bool = False,
+        repro_fn: Callable[..., Optional["Stage"]],
+        runner: Optional[Runner] = None,
+        reporter: Optional[Reporter] = None,
+        **kwargs,
+    ):
+        self.repo = steps[0].repo
+        self.steps = steps
+        self.graph = graph
+        self.on_error = on_error
+        self.repro_fn = repro_fn
+        self.kwargs = kwargs
+        self.runner = runner or LocalRunner()
+        self.reporter = reporter or Reporter()
+
+        upstream: Mapping[Stage, Sequence[Stage]] = {
+            stage: _get_upstream_downstream_nodes(graph, stage)[0] for stage in steps
+        }
+        self.upstream = upstream
+        self.plan = plan.Plan(
+            steps,
+            upstream,
+            after=stages_to_come_after(steps, upstream),
+            jobs=jobs,
+            on_error=on_error,
+            force=force,
+            force_downstream=force_downstream,
+        )
+        self.ranks = {stage: rank for rank, stage in enumerate(steps)}
+        self.path_locks = PathLocks()
+        self.order = SerialOrder(self.repo.tmp_dir)
+        self.lock: SharedRepoLock
+
+        self._inbox: queue.SimpleQueue = queue.SimpleQueue()
+        self._started: dict[Stage, Job] = {}
+        self._in_flight: set[Job] = set()
+        self._results: dict[Stage, Stage] = {}
+        self._failed: dict[Stage, BaseException] = {}
+        self._signal: Optional[int] = None
+        self._kill_at: Optional[float] = None
+
+    def run(self) -> list["Stage"]:
+        """Reproduce the stages.
+
+        Returns:
+            list: those that have been reproduced, in the order of serial DVC.
+
+        Raises:
+            ReproductionError: as serial DVC, naming all stages that failed.
+            KeyboardInterrupt: for Ctrl-C.
+        """
+        start = time.monotonic()
+        with (
+            signals.as_events(self._notify, self._give_up),
+            self._shared_repo(),
+            ThreadPoolExecutor(2 * self.plan.jobs, "dvc-stage") as threads,
+        ):
+            try:
+                self._loop(threads)
+            except BaseException:
+                self._wind_down()
+                raise
+            finally:
+                self.runner.close()
+        self.reporter.summary(
+            self.plan,
+            self._started.values(),
+            len(self._results),
+            time.monotonic() - start,
+        )
+        return self._outcome()
+
+    @contextmanager
+    def _shared_repo(self) -> "Iterator[None]":
+        self.lock = SharedRepoLock(self.repo, self.reporter.waiting_for_lock)
+        self.repo.lock = self.lock
+        try:
+            yield
+        finally:
+            if not self.lock.is_locked:
+                self.lock.lock()
+            self.lock.give_back()
+
+    def _loop(self, threads: ThreadPoolExecutor) -> None:
+        self._carry_out(self.plan.handle(plan.Begun()), threads)
+        self.lock.unlock()
+        while not self.plan.done:
+            message = self._next_message()
+            if isinstance(message, Over):
+                try:
+                    self._carry_out(self._over(message), threads)
+                finally:
+                    # NOTE: only now, so that what it has made ready comes next
+                    self._leave(message.job)
+            elif isinstance(message, CommandEnded):
+                event = plan.CommandEnded(message.job.stage)
+                self._carry_out(self.plan.handle(event), threads)
+            elif isinstance(message, Question):
+                self._put(message)
+            else:
+                self._interrupt(message.signum if message else None)
+
+    def _wind_down(self) -> None:
+        """Get all threads to their end, after an error of our own."""
+        self.runner.signal(signals.SIGKILL)
+        while self._in_flight:
+            message = self._inbox.get()
+            if isinstance(message, Over):
+                self._leave(message.job)
+            elif isinstance(message, Question):
+                message.answered.set()
+
+    def _leave(self, job: Job) -> None:
+        assert job.turn
+        self._in_flight.remove(job)
+        self.lock.release(job.turn)
+
+    def _put(self, question: Question) -> None:
+        with self.reporter.hold():
+            try:
+                with signals.interruptible():
+                    question.answer = question.ask()
+            except KeyboardInterrupt:
+                self._notify(signals.SIGINT)
+            finally:
+                question.answered.set()
+
+    def _next_message(self):
+        timeout = None
+        if self._kill_at is not None:
+            timeout = max(0.0, self._kill_at - time.monotonic())
+        try:
+            return self._inbox.get(timeout=timeout)
+        except queue.Empty:
+            return None
+
+    def _carry_out(self, instructions, threads: ThreadPoolExecutor) -> None:
+        for instruction in instructions:
+            # NOTE: `handle_error` has told which stages are skipped
+            if isinstance(instruction, plan.Start):
+                stage = instruction.stage
+                job = Job(self, stage, self.ranks[stage])
+                job.turn = self.lock.reserve()
+                self._started[stage] = job
+                self._in_flight.add(job)
+                threads.submit(self._run_job, job, instruction.force)
+
+    def _run_job(self, job: Job, force: bool) -> None:
+        message = Over(job)
+        try:
+            with job.in_this_thread():
+                message.result = self._reproduce(job, force)
+        except BaseException as exc:  # noqa: BLE001
+            message.exc = exc
+        self._inbox.put(message)
+
+    def _reproduce(self, job: Job, force: bool) -> Optional["Stage"]:
+        if self._signal is not None:
+            raise RunnerClosedError
+        return self.repro_fn(
+            job.stage, upstream=self.upstream[job.stage], force=force, **self.kwargs
+        )
+
+    def command_ended(self, job: Job) -> None:
+        """Take note that a job needs its slot no longer."""
+        self._inbox.put(CommandEnded(job))
+
+    def ask(self, ask: Callable[[], Any]) -> Any:
+        """Ask the user something, while the repo is owned."""
+        question = Question(ask, Event())
+        self._inbox.put(question)
+        question.answered.wait()
+        return question.answer
+
+    def _over(self, message: Over):
+        stage, exc = message.job.stage, message.exc
+        if exc is None:
+            if message.result:
+                self._results[stage] = message.result
+            return self.plan.handle(plan.Finished(stage, bool(message.result)))
+
+        self._failed[stage] = exc
+        instructions = self.plan.handle(plan.Failed(stage))
+        if self._signal is None and isinstance(exc, Exception):
+            if self.on_error == "fail":
+                self.reporter.failed(exc, self._running)
+            else:
+                handle_error(self.graph, self.on_error, exc, stage)
+        return instructions
+
+    @property
+    def _running(self) -> int:
+        return self.plan.count(plan.State.RUNNING) + self.plan.count(plan.State.SAVING)
+
+    def _notify(self, signum: int) -> None:
+        self._inbox.put(Signal(signum))
+
+    def _give_up(self) -> None:
+        self.runner.signal(signals.SIGKILL)
+
+    def _interrupt(self, signum: Optional[int]) -> None:
+        """First, pass the signal on; the second time or after a while, kill."""
+        if self._signal is None:
+            assert signum
+            self._signal = signum
+            self.plan.handle(plan.Interrupted())
+            self.runner.signal(signum)
+            self._kill_at = time.monotonic() + GRACE
+            self.reporter.interrupted(self._running)
+        else:
+            self._kill_at = None
+            self.runner.signal(signals.SIGKILL)
+            self.reporter.killing(self._running)
+
+    def _outcome(self) -> list["Stage"]:
+        complete = all(self.plan.state(stage) in plan.FINAL for stage in self.steps)
+        if self._signal is not None and (self._failed or not complete):
+            signals.die_of(self._signal)
+        for exc in self._failed.values():
+            if not isinstance(exc, Exception):
+                raise exc
+        if self._failed and self.on_error != "ignore":
+            failed = sorted(self._failed, key=self.ranks.__getitem__)
+            first = next(iter(self._failed.values()))
+            cause = first if self.on_error == "fail" else None
+            _raise_error(cause, *failed)  # type: ignore[arg-type]
+        return [self._results[stage] for stage in self.steps if stage in self._results]

@@ -1,0 +1,117 @@
+"""A stage being run: what its thread may do, and when.
+
+    ┌ owns the repo ┐             ┌ owns the repo ┐             ┌ owns the repo ┐
+    │ changed?      │   command   │ record hashes │ hash, copy  │ dvc.lock      │
+    └───────────────┴─── away ────┴───────────────┴─── away ────┴───────────────┘
+
+Everything that a thread does to the repo, it does while it owns it
+(:mod:`dvc_parallel.repo_lock`).  It gives it away only around a command and
+around the hashing and copying of large data (:mod:`dvc_parallel.saving`).
+"""
+
+import threading
+import time
+from collections import deque
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Optional
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+    from dvc.stage import Stage
+
+    from .executor import ParallelExecutor
+    from .repo_lock import SharedRepoLock, Turn
+
+TAIL_LINES = 10
+
+_local = threading.local()
+
+
+def current_job() -> Optional["Job"]:
+    """The job that the calling thread runs, if any."""
+    return getattr(_local, "job", None)
+
+
+class Job:
+    """One stage of a parallel run.  Owned by the thread that runs it.
+
+    Attributes:
+        stage: the stage.
+        rank (int): its place in the order of serial DVC.
+        run: the run that it belongs to.
+        tail: the last lines that its commands printed.
+        data_is_large (bool): whether what was hashed last takes a while to read.
+        busy (float): seconds that it would have taken on its own: without
+            those in the queue for the repo.
+    """
+
+    def __init__(self, run: "ParallelExecutor", stage: "Stage", rank: int):
+        self.run = run
+        self.stage = stage
+        self.rank = rank
+        self.name: str = stage.addressing
+        self.tail: deque[bytes] = deque(maxlen=TAIL_LINES)
+        self.data_is_large = False
+        self.busy = 0.0
+        self.turn: Optional[Turn] = None
+        self._pins = 0
+        self._working_since = 0.0
+
+    @property
+    def lock(self) -> "SharedRepoLock":
+        return self.run.lock
+
+    @contextmanager
+    def in_this_thread(self) -> "Iterator[None]":
+        """Be the current job, and own the repo; do not give it away at the end.
+
+        Whoever takes note that the job is over has to release ``turn``, so that
+        ownership can go straight to the stages that this one has made ready.
+        """
+        assert self.turn
+        _local.job = self
+        try:
+            self._own(self.turn)
+            yield
+        finally:
+            self.busy += time.monotonic() - self._working_since
+            # NOTE: each thread has its own connections to the state database.
+            self.stage.repo.state.close()
+            _local.job = None
+
+    def _own(self, turn: "Turn") -> None:
+        self.lock.lock(turn)
+        self.turn = turn
+        self._working_since = time.monotonic()
+
+    @contextmanager
+    def away(self) -> "Iterator[None]":
+        """Give the repo away for a while.
+
+        What the job has loaded through the repo stays its own: the next owner
+        loads it anew.
+        """
+        assert self.turn
+        self.stage.repo.__dict__.pop("dvcignore", None)
+        self.stage.repo.state.close()
+        self.lock.release(self.turn)
+        try:
+            yield
+        finally:
+            self.busy += time.monotonic() - self._working_since
+            self._own(self.lock.reserve())
+
+    def away_if(self, condition: bool) -> "AbstractContextManager[None]":
+        """Give the repo away for a while on a condition, if not pinned."""
+        return self.away() if condition and not self._pins else nullcontext()
+
+    @contextmanager
+    def pinned(self) -> "Iterator[None]":
+        """Own the repo throughout, because it is not as others expect it."""
+        self._pins += 1
+        try:
+            yield
+        finally:
+            self._pins -= 1

@@ -1,0 +1,293 @@
+"""Which stage starts when: the pure part of a parallel run.
+
+    events of the run ──> Plan.handle() ──> instructions for the executor
+    (a stage finished,                      (start this stage,
+     failed, Ctrl-C)                         skip that one)
+
+No threads, no I/O, no DVC: stages are any hashable values.  Only
+:meth:`Plan.handle` changes a plan, so whoever calls it (the executor's loop)
+owns it.
+"""
+
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Optional, Union
+
+
+class State(Enum):
+    """Where a stage stands; it only ever moves down this list."""
+
+    WAITING = "waiting"  # for another stage
+    READY = "ready"  # could start, waits for a slot
+    RUNNING = "running"  # holds a slot
+    SAVING = "saving"  # its command has ended: holds no slot any more
+    DONE = "done"
+    FAILED = "failed"
+    SKIPPED = "skipped"  # something upstream of it has failed
+
+
+FINAL = frozenset({State.DONE, State.FAILED, State.SKIPPED})
+
+
+@dataclass(frozen=True)
+class Begun:
+    """Event: the run has begun."""
+
+
+@dataclass(frozen=True)
+class CommandEnded:
+    """Event: the stage's last command has ended, its outputs get saved now."""
+
+    stage: Hashable
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Event: the stage is done; ``changed`` tells whether it was reproduced."""
+
+    stage: Hashable
+    changed: bool
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Event: the stage has failed."""
+
+    stage: Hashable
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """Event: nothing new may start."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Instruction: start this stage, with ``force`` even if unchanged."""
+
+    stage: Hashable
+    force: bool
+
+
+@dataclass(frozen=True)
+class Skip:
+    """Instruction: this stage does not run, because ``failed`` did."""
+
+    stage: Hashable
+    failed: Hashable
+
+
+Event = Union[Begun, CommandEnded, Finished, Failed, Interrupted]
+Instruction = Union[Start, Skip]
+
+
+class PlanError(AssertionError):
+    """An event that cannot happen; tells the story of its stage so far."""
+
+
+class Plan:
+    """Decides what runs next: list scheduling by longest remaining path.
+
+    A stage is ready when all its upstreams and all stages that it has to come
+    ``after`` are through.  Of the ready ones, the one with the longest path of
+    dependents still before it starts first (Hu's algorithm, Operations
+    Research 9(6), 1961), ties in the order of ``steps``.
+
+    Args:
+        steps: all stages of the run, in the order in which serial DVC runs
+            them: upstreams before their dependents.
+        upstream: the stages that a stage depends on. Those that are not in
+            ``steps`` do not count.
+        after: stages that a stage has to wait for without depending on them:
+            however they end, it runs.
+        jobs: how many stages may run a command at a time, at least 1.
+        on_error: what a failure means for the rest, as in ``dvc repro``:
+            "fail", "keep-going" or "ignore".
+        force: reproduce every stage even if unchanged.
+        force_downstream: reproduce the direct dependents of every stage that
+            was reproduced.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[Hashable],
+        upstream: Mapping[Hashable, Iterable[Hashable]],
+        after: Optional[Mapping[Hashable, Iterable[Hashable]]] = None,
+        jobs: int = 1,
+        on_error: str = "fail",
+        force: bool = False,
+        force_downstream: bool = False,
+    ):
+        self.jobs = jobs
+        self.on_error = on_error
+        self.force_downstream = force_downstream
+        self.stopping = False
+
+        self._rank = {stage: rank for rank, stage in enumerate(steps)}
+        self._state = dict.fromkeys(steps, State.WAITING)
+        self._story = {stage: [State.WAITING] for stage in steps}
+        self._forced = set(steps) if force else set()
+        self._count = Counter({State.WAITING: len(self._rank)})
+        self._ready: list[tuple[int, int, Hashable]] = []
+
+        self._dependents: dict[Hashable, list[Hashable]] = defaultdict(list)
+        self._followers: dict[Hashable, list[Hashable]] = defaultdict(list)
+        self._waits_for: dict[Hashable, int] = {}
+        for stage in steps:
+            ups = self._known(stage, upstream)
+            before = self._known(stage, after or {}) - ups
+            for up in ups:
+                self._dependents[up].append(stage)
+            for other in before:
+                self._followers[other].append(stage)
+            self._waits_for[stage] = len(ups) + len(before)
+
+        self._height: dict[Hashable, int] = {}
+        for stage in reversed(steps):
+            self._height[stage] = 1 + max(
+                (self._height[other] for other in self._behind(stage)), default=0
+            )
+
+    def _known(self, stage, relation) -> set[Hashable]:
+        known = {other for other in relation.get(stage, ()) if other in self._rank}
+        late = [other for other in known if self._rank[other] >= self._rank[stage]]
+        if late:
+            raise PlanError(f"{stage!r} comes before {late!r}, which it waits for")
+        return known
+
+    def _behind(self, stage) -> Iterable[Hashable]:
+        yield from self._dependents[stage]
+        yield from self._followers[stage]
+
+    def __len__(self) -> int:
+        return len(self._rank)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing runs, and nothing will be started any more."""
+        if self._count[State.RUNNING] or self._count[State.SAVING]:
+            return False
+        return self.stopping or not (
+            self._count[State.WAITING] or self._count[State.READY]
+        )
+
+    def state(self, stage: Hashable) -> State:
+        return self._state[stage]
+
+    def count(self, state: State) -> int:
+        return self._count[state]
+
+    def handle(self, event: Event) -> list[Instruction]:
+        """Take note of what has happened; say what is to be done now.
+
+        Raises:
+            PlanError: for an event that is impossible in the stage's state.
+        """
+        instructions: list[Instruction] = []
+        if isinstance(event, Begun):
+            for stage, count in self._waits_for.items():
+                if not count:
+                    self._make_ready(stage)
+        elif isinstance(event, Interrupted):
+            self.stopping = True
+        elif isinstance(event, CommandEnded):
+            self._move(event.stage, State.SAVING, {State.RUNNING})
+        elif isinstance(event, Finished):
+            self._finished(event)
+        else:
+            instructions += self._failed(event.stage)
+        return instructions + list(self._starts())
+
+    def _finished(self, event: Finished) -> None:
+        stage = event.stage
+        self._move(stage, State.DONE, {State.RUNNING, State.SAVING})
+        if self.force_downstream and (event.changed or stage in self._forced):
+            self._forced.update(self._dependents[stage])
+        self._release(stage)
+
+    def _failed(self, stage: Hashable) -> Iterable[Skip]:
+        self._move(stage, State.FAILED, {State.RUNNING, State.SAVING})
+        if self.on_error == "fail":
+            self.stopping = True
+            return
+
+        skipped = []
+        if self.on_error == "keep-going":
+            to_visit = list(self._dependents[stage])
+            while to_visit:
+                dependent = to_visit.pop()
+                if self._state[dependent] is not State.SKIPPED:
+                    self._move(dependent, State.SKIPPED, {State.WAITING})
+                    skipped.append(dependent)
+                    to_visit.extend(self._dependents[dependent])
+
+        for other in sorted(skipped, key=self._rank.__getitem__):
+            yield Skip(other, stage)
+        for other in [stage, *skipped]:
+            self._release(other)
+
+    def _release(self, stage: Hashable) -> None:
+        for other in self._behind(stage):
+            self._waits_for[other] -= 1
+            if not self._waits_for[other] and self._state[other] is State.WAITING:
+                self._make_ready(other)
+
+    def _make_ready(self, stage: Hashable) -> None:
+        self._move(stage, State.READY, {State.WAITING})
+        heapq.heappush(self._ready, (-self._height[stage], self._rank[stage], stage))
+
+    def _slot_is_free(self) -> bool:
+        # NOTE: a stage whose outputs are being saved needs no slot, but stages
+        # that end faster than the disk can take them must not pile up.
+        running = self._count[State.RUNNING]
+        in_flight = running + self._count[State.SAVING]
+        return running < self.jobs and in_flight < 2 * self.jobs
+
+    def _starts(self) -> Iterable[Start]:
+        while self._ready and not self.stopping and self._slot_is_free():
+            _, _, stage = heapq.heappop(self._ready)
+            self._move(stage, State.RUNNING, {State.READY})
+            yield Start(stage, stage in self._forced)
+
+    def _move(self, stage: Hashable, to: State, allowed: set[State]) -> None:
+        state = self._state.get(stage)
+        if state not in allowed:
+            told = " -> ".join(s.value for s in self._story.get(stage, ()))
+            raise PlanError(f"{stage!r} cannot become {to.value}; so far: {told}")
+        assert state is not None
+        self._count[state] -= 1
+        self._count[to] += 1
+        self._state[stage] = to
+        self._story[stage].append(to)
+
+    def validate(self) -> None:
+        """Check what must hold between two events; for tests.
+
+        Raises:
+            PlanError: when it does not.
+        """
+
+        def check(condition, message):
+            if not condition:
+                raise PlanError(message)
+
+        check(
+            +self._count == Counter(self._state.values()), "the states are miscounted"
+        )
+        check(self._count[State.RUNNING] <= self.jobs, "more stages run than jobs")
+        ready = {stage for _, _, stage in self._ready}
+        for stage, state in self._state.items():
+            check((state is State.READY) == (stage in ready), f"{stage!r} is lost")
+            if state in (State.WAITING, State.SKIPPED):
+                continue
+            for other in self._behind(stage):
+                later = self._state[other] not in (State.WAITING, State.SKIPPED)
+                check(
+                    state in FINAL or not later,
+                    f"{other!r} did not wait for {stage!r}",
+                )
+        idle = self._ready and not self.stopping and self._slot_is_free()
+        check(not idle, "a slot is idle while a stage is ready")

@@ -1,0 +1,161 @@
+"""The repo lock, shared by the threads of a parallel run.
+
+Two things are passed around, always in this order:
+
+- *ownership* of the ``Repo`` object, between the threads of the run, first come
+  first served: only its owner may use the repo;
+- the *repo lock* (``.dvc/tmp/lock``), between processes: taken by an owner that
+  finds it free, given up when there is no thread left to pass ownership to.
+
+While commands run nobody owns the repo, and other DVC processes can lock it.
+"""
+
+import os
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Callable, Optional
+
+from dvc.exceptions import DvcException
+from dvc.lock import LockBase, LockError
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+# Threads that pass the lock on and on would shut out other processes, which
+# poll for it every 0.5 s: after so many seconds it is given up, for so long.
+MAX_HOLD = 0.5
+PAUSE = 0.05
+
+
+class Turn:
+    """A place in the queue for the repo, and then the ownership of it."""
+
+    def __init__(self):
+        self._granted = threading.Event()
+        self.thread: Optional[int] = None
+
+    def grant(self) -> None:
+        self._granted.set()
+
+    def wait(self) -> None:
+        self._granted.wait()
+        self.thread = threading.get_ident()
+
+
+class SharedRepoLock(LockBase):
+    """Stands in for ``repo.lock`` in a parallel run.
+
+    Made by the thread that holds ``repo.lock``, which then owns the repo.
+
+    Attributes:
+        intrusions (int): how many times another process may have had the repo
+            lock since the run began.
+    """
+
+    def __init__(self, repo: "Repo", on_wait: Optional[Callable[[], None]] = None):
+        super().__init__(repo.lock.lockfile)
+        self._repo = repo
+        self._lock = repo.lock
+        self._on_wait = on_wait
+        self._guard = threading.Lock()  # of the fields below
+        self._queue: deque[Turn] = deque()
+        self._owner: Optional[Turn] = Turn()
+        self._owner.thread = threading.get_ident()
+        # Owned by the owner of the repo:
+        self._file_locked = True
+        self._locked_at = time.monotonic()
+        self.intrusions = 0
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether the calling thread owns the repo."""
+        owner = self._owner
+        return owner is not None and owner.thread == threading.get_ident()
+
+    def reserve(self) -> Turn:
+        """Queue for the repo, on behalf of any thread."""
+        turn = Turn()
+        with self._guard:
+            if self._owner is None:
+                self._owner = turn
+                turn.grant()
+            else:
+                self._queue.append(turn)
+        return turn
+
+    def lock(self, turn: Optional[Turn] = None) -> None:
+        """Own the repo, however long it takes."""
+        (turn or self.reserve()).wait()
+        if not self._file_locked:
+            self._lock_file()
+
+    def unlock(self) -> None:
+        if not self.is_locked:
+            raise DvcException("Unlock called on an unlocked lock")
+        assert self._owner
+        self.release(self._owner)
+
+    def release(self, turn: Turn) -> None:
+        """Pass the ownership on, on behalf of the thread that has it."""
+        assert turn is self._owner
+        if self._file_locked and time.monotonic() - self._locked_at > MAX_HOLD:
+            self._unlock_file()
+            time.sleep(PAUSE)
+        while True:
+            with self._guard:
+                if self._queue:
+                    self._owner = self._queue.popleft()
+                    self._owner.grant()
+                    return
+                if not self._file_locked:
+                    self._owner = None
+                    return
+            # NOTE: still the owner here, and whoever queues meanwhile is seen
+            # in the next round.
+            self._unlock_file()
+
+    def _unlock_file(self) -> None:
+        self._repo._reset()
+        self._file_locked = False
+        self._lock.unlock()
+
+    def _lock_file(self) -> None:
+        last_holder = self._holder()
+        start = time.monotonic()
+        told = False
+        while True:
+            try:
+                self._lock.lock()
+                break
+            except LockError:
+                if self._on_wait and not told:
+                    self._on_wait()
+                    told = True
+
+        # NOTE: DVC's lock waits 0.5 s between two tries.
+        waited = time.monotonic() - start > 0.25
+        if waited or last_holder != os.getpid():
+            self.intrusions += 1
+        self._file_locked = True
+        self._locked_at = time.monotonic()
+        self._repo._reset()
+
+    def _holder(self) -> Optional[int]:
+        """PID of the process that had the lock last, if it can be known."""
+        try:
+            with open(self.lockfile, encoding="utf-8") as fobj:
+                return int(fobj.read())
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def give_back(self) -> None:
+        """Leave ``repo.lock`` locked by the calling thread, which owns the repo."""
+        assert self.is_locked
+        self._repo.lock = self._lock
+
+    def __enter__(self) -> None:
+        self.lock()
+
+    def __exit__(self, typ, value, tbck) -> None:
+        self.unlock()

@@ -1,0 +1,153 @@
+"""What a parallel run tells its user, in plain lines."""
+
+import os
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, TextIO
+
+from colorama import Fore
+from dvc.log import logger
+from dvc.progress import Tqdm
+
+if TYPE_CHECKING:
+    from dvc.stage import Stage
+
+    from .job import Job
+    from .plan import Plan
+
+# NOTE: DVC configures the loggers below "dvc"
+logger = logger.getChild("dvc.parallel")
+
+COLORS = (Fore.CYAN, Fore.YELLOW, Fore.GREEN, Fore.MAGENTA, Fore.BLUE, Fore.RED)
+
+
+class Reporter:
+    """Prints whole lines, each with the name of its stage.
+
+    Any thread may call any method at any time.  What a command prints never
+    makes a run fail: where it cannot be shown, it is dropped.
+    """
+
+    def __init__(self):
+        self._guard = threading.RLock()  # of stdout and stderr
+        self._colors: dict[str, str] = {}
+
+    def _prefix(self, name: str, stream: TextIO) -> bytes:
+        prefix = f"{name} | "
+        if stream.isatty() and "NO_COLOR" not in os.environ:
+            count = len(self._colors)
+            color = self._colors.setdefault(name, COLORS[count % len(COLORS)])
+            prefix = f"{color}{prefix}{Fore.RESET}"
+        return prefix.encode(errors="replace")
+
+    def command(self, job: "Job", cmd: str) -> None:
+        """Show a command that is about to run."""
+        logger.info("%s | > %s", job.name, cmd)
+
+    def output(self, job: "Job", name: str, line: bytes) -> None:
+        """Show a line that a command has printed to its "stdout" or "stderr"."""
+        text = line.rstrip(b"\r\n")
+        job.tail.append(text)
+        stream = getattr(sys, name)
+        with self._guard, suppress(OSError, ValueError):
+            prefix = self._prefix(job.name, stream)
+            # NOTE: what goes back to the start of its line, such as a progress
+            # bar, would write over the name.
+            text = prefix + text.replace(b"\r", b"\r" + prefix) + b"\n"
+            with Tqdm.external_write_mode(file=stream):
+                _write(stream, text)
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Show nothing for a while, because the user is asked something."""
+        with self._guard:
+            yield
+
+    def waiting_for_lock(self) -> None:
+        logger.info(
+            "Another DVC process has locked the repo; waiting for it, "
+            "nothing that has run is lost."
+        )
+
+    def failed(self, exc: BaseException, running: int) -> None:
+        """Say that a stage has failed while others go on."""
+        if running:
+            logger.warning("%s; waiting for %d running", exc, running)
+
+    def interrupted(self, running: int) -> None:
+        if running:
+            logger.warning(
+                "interrupted, waiting for %d running (again to kill)", running
+            )
+
+    def killing(self, running: int) -> None:
+        if running:
+            logger.warning("killing %d running", running)
+
+    def summary(self, plan: "Plan", jobs: Iterable["Job"], ran: int, seconds: float):
+        """Show what the run has done, and the last words of what has failed.
+
+        Args:
+            plan: the plan at its end.
+            jobs: all that was started.
+            ran: how many stages were reproduced.
+            seconds: how long the run took.
+        """
+        from .plan import State
+
+        jobs = list(jobs)
+        failed = [job for job in jobs if plan.state(job.stage) is State.FAILED]
+        for job in failed:
+            self._last_words(job)
+
+        done = plan.count(State.DONE)
+        serial = sum(job.busy for job in jobs)
+        logger.info(
+            "\nRan %s, %d unchanged, %d failed, %d not run: %s with %d jobs; "
+            "one at a time %s, %.1f times as long.",
+            _stages(ran),
+            done - ran,
+            len(failed),
+            len(plan) - done - len(failed),
+            _time(seconds),
+            plan.jobs,
+            _time(serial),
+            serial / max(seconds, 1e-3),
+        )
+
+    def _last_words(self, job: "Job") -> None:
+        if not job.tail:
+            return
+        lines = "\n".join(
+            f"  {line.decode(errors='replace')}" for line in list(job.tail)
+        )
+        logger.error("the last lines of '%s':\n%s", job.name, lines)
+
+
+def _write(stream: TextIO, text: bytes) -> None:
+    stream.flush()
+    binary = getattr(stream, "buffer", None)
+    if binary is None:
+        stream.write(text.decode(errors="replace"))
+    else:
+        # NOTE: as the command has printed it, whatever its encoding
+        binary.write(text)
+    stream.flush()
+
+
+def _stages(count: int) -> str:
+    return f"{count} stage{'' if count == 1 else 's'}"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+
+
+def names(stages: Iterable["Stage"]) -> str:
+    return ", ".join(repr(stage.addressing) for stage in stages)

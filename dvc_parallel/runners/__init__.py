@@ -1,0 +1,50 @@
+"""Where the commands of stages run.
+
+A runner has three verbs::
+
+    class MyRunner(Runner):
+        def run(self, args, output, **kwargs) -> int: ...   # one command
+        def signal(self, signum) -> None: ...               # all of them
+        def close(self) -> None: ...                        # nothing survives
+
+and nothing to do with stages, DVC or the order in which things run.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Callable, Union
+
+Output = Callable[[str, bytes], None]
+
+
+class RunnerClosedError(Exception):
+    """No command is started any more: the run is being stopped."""
+
+
+class Runner(ABC):
+    @abstractmethod
+    def run(self, args: Union[str, Sequence[str]], output: Output, **kwargs) -> int:
+        """Run a command to its end; called by many threads at a time.
+
+        Args:
+            args: the command, as for :class:`subprocess.Popen`.
+            output: called with "stdout" or "stderr" and one whole line, its line
+                break included if it has one; from any thread, one call at a time
+                for each of the two.
+            kwargs: ``cwd``, ``env``, ``shell`` and ``close_fds`` for Popen.
+
+        Returns:
+            int: exit status; the negative signal number if killed by one.
+
+        Raises:
+            OSError: the command cannot be started.
+            RunnerClosedError: ``signal`` was called before.
+        """
+
+    @abstractmethod
+    def signal(self, signum: int) -> None:
+        """Send a signal to all processes of all commands; start no more."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Kill what commands have left behind, and return when it is gone."""

@@ -1,0 +1,130 @@
+"""Commands as processes on this machine, each in a session of its own.
+
+Ctrl-C in the terminal does not reach a session of its own: the run decides what
+the commands get to see of it.  A session's ID also tells which processes belong
+to which command, even after their parents have died.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+
+import psutil
+
+from . import Output, Runner, RunnerClosedError
+
+# Seconds from SIGTERM to SIGKILL for what a command has left behind, and seconds
+# in which output that was printed before the end of a command is read.
+GRACE = 3.0
+DRAIN = 0.5
+
+POSIX = os.name == "posix"
+
+
+class LocalRunner(Runner):
+    """Runs commands on this machine, with empty stdin.
+
+    Owned by nobody: any thread may call any method at any time.
+    """
+
+    def __init__(self):
+        self._guard = threading.Lock()  # of the fields below
+        self._running: dict[int, subprocess.Popen] = {}
+        self._ended: set[int] = set()
+        self._closed = False
+
+    def run(self, args, output: Output, **kwargs) -> int:
+        if POSIX:
+            kwargs["start_new_session"] = True
+        else:
+            kwargs["creationflags"] = subprocess.CREATE_NEW_PROCESS_GROUP  # type: ignore[attr-defined]
+        # NOTE: started under the guard, so that no signal can miss it.
+        with self._guard:
+            if self._closed:
+                raise RunnerClosedError
+            process = subprocess.Popen(  # noqa: S603
+                args,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                **kwargs,
+            )
+            self._running[process.pid] = process
+
+        readers = [
+            threading.Thread(
+                target=_read_lines,
+                args=(getattr(process, name), name, output),
+                daemon=True,
+            )
+            for name in ("stdout", "stderr")
+        ]
+        try:
+            for reader in readers:
+                reader.start()
+            returncode = process.wait()
+        finally:
+            with self._guard:
+                del self._running[process.pid]
+                self._ended.add(process.pid)
+        # NOTE: a process that the command has left in the background may keep
+        # the pipes open, so there is no waiting for their end. What it prints
+        # is still read and shown.
+        for reader in readers:
+            reader.join(DRAIN)
+        return returncode
+
+    def signal(self, signum: int) -> None:
+        with self._guard:
+            self._closed = True
+            for process in self._running.values():
+                _signal_all(process, signum)
+
+    def close(self) -> None:
+        with self._guard:
+            self._closed = True
+        survivors = list(self._survivors())
+        for process in survivors:
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
+        _, alive = psutil.wait_procs(survivors, timeout=GRACE)
+        for process in alive:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(alive, timeout=GRACE)
+
+    def _survivors(self) -> Iterator[psutil.Process]:
+        if not POSIX or not self._ended:
+            return
+        for process in psutil.process_iter():
+            with suppress(OSError, psutil.Error):
+                session = os.getsid(process.pid)
+                # NOTE: a session whose first process lives is not one of ours,
+                # of which all have ended: its number has been given out again.
+                if session in self._ended and not psutil.pid_exists(session):
+                    yield process
+
+
+def _signal_all(process: subprocess.Popen, signum: int) -> None:
+    if POSIX:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signum)
+        return
+    if sys.platform == "win32" and signum == signal.SIGINT:
+        process.send_signal(signal.CTRL_BREAK_EVENT)
+        return
+    with suppress(psutil.Error):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.kill()
+    process.kill()
+
+
+def _read_lines(pipe, name: str, output: Output) -> None:
+    # NOTE: nothing may keep this from reading on, or the command would hang.
+    with pipe, suppress(ValueError):
+        for line in pipe:
+            output(name, line)

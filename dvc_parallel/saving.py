@@ -1,0 +1,128 @@
+"""Hashing and copying large data without keeping the repo from other stages.
+
+A stage that saves an output of 50 GB would own the repo for minutes; nothing
+else could start.  So it gives the repo away for as long as DVC reads or copies
+data that takes a while.  Small data is not worth the change of owners.
+
+As the repo lock is free meanwhile, another process can run ``dvc gc`` and remove
+objects from the cache that no dvc.lock refers to yet.  Where that may have
+happened, the outputs are committed once more before they are recorded.
+
+Each function stands in for one of DVC's, which it gets as ``original``.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Callable
+
+from dvc.exceptions import DvcException
+
+from .job import current_job
+
+if TYPE_CHECKING:
+    from dvc.output import Output
+    from dvc.stage import Stage
+    from dvc.stage.cache import StageCache
+
+# What takes longer than a change of owners: 8 MiB are hashed in some 20 ms.
+LARGE_SIZE = 8 * 2**20
+MANY_FILES = 200
+
+
+def is_large(path: str) -> bool:
+    """Whether reading the file or folder takes a while.
+
+    Looks at ``MANY_FILES`` files at most.
+    """
+    size = files = 0
+    folders = [path]
+    try:
+        if not os.path.isdir(path):
+            return os.path.getsize(path) >= LARGE_SIZE
+        while folders:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    else:
+                        size += entry.stat().st_size
+                    files += 1
+                    if files >= MANY_FILES or size >= LARGE_SIZE:
+                        return True
+    except OSError:
+        # NOTE: DVC's own code runs into the same error, and says so
+        return False
+    return False
+
+
+def build(original: Callable, out: "Output", odb, path, fs, *args, **kwargs):
+    """``Output._build``: hash a file or folder."""
+    job = current_job()
+    if job is None:
+        return original(out, odb, path, fs, *args, **kwargs)
+
+    large = fs.protocol == "local" and is_large(path)
+    job.data_is_large = large
+    if large and not os.path.isdir(path):
+        # a file whose hash is known takes no time
+        large = odb.state.get(path, fs)[1] is None
+    with job.away_if(large):
+        return original(out, odb, path, fs, *args, **kwargs)
+
+
+def transfer(original: Callable, *args, **kwargs):
+    """``otransfer`` in ``Output.commit``: copy what was just hashed into the cache."""
+    job = current_job()
+    if job is None:
+        return original(*args, **kwargs)
+    with job.away_if(job.data_is_large):
+        return original(*args, **kwargs)
+
+
+def checkout(original: Callable, out: "Output", *args, **kwargs):
+    """``Output._checkout``: copy or link from the cache."""
+    job = current_job()
+    if job is None:
+        return original(out, *args, **kwargs)
+
+    # NOTE: the owner's ignore rules, before it is no longer the owner
+    kwargs.setdefault("ignore", out.dvcignore)
+    meta = out.meta
+    large = (meta.size or 0) >= LARGE_SIZE or (meta.nfiles or 0) >= MANY_FILES
+    with job.away_if(large):
+        return original(out, *args, **kwargs)
+
+
+def commit(original: Callable, stage: "Stage", *args, **kwargs) -> None:
+    """``Stage.commit``: put the outputs into the cache."""
+    job = current_job()
+    if job is None:
+        original(stage, *args, **kwargs)
+        return
+
+    before = job.lock.intrusions
+    original(stage, *args, **kwargs)
+    if job.lock.intrusions == before:
+        return
+
+    with job.pinned():
+        for out in stage.outs:
+            if out.hash_info and out.exists and out.changed_checksum():
+                raise DvcException(
+                    f"output '{out}' of {stage} was changed by another process "
+                    "while it was being saved"
+                )
+        original(stage, *args, **kwargs)
+
+
+@contextmanager
+def copy_links(original: Callable, stage_cache: "StageCache") -> Iterator[None]:
+    """``StageCache._cache_type_copy``: changes the repo's cache for a moment."""
+    job = current_job()
+    if job is None:
+        with original(stage_cache):
+            yield
+        return
+    with job.pinned(), original(stage_cache):
+        yield

@@ -1,0 +1,113 @@
+"""Leaving dvc.lock and .gitignore as serial DVC would have left them.
+
+Serial DVC appends: a new entry of dvc.lock, and a new line of .gitignore, goes
+to the end of its file when its stage has run.  In a parallel run stages end in
+any order, so what is new goes before what later stages (in serial order) have
+already added in this run.  The order is right after every change, not only at
+the end: a stage that depends on a folder hashes the .gitignore in it.
+
+All of this is done by the owner of the repo.
+"""
+
+import os
+from bisect import bisect
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Callable, Optional
+
+from dvc.dvcfile import LOCK_FILE
+from dvc.utils.serialize._common import _load_data
+from dvc.utils.serialize._yaml import _dump, parse_yaml_for_update
+
+from .atomic import atomic_write
+
+Rank = tuple[int, ...]
+
+
+class SerialOrder:
+    """What a run has added to which file, in serial order.
+
+    Args:
+        tmp_dir: folder for temporary files, on the repo's file system.
+    """
+
+    def __init__(self, tmp_dir: str):
+        self._tmp_dir = tmp_dir
+        self._added: dict[str, list[tuple[Rank, str]]] = defaultdict(list)
+        self._lines: dict[int, int] = defaultdict(int)
+
+    def _add(self, path: str, rank: Rank, name: str) -> Optional[str]:
+        """Take note of an addition; return the one that it has to precede."""
+        added = self._added[path]
+        place = bisect(added, (rank, name))
+        added.insert(place, (rank, name))
+        return added[place + 1][1] if place + 1 < len(added) else None
+
+    @contextmanager
+    def modify_lockfile(self, path: str, fs, rank: int) -> Iterator[dict[str, Any]]:
+        """As :func:`dvc.utils.serialize.modify_yaml`, for a dvc.lock.
+
+        Args:
+            path: dvc.lock to modify.
+            fs: its file system.
+            rank: place in serial order of the stage that modifies it.
+
+        Raises:
+            OSError, ParseError: with the file untouched.
+        """
+        exists = fs.exists(path) if fs else os.path.exists(path)
+        data = _load_data(path, parser=parse_yaml_for_update, fs=fs) if exists else {}
+        before = set(data.get("stages") or ())
+        yield data
+
+        stages = data.get("stages") or {}
+        for name in [name for name in stages if name not in before]:
+            successor = self._add(path, (rank,), name)
+            if successor in stages:
+                _move_before(stages, name, successor)
+        with atomic_write(path, self._tmp_dir) as fobj:
+            _dump(data, fobj)
+
+    def ignore(
+        self, append: Callable[[str, str], None], entry: str, gitignore: str, rank: int
+    ) -> None:
+        """Add a line to a .gitignore.
+
+        Args:
+            append: function of DVC that adds ``entry`` at the end of the file.
+            entry: path to ignore.
+            gitignore: file to add it to.
+            rank: place in serial order of the stage that adds it.
+        """
+        before = _read_lines(gitignore)
+        append(entry, gitignore)
+        lines = _read_lines(gitignore)
+        if len(lines) <= len(before):
+            return
+
+        self._lines[rank] += 1
+        successor = self._add(gitignore, (rank, self._lines[rank]), lines[-1])
+        if successor in lines:
+            lines.insert(lines.index(successor), lines.pop())
+            with atomic_write(gitignore, self._tmp_dir, newline="") as fobj:
+                fobj.writelines(lines)
+
+
+def is_lockfile(path: str) -> bool:
+    return os.path.basename(path) == LOCK_FILE
+
+
+def _read_lines(path: str) -> list[str]:
+    try:
+        with open(path, encoding="utf-8", newline="") as fobj:
+            return fobj.readlines()
+    except FileNotFoundError:
+        return []
+
+
+def _move_before(mapping: dict, name: str, successor: Optional[str]) -> None:
+    names = list(mapping)
+    moved = names[names.index(successor) : -1]
+    for other in [name, *moved]:
+        mapping[other] = mapping.pop(other)

@@ -1,0 +1,83 @@
+"""Ctrl-C, SIGTERM and SIGHUP as events of a run.
+
+Python would raise KeyboardInterrupt wherever the main thread happens to be, and
+die of the other two with its children left behind.  In a run they are events
+like others: the loop takes them one at a time.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Callable
+
+SIGNALS = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP")
+    if hasattr(signal, name)
+]
+SIGINT = signal.SIGINT
+# Windows has no SIGKILL; there, whatever is not an interrupt kills.
+SIGKILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+# DVC's exit code for "interrupted by the user"
+EXIT_INTERRUPTED = 252
+
+
+@contextmanager
+def as_events(notify: Callable[[int], None], give_up: Callable[[], None]) -> Iterator:
+    """Call ``notify`` with the number of each signal that arrives.
+
+    The third one ends the process at once, after ``give_up``: dvc.lock is whole
+    at every instant, and other DVC processes find out that locks are stale.
+
+    Signals that somebody ignores or handles otherwise are left to them, and so
+    are all of them outside of the main thread.
+    """
+    count = 0
+
+    def handler(signum, _frame):
+        nonlocal count
+        count += 1
+        if count > 2:
+            give_up()
+            os._exit(EXIT_INTERRUPTED)
+        notify(signum)
+
+    old = {}
+    if threading.current_thread() is threading.main_thread():
+        for signum in SIGNALS:
+            current = signal.getsignal(signum)
+            if current in (signal.SIG_DFL, signal.default_int_handler):
+                old[signum] = current
+    try:
+        for signum in old:
+            signal.signal(signum, handler)
+        yield
+    finally:
+        for signum, previous in old.items():
+            signal.signal(signum, previous)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt for a while."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    old = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, old)
+
+
+def die_of(signum: int) -> None:
+    """End as serial DVC does on a signal.
+
+    Raises:
+        KeyboardInterrupt: for SIGINT.
+    """
+    if signum != signal.SIGINT:
+        os.kill(os.getpid(), signum)
+    raise KeyboardInterrupt

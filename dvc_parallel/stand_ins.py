@@ -1,0 +1,95 @@
+"""What DVC does differently in a job of a parallel run.
+
+Each function stands in for one of DVC's, which it gets as ``original`` and calls
+where no job runs in the calling thread: serial DVC, other threads, other repos.
+Those for large data are in :mod:`dvc_parallel.saving`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial, wraps
+from typing import Any, Callable
+
+from dvc.stage.exceptions import StageCmdFailedError
+from dvc.stage.run import _make_cmd
+
+from .job import current_job
+from .serial_order import is_lockfile
+
+
+def unlocked_repo(original: Callable, func: Callable) -> Callable:
+    """``dvc.stage.decorators.unlocked_repo``: run ``func`` without the repo."""
+    serial = original(func)
+
+    @wraps(func)
+    def wrapper(stage, *args, **kwargs):
+        job = current_job()
+        if job is None:
+            return serial(stage, *args, **kwargs)
+        with job.away():
+            try:
+                return func(stage, *args, **kwargs)
+            finally:
+                job.run.command_ended(job)
+
+    return wrapper
+
+
+def run(original: Callable, executable, cmd, **kwargs) -> None:
+    """``dvc.stage.run._run``: run one command of a stage."""
+    job = current_job()
+    if job is None:
+        original(executable, cmd, **kwargs)
+        return
+
+    show = partial(job.run.reporter.output, job)
+    returncode = job.run.runner.run(_make_cmd(executable, cmd), show, **kwargs)
+    if returncode:
+        raise StageCmdFailedError(cmd, returncode)
+
+
+def display_command(original: Callable, cmd: str) -> None:
+    """``dvc.stage.run.display_command``: show a command that is about to run."""
+    job = current_job()
+    if job is None:
+        original(cmd)
+    else:
+        job.run.reporter.command(job, cmd)
+
+
+@contextmanager
+def rwlock(original: Callable, *args, **kwargs) -> Iterator[None]:
+    """``dvc.rwlock.rwlock``: lock paths."""
+    job = current_job()
+    lock = original if job is None else job.run.path_locks.hold
+    with lock(*args, **kwargs):
+        yield
+
+
+@contextmanager
+def modify_yaml(original: Callable, path, fs=None) -> Iterator[Any]:
+    """``dvc.dvcfile.modify_yaml``: change a dvc.yaml or dvc.lock."""
+    job = current_job()
+    if job is None or not is_lockfile(path):
+        with original(path, fs=fs) as data:
+            yield data
+        return
+    with job.run.order.modify_lockfile(path, fs, job.rank) as data:
+        yield data
+
+
+def add_entry_to_gitignore(original: Callable, scm, entry: str, gitignore: str) -> None:
+    """``scmrepo.git.Git._add_entry_to_gitignore``: add a line."""
+    job = current_job()
+    if job is None:
+        original(scm, entry, gitignore)
+    else:
+        job.run.order.ignore(partial(original, scm), entry, gitignore, job.rank)
+
+
+def ask(original: Callable, *args, **kwargs) -> Any:
+    """``dvc.prompt.ask``: ask the user something."""
+    job = current_job()
+    if job is None:
+        return original(*args, **kwargs)
+    return job.run.ask(partial(original, *args, **kwargs))
