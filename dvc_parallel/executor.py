@@ -11,6 +11,7 @@ arrived.  Nothing polls.
 
 import queue
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ from .runners.local import LocalRunner
 from .serial_order import SerialOrder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from dvc.stage import Stage
     from networkx import DiGraph
@@ -133,6 +134,7 @@ class ParallelExecutor:
         self._in_flight: set[Job] = set()
         self._results: dict[Stage, Stage] = {}
         self._failed: dict[Stage, BaseException] = {}
+        self._stopped: dict[Stage, BaseException] = {}  # failed after a signal
         self._signal: Optional[int] = None
         self._kill_at: Optional[float] = None
 
@@ -161,9 +163,11 @@ class ParallelExecutor:
                 self.runner.close()
         self.reporter.summary(
             self.plan,
-            self._started.values(),
-            len(self._results),
             time.monotonic() - start,
+            total=sum(job.busy for job in self._started.values()),
+            ran=len(self._results),
+            failed=[self._started[stage] for stage in self._failed],
+            stopped=len(self._stopped),
         )
         return self._outcome()
 
@@ -276,9 +280,13 @@ class ParallelExecutor:
                 self._results[stage] = message.result
             return self.plan.handle(plan.Finished(stage, bool(message.result)))
 
-        self._failed[stage] = exc
         instructions = self.plan.handle(plan.Failed(stage))
-        if self._signal is None and isinstance(exc, Exception):
+        if self._signal is not None:
+            self._stopped[stage] = exc
+            return instructions
+
+        self._failed[stage] = exc
+        if isinstance(exc, Exception):
             if self.on_error == "fail":
                 self.reporter.failed(exc, self._running)
             else:
@@ -311,7 +319,7 @@ class ParallelExecutor:
 
     def _outcome(self) -> list["Stage"]:
         complete = all(self.plan.state(stage) in plan.FINAL for stage in self.steps)
-        if self._signal is not None and (self._failed or not complete):
+        if self._signal is not None and (self._stopped or not complete):
             signals.die_of(self._signal)
         for exc in self._failed.values():
             if not isinstance(exc, Exception):

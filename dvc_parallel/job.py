@@ -57,6 +57,7 @@ class Job:
         self.busy = 0.0
         self.turn: Optional[Turn] = None
         self._pins = 0
+        self._intrusions = 0
         self._working_since = 0.0
 
     @property
@@ -74,6 +75,7 @@ class Job:
         _local.job = self
         try:
             self._own(self.turn)
+            self.start_saving()
             yield
         finally:
             self.busy += time.monotonic() - self._working_since
@@ -85,6 +87,15 @@ class Job:
         self.lock.lock(turn)
         self.turn = turn
         self._working_since = time.monotonic()
+
+    def start_saving(self) -> None:
+        """Watch from now on whether another process has had the repo."""
+        self._intrusions = self.lock.intrusions
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether one may have had it since saving has started."""
+        return self.lock.intrusions != self._intrusions
 
     @contextmanager
     def away(self) -> "Iterator[None]":

@@ -3,7 +3,7 @@
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
@@ -11,9 +11,9 @@ from colorama import Fore
 from dvc.log import logger
 from dvc.progress import Tqdm
 
-if TYPE_CHECKING:
-    from dvc.stage import Stage
+from .plan import State
 
+if TYPE_CHECKING:
     from .job import Job
     from .plan import Plan
 
@@ -86,43 +86,52 @@ class Reporter:
         if running:
             logger.warning("killing %d running", running)
 
-    def summary(self, plan: "Plan", jobs: Iterable["Job"], ran: int, seconds: float):
+    def summary(
+        self,
+        plan: "Plan",
+        seconds: float,
+        *,
+        total: float,
+        ran: int,
+        failed: Sequence["Job"],
+        stopped: int,
+    ) -> None:
         """Show what the run has done, and the last words of what has failed.
 
         Args:
             plan: the plan at its end.
-            jobs: all that was started.
-            ran: how many stages were reproduced.
             seconds: how long the run took.
+            total: how many seconds its stages took, added up.
+            ran: how many stages were reproduced.
+            failed: those that have failed by themselves.
+            stopped: how many were stopped by a signal.
         """
-        from .plan import State
-
-        jobs = list(jobs)
-        failed = [job for job in jobs if plan.state(job.stage) is State.FAILED]
         for job in failed:
             self._last_words(job)
 
         done = plan.count(State.DONE)
-        serial = sum(job.busy for job in jobs)
+        counts = [f"skipped {done - ran}", f"failed {len(failed)}"]
+        if stopped:
+            counts.append(f"interrupted {stopped}")
+        if left := len(plan) - done - len(failed) - stopped:
+            counts.append(f"not run {left}")
+        ratio = f", {total / seconds:.1f} times as long" if total > seconds else ""
         logger.info(
-            "\nRan %s, %d unchanged, %d failed, %d not run: %s with %d jobs; "
-            "one at a time %s, %.1f times as long.",
-            _stages(ran),
-            done - ran,
-            len(failed),
-            len(plan) - done - len(failed),
+            "\nRan %d stage%s, %s in %s with %d jobs; "
+            "the times of all stages add up to %s%s.",
+            ran,
+            "" if ran == 1 else "s",
+            ", ".join(counts),
             _time(seconds),
             plan.jobs,
-            _time(serial),
-            serial / max(seconds, 1e-3),
+            _time(total),
+            ratio,
         )
 
     def _last_words(self, job: "Job") -> None:
         if not job.tail:
             return
-        lines = "\n".join(
-            f"  {line.decode(errors='replace')}" for line in list(job.tail)
-        )
+        lines = "\n".join(f"  {line.decode(errors='replace')}" for line in job.tail)
         logger.error("the last lines of '%s':\n%s", job.name, lines)
 
 
@@ -137,17 +146,9 @@ def _write(stream: TextIO, text: bytes) -> None:
     stream.flush()
 
 
-def _stages(count: int) -> str:
-    return f"{count} stage{'' if count == 1 else 's'}"
-
-
 def _time(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
-
-
-def names(stages: Iterable["Stage"]) -> str:
-    return ", ".join(repr(stage.addressing) for stage in stages)

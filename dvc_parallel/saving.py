@@ -76,8 +76,13 @@ def transfer(original: Callable, *args, **kwargs):
     job = current_job()
     if job is None:
         return original(*args, **kwargs)
+    before = job.lock.intrusions
     with job.away_if(job.data_is_large):
-        return original(*args, **kwargs)
+        result = original(*args, **kwargs)
+    if job.lock.intrusions != before:
+        # what is missing now, is copied again
+        result = original(*args, **kwargs)
+    return result
 
 
 def checkout(original: Callable, out: "Output", *args, **kwargs):
@@ -90,7 +95,8 @@ def checkout(original: Callable, out: "Output", *args, **kwargs):
     kwargs.setdefault("ignore", out.dvcignore)
     meta = out.meta
     large = (meta.size or 0) >= LARGE_SIZE or (meta.nfiles or 0) >= MANY_FILES
-    with job.away_if(large):
+    # NOTE: to link what was just saved takes no time
+    with job.away_if(large and not kwargs.get("relink")):
         return original(out, *args, **kwargs)
 
 
@@ -101,9 +107,8 @@ def commit(original: Callable, stage: "Stage", *args, **kwargs) -> None:
         original(stage, *args, **kwargs)
         return
 
-    before = job.lock.intrusions
     original(stage, *args, **kwargs)
-    if job.lock.intrusions == before:
+    if not job.disturbed:
         return
 
     with job.pinned():

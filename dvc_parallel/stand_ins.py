@@ -26,11 +26,14 @@ def unlocked_repo(original: Callable, func: Callable) -> Callable:
         job = current_job()
         if job is None:
             return serial(stage, *args, **kwargs)
-        with job.away():
-            try:
-                return func(stage, *args, **kwargs)
-            finally:
-                job.run.command_ended(job)
+        try:
+            with job.away():
+                try:
+                    return func(stage, *args, **kwargs)
+                finally:
+                    job.run.command_ended(job)
+        finally:
+            job.start_saving()
 
     return wrapper
 

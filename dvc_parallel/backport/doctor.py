@@ -45,8 +45,9 @@ def _report(hook: Any):
 
 
 def _hook_problems(hook: Any):
-    # NOTE: -P/-I would change what is found; this is how `dvc` starts.
-    plain = subprocess.run([sys.executable, "-c", CHECK_PTH], check=False)  # noqa: S603
+    flags = ["-S"] if sys.flags.no_site else []
+    command = [sys.executable, *flags, "-c", CHECK_PTH]
+    plain = subprocess.run(command, check=False)  # noqa: S603
     ui.write("hook in plain `dvc`:", "no" if plain.returncode else "yes")
     if plain.returncode:
         yield (
@@ -62,12 +63,12 @@ def _hook_problems(hook: Any):
         yield f"this DVC has no {seam}"
     for seam in seams.IN_DVC:
         if seam not in lost:
-            ui.write("seam:", seam, "" if seam.installed else "(not patched)")
+            ui.write(f"seam: {seam}")
             if not seam.installed:
                 yield f"{seam} is not patched"
     for seam in seams.IN_JOBS:
         if seam not in lost:
-            ui.write("seam:", seam, "(in parallel runs)")
+            ui.write(f"seam: {seam} (in parallel runs)")
 
 
 def _jobs():

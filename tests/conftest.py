@@ -1,0 +1,53 @@
+import os
+import sys
+import textwrap
+
+import pytest
+
+from .project import Project
+
+os.environ["DVC_TEST"] = "true"  # no updater, no analytics
+os.environ["DVC_NO_ANALYTICS"] = "true"
+
+
+@pytest.fixture(autouse=True)
+def _own_settings(tmp_path_factory, monkeypatch):
+    """Keep the settings and caches of whoever runs the tests out of them."""
+    home = tmp_path_factory.mktemp("home")
+    for name in ("SITE_CACHE", "GLOBAL_CONFIG", "SYSTEM_CONFIG"):
+        monkeypatch.setenv(f"DVC_{name}_DIR", str(home / name.lower()))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    for role in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{role}_NAME", "tester")
+        monkeypatch.setenv(f"GIT_{role}_EMAIL", "tester@example.com")
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    # NOTE: the workers of DVC's queue start `dvc`
+    bin_dir = os.path.dirname(sys.executable)
+    monkeypatch.setenv("PATH", f"{bin_dir}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("SHELL", "/bin/sh")
+
+
+@pytest.fixture
+def make_project(tmp_path):
+    """Make projects: ``make_project(name, dvc_yaml, files)``."""
+
+    def make(name="project", dvc_yaml="", files=None, **kwargs):
+        project = Project(tmp_path / name, **kwargs)
+        project.write(files or {})
+        if dvc_yaml:
+            project.write({"dvc.yaml": textwrap.dedent(dvc_yaml)})
+        return project
+
+    return make
+
+
+@pytest.fixture
+def twins(make_project):
+    """Make a project twice: for serial DVC, and for a parallel run."""
+
+    def make(dvc_yaml, files=None, **kwargs):
+        return [make_project(name, dvc_yaml, files, **kwargs) for name in ("s", "p")]
+
+    return make

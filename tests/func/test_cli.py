@@ -1,0 +1,187 @@
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from dvc.cli import parse_args
+from dvc.commands.repro import CmdRepro
+from dvc.exceptions import InvalidArgumentError
+
+TWO = """
+    stages:
+      a: {cmd: echo a > a.txt, outs: [a.txt]}
+      b: {cmd: echo b > b.txt, outs: [b.txt]}
+"""
+
+
+def test_repro_help_shows_it_as_dvc_shows_its_own(make_project):
+    result = make_project().dvc("repro", "--help")
+    assert "  -j <number>, --jobs <number>\n" in result.stdout
+
+
+def test_exp_run_keeps_its_own_jobs(make_project):
+    result = make_project().dvc("exp", "run", "--help")
+    assert result.stdout.count("--jobs") == 1
+    assert "core.parallel_jobs" not in result.stdout
+
+
+@pytest.mark.parametrize("value", ["0", "-3", "x", "1.5", ""])
+def test_bad_jobs(make_project, value):
+    project = make_project(dvc_yaml=TWO)
+    result = project.dvc("repro", f"--jobs={value}", check=False)
+    assert result.returncode == 254  # as DVC's own argument errors
+    line = f"argument -j/--jobs: expected a positive integer or 'auto', got '{value}'"
+    assert result.stderr == f"ERROR: {line}\n"
+    assert not project.exists("dvc.lock")
+
+
+@pytest.mark.parametrize("jobs", [0, -3, "x", 1.5])
+def test_bad_jobs_from_python(make_project, jobs):
+    project = make_project(dvc_yaml=TWO)
+    with pytest.raises(InvalidArgumentError, match="expected a positive integer"):
+        project.reproduce(jobs=jobs)
+    assert not project.exists("dvc.lock")
+
+
+def test_repro_jobs(make_project):
+    project = make_project(dvc_yaml=TWO)
+    result = project.dvc("repro", "-j", "2")
+    assert "Ran 2 stages" in result.stdout
+    assert "with 2 jobs" in result.stdout
+    assert project.exists("a.txt")
+    assert project.exists("b.txt")
+
+
+def test_auto(make_project):
+    result = make_project(dvc_yaml=TWO).dvc("repro", "-j", "auto")
+    assert "Generating lock file" in result.stdout
+
+
+def test_jobs_from_python(make_project):
+    project = make_project(dvc_yaml=TWO)
+    assert project.reproduce(jobs=8) == ["a", "b"]
+    assert project.reproduce(jobs=8) == []
+
+
+def test_one_job_is_the_loop_of_dvc(make_project, mocker):
+    executor = mocker.patch("dvc_parallel.executor.ParallelExecutor")
+    project = make_project(dvc_yaml=TWO)
+    assert project.reproduce(jobs=1) == ["a", "b"]
+    assert project.reproduce(force=True) == ["a", "b"]
+    executor.assert_not_called()
+
+
+def test_output_of_one_job_is_dvcs(twins):
+    serial, parallel = twins(TWO)
+    # NOTE: DVC lists what is to be added to git in the order of a set
+    env = {**os.environ, "PYTHONHASHSEED": "0"}
+    expected = serial.dvc("repro", env=env).stdout
+    assert parallel.dvc("repro", "-j", 1, env=env).stdout == expected
+
+
+def test_jobs_do_not_reach_the_downloads_of_stages(make_project, mocker):
+    from dvc.stage import Stage
+
+    reproduce = mocker.spy(Stage, "reproduce")
+    make_project(dvc_yaml=TWO).reproduce(jobs=2)
+    assert reproduce.call_count == 2
+    assert all("jobs" not in call.kwargs for call in reproduce.call_args_list)
+
+
+def test_keywords_of_the_command(make_project, mocker):
+    with make_project().repo():
+        for argv, jobs in ((["repro"], {}), (["repro", "-j", "3"], {"jobs": 3})):
+            cmd = CmdRepro(parse_args(argv))
+            reproduce = mocker.patch.object(cmd.repo, "reproduce", return_value=[])
+            cmd.run()
+            kwargs = reproduce.call_args.kwargs
+            assert {k: v for k, v in kwargs.items() if k == "jobs"} == jobs
+
+
+@pytest.mark.parametrize("value", ["8", "auto"])
+def test_config(make_project, value):
+    project = make_project(dvc_yaml=TWO)
+    project.dvc("config", "--local", "core.parallel_jobs", value)
+    assert project.dvc("config", "core.parallel_jobs").stdout == f"{value}\n"
+    project.dvc("config", "--local", "--unset", "core.parallel_jobs")
+    assert project.dvc("config", "core.parallel_jobs", check=False).stdout == ""
+
+
+@pytest.mark.parametrize("value", ["0", "x"])
+def test_config_is_validated(make_project, value):
+    project = make_project()
+    result = project.dvc("config", "core.parallel_jobs", value, check=False)
+    assert result.returncode == 251
+    assert f"expected a positive integer or 'auto', got '{value}'" in result.stderr
+    assert "parallel_jobs" not in project.read(".dvc/config")
+
+
+def test_config_of_the_project_warns_of_teammates(make_project):
+    project = make_project()
+    stderr = project.dvc("config", "core.parallel_jobs", "2").stderr
+    assert "--local" in stderr
+    assert "--global" in stderr
+    for args in (
+        ["core.parallel_jobs"],
+        ["--local", "core.parallel_jobs", "2"],
+        ["--global", "core.parallel_jobs", "2"],
+        ["core.autostage", "true"],
+        ["--unset", "core.parallel_jobs"],
+    ):
+        assert project.dvc("config", *args).stderr == ""
+
+
+def test_the_option_wins_over_the_config(make_project):
+    project = make_project(dvc_yaml=TWO)
+    project.dvc("config", "--local", "core.parallel_jobs", "3")
+    assert "with 3 jobs" in project.dvc("repro").stdout
+    assert "with 2 jobs" in project.dvc("repro", "-f", "-j", 2).stdout
+    assert "jobs" not in project.dvc("repro", "-f", "-j", 1).stdout
+
+
+@pytest.fixture
+def experiments(make_project):
+    project = make_project(dvc_yaml=TWO)
+    git = ["git", "-C", project.path]
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "-qm", "first"], check=True)
+    project.dvc("config", "--local", "core.parallel_jobs", "3")
+    return project
+
+
+@pytest.mark.parametrize("args", [[], ["--temp"]])
+def test_experiments_heed_the_config(experiments, args):
+    assert "with 3 jobs" in experiments.dvc("exp", "run", *args).stdout
+
+
+def test_queued_experiments_heed_the_config(experiments):
+    experiments.dvc("exp", "run", "--queue")
+    # NOTE: their own --jobs is the number of experiments
+    experiments.dvc("exp", "run", "--run-all", "--jobs", "1")
+    name = re.search(r"\[(.*?)\]", experiments.dvc("exp", "list", "--all").stdout)
+    logs = experiments.dvc("queue", "logs", name.group(1)).stdout
+    assert "with 3 jobs" in logs
+
+
+def test_doctor(make_project):
+    project = make_project()
+    project.dvc("config", "--local", "core.parallel_jobs", "7")
+    doctor = [sys.executable, "-m", "dvc_parallel", "doctor"]
+
+    def run():
+        return subprocess.run(
+            doctor, cwd=project.path, capture_output=True, text=True, check=False
+        )
+
+    result = run()
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "hook in plain `dvc`: yes" in result.stdout
+    assert "seam: dvc.repo.reproduce._reproduce\n" in result.stdout
+    assert "jobs: 7 from " in result.stdout
+    assert ".dvc/config.local" in result.stdout
+
+    project.write({".dvc/config.local": "[core]\n    parallel_jobs = x\n"})
+    result = run()
+    assert result.returncode == 1
+    assert "expected a positive integer or 'auto', got 'x'" in result.stdout

@@ -1,0 +1,160 @@
+"""The plugin reaches ``dvc`` with nothing to set up, and never harms it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dvc_parallel
+
+DVC = [sys.executable, "-m", "dvc"]
+PACKAGE = Path(dvc_parallel.__file__).parent
+
+
+def python(code, *args, **kwargs):
+    return subprocess.run(
+        [sys.executable, *args, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        **kwargs,
+    )
+
+
+def test_an_interpreter_that_never_imports_dvc_imports_next_to_nothing():
+    code = "import sys; print(*sorted(m for m in sys.modules if 'dvc' in m))"
+    names = ["dvc_parallel", "dvc_parallel.backport", "dvc_parallel.backport.hook"]
+    assert python(code).stdout.split() == names
+
+    # NOTE: and those import nothing but `sys`
+    imports = [
+        line
+        for name in ("__init__.py", "backport/__init__.py", "backport/hook.py")
+        for line in (PACKAGE / name).read_text().splitlines()
+        if line.startswith(("import ", "from "))
+    ]
+    assert imports == ["import sys"]
+
+
+def run_dvc(project, *args, **env):
+    return subprocess.run(
+        [*DVC, *args],
+        cwd=project.path,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def broken(tmp_path):
+    """A copy of the package, found first, in which a module can be broken."""
+    shutil.copytree(PACKAGE, tmp_path / "lib" / "dvc_parallel")
+
+    def break_(name, text):
+        (tmp_path / "lib" / "dvc_parallel" / name).write_text(text)
+        return {"PYTHONPATH": str(tmp_path / "lib")}
+
+    return break_
+
+
+@pytest.mark.parametrize("module", ["seams.py", "config.py", "cli.py"])
+def test_dvc_works_when_the_hook_does_not(make_project, broken, module):
+    project = make_project(dvc_yaml="stages: {a: {cmd: echo a}}")
+    env = broken(f"backport/{module}", "raise ZeroDivisionError('ouch')")
+    result = run_dvc(project, "repro", **env)
+    assert result.returncode == 0
+    assert "Running stage 'a'" in result.stdout
+    lines = [line for line in result.stderr.splitlines() if "dvc-parallel" in line]
+    assert len(lines) == 1, result.stderr
+    assert "ouch" in lines[0]
+
+
+def test_dvc_works_when_the_package_cannot_be_imported(make_project, broken):
+    project = make_project(dvc_yaml="stages: {a: {cmd: echo a}}")
+    env = broken("backport/hook.py", "import no_such_module")
+    result = run_dvc(project, "repro", **env)
+    assert result.returncode == 0
+    assert result.stderr == ""
+
+
+def test_unsupported_dvc_is_left_alone(make_project, broken):
+    project = make_project(dvc_yaml="stages: {a: {cmd: echo a}}")
+    source = (PACKAGE / "backport" / "seams.py").read_text()
+    changed = source.replace("NEWEST = (", "NEWEST = (0, ").replace(
+        "OLDEST = (", "OLDEST = (0, "
+    )
+    assert changed != source
+    env = broken("backport/seams.py", changed)
+
+    result = run_dvc(project, "repro", **env)
+    assert result.returncode == 0
+    assert result.stderr == ""
+
+    result = run_dvc(project, "repro", "-j", "2", **env)
+    assert result.returncode == 254
+    assert "dvc-parallel supports DVC 0." in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_where_pth_files_are_not_read(make_project):
+    project = make_project(dvc_yaml="stages: {a: {cmd: echo a}}")
+    paths = os.pathsep.join(p for p in sys.path if p)
+    env = {**os.environ, "PYTHONPATH": f"{PACKAGE.parent}{os.pathsep}{paths}"}
+
+    def run(*args):
+        return subprocess.run(
+            [sys.executable, "-S", *args],
+            cwd=project.path,
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert run("-m", "dvc", "repro", "-j", "2").returncode == 254
+    result = run("-m", "dvc_parallel", "repro", "-j", "2")
+    assert result.returncode == 0, result.stderr
+    assert "with 2 jobs" in result.stdout
+
+    result = run("-m", "dvc_parallel", "doctor")
+    assert result.returncode == 1
+    assert "dvc-parallel repro" in result.stdout
+
+
+def test_the_command_of_our_own(make_project):
+    project = make_project(dvc_yaml="stages: {a: {cmd: echo a}}")
+    script = Path(sys.executable).parent / "dvc-parallel"
+    result = subprocess.run(
+        [script, "repro", "-j", "2"],
+        cwd=project.path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "with 2 jobs" in result.stdout
+    assert subprocess.run([script, "--version"], check=True, capture_output=True)
+    assert subprocess.run([script], check=True, capture_output=True)
+
+
+def test_seams_of_jobs_are_there_only_while_one_runs():
+    from dvc_parallel.backport import seams
+
+    before = [seam.current() for seam in seams.IN_JOBS]
+    assert not any(seam.installed for seam in seams.IN_JOBS)
+    with seams.in_jobs():
+        with seams.in_jobs():
+            assert all(seam.installed for seam in seams.IN_JOBS)
+        assert all(seam.installed for seam in seams.IN_JOBS)
+    assert [seam.current() for seam in seams.IN_JOBS] == before
+
+
+def test_seams_of_dvc_are_installed_and_none_is_missing():
+    from dvc_parallel.backport import seams
+
+    assert not seams.missing()
+    assert all(seam.installed for seam in seams.IN_DVC)

@@ -1,0 +1,136 @@
+"""Saving large outputs keeps no other stage from starting, and loses nothing."""
+
+import os
+import time
+
+import dvc.output
+import pytest
+from dvc.exceptions import ReproductionError
+
+from dvc_parallel import saving
+from tests.project import assert_same
+
+DVC_YAML = """
+    stages:
+      big: {cmd: cat in > big, deps: [in], outs: [big]}
+      first: {cmd: cat in > first, deps: [in], outs: [first]}
+      second: {cmd: cat first > second, deps: [first], outs: [second]}
+"""
+
+
+@pytest.fixture(autouse=True)
+def everything_is_large(monkeypatch):
+    monkeypatch.setattr(saving, "LARGE_SIZE", 1)
+
+
+@pytest.fixture
+def while_saving(monkeypatch):
+    """Do something while DVC hashes or copies ``big``, and no lock is held."""
+
+    def install(name, action):
+        original = getattr(dvc.output, name)
+        done = []
+
+        def wrapper(*args, **kwargs):
+            saves_big = name != "build" or str(args[1]).endswith("big")
+            if saves_big and os.path.exists("big") and not done:
+                done.append(True)
+                result = original(*args, **kwargs)
+                action()
+                return result
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(dvc.output, name, wrapper)
+        return done
+
+    return install
+
+
+def wait_for(name):
+    end = time.monotonic() + 30
+    while not os.path.exists(name):
+        assert time.monotonic() < end, f"{name} does not start"
+        time.sleep(0.01)
+
+
+def test_a_ready_stage_starts_while_another_is_saved(twins, while_saving):
+    serial, parallel = twins(DVC_YAML, {"in": "data"})
+    serial.reproduce()
+
+    done = while_saving("build", lambda: wait_for("second"))
+    assert parallel.reproduce(jobs=2) == ["big", "first", "second"]
+    assert done
+    assert_same(serial, parallel)
+
+
+def test_objects_that_gc_removed_meanwhile_are_saved_again(make_project, while_saving):
+    project = make_project("gc", DVC_YAML, {"in": "data"})
+
+    done = while_saving("otransfer", lambda: project.dvc("gc", "-w", "-f"))
+    project.reproduce(jobs=2, targets=["big"])
+    assert done
+    assert project.dvc("status", "-q", "big").returncode == 0
+    os.unlink(project.path / "big")
+    project.dvc("checkout", "big")
+    assert project.read("big") == "data"
+
+
+def test_an_output_that_changes_meanwhile_is_not_recorded(make_project, while_saving):
+    project = make_project("changed", DVC_YAML, {"in": "data"})
+
+    def meddle():
+        project.dvc("status", "first")  # has the repo lock for a moment
+        project.write({"big": "something else"})
+
+    done = while_saving("build", meddle)
+    with pytest.raises(ReproductionError) as excinfo:
+        project.reproduce(jobs=2, targets=["big"])
+    assert done
+    assert "changed by another process" in str(excinfo.value.__cause__)
+    assert not project.exists("dvc.lock")
+
+
+@pytest.mark.parametrize("link", ["hardlink", "symlink", "copy"])
+def test_links(twins, link):
+    config = {".dvc/config": f"[cache]\n    type = {link}\n"}
+    serial, parallel = twins(DVC_YAML, {"in": "data", **config})
+    for text in ("data", "other", "data"):  # the last is a hit of the run cache
+        for project, jobs in ((serial, 1), (parallel, 2)):
+            project.write({"in": text})
+            assert len(project.reproduce(jobs=jobs)) == 3
+        assert_same(serial, parallel)
+    assert os.path.islink(parallel.path / "big") == (link == "symlink")
+
+
+def test_folders(twins):
+    dvc_yaml = """
+        stages:
+          big:
+            cmd: mkdir -p big/sub; cat in > big/a; cat in > big/sub/b
+            deps: [in]
+            outs: [big]
+          use: {cmd: "cat big/a big/sub/b > use", deps: [big], outs: [use]}
+    """
+    serial, parallel = twins(dvc_yaml, {"in": "data"})
+    for text in ("data", "other", "data"):
+        for project, jobs in ((serial, 1), (parallel, 2)):
+            project.write({"in": text})
+            assert project.reproduce(jobs=jobs) == ["big", "use"]
+        assert_same(serial, parallel)
+
+
+def test_is_large(tmp_path, monkeypatch):
+    monkeypatch.setattr(saving, "LARGE_SIZE", 100)
+    monkeypatch.setattr(saving, "MANY_FILES", 5)
+    folder = tmp_path / "folder"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "sub" / "file").write_bytes(b"x" * 99)
+    assert not saving.is_large(str(folder))
+    assert not saving.is_large(str(folder / "sub" / "file"))
+    (folder / "other").write_bytes(b"x")
+    assert saving.is_large(str(folder))
+    (folder / "other").write_bytes(b"")
+    for number in range(4):
+        (folder / str(number)).touch()
+    assert saving.is_large(str(folder))
+    assert not saving.is_large(str(tmp_path / "none"))

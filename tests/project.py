@@ -1,0 +1,140 @@
+"""A DVC project in a folder of its own, and what a run has left in it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from dvc.repo import Repo
+
+
+@cache
+def _template(scm: bool) -> Path:
+    """An empty DVC repo, to be copied: `init` takes its time."""
+    folder = Path(tempfile.mkdtemp(prefix="dvc-parallel-tests-"))
+    if scm:
+        subprocess.run(["git", "init", "-q", folder], check=True)
+    Repo.init(str(folder), no_scm=not scm).close()
+    return folder
+
+
+class Project:
+    def __init__(self, path: Path, scm: bool = True):
+        self.path = Path(path)
+        shutil.copytree(_template(scm), self.path)
+
+    def write(self, files: dict) -> None:
+        for name, content in files.items():
+            path = self.path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, bytes):
+                path.write_bytes(content)
+            else:
+                path.write_text(content)
+
+    def read(self, name: str) -> str:
+        return (self.path / name).read_text()
+
+    def exists(self, name: str) -> bool:
+        return (self.path / name).exists()
+
+    @contextmanager
+    def repo(self):
+        cwd = os.getcwd()
+        os.chdir(self.path)
+        try:
+            with Repo() as repo:
+                yield repo
+        finally:
+            os.chdir(cwd)
+
+    def reproduce(self, **kwargs):
+        """Run ``Repo.reproduce``; return the names of what was reproduced."""
+        with self.repo() as repo:
+            return [stage.addressing for stage in repo.reproduce(**kwargs)]
+
+    def command(self, *args) -> list:
+        return [sys.executable, "-m", "dvc", *map(str, args)]
+
+    def dvc(self, *args, check=True, **kwargs) -> subprocess.CompletedProcess:
+        """Run the real ``dvc`` in the project."""
+        kwargs.setdefault("stdin", subprocess.DEVNULL)
+        result = subprocess.run(
+            self.command(*args),
+            cwd=self.path,
+            capture_output=True,
+            check=False,
+            **{"text": True, "timeout": 120, **kwargs},
+        )
+        if check and result.returncode:
+            raise AssertionError(f"{args}: {result.stdout}{result.stderr}")
+        return result
+
+    def start(self, *args, **kwargs) -> subprocess.Popen:
+        """Start the real ``dvc`` in the project, as a shell would."""
+        return subprocess.Popen(
+            self.command(*args),
+            cwd=self.path,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            **kwargs,
+        )
+
+    def wait_for(self, *names: str, seconds: float = 60) -> None:
+        """Wait until a command has made the files."""
+        end = time.monotonic() + seconds
+        while not all(self.exists(name) for name in names):
+            assert time.monotonic() < end, f"no {names}: {os.listdir(self.path)}"
+            time.sleep(0.02)
+
+    def left(self) -> dict:
+        """What a run has left: every file of the workspace, and the cache."""
+        files = {}
+        for path in sorted(self.path.rglob("*")):
+            name = path.relative_to(self.path).as_posix()
+            if name.startswith((".git/", ".dvc/tmp/", ".dvc/cache/runs/")):
+                continue
+            if name.startswith(".dvc/cache/"):
+                files[name] = None if path.is_dir() else path.stat().st_size
+            elif path.is_file():
+                files[name] = path.read_bytes()
+            else:
+                files[name] = None
+        return files
+
+    def path_locks(self) -> str:
+        path = self.path / ".dvc" / "tmp" / "rwlock"
+        return path.read_text() if path.exists() else "{}"
+
+
+def assert_same(serial: Project, parallel: Project) -> None:
+    one, other = serial.left(), parallel.left()
+    different = [
+        f"{name}: {one.get(name, 'missing')!r} != {other.get(name, 'missing')!r}"
+        for name in sorted({*one, *other})
+        if one.get(name, "missing") != other.get(name, "missing")
+    ]
+    assert not different, "\n".join(different)
+    locks = json.loads(parallel.path_locks())
+    assert not any(locks.values()), locks
+
+
+def finish(process: subprocess.Popen, seconds: float = 60) -> str:
+    """Wait for a process, and return what it has printed."""
+    try:
+        output, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+        raise AssertionError(f"did not end: {output}") from None
+    return output

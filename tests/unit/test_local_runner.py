@@ -1,0 +1,90 @@
+import os
+import signal
+import sys
+import threading
+from collections import defaultdict
+
+import psutil
+import pytest
+
+from dvc_parallel.runners import RunnerClosedError
+from dvc_parallel.runners.local import LocalRunner
+
+PYTHON = sys.executable
+
+
+@pytest.fixture
+def runner():
+    runner = LocalRunner()
+    yield runner
+    runner.signal(signal.SIGTERM)
+    runner.close()
+
+
+@pytest.fixture
+def said():
+    lines = defaultdict(list)
+
+    def output(name, line):
+        lines[name].append(line)
+
+    output.lines = lines
+    return output
+
+
+def test_returns_the_exit_status_and_the_lines(runner, said):
+    code = "import sys; print('a\\nb'); print('c', end='', file=sys.stderr); exit(3)"
+    assert runner.run([PYTHON, "-c", code], said) == 3
+    assert said.lines == {"stdout": [b"a\n", b"b\n"], "stderr": [b"c"]}
+
+
+def test_environment_and_folder(runner, said, tmp_path):
+    code = "import os; print(os.getcwd(), os.environ['X'])"
+    env = {**os.environ, "X": "y"}
+    runner.run([PYTHON, "-c", code], said, cwd=tmp_path, env=env)
+    assert said.lines["stdout"] == [f"{tmp_path} y\n".encode()]
+
+
+def test_much_output_without_a_line_break(runner, said):
+    size = 20_000_000
+    runner.run([PYTHON, "-c", f"print('x' * {size}, end='')"], said)
+    assert said.lines == {"stdout": [b"x" * size]}
+
+
+def test_a_command_that_does_not_exist(runner, said):
+    with pytest.raises(FileNotFoundError):
+        runner.run(["no-such-command"], said)
+
+
+def test_signal_reaches_all_and_starts_no_more(runner):
+    started = threading.Barrier(3)
+    returned = []
+
+    def work():
+        code = "import time; print(1, flush=True); time.sleep(300)"
+        returned.append(runner.run([PYTHON, "-c", code], lambda *_: started.wait()))
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    started.wait(30)
+    runner.signal(signal.SIGTERM)
+    for thread in threads:
+        thread.join(30)
+    assert returned == [-signal.SIGTERM] * 2
+    with pytest.raises(RunnerClosedError):
+        runner.run([PYTHON, "-c", ""], lambda *_: None)
+
+
+def test_a_process_left_behind_does_not_hold_up_its_command(runner, said):
+    code = (
+        "import subprocess, sys; "
+        "child = subprocess.Popen([sys.executable, '-c', 'input()'], stdin=-1);"
+        "print(child.pid, flush=True); import os; os._exit(0)"
+    )
+    code = code.replace("'input()'", "'import time; time.sleep(300)'")
+    assert runner.run([PYTHON, "-c", code], said) == 0
+    child = psutil.Process(int(said.lines["stdout"][0]))
+    assert child.is_running()
+    runner.close()
+    assert not child.is_running()

@@ -1,0 +1,103 @@
+import json
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
+
+import pytest
+from dvc.fs import localfs
+from dvc.lock import LockError
+from dvc.rwlock import rwlock
+
+from dvc_parallel.path_locks import PathLocks
+
+
+@pytest.fixture
+def hold(tmp_path):
+    locks = PathLocks()
+
+    def hold(read=(), write=()):
+        return locks.hold(str(tmp_path), localfs, "cmd", [*read], [*write], False)
+
+    return hold
+
+
+@pytest.fixture
+def in_file(tmp_path):
+    def in_file():
+        data = json.loads((tmp_path / "rwlock").read_text())
+        return {mode: sorted(paths) for mode, paths in data.items() if paths}
+
+    return in_file
+
+
+@pytest.fixture
+def neighbour(tmp_path):
+    """Lock a path as another process that lives."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1)
+    info = {"pid": process.pid, "cmd": "neighbour"}
+
+    def lock(**paths):
+        (tmp_path / "rwlock").write_text(json.dumps(paths))
+
+    lock.info = info
+    yield lock
+    process.communicate()
+
+
+def test_held_until_the_last_stage_leaves(hold, in_file):
+    with ExitStack() as first, ExitStack() as second:
+        first.enter_context(hold(read=["/a", "/b"], write=["/c"]))
+        second.enter_context(hold(read=["/a"]))
+        assert in_file() == {"read": ["/a", "/b"], "write": ["/c"]}
+        first.close()
+        assert in_file() == {"read": ["/a"]}
+    assert in_file() == {}
+
+
+def test_nested_holds_of_one_stage(hold, in_file):
+    with hold(read=["/a"], write=["/b"]):
+        with hold(read=["/a", "/b"]):
+            assert in_file() == {"read": ["/a", "/b"], "write": ["/b"]}
+        assert in_file() == {"read": ["/a"], "write": ["/b"]}
+
+
+def test_released_after_an_error(hold, in_file):
+    with pytest.raises(ZeroDivisionError):
+        with hold(write=["/a"]):
+            raise ZeroDivisionError
+    assert in_file() == {}
+
+
+def test_the_file_is_in_dvcs_format(hold, tmp_path):
+    with hold(read=["/a"], write=["/b"]):
+        info = {"pid": os.getpid(), "cmd": "cmd"}
+        data = json.loads((tmp_path / "rwlock").read_text())
+        assert data == {"read": {"/a": [info]}, "write": {"/b": info}}
+
+
+def test_another_process_is_kept_out(hold, tmp_path):
+    with hold(write=["/a/b"]):
+        with pytest.raises(LockError, match="busy"):
+            with rwlock(str(tmp_path), localfs, "other", ["/a"], [], False):
+                pass
+
+
+def test_another_process_is_heeded_and_nothing_stays_locked(hold, neighbour, in_file):
+    neighbour(write={"/a": neighbour.info}, read={})
+    with pytest.raises(LockError, match="busy"):
+        with hold(read=["/a"], write=["/b"]):
+            pass
+    assert in_file() == {"write": ["/a"]}
+    with hold(write=["/b"]):
+        assert in_file() == {"write": ["/a", "/b"]}
+
+
+def test_readers_share(hold, neighbour, in_file):
+    neighbour(read={"/a": [neighbour.info]}, write={})
+    with hold(read=["/a"]):
+        pass
+    assert in_file() == {"read": ["/a"]}
+    with pytest.raises(LockError, match="busy"):
+        with hold(write=["/a"]):
+            pass

@@ -1,0 +1,201 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dvc_parallel.plan import (
+    Begun,
+    CommandEnded,
+    Failed,
+    Finished,
+    Interrupted,
+    Plan,
+    PlanError,
+    Skip,
+    Start,
+    State,
+)
+
+from .simulation import Simulation, makespan
+
+
+def started(instructions):
+    return [i.stage for i in instructions if isinstance(i, Start)]
+
+
+def test_one_root_and_then_eight_leaves_four_at_a_time():
+    leaves = [f"leaf{i}" for i in range(8)]
+    plan = Plan(["root", *leaves], {leaf: ["root"] for leaf in leaves}, jobs=4)
+
+    assert started(plan.handle(Begun())) == ["root"]
+    assert started(plan.handle(Finished("root", True))) == leaves[:4]
+    assert started(plan.handle(Finished("leaf2", True))) == ["leaf4"]
+
+
+def test_a_stage_starts_when_its_own_upstreams_are_done():
+    upstream = {"a2": ["a1"], "b2": ["b1"]}
+    plan = Plan(["a1", "b1", "a2", "b2"], upstream, jobs=2)
+
+    assert started(plan.handle(Begun())) == ["a1", "b1"]
+    # NOTE: b1 still runs. A tool that goes level by level would wait for it.
+    assert started(plan.handle(Finished("a1", True))) == ["a2"]
+
+
+def test_longest_remaining_path_first_and_ties_in_plan_order():
+    upstream = {"y": ["long"], "z": ["y"]}
+    plan = Plan(["short1", "short2", "long", "y", "z"], upstream, jobs=2)
+
+    assert started(plan.handle(Begun())) == ["long", "short1"]
+    assert started(plan.handle(Finished("long", True))) == ["y"]
+    assert started(plan.handle(Finished("short1", True))) == ["short2"]
+
+
+def test_saving_needs_no_slot():
+    plan = Plan(["a", "b", "c"], {}, jobs=1)
+
+    assert started(plan.handle(Begun())) == ["a"]
+    assert started(plan.handle(CommandEnded("a"))) == ["b"]
+    # NOTE: but what is to be saved does not pile up
+    assert started(plan.handle(CommandEnded("b"))) == []
+    assert started(plan.handle(Finished("a", True))) == ["c"]
+
+
+def test_after_waits_for_any_end():
+    plan = Plan(["a", "b"], {}, after={"b": ["a"]}, jobs=2, on_error="keep-going")
+
+    assert started(plan.handle(Begun())) == ["a"]
+    assert plan.handle(Failed("a")) == [Start("b", False)]
+
+
+def test_fail_starts_nothing_new_and_waits_for_what_runs():
+    plan = Plan(["a", "b", "c"], {}, jobs=2)
+    plan.handle(Begun())
+
+    assert plan.handle(Failed("a")) == []
+    assert not plan.done
+    assert plan.handle(Finished("b", True)) == []
+    assert plan.done
+    assert plan.state("c") is State.READY
+
+
+def test_keep_going_skips_what_depends_on_the_failure():
+    upstream = {"b": ["a"], "c": ["b"], "e": ["d"]}
+    plan = Plan(["a", "b", "c", "d", "e"], upstream, on_error="keep-going")
+    plan.handle(Begun())
+
+    assert plan.handle(Failed("a")) == [
+        Skip("b", "a"),
+        Skip("c", "a"),
+        Start("d", False),
+    ]
+    assert started(plan.handle(Finished("d", True))) == ["e"]
+    plan.handle(Finished("e", True))
+    assert plan.done
+
+
+def test_ignore_runs_what_depends_on_the_failure():
+    plan = Plan(["a", "b"], {"b": ["a"]}, on_error="ignore")
+    plan.handle(Begun())
+
+    assert plan.handle(Failed("a")) == [Start("b", False)]
+
+
+def test_interrupted_starts_nothing_new():
+    plan = Plan(["a", "b"], {}, jobs=1)
+    plan.handle(Begun())
+
+    assert plan.handle(Interrupted()) == []
+    assert plan.handle(Finished("a", True)) == []
+    assert plan.done
+
+
+def test_force_downstream_forces_direct_dependents_only_of_what_ran():
+    upstream = {"b": ["a"], "c": ["b"], "e": ["d"]}
+    steps = ["a", "b", "c", "d", "e"]
+    plan = Plan(steps, upstream, jobs=2, force_downstream=True)
+    plan.handle(Begun())
+
+    assert plan.handle(Finished("a", True)) == [Start("b", True)]
+    assert plan.handle(Finished("d", False)) == [Start("e", False)]
+    # NOTE: unchanged, but forced: DVC goes on from there
+    assert plan.handle(Finished("b", False)) == [Start("c", True)]
+
+
+def test_an_impossible_event_tells_the_story_of_its_stage():
+    plan = Plan(["a"], {})
+    plan.handle(Begun())
+    plan.handle(Finished("a", True))
+
+    with pytest.raises(PlanError, match="waiting -> ready -> running -> done"):
+        plan.handle(Finished("a", True))
+
+
+def test_upstreams_come_first():
+    with pytest.raises(PlanError, match="'a' comes before"):
+        Plan(["a", "b"], {"a": ["b"]})
+
+
+@st.composite
+def graphs(draw):
+    count = draw(st.integers(1, 12))
+    stages = list(range(count))
+
+    def edges():
+        return {
+            stage: draw(st.sets(st.sampled_from(stages[:stage])))
+            for stage in stages[1:]
+        }
+
+    return stages, edges(), edges()
+
+
+@given(
+    graph=graphs(),
+    jobs=st.integers(1, 5),
+    on_error=st.sampled_from(["fail", "keep-going", "ignore"]),
+    data=st.data(),
+)
+def test_invariants_hold_after_every_event(graph, jobs, on_error, data):
+    stages, upstream, after = graph
+    plan = Plan(stages, upstream, after, jobs=jobs, on_error=on_error)
+    running = set(started(plan.handle(Begun())))
+    saving = set()
+    plan.validate()
+    while not plan.done:
+        stage = data.draw(st.sampled_from(sorted(running | saving)))
+        kinds = ["finished", "failed"] + ["ended"] * (stage in running)
+        kind = data.draw(st.sampled_from(kinds))
+        running.discard(stage)
+        saving.discard(stage)
+        if kind == "ended":
+            saving.add(stage)
+            instructions = plan.handle(CommandEnded(stage))
+        elif kind == "failed":
+            instructions = plan.handle(Failed(stage))
+        else:
+            instructions = plan.handle(Finished(stage, True))
+        running.update(started(instructions))
+        plan.validate()
+
+    if on_error != "fail":
+        assert all(
+            plan.state(s) in (State.DONE, State.FAILED, State.SKIPPED) for s in stages
+        )
+
+
+@given(graph=graphs(), jobs=st.integers(1, 4), data=st.data())
+def test_list_scheduling_bound(graph, jobs, data):
+    """No slot idles while a stage is ready: Graham's bound holds.
+
+    R. L. Graham, Bounds for certain multiprocessing anomalies, 1966.
+    """
+    stages, upstream, _ = graph
+    times = {s: data.draw(st.integers(1, 9)) for s in stages}
+    total = makespan(Simulation(stages, upstream, times, jobs))
+
+    longest = {}
+    for stage in stages:
+        above = max((longest[up] for up in upstream.get(stage, ())), default=0)
+        longest[stage] = above + times[stage]
+    path, work = max(longest.values()), sum(times.values())
+    assert max(path, work / jobs) <= total
+    assert total <= work / jobs + (1 - 1 / jobs) * path

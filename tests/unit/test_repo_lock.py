@@ -1,0 +1,160 @@
+import os
+import threading
+
+import pytest
+from dvc.exceptions import DvcException
+from dvc.lock import Lock
+
+from dvc_parallel import repo_lock
+from dvc_parallel.repo_lock import SharedRepoLock
+
+
+class FakeRepo:
+    def __init__(self, lock):
+        self.lock = lock
+        self.resets = 0
+
+    def _reset(self):
+        self.resets += 1
+
+
+@pytest.fixture
+def lock_file(tmp_path):
+    return str(tmp_path / "lock")
+
+
+@pytest.fixture
+def repo(lock_file):
+    repo = FakeRepo(Lock(lock_file))
+    repo.lock.lock()
+    return repo
+
+
+@pytest.fixture
+def shared(repo):
+    return SharedRepoLock(repo)
+
+
+def other_process(lock_file):
+    """Another DVC process: same lock file, another object."""
+    return Lock(lock_file)
+
+
+def locked_by_another(lock_file):
+    other = other_process(lock_file)
+    try:
+        other._do_lock()
+    except DvcException:
+        return True
+    other.unlock()
+    return False
+
+
+def test_its_maker_owns_the_repo(shared, lock_file):
+    assert shared.is_locked
+    assert locked_by_another(lock_file)
+
+
+def test_is_locked_only_for_the_owner(shared):
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(shared.is_locked))
+    thread.start()
+    thread.join()
+    assert seen == [False]
+
+
+def test_the_file_is_free_when_nobody_wants_the_repo(shared, repo, lock_file):
+    shared.unlock()
+    assert not shared.is_locked
+    assert not locked_by_another(lock_file)
+    # NOTE: what was loaded may be outdated from now on
+    assert repo.resets == 1
+
+
+def test_first_come_first_served_and_the_file_stays_locked(shared, lock_file):
+    order = []
+    turns = [shared.reserve() for _ in range(5)]
+
+    def work(number):
+        shared.lock(turns[number])
+        order.append((number, locked_by_another(lock_file)))
+        shared.release(turns[number])
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in reversed(range(5))]
+    for thread in threads:
+        thread.start()
+    shared.unlock()
+    for thread in threads:
+        thread.join()
+    assert order == [(i, True) for i in range(5)]
+    assert not locked_by_another(lock_file)
+
+
+def test_another_thread_can_release_on_behalf_of_the_owner(shared):
+    turn = shared.reserve()
+    shared.unlock()
+    thread = threading.Thread(target=shared.lock, args=(turn,))
+    thread.start()
+    thread.join()
+    shared.release(turn)
+    shared.lock()
+    assert shared.is_locked
+
+
+def test_unlock_by_somebody_else_is_an_error(shared):
+    shared.unlock()
+    with pytest.raises(DvcException, match="unlocked lock"):
+        shared.unlock()
+
+
+def test_waits_for_another_process_for_as_long_as_it_takes(
+    repo, lock_file, monkeypatch
+):
+    waiting = threading.Event()
+    shared = SharedRepoLock(repo, waiting.set)
+    monkeypatch.setattr("dvc.lock.DEFAULT_TIMEOUT", 0.06)
+    shared.unlock()
+    other = other_process(lock_file)
+    other.lock()
+
+    thread = threading.Thread(target=shared.lock)
+    thread.start()
+    assert waiting.wait(10)
+    assert thread.is_alive()
+    other.unlock()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert locked_by_another(lock_file)
+
+
+def test_knows_whether_another_process_had_the_lock(shared, lock_file):
+    shared.unlock()
+    shared.lock()
+    assert shared.intrusions == 0
+
+    shared.unlock()
+    with open(lock_file, "w") as fobj:  # as another process leaves it
+        fobj.write(f" {os.getppid()}\n")
+    shared.lock()
+    assert shared.intrusions == 1
+
+
+def test_does_not_hold_the_file_on_and_on(shared, repo, monkeypatch):
+    monkeypatch.setattr(repo_lock, "MAX_HOLD", 0)
+    turn = shared.reserve()
+    resets = repo.resets
+    shared.unlock()
+    thread = threading.Thread(target=shared.lock, args=(turn,))
+    thread.start()
+    thread.join()
+    assert repo.resets == resets + 2  # given up, and taken again
+
+
+def test_give_back(shared, repo, lock_file):
+    original = shared._lock
+    repo.lock = shared
+    shared.give_back()
+    assert repo.lock is original
+    assert original.is_locked
+    original.unlock()
+    assert not locked_by_another(lock_file)
