@@ -1,0 +1,88 @@
+"""Run DVC's own tests, of the release that is installed, with the plugin.
+
+    python -m tests.dvc_suite                 with no setting
+    python -m tests.dvc_suite --jobs 4        with core.parallel_jobs=4 in every repo
+
+Everything after ``--`` goes to pytest.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+import dvc
+
+HERE = Path(__file__).parent
+
+# What touches repro: the whole suite takes an hour.
+TESTS = [
+    "tests/func/repro",
+    "tests/unit/repo",
+    "tests/unit/stage",
+    "tests/func/experiments",
+    "tests/func/test_run_cache.py",
+    "tests/func/test_lockfile.py",
+    "tests/func/test_stage.py",
+    "tests/func/test_run.py",
+    "tests/func/test_dvcfile.py",
+    "tests/func/test_scm_context.py",
+    "tests/func/test_lock.py",
+    "tests/func/test_commit.py",
+    "tests/func/test_config.py",
+    "tests/unit/test_lockfile.py",
+    "tests/unit/test_rwlock.py",
+    "tests/unit/test_run.py",
+    "tests/unit/command/test_repro.py",
+    "tests/unit/command/test_experiments.py",
+]
+
+
+def download(folder: Path) -> Path:
+    """Get the source of the installed DVC, with its tests, from PyPI."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command += ["--no-binary", ":all:", "--dest", folder, f"dvc=={dvc.__version__}"]
+    subprocess.run(command, check=True)
+    (sdist,) = folder.glob("dvc-*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder)
+    # NOTE: the tests are to run the DVC that is installed
+    source = folder / sdist.name[: -len(".tar.gz")]
+    shutil.rmtree(source / "dvc")
+    return source
+
+
+def as_ordinary_user() -> list:
+    """Without what lets root write to read-only files, as some tests expect."""
+    if os.name != "posix" or os.geteuid() or not shutil.which("setpriv"):
+        return []
+    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", help="core.parallel_jobs of every repo")
+    parser.add_argument("pytest_args", nargs="*")
+    args = parser.parse_args()
+
+    env = {**os.environ}
+    options = ["-p", "no:cacheprovider", "--timeout=300", "-n2", "-q", "-rfE"]
+    if args.jobs:
+        env["PARALLEL_JOBS"] = args.jobs
+        env["PYTHONPATH"] = str(HERE)
+        options += ["-p", "parallel_jobs"]
+    # NOTE: some tests start `dvc`
+    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
+    with tempfile.TemporaryDirectory() as tmp:
+        source = download(Path(tmp))
+        command = [*as_ordinary_user(), sys.executable, "-m", "pytest", *options]
+        command += args.pytest_args or TESTS
+        return subprocess.run(command, cwd=source, env=env, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
