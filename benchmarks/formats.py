@@ -1,0 +1,140 @@
+"""A workload as the files that each tool reads: path -> text."""
+
+import json
+import re
+
+from .model import ITEM, Foreach, Stage, Workload
+
+# YAML takes strings as JSON writes them.
+quote = json.dumps
+
+
+def dvc(workload: Workload) -> dict[str, str]:
+    """dvc.yaml, as people write it: foreach where that is possible."""
+    lines = ["stages:"]
+    for definition in workload.definitions:
+        lines.append(f"  {definition.name}:")
+        if isinstance(definition, Foreach):
+            if definition.key:
+                lines.append(f"    foreach: ${{{definition.key}}}")
+            else:
+                lines.append("    foreach:")
+                lines.extend(f"    - {quote(item)}" for item in definition.items)
+            lines.append("    do:")
+            lines.extend(_dvc_stage(definition.do, "      "))
+        else:
+            lines.extend(_dvc_stage(definition, "    "))
+    return {"dvc.yaml": "\n".join(lines) + "\n"}
+
+
+def _dvc_stage(stage: Stage, indent: str) -> list[str]:
+    lines = [f"cmd: {quote(stage.cmd)}"]
+    for key in ("deps", "params", "outs"):
+        if values := getattr(stage, key):
+            lines.append(f"{key}:")
+            lines.extend(f"- {value}" for value in values)
+    if stage.metrics:
+        lines.append("metrics:")
+        for path in stage.metrics:
+            lines.extend([f"- {path}:", "    cache: false"])
+    return [indent + line for line in lines]
+
+
+def make(workload: Workload) -> dict[str, str]:
+    """A Makefile for GNU make 4.3 or later."""
+    stages = workload.stages
+    outs = " ".join(path for stage in stages for path in stage.products)
+    lines = [f"all: {outs}", ".PHONY: all"]
+    for stage in stages:
+        # `&:` tells that one run of the command writes all of them.
+        colon = " &:" if len(stage.products) > 1 else ":"
+        lines.append(f"{' '.join(stage.products)}{colon} {' '.join(stage.deps)}")
+        lines.append("\t" + stage.cmd.replace("$", "$$"))
+    return {"Makefile": "\n".join(lines) + "\n"}
+
+
+def ninja(workload: Workload) -> dict[str, str]:
+    lines = ["rule run", "  command = $cmd"]
+    for stage in workload.stages:
+        lines.append(f"build {' '.join(stage.products)}: run {' '.join(stage.deps)}")
+        lines.append("  cmd = " + stage.cmd.replace("$", "$$"))
+    return {"build.ninja": "\n".join(lines) + "\n"}
+
+
+def snakemake(workload: Workload) -> dict[str, str]:
+    """A Snakefile with a rule a stage; a wildcard stands for foreach."""
+    outs = [path for stage in workload.stages for path in stage.products]
+    lines = ["rule all:", f"    input: {quote(outs)}"]
+    for definition in workload.definitions:
+        stage = definition.do if isinstance(definition, Foreach) else definition
+        cmd = stage.cmd.replace(ITEM, "\0")
+        cmd = cmd.replace("{", "{{").replace("}", "}}")
+        cmd = cmd.replace("\0", "{wildcards.item}")
+        lines.append(f"rule {re.sub('[^a-z0-9]', '_', definition.name)}:")
+        for key, paths in (("input", stage.deps), ("output", stage.products)):
+            if paths:
+                text = ", ".join(quote(path) for path in paths)
+                lines.append(f"    {key}: " + text.replace(ITEM, "{item}"))
+        if isinstance(definition, Foreach):
+            # Else every item would match the paths of other stages as well.
+            lines.append('    wildcard_constraints: item="[a-z0-9]+"')
+        lines.append(f"    shell: {quote(cmd)}")
+    return {"Snakefile": "\n".join(lines) + "\n"}
+
+
+def _tasks(workload: Workload, escape: str = "") -> str:
+    tasks = [
+        (
+            stage.name,
+            stage.cmd.replace(escape, 2 * escape) if escape else stage.cmd,
+            list(stage.deps),
+            list(stage.products),
+        )
+        for stage in workload.stages
+    ]
+    return "TASKS = [\n" + "".join(f"    {task!r},\n" for task in tasks) + "]\n"
+
+
+def doit(workload: Workload) -> dict[str, str]:
+    """dodo.py; doit takes `%` in a command for a format."""
+    code = """
+def task_stage():
+    for name, cmd, deps, outs in TASKS:
+        yield {"name": name, "actions": [cmd], "file_dep": deps, "targets": outs}
+"""
+    return {"dodo.py": _tasks(workload, escape="%") + code}
+
+
+def pytask(workload: Workload) -> dict[str, str]:
+    code = """
+for name, cmd, deps, outs in TASKS:
+
+    @task(id=name)
+    def task_run(
+        cmd: str = cmd,
+        deps: list[Path] = [Path(dep) for dep in deps],
+        produces: list[Path] = [Path(out) for out in outs],
+    ) -> None:
+        subprocess.run(cmd, shell=True, check=True)
+"""
+    imports = (
+        "import subprocess\nfrom pathlib import Path\n\nfrom pytask import task\n\n"
+    )
+    return {"task_workload.py": imports + _tasks(workload) + code}
+
+
+def dvx(workload: Workload) -> dict[str, str]:
+    """A .dvc file for every output; dvx runs the command in the file's folder."""
+    files = {}
+    for stage in workload.stages:
+        for path in stage.products:
+            folder, _, name = path.rpartition("/")
+            cmd = "cd .. && " + stage.cmd if folder else stage.cmd
+            lines = ["outs:", f"- path: {name}", "meta:", "  computation:"]
+            lines.append(f"    cmd: {quote(cmd)}")
+            if stage.deps:
+                lines.append("    deps:")
+                root = "/" if folder else ""
+                lines.extend(f"      {root}{dep}: ''" for dep in stage.deps)
+            files[path + ".dvc"] = "\n".join(lines) + "\n"
+    return files

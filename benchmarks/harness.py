@@ -1,0 +1,170 @@
+"""Rounds: every tool in turn, each run in a fresh project of its own."""
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Callable, Optional
+
+from . import formats, project
+from .installs import Install
+from .model import Workload, lower_bound
+from .process import RunError, run
+from .results import Measured, Row
+from .tools import OURS, SERIAL
+
+
+@dataclass
+class Contender:
+    """A row of the table, and what it takes to fill it."""
+
+    install: Install
+    row: Row
+    fingerprints: set[str] = field(default_factory=set)
+
+
+@contextmanager
+def scratch(workdir: Optional[Path]) -> Iterator[Path]:
+    """A folder that is gone afterwards, however large it has become."""
+    folder = Path(tempfile.mkdtemp(prefix="dvc-benchmark-", dir=workdir))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def measure(
+    workload: Workload,
+    installs: Sequence[Install],
+    jobs: Sequence[int],
+    rounds: int,
+    limit: float,
+    workdir: Optional[Path],
+    say: Callable[[str], None],
+) -> Measured:
+    """Run a workload with all of the tools.
+
+    Args:
+        jobs: ours runs with all of them, the others with the last one.
+        limit: seconds for a single run.
+        workdir: where projects are written; None: where temporary files go.
+        say: is told what goes on.
+    """
+    contenders = list(_contenders(workload, installs, jobs))
+    measured = Measured(
+        workload.name,
+        workload.size,
+        workload.title,
+        len(workload.stages),
+        bounds={},
+        rows=[contender.row for contender in contenders],
+    )
+    # In the workspace, in the cache, and one to spare.
+    room = 3 * workload.bytes
+    if shutil.disk_usage(workdir or tempfile.gettempdir()).free < room:
+        for row in measured.rows:
+            row.cannot = f"needs {room / 2**30:.0f} GiB of disk"
+        return measured
+
+    seconds = command_seconds(workload, workdir)
+    for count in {1, *jobs}:
+        measured.bounds[count] = lower_bound(workload.stages, seconds, count)
+    for number in range(rounds):
+        # Who comes first differs: the machine may get slower, or warmer.
+        first = number % len(contenders) if contenders else 0
+        for contender in contenders[first:] + contenders[:first]:
+            row = contender.row
+            if row.cannot:
+                continue
+            if any("timed out" in error for error in row.errors):
+                row.errors.append("left out after a time-out")
+                continue
+            name = f"{workload.name} {workload.size}, round {number + 1}: {row.tool}"
+            try:
+                _run_once(workload, contender, limit, workdir)
+                say(f"{name} -j {row.jobs or 1}: {row.seconds[-1]:.2f} s")
+            except RunError as exc:
+                row.errors.append(str(exc))
+                say(f"{name} -j {row.jobs or 1}: {exc}")
+    _compare_with_serial(contenders)
+    return measured
+
+
+def command_seconds(workload: Workload, workdir: Optional[Path]) -> dict[str, float]:
+    """Name of each stage -> seconds that its command takes in a shell, alone."""
+    if workload.again:
+        return {stage.name: 0.0 for stage in workload.stages}
+    seconds = {}
+    env = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}
+    with scratch(workdir) as folder:
+        root = folder / "project"
+        project.create(root, workload, formats.dvc(workload))
+        for stage in workload.stages:
+            if stage.seconds is None:
+                # Not through `process.run`: it looks at every process afterwards.
+                started = time.monotonic()
+                pid = os.posix_spawn(
+                    "/bin/sh",
+                    ["/bin/sh", "-c", f"cd '{root}' && {stage.cmd}"],
+                    env,
+                )
+                _, status = os.waitpid(pid, 0)
+                seconds[stage.name] = time.monotonic() - started
+                if status:
+                    raise RunError(f"{stage.name} of {workload.name} does not work")
+            else:
+                seconds[stage.name] = stage.seconds
+    return seconds
+
+
+def _contenders(
+    workload: Workload, installs: Sequence[Install], jobs: Sequence[int]
+) -> Iterator[Contender]:
+    for install in installs:
+        name = install.tool.name
+        counts: Sequence[Optional[int]] = jobs if name == OURS else jobs[-1:]
+        for count in [None] if name == SERIAL else counts:
+            cannot = install.tool.cannot(workload)
+            yield Contender(install, Row(name, count, cannot=cannot))
+
+
+def _run_once(
+    workload: Workload, contender: Contender, limit: float, workdir: Optional[Path]
+) -> None:
+    tool, row = contender.install.tool, contender.row
+    with scratch(workdir) as folder:
+        root, home = folder / "project", folder / "home"
+        home.mkdir()
+        project.create(root, workload, tool.files(workload))
+        env = contender.install.env(home)
+        # NOTE: not the name alone, it would be looked up in our own PATH.
+        commands = [
+            [str(contender.install.folder / command[0]), *command[1:]]
+            for command in tool.commands(row.jobs or 1)
+        ]
+        if workload.again:
+            try:
+                run(commands, root, env, limit)
+            except RunError as exc:
+                raise RunError(f"in the first run, not measured: {exc}") from None
+            project.forget_log(root)
+        # What others have written must not be paid for in this run.
+        os.sync()
+        seconds = run(commands, root, env, limit)
+        project.check(root, workload, tool.is_dvc)
+        row.seconds.append(seconds)
+        if workload.stamped:
+            row.start_delays.append(max(project.start_delays(root, workload)))
+        if tool.name in (SERIAL, OURS):
+            contender.fingerprints.add(project.fingerprint(root))
+
+
+def _compare_with_serial(contenders: Sequence[Contender]) -> None:
+    serial = [c.fingerprints for c in contenders if c.row.tool == SERIAL]
+    for contender in contenders:
+        if contender.row.tool == OURS and contender.fingerprints and any(serial):
+            contender.row.same_as_serial = contender.fingerprints == serial[0]

@@ -1,0 +1,94 @@
+"""Running a command for a limited time, and leaving none of its processes behind."""
+
+import os
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+# A variable that marks the processes of a run: those that went into a session of
+# their own, as the commands of a parallel `dvc repro` do, are found by it.
+MARK = "DVC_PARALLEL_BENCHMARK"
+
+
+class RunError(Exception):
+    """A run that does not count; the message says why, for the table."""
+
+
+def run(
+    commands: Sequence[Sequence[str]],
+    cwd: Path,
+    env: Mapping[str, str],
+    limit: float,
+) -> float:
+    """Run one command after the other.
+
+    Args:
+        limit: seconds for all of them.
+
+    Returns:
+        float: seconds that they took, all in all.
+
+    Raises:
+        RunError: one failed, or there was no more time.
+    """
+    token = uuid.uuid4().hex
+    started = time.monotonic()
+    for command in commands:
+        left = limit - (time.monotonic() - started)
+        try:
+            _run(command, cwd, {**env, MARK: token}, left)
+        except subprocess.TimeoutExpired:
+            raise RunError(f"timed out after {limit:g} s") from None
+        finally:
+            seconds = time.monotonic() - started
+            _kill_marked(token)
+    return seconds
+
+
+def _run(command: Sequence[str], cwd: Path, env: Mapping[str, str], limit: float):
+    # A file, because a full pipe would make the command wait for us.
+    log = cwd / ".benchmark-output"
+    with open(log, "wb") as output:
+        try:
+            process = subprocess.Popen(  # noqa: S603
+                command,
+                cwd=cwd,
+                env=dict(env),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as exc:
+            raise RunError(f"cannot start {command[0]}: {exc.strerror}") from None
+        try:
+            status = process.wait(max(0.0, limit))
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+    if status:
+        text = log.read_text(encoding="utf-8", errors="replace").strip()
+        last = text.splitlines()[-1].strip() if text else "no output"
+        raise RunError(f"`{Path(command[0]).name}` exited with {status}: {last}")
+
+
+def _kill_marked(token: str) -> None:
+    # Until there is none left: one may have started another in the meantime.
+    while pids := list(_marked(token)):
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def _marked(token: str) -> Iterator[int]:
+    mark = f"{MARK}={token}".encode()
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            if mark in path.read_bytes():
+                yield int(path.parent.name)

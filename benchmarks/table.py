@@ -1,0 +1,114 @@
+"""The table, in Markdown."""
+
+from collections.abc import Sequence
+from typing import Optional
+
+from .results import Measured, Results, Row
+from .tools import SERIAL
+
+HEADER = ("workload", "tool", "-j", "median", "/ serial DVC", "/ bound", "remarks")
+
+
+def table(results: Results) -> str:
+    """Everything there is to say, for people to read.
+
+    Returns:
+        str: where and with what, the table, and what to know about the tools.
+    """
+    lines = [f"{results.date}, {_machine(results)}", ""]
+    rows: list[tuple[str, ...]] = [HEADER]
+    for measured in results.measured:
+        rows.extend(_cells(measured, row, results) for row in measured.rows)
+    lines.extend(_align(rows))
+    lines.append("")
+    lines.extend(
+        f"- {measured.name} {measured.size}: {measured.title}."
+        for measured in results.measured
+    )
+    lines.append("")
+    for name, version in results.tools.items():
+        note = results.notes.get(name)
+        lines.append(f"- {name}: {version}{f'; {note}' if note else ''}.")
+    lines += [
+        "",
+        (
+            f"Medians of {results.rounds} rounds, in seconds; at most "
+            f"{results.limit:g} s for a run. Bound: the longer of the critical path "
+            "and the work divided by the jobs, where commands without a duration of "
+            "their own were timed once, one after the other, in a shell. Tools "
+            "without a cache of outputs do less work than DVC does."
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def _machine(results: Results) -> str:
+    machine = results.machine
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory']} GiB, "
+        f"load {machine['load']} at the start, {machine['system']}"
+    )
+
+
+def _cells(measured: Measured, row: Row, results: Results) -> tuple[str, ...]:
+    bound = measured.bounds.get(row.jobs or 1)
+    median = row.median
+    return (
+        f"{measured.name} {measured.size}",
+        row.tool,
+        str(row.jobs or "-"),
+        _median(row),
+        _of_serial(median, measured.rows, results.limit),
+        f"{median / bound:.2f}" if median is not None and bound else "-",
+        remarks(row),
+    )
+
+
+def _median(row: Row) -> str:
+    if row.median is not None:
+        return f"{row.median:.2f}"
+    if row.cannot:
+        return "cannot"
+    return "timed out" if row.timed_out else "failed"
+
+
+def _of_serial(median: Optional[float], rows: Sequence[Row], limit: float) -> str:
+    serial = next((row for row in rows if row.tool == SERIAL), None)
+    if median is None or serial is None:
+        return "-"
+    if serial.median is not None:
+        return f"{median / serial.median:.3f}"
+    # It would have taken longer than that.
+    return f"< {median / limit:.3f}" if serial.timed_out else "-"
+
+
+def remarks(row: Row) -> str:
+    """Why there are no figures, or what to think of them."""
+    if row.cannot:
+        return row.cannot
+    found = []
+    if row.errors:
+        runs = len(row.seconds) + len(row.errors)
+        errors = ", ".join(dict.fromkeys(row.errors))
+        found.append(f"{len(row.errors)} of {runs} runs failed: {errors}")
+    if row.start_delays:
+        found.append(f"a stage started up to {max(row.start_delays):.2f} s late")
+    if row.same_as_serial is not None:
+        found.append(
+            "same dvc.lock and .gitignore as serial DVC"
+            if row.same_as_serial
+            else "dvc.lock or a .gitignore DIFFERS from serial DVC's"
+        )
+    return "; ".join(found)
+
+
+def _align(rows: Sequence[Sequence[str]]) -> list[str]:
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    # The last column is text of any length: not filled up.
+    lines = [
+        "| " + " | ".join(map(str.ljust, row[:-1], widths)) + f" | {row[-1]} |"
+        for row in rows
+    ]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths[:-1]) + "|-|")
+    return lines

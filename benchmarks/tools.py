@@ -1,0 +1,150 @@
+"""The tools: how to install, start and judge each of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Optional
+
+from . import formats
+from .model import Workload
+
+ROOT = Path(__file__).parent.parent
+SERIAL = "serial-dvc"
+OURS = "dvc-parallel"
+
+Commands = list[list[str]]
+
+
+@dataclass(frozen=True)
+class Tool:
+    """Something that runs a workload.
+
+    Attributes:
+        executable: its first word on the command line.
+        requirements: for pip; none: it comes with the system.
+        distributions: whose versions to tell.
+        files: what it reads, for a workload.
+        commands: for a number of jobs; all of them are measured together.
+        note: what it does less than DVC, or otherwise.
+        is_dvc: it leaves a dvc.lock and fills the cache.
+        has_params: a stage can depend on single values of params.yaml.
+    """
+
+    name: str
+    executable: str
+    requirements: Sequence[str]
+    distributions: Sequence[str]
+    files: Callable[[Workload], Mapping[str, str]]
+    commands: Callable[[int], Commands]
+    note: str = ""
+    is_dvc: bool = False
+    has_params: bool = False
+
+    def cannot(self, workload: Workload) -> Optional[str]:
+        """Why it cannot run a workload, if so."""
+        if not self.has_params and any(stage.params for stage in workload.stages):
+            return "a stage cannot depend on single values of a params file"
+        return None
+
+
+def tools(dvc_version: str) -> dict[str, Tool]:
+    """All of them by name, in the order of the table.
+
+    Args:
+        dvc_version: of the DVC for serial DVC, ours, and paraffin.
+    """
+    dvc = f"dvc=={dvc_version}"
+    known = [
+        Tool(
+            SERIAL,
+            "dvc",
+            [dvc],
+            ["dvc"],
+            formats.dvc,
+            lambda _: [["dvc", "repro"]],
+            is_dvc=True,
+            has_params=True,
+        ),
+        Tool(
+            OURS,
+            "dvc",
+            [dvc, str(ROOT)],
+            ["dvc", "dvc-parallel"],
+            formats.dvc,
+            lambda jobs: [["dvc", "repro", "-j", str(jobs)]],
+            is_dvc=True,
+            has_params=True,
+        ),
+        Tool(
+            "paraffin",
+            "paraffin",
+            # Its datetimes without a time zone are refused by later ones.
+            [dvc, "paraffin", "sqlmodel<0.0.32"],
+            ["paraffin", "dvc"],
+            formats.dvc,
+            lambda jobs: [
+                ["paraffin", "submit"],
+                ["paraffin", "worker", "--jobs", str(jobs)],
+            ],
+            "a `dvc repro --single-item` process a stage, tried again when the repo "
+            "is locked; a worker that finds nothing to do ends for good",
+            is_dvc=True,
+            has_params=True,
+        ),
+        Tool(
+            "dvx",
+            "dvx",
+            ["dvx"],
+            ["dvx", "dvc"],
+            formats.dvx,
+            lambda jobs: [["dvx", "run", "-j", str(jobs)]],
+            "hashes outputs and keeps them in DVC's cache, but has .dvc files instead "
+            "of dvc.yaml and dvc.lock; level by level",
+        ),
+        Tool(
+            "snakemake",
+            "snakemake",
+            ["snakemake"],
+            ["snakemake"],
+            formats.snakemake,
+            lambda jobs: [["snakemake", "--cores", str(jobs)]],
+            "keeps times and checksums of small files; no cache of outputs",
+        ),
+        Tool(
+            "doit",
+            "doit",
+            ["doit"],
+            ["doit"],
+            formats.doit,
+            lambda jobs: [["doit", "run", "-n", str(jobs)]],
+            "hashes what stages read, not what they write; no cache of outputs",
+        ),
+        Tool(
+            "ninja",
+            "ninja",
+            ["ninja"],
+            ["ninja"],
+            formats.ninja,
+            lambda jobs: [["ninja", f"-j{jobs}"]],
+            "compares times of files; hashes nothing, no cache of outputs",
+        ),
+        Tool(
+            "pytask",
+            "pytask",
+            ["pytask-parallel"],
+            ["pytask", "pytask-parallel"],
+            formats.pytask,
+            lambda jobs: [["pytask", "-n", str(jobs)]],
+            "keeps hashes in a database; no cache of outputs",
+        ),
+        Tool(
+            "make",
+            "make",
+            [],
+            [],
+            formats.make,
+            lambda jobs: [["make", f"-j{jobs}"]],
+            "compares times of files; hashes nothing, no cache of outputs",
+        ),
+    ]
+    return {tool.name: tool for tool in known}

@@ -1,0 +1,262 @@
+"""The workloads, by name: functions that take a size."""
+
+import hashlib
+import random
+from typing import Callable, Optional, Union
+
+from .model import ITEM, Foreach, Stage, Workload, logged, stamped
+
+MIB = 2**20
+SHAPE_SEED = 20
+
+
+def cp_fan(size: int) -> Workload:
+    """`size` stages that copy a file, and one that reads all of the copies."""
+    items = tuple(map(str, range(size)))
+    copies = tuple(f"out/{item}.txt" for item in items)
+    files = {f"in/{item}.txt": f"{item}\n" for item in items}
+    expected = {f"out/{item}.txt": f"{item}\n" for item in items}
+    # The shell sorts what `*` matches, and runs in the C locale.
+    expected["all.txt"] = "".join(expected[path] for path in sorted(expected))
+    copy = Stage(
+        "copy",
+        logged(f"cp in/{ITEM}.txt out/{ITEM}.txt", f"copy@{ITEM}"),
+        (f"in/{ITEM}.txt",),
+        (f"out/{ITEM}.txt",),
+    )
+    merge = logged("cat out/*.txt > all.txt", "merge")
+    return Workload(
+        "cp-fan",
+        size,
+        f"{size} stages `cp in/i.txt out/i.txt`, and one that reads all outputs",
+        [Foreach("copy", items, copy), Stage("merge", merge, copies, ("all.txt",))],
+        jobs=(1, 4),
+        files=files,
+        expected=expected,
+    )
+
+
+def no_op(size: int) -> Workload:
+    """A second run of :func:`cp_fan`."""
+    fan = cp_fan(size)
+    return Workload(
+        "no-op",
+        size,
+        f"second run of cp-fan with {size} stages: nothing has changed",
+        fan.definitions,
+        jobs=(4,),
+        files=fan.files,
+        expected=fan.expected,
+        again=True,
+    )
+
+
+def sleep_fan(size: int) -> Workload:
+    """`size` stages that sleep for a second."""
+    items = tuple(map(str, range(size)))
+    nap = Stage(
+        "nap",
+        logged(f"sleep 1 && echo {ITEM} > out/{ITEM}.txt", f"nap@{ITEM}"),
+        outs=(f"out/{ITEM}.txt",),
+        seconds=1.0,
+    )
+    return Workload(
+        "sleep-fan",
+        size,
+        f"{size} stages `sleep 1`",
+        [Foreach("nap", items, nap)],
+        jobs=(4, 16),
+        expected={f"out/{item}.txt": f"{item}\n" for item in items},
+    )
+
+
+def uneven_chains(size: int) -> Workload:
+    """Four chains of `size` sleeps, each as long as the others in the end.
+
+    Whoever waits for a whole level waits for its longest sleep, every time.
+    """
+    stages: list[Stage] = []
+    expected: dict[str, str] = {}
+    for chain in range(4):
+        for link in range(size):
+            name = f"link-{chain}-{link}"
+            seconds = 1.0 if (chain + link) % 2 else 0.05
+            deps = (f"out/link-{chain}-{link - 1}.txt",) if link else ()
+            out = f"out/{name}.txt"
+            cmd = f"sleep {seconds} && cat {' '.join(deps) or '/dev/null'} > {out}"
+            cmd = logged(f"{cmd} && echo {name} >> {out}", name)
+            stages.append(Stage(name, cmd, deps, (out,), seconds=seconds))
+            expected[out] = (expected[deps[0]] if deps else "") + f"{name}\n"
+    return Workload(
+        "uneven-chains",
+        size,
+        f"4 chains of {size} stages `sleep 1` or `sleep 0.05`, in turn",
+        stages,
+        jobs=(4,),
+        expected=expected,
+    )
+
+
+def wide_deep(size: int) -> Workload:
+    """A random graph of layers, in which a stage reads two earlier ones or so."""
+    shape = layered(size, depth=max(2, size // 8), edges=2 * size)
+    return hashing("wide-deep", shape, f"{size} stages in random layers")
+
+
+def deep_metrics(size: int) -> Workload:
+    """The shape of a real project, which has 235 stages: deep, two metrics each.
+
+    All of the params are in one large file, of which each stage reads a few.
+    """
+    depth = max(2, size * 97 // 235)
+    shape = layered(size, depth, edges=size * 1018 // 235)
+    title = f"{size} stages at depth {depth}, uncached metrics, a large params file"
+    return hashing("deep-metrics", shape, title, metrics=2, params=3)
+
+
+def foreach(size: int) -> Workload:
+    """`size` items of a foreach in params.yaml, independent of each other."""
+    items = tuple(f"item{i}" for i in range(size))
+    write = Stage(
+        "write",
+        logged(f"echo {ITEM} > out/{ITEM}.txt", f"write@{ITEM}"),
+        outs=(f"out/{ITEM}.txt",),
+    )
+    return Workload(
+        "foreach",
+        size,
+        f"foreach over {size} items in params.yaml",
+        [Foreach("write", items, write, key="items")],
+        jobs=(4,),
+        files={"params.yaml": "items:\n" + "".join(f"- {item}\n" for item in items)},
+        expected={f"out/{item}.txt": f"{item}\n" for item in items},
+    )
+
+
+def big_outputs(size: int) -> Workload:
+    """Four stages that write `size` MiB each."""
+    stages = [_big(f"big-{i}", size * MIB, logged) for i in range(4)]
+    return Workload(
+        "big-outputs",
+        size,
+        f"4 stages that write {size} MiB each",
+        stages,
+        jobs=(1, 4),
+        expected={stage.outs[0]: size * MIB for stage in stages},
+    )
+
+
+def big_and_small(size: int) -> Workload:
+    """A stage that writes `size` MiB, next to a chain of 40 short ones.
+
+    Does a stage that has become ready wait until the big output is hashed?
+    """
+    big = _big("big", size * MIB, stamped)
+    stages = [big]
+    expected: dict[str, Union[str, int]] = {big.outs[0]: size * MIB}
+    for i in range(40):
+        name, out = f"small-{i}", f"out/small-{i}.txt"
+        deps = (f"out/small-{i - 1}.txt",) if i else ()
+        cmd = stamped(f"sleep 0.1 && echo {i} > {out}", name)
+        stages.append(Stage(name, cmd, deps, (out,), seconds=0.1))
+        expected[out] = f"{i}\n"
+    return Workload(
+        "big-and-small",
+        size,
+        f"a stage that writes {size} MiB, and a chain of 40 stages `sleep 0.1`",
+        stages,
+        jobs=(4,),
+        expected=expected,
+        stamped=True,
+    )
+
+
+def _big(name: str, size: int, log: Callable[[str, str], str]) -> Stage:
+    # Starts with its name: of equal contents DVC would keep one copy in the cache.
+    out = f"out/{name}.bin"
+    zeros = size - len(name) - 1
+    cmd = f"{{ echo {name}; head -c {zeros} /dev/zero; }} > {out}"
+    return Stage(name, log(cmd, name), outs=(out,))
+
+
+def layered(size: int, depth: int, edges: int) -> list[list[int]]:
+    """A random acyclic graph, the same one every time.
+
+    Args:
+        size: number of nodes.
+        depth: number of nodes on the longest path, at most `size`.
+        edges: number of edges to aim for.
+
+    Returns:
+        list: for each node the earlier nodes that it depends on.
+    """
+    rng = random.Random(SHAPE_SEED)  # noqa: S311
+    layer_of = sorted([*range(depth), *rng.choices(range(depth), k=size - depth)])
+    layers: list[list[int]] = [[] for _ in range(depth)]
+    for node, layer in enumerate(layer_of):
+        layers[layer].append(node)
+    # An upstream in the layer before it, and no longer path can come about.
+    deps = [{rng.choice(layers[at - 1])} if at else set() for at in layer_of]
+    later = [node for node in range(size) if layer_of[node]]
+    possible = sum(len(layer) * layer[0] for layer in layers)
+    missing = min(edges, possible) - sum(map(len, deps))
+    while missing > 0:
+        node = rng.choice(later)
+        dep = rng.randrange(layers[layer_of[node]][0])
+        if dep not in deps[node]:
+            deps[node].add(dep)
+            missing -= 1
+    return [sorted(found) for found in deps]
+
+
+def hashing(
+    name: str, shape: list[list[int]], title: str, metrics: int = 0, params: int = 0
+) -> Workload:
+    """A stage a node, which writes the MD5 of what it reads.
+
+    So an output is right only if all that is upstream of it was there in time.
+    """
+    stages: list[Stage] = []
+    files = {"in/seed.txt": "seed\n"}
+    expected: dict[str, str] = {}
+    values: list[str] = []
+    for node, upstreams in enumerate(shape):
+        stage, out = f"node-{node}", f"out/node-{node}.txt"
+        deps = tuple(f"out/node-{up}.txt" for up in upstreams) or ("in/seed.txt",)
+        text = "".join((expected.get(dep) or files[dep]) for dep in deps)
+        digest = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+        expected[out] = f"{digest}  -\n"
+        cmd = f"cat {' '.join(deps)} | md5sum > {out}"
+        scores = tuple(f"out/{stage}.score-{i}.json" for i in range(metrics))
+        for i, score in enumerate(scores):
+            cmd += f" && echo {node + i} > {score}"
+            expected[score] = f"{node + i}\n"
+        keys = tuple(f"{stage}.param-{i}" for i in range(params))
+        if params:
+            # More than are read, but not so many that serial DVC takes hours.
+            values.append(f"{stage}:\n")
+            values.extend(f"  param-{i}: {i}\n" for i in range(3 * params))
+        stages.append(Stage(stage, logged(cmd, stage), deps, (out,), scores, keys))
+    if values:
+        files["params.yaml"] = "".join(values)
+    return Workload(name, len(shape), title, stages, (4,), files, expected)
+
+
+# Name -> (function, sizes in full, sizes in small).
+WORKLOADS: dict[str, tuple[Callable[[int], Workload], list[int], list[int]]] = {
+    "cp-fan": (cp_fan, [50, 200, 500, 1000], [20]),
+    "no-op": (no_op, [50, 200], [5]),
+    "sleep-fan": (sleep_fan, [64], [8]),
+    "uneven-chains": (uneven_chains, [16], [4]),
+    "wide-deep": (wide_deep, [127], [30]),
+    "deep-metrics": (deep_metrics, [235], [20]),
+    "foreach": (foreach, [2000], [40]),
+    "big-outputs": (big_outputs, [512], [16]),
+    "big-and-small": (big_and_small, [2048], [128]),
+}
+
+
+def make(name: str, small: bool, sizes: Optional[list[int]] = None) -> list[Workload]:
+    """The workload in the sizes asked for, or else in its own."""
+    function, full, few = WORKLOADS[name]
+    return [function(size) for size in sizes or (few if small else full)]

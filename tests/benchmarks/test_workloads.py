@@ -1,0 +1,153 @@
+import pytest
+
+from benchmarks import formats
+from benchmarks.model import critical_path, lower_bound, upstream
+from benchmarks.tools import tools
+from benchmarks.workloads import (
+    MIB,
+    WORKLOADS,
+    big_and_small,
+    cp_fan,
+    deep_metrics,
+    foreach,
+    layered,
+    make,
+    no_op,
+    sleep_fan,
+    uneven_chains,
+)
+
+
+def seconds(workload):
+    return {stage.name: stage.seconds or 0.0 for stage in workload.stages}
+
+
+def depth(workload):
+    return critical_path(workload.stages, dict.fromkeys(seconds(workload), 1.0))
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_is_complete(name):
+    for workload in make(name, small=True):
+        stages = workload.stages
+        assert workload.name == name
+        names = [stage.name for stage in stages]
+        assert len(set(names)) == len(names)
+        products = [path for stage in stages for path in stage.products]
+        assert sorted(products) == sorted(workload.expected)
+        known = set(workload.files)
+        for stage in stages:  # upstreams come first
+            assert set(stage.deps) <= known
+            known.update(stage.products)
+        for stage in stages:
+            assert f"echo {stage.name} " in stage.cmd
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_is_the_same_every_time(name):
+    assert make(name, small=True) == make(name, small=True)
+
+
+def test_sizes_can_be_chosen():
+    assert [len(w.stages) for w in make("cp-fan", False, [3, 5])] == [4, 6]
+
+
+def test_merge_reads_all_outputs_in_the_order_of_the_shell():
+    workload = cp_fan(11)
+    assert len(upstream(workload.stages)["merge"]) == 11
+    assert workload.expected["all.txt"].split()[:3] == ["0", "1", "10"]
+
+
+def test_no_op_runs_nothing():
+    assert no_op(3).ran == []
+    assert len(cp_fan(3).ran) == 4
+
+
+def test_levels_take_twice_as_long_as_chains():
+    workload = uneven_chains(16)
+    took = seconds(workload)
+    bound = lower_bound(workload.stages, took, jobs=4)
+    by_level = sum(
+        max(took[f"link-{chain}-{link}"] for chain in range(4)) for link in range(16)
+    )
+    assert bound == pytest.approx(8.4)
+    assert by_level == pytest.approx(16)
+
+
+def test_deep_metrics_has_the_shape_it_is_called_after():
+    workload = deep_metrics(235)
+    assert len(workload.stages) == 235
+    assert depth(workload) == 97
+    assert sum(len(names) for names in upstream(workload.stages).values()) == (
+        pytest.approx(1018, abs=2)
+    )
+    assert sum(len(stage.metrics) for stage in workload.stages) == 470
+    assert all(len(stage.params) == 3 for stage in workload.stages)
+    assert workload.files["params.yaml"].count("\n") > 2000
+
+
+@pytest.mark.parametrize("size,depth,edges", [(2, 2, 1), (8, 8, 99), (30, 5, 60)])
+def test_layered(size, depth, edges):
+    graph = layered(size, depth, edges)
+    assert len(graph) == size
+    assert all(dep < node for node, deps in enumerate(graph) for dep in deps)
+    longest: list[int] = []
+    for deps in graph:
+        longest.append(1 + max((longest[dep] for dep in deps), default=0))
+    assert max(longest) == depth
+    most = size * (size - 1) // 2
+    assert size - depth <= sum(map(len, graph)) <= min(edges, most) + size
+
+
+def test_bytes_of_big_outputs():
+    assert big_and_small(3).bytes == 3 * MIB
+    assert cp_fan(3).bytes == 0
+
+
+@pytest.mark.parametrize("jobs,expected", [(1, 8), (4, 2), (16, 1)])
+def test_lower_bound_of_independent_stages(jobs, expected):
+    workload = sleep_fan(8)
+    assert lower_bound(workload.stages, seconds(workload), jobs) == expected
+
+
+def test_lower_bound_of_nothing():
+    assert lower_bound([], {}, jobs=4) == 0
+    workload = no_op(3)
+    assert lower_bound(workload.stages, seconds(workload), 4) == 0
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_every_tool_can_be_asked(name):
+    (workload,) = make(name, small=True)[:1]
+    cannot = {tool.name for tool in tools("3").values() if tool.cannot(workload)}
+    if name == "deep-metrics":
+        assert cannot == {"dvx", "snakemake", "doit", "ninja", "pytask", "make"}
+    else:
+        assert not cannot
+
+
+def test_dvc_yaml():
+    yaml = pytest.importorskip("ruamel.yaml").YAML(typ="safe")
+    stages = yaml.load(formats.dvc(cp_fan(2))["dvc.yaml"])["stages"]
+    assert stages["copy"]["foreach"] == ["0", "1"]
+    assert stages["copy"]["do"]["outs"] == ["out/${item}.txt"]
+    assert stages["merge"]["deps"] == ["out/0.txt", "out/1.txt"]
+    stages = yaml.load(formats.dvc(foreach(2))["dvc.yaml"])["stages"]
+    assert stages["write"]["foreach"] == "${items}"
+    stage = yaml.load(formats.dvc(deep_metrics(10))["dvc.yaml"])["stages"]["node-0"]
+    assert stage["metrics"][0] == {"out/node-0.score-0.json": {"cache": False}}
+    assert len(stage["params"]) == 3
+
+
+@pytest.mark.parametrize("name", ["dodo.py", "task_workload.py"])
+def test_python_files_compile(name):
+    write = {"dodo.py": formats.doit, "task_workload.py": formats.pytask}[name]
+    text = write(big_and_small(1))[name]
+    compile(text, name, "exec")
+    assert ("date +%%s.%%N" in text) == (name == "dodo.py")
+
+
+def test_snakefile_has_a_rule_with_a_wildcard_for_foreach():
+    text = formats.snakemake(cp_fan(100))["Snakefile"]
+    assert text.count("rule ") == 3
+    assert "cp in/{wildcards.item}.txt out/{wildcards.item}.txt" in text
