@@ -91,7 +91,7 @@ def main(argv: Optional[list[str]] = None) -> int:
         results = Results.load(args.source)
     else:
         results = run(args)
-    print(table(results))  # noqa: T201
+    print(table(results))
     if args.plot:
         args.plot.write_text(plot(results), encoding="utf-8")
     return 0
@@ -144,7 +144,7 @@ def run(args: argparse.Namespace) -> Results:
 
 
 def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -95,9 +95,7 @@ def _make_venv(tool: Tool) -> Path:
 
 def _pip(python: Path, *args: str) -> None:
     command = [str(python), "-m", "pip", "install", "--quiet", *args]
-    done = subprocess.run(  # noqa: S603
-        command, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if "ERROR" in line]
         reason = errors[-1] if errors else f"pip exited with {done.returncode}"
@@ -110,9 +108,7 @@ def _version(tool: Tool, folder: Path) -> str:
     else:
         command = [str(folder / tool.executable), "--version"]
     try:
-        done = subprocess.run(  # noqa: S603
-            command, capture_output=True, text=True, check=True
-        )
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as exc:
         raise NotAvailableError(f"does not tell its version: {exc}") from None
     return done.stdout.splitlines()[0]
@@ -127,7 +123,7 @@ def check_plugin(found: Install, env: Mapping[str, str]) -> None:
     if found.tool.name not in (SERIAL, OURS):
         return
     command = [str(found.folder / "dvc"), "repro", "--help"]
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         command, capture_output=True, text=True, check=False, env=dict(env)
     )
     has_jobs = "--jobs" in done.stdout

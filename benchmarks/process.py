@@ -54,7 +54,7 @@ def _run(command: Sequence[str], cwd: Path, env: Mapping[str, str], limit: float
     log = cwd / ".benchmark-output"
     with open(log, "wb") as output:
         try:
-            process = subprocess.Popen(  # noqa: S603
+            process = subprocess.Popen(
                 command,
                 cwd=cwd,
                 env=dict(env),

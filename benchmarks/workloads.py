@@ -190,7 +190,7 @@ def layered(size: int, depth: int, edges: int) -> list[list[int]]:
     Returns:
         list: for each node the earlier nodes that it depends on.
     """
-    rng = random.Random(SHAPE_SEED)  # noqa: S311
+    rng = random.Random(SHAPE_SEED)
     layer_of = sorted([*range(depth), *rng.choices(range(depth), k=size - depth)])
     layers: list[list[int]] = [[] for _ in range(depth)]
     for node, layer in enumerate(layer_of):

@@ -161,6 +161,7 @@ class ParallelExecutor:
                 raise
             finally:
                 self.runner.close()
+                self.reporter.end()
         self.reporter.summary(
             self.plan,
             time.monotonic() - start,

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # NOTE: DVC configures the loggers below "dvc"
 logger = logger.getChild("dvc.parallel")
 
+# Bytes that are kept of each of the last lines.
+TAIL_WIDTH = 1000
 COLORS = (Fore.CYAN, Fore.YELLOW, Fore.GREEN, Fore.MAGENTA, Fore.BLUE, Fore.RED)
 
 
@@ -33,6 +35,7 @@ class Reporter:
     def __init__(self):
         self._guard = threading.RLock()  # of stdout and stderr
         self._colors: dict[str, str] = {}
+        self._ended = False
 
     def _prefix(self, name: str, stream: TextIO) -> bytes:
         prefix = f"{name} | "
@@ -49,9 +52,11 @@ class Reporter:
     def output(self, job: "Job", name: str, line: bytes) -> None:
         """Show a line that a command has printed to its "stdout" or "stderr"."""
         text = line.rstrip(b"\r\n")
-        job.tail.append(text)
+        job.tail.append(text[-TAIL_WIDTH:])
         stream = getattr(sys, name)
         with self._guard, suppress(OSError, ValueError):
+            if self._ended:
+                return
             prefix = self._prefix(job.name, stream)
             # NOTE: what goes back to the start of its line, such as a progress
             # bar, would write over the name.
@@ -64,6 +69,11 @@ class Reporter:
         """Show nothing for a while, because the user is asked something."""
         with self._guard:
             yield
+
+    def end(self) -> None:
+        """Show no more output: what a command has left behind may still print."""
+        with self._guard:
+            self._ended = True
 
     def waiting_for_lock(self) -> None:
         logger.info(
