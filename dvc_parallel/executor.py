@@ -35,7 +35,7 @@ from .runners.local import LocalRunner
 from .serial_order import SerialOrder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from dvc.stage import Stage
     from networkx import DiGraph
@@ -111,12 +111,17 @@ class ParallelExecutor:
         self.runner = runner or LocalRunner()
         self.reporter = reporter or Reporter()
 
-        upstream: Mapping[Stage, Sequence[Stage]] = {
-            stage: _get_upstream_downstream_nodes(graph, stage)[0] for stage in steps
+        # NOTE: stages go by their ranks, as it takes long to hash a `Stage`
+        ranks = {stage: rank for rank, stage in enumerate(steps)}
+        self.upstream = [
+            _get_upstream_downstream_nodes(graph, stage)[0] for stage in steps
+        ]
+        upstream = {
+            rank: {ranks[stage] for stage in stages if stage in ranks}
+            for rank, stages in enumerate(self.upstream)
         }
-        self.upstream = upstream
         self.plan = plan.Plan(
-            steps,
+            range(len(steps)),
             upstream,
             after=stages_to_come_after(steps, upstream),
             jobs=jobs,
@@ -124,17 +129,16 @@ class ParallelExecutor:
             force=force,
             force_downstream=force_downstream,
         )
-        self.ranks = {stage: rank for rank, stage in enumerate(steps)}
         self.path_locks = PathLocks()
         self.order = SerialOrder(self.repo.tmp_dir)
         self.lock: SharedRepoLock
 
         self._inbox: queue.SimpleQueue = queue.SimpleQueue()
-        self._started: dict[Stage, Job] = {}
+        self._started: dict[int, Job] = {}
         self._in_flight: set[Job] = set()
-        self._results: dict[Stage, Stage] = {}
-        self._failed: dict[Stage, BaseException] = {}
-        self._stopped: dict[Stage, BaseException] = {}  # failed after a signal
+        self._results: dict[int, Stage] = {}
+        self._failed: dict[int, BaseException] = {}
+        self._stopped: dict[int, BaseException] = {}  # failed after a signal
         self._signal: Optional[int] = None
         self._kill_at: Optional[float] = None
 
@@ -167,7 +171,7 @@ class ParallelExecutor:
             time.monotonic() - start,
             total=sum(job.busy for job in self._started.values()),
             ran=len(self._results),
-            failed=[self._started[stage] for stage in self._failed],
+            failed=[self._started[rank] for rank in self._failed],
             stopped=len(self._stopped),
         )
         return self._outcome()
@@ -195,7 +199,7 @@ class ParallelExecutor:
                     # NOTE: only now, so that what it has made ready comes next
                     self._leave(message.job)
             elif isinstance(message, CommandEnded):
-                event = plan.CommandEnded(message.job.stage)
+                event = plan.CommandEnded(message.job.rank)
                 self._carry_out(self.plan.handle(event), threads)
             elif isinstance(message, Question):
                 self._put(message)
@@ -240,10 +244,10 @@ class ParallelExecutor:
         for instruction in instructions:
             # NOTE: `handle_error` has told which stages are skipped
             if isinstance(instruction, plan.Start):
-                stage = instruction.stage
-                job = Job(self, stage, self.ranks[stage])
+                rank = instruction.stage
+                job = Job(self, self.steps[rank], rank)
                 job.turn = self.lock.reserve()
-                self._started[stage] = job
+                self._started[rank] = job
                 self._in_flight.add(job)
                 threads.submit(self._run_job, job, instruction.force)
 
@@ -260,7 +264,7 @@ class ParallelExecutor:
         if self._signal is not None:
             raise RunnerClosedError
         return self.repro_fn(
-            job.stage, upstream=self.upstream[job.stage], force=force, **self.kwargs
+            job.stage, upstream=self.upstream[job.rank], force=force, **self.kwargs
         )
 
     def command_ended(self, job: Job) -> None:
@@ -275,23 +279,23 @@ class ParallelExecutor:
         return question.answer
 
     def _over(self, message: Over):
-        stage, exc = message.job.stage, message.exc
+        rank, exc = message.job.rank, message.exc
         if exc is None:
             if message.result:
-                self._results[stage] = message.result
-            return self.plan.handle(plan.Finished(stage, bool(message.result)))
+                self._results[rank] = message.result
+            return self.plan.handle(plan.Finished(rank, bool(message.result)))
 
-        instructions = self.plan.handle(plan.Failed(stage))
+        instructions = self.plan.handle(plan.Failed(rank))
         if self._signal is not None:
-            self._stopped[stage] = exc
+            self._stopped[rank] = exc
             return instructions
 
-        self._failed[stage] = exc
+        self._failed[rank] = exc
         if isinstance(exc, Exception):
             if self.on_error == "fail":
                 self.reporter.failed(exc, self._running)
             else:
-                handle_error(self.graph, self.on_error, exc, stage)
+                handle_error(self.graph, self.on_error, exc, message.job.stage)
         return instructions
 
     @property
@@ -319,15 +323,16 @@ class ParallelExecutor:
             self.reporter.killing(self._running)
 
     def _outcome(self) -> list["Stage"]:
-        complete = all(self.plan.state(stage) in plan.FINAL for stage in self.steps)
+        ended = sum(self.plan.count(state) for state in plan.FINAL)
+        complete = ended == len(self.steps)
         if self._signal is not None and (self._stopped or not complete):
             signals.die_of(self._signal)
         for exc in self._failed.values():
             if not isinstance(exc, Exception):
                 raise exc
         if self._failed and self.on_error != "ignore":
-            failed = sorted(self._failed, key=self.ranks.__getitem__)
+            failed = [self.steps[rank] for rank in sorted(self._failed)]
             first = next(iter(self._failed.values()))
             cause = first if self.on_error == "fail" else None
             _raise_error(cause, *failed)  # type: ignore[arg-type]
-        return [self._results[stage] for stage in self.steps if stage in self._results]
+        return [self._results[rank] for rank in sorted(self._results)]

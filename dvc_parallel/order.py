@@ -22,39 +22,39 @@ Path = tuple[str, ...]
 
 
 def stages_to_come_after(
-    steps: Sequence["Stage"], upstream: Mapping["Stage", Iterable["Stage"]]
-) -> dict["Stage", set["Stage"]]:
+    steps: Sequence["Stage"], upstream: Mapping[int, set[int]]
+) -> dict[int, set[int]]:
     """Find for each stage those that it has to wait for, other than upstreams.
 
     Args:
         steps: the stages of a run in the order of serial DVC.
-        upstream: what DVC's graph knows of them.
+        upstream: the upstreams of each stage in DVC's graph. Here and in what is
+            returned, stages go by their place in ``steps``.
     """
-    rank = {stage: i for i, stage in enumerate(steps)}
-    upstream_of = {stage: set(upstream.get(stage, ())) for stage in steps}
-    after: dict[Stage, set[Stage]] = defaultdict(set)
+    after: dict[int, set[int]] = defaultdict(set)
 
-    def keep_order(one: "Stage", other: "Stage") -> None:
-        first, then = sorted((one, other), key=rank.__getitem__)
-        if first is not then and first not in upstream_of[then]:
+    def keep_order(one: int, other: int) -> None:
+        first, then = sorted((one, other))
+        if first != then and first not in upstream[then]:
             after[then].add(first)
 
-    outs = _index((_parts(out), stage) for stage in steps for out in stage.outs)
-    files = _index((path, stage) for stage in steps for path in _files_of(stage))
-    for stage in steps:
+    ranks = range(len(steps))
+    outs = _index((_parts(out), rank) for rank in ranks for out in steps[rank].outs)
+    files = _index((path, rank) for rank in ranks for path in _files_of(steps[rank]))
+    for rank, stage in enumerate(steps):
         for dep in _local_paths(stage):
             for writer in (*_above(outs, dep), *_below(outs, dep), *_below(files, dep)):
-                keep_order(stage, writer)
+                keep_order(rank, writer)
         for out in stage.outs:
             for writer in _above(outs, _parts(out)):
-                keep_order(stage, writer)
+                keep_order(rank, writer)
     return after
 
 
-def _index(writers: Iterable[tuple[Path, "Stage"]]) -> Trie:
+def _index(writers: Iterable[tuple[Path, int]]) -> Trie:
     index = Trie()
-    for path, stage in writers:
-        index.setdefault(path, []).append(stage)
+    for path, rank in writers:
+        index.setdefault(path, []).append(rank)
     return index
 
 
@@ -79,12 +79,12 @@ def _files_of(stage: "Stage") -> Iterator[Path]:
             yield fs.parts(fs.join(fs.parent(out.fs_path), ".gitignore"))
 
 
-def _above(trie: Trie, path: Path) -> Iterator["Stage"]:
+def _above(trie: Trie, path: Path) -> Iterator[int]:
     for step in trie.prefixes(path):
         yield from step.value
 
 
-def _below(trie: Trie, path: Path) -> Iterator["Stage"]:
+def _below(trie: Trie, path: Path) -> Iterator[int]:
     if trie.has_node(path):
-        for stages in trie.itervalues(prefix=path):
-            yield from stages
+        for ranks in trie.itervalues(prefix=path):
+            yield from ranks

@@ -11,17 +11,25 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Optional
 
 from dvc import rwlock as dvc_rwlock
 from dvc.lock import LockError
 
+# path, old and new mode of its lock
+Changes = list[tuple[str, Optional[str], Optional[str]]]
+
 
 class PathLocks:
-    """The path locks of a run.  Owned by the owner of the repo."""
+    """The path locks of a run.  Owned by the owner of the repo.
 
-    def __init__(self):
-        self._readers: Counter[str] = Counter()
-        self._writers: Counter[str] = Counter()
+    The file has a write lock on each path that a stage writes to, and a read lock on
+    each that stages only read.
+    """
+
+    def __init__(self) -> None:
+        self._holders: dict[str, Counter[str]] = {"read": Counter(), "write": Counter()}
 
     @contextmanager
     def hold(
@@ -32,54 +40,59 @@ class PathLocks:
         Raises:
             LockError: another process uses one of the paths.
         """
-        info = {"pid": os.getpid(), "cmd": cmd}
-        new_read = _new(read, self._readers)
-        new_write = _new(write, self._writers)
-        if new_read or new_write:
-            with dvc_rwlock._edit_rwlock(tmp_dir, fs, hardlink) as lock:
-                _check(tmp_dir, lock, info, "write", new_read + new_write)
-                _check(tmp_dir, lock, info, "read", new_write)
-                dvc_rwlock._acquire_read(lock, info, new_read)
-                dvc_rwlock._acquire_write(lock, info, new_write)
-        self._readers.update(set(read))
-        self._writers.update(set(write))
+        edit = partial(self._edit, tmp_dir, fs, cmd, hardlink)
+        changes = self._count(read, write, 1)
+        try:
+            edit(changes)
+        except BaseException:
+            self._count(read, write, -1)
+            raise
 
         try:
             yield
         finally:
-            old_read = _old(read, self._readers)
-            old_write = _old(write, self._writers)
-            if old_read or old_write:
-                self._release(tmp_dir, fs, hardlink, info, old_read, old_write)
+            changes = self._count(read, write, -1)
+            # NOTE: the file is guarded by a lock of its own, which gives up after
+            # 3 s. A stage must not fail for that once it has run.
+            while True:
+                try:
+                    edit(changes)
+                    break
+                except LockError:
+                    continue
+
+    def _count(self, read: Iterable[str], write: Iterable[str], by: int) -> Changes:
+        """Count holders; return the paths whose locks change, with old and new."""
+        paths = dict.fromkeys([*read, *write])
+        old = {path: self._mode(path) for path in paths}
+        for mode, changed in (("read", read), ("write", write)):
+            for path in set(changed):
+                self._holders[mode][path] += by
+                if not self._holders[mode][path]:
+                    del self._holders[mode][path]
+        new = {path: self._mode(path) for path in paths}
+        return [(p, old[p], new[p]) for p in paths if old[p] != new[p]]
+
+    def _mode(self, path: str) -> Optional[str]:
+        return next(
+            (mode for mode in ("write", "read") if self._holders[mode][path]), None
+        )
 
     @staticmethod
-    def _release(tmp_dir, fs, hardlink, info, read, write) -> None:
-        # NOTE: the file is guarded by a lock of its own, which gives up after
-        # 3 s. A stage must not fail for that once it has run.
-        while True:
-            try:
-                with dvc_rwlock._edit_rwlock(tmp_dir, fs, hardlink) as lock:
-                    dvc_rwlock._release_write(lock, info, write)
-                    dvc_rwlock._release_read(lock, info, read)
-                return
-            except LockError:
-                continue
+    def _edit(tmp_dir, fs, cmd, hardlink, changes: Changes) -> None:
+        if not changes:
+            return
 
+        info = {"pid": os.getpid(), "cmd": cmd}
+        read = [path for path, _, new in changes if new == "read"]
+        write = [path for path, _, new in changes if new == "write"]
+        with dvc_rwlock._edit_rwlock(tmp_dir, fs, hardlink) as lock:
+            check = partial(dvc_rwlock._check_blockers, tmp_dir, lock, info)
+            check(mode="write", waiters=read + write)
+            check(mode="read", waiters=write)
+            dvc_rwlock._acquire_read(lock, info, read)
+            dvc_rwlock._acquire_write(lock, info, write)
 
-def _check(tmp_dir, lock, info, mode, waiters) -> None:
-    dvc_rwlock._check_blockers(tmp_dir, lock, info, mode=mode, waiters=waiters)
-
-
-def _new(paths: Iterable[str], held: "Counter[str]") -> list[str]:
-    return [path for path in dict.fromkeys(paths) if not held[path]]
-
-
-def _old(paths: Iterable[str], held: "Counter[str]") -> list[str]:
-    """Count one holder less; return the paths that nobody holds any more."""
-    old = []
-    for path in dict.fromkeys(paths):
-        held[path] -= 1
-        if not held[path]:
-            del held[path]
-            old.append(path)
-    return old
+            old = {path: old for path, old, _ in changes}
+            dvc_rwlock._release_write(lock, info, [p for p in old if old[p] == "write"])
+            dvc_rwlock._release_read(lock, info, [p for p in old if old[p] == "read"])

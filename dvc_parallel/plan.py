@@ -11,10 +11,10 @@ owns it.
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 
 class State(Enum):
@@ -41,14 +41,14 @@ class Begun:
 class CommandEnded:
     """Event: the stage's last command has ended, its outputs get saved now."""
 
-    stage: Hashable
+    stage: Any
 
 
 @dataclass(frozen=True)
 class Finished:
     """Event: the stage is done; ``changed`` tells whether it was reproduced."""
 
-    stage: Hashable
+    stage: Any
     changed: bool
 
 
@@ -56,7 +56,7 @@ class Finished:
 class Failed:
     """Event: the stage has failed."""
 
-    stage: Hashable
+    stage: Any
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Interrupted:
 class Start:
     """Instruction: start this stage, with ``force`` even if unchanged."""
 
-    stage: Hashable
+    stage: Any
     force: bool
 
 
@@ -76,8 +76,8 @@ class Start:
 class Skip:
     """Instruction: this stage does not run, because ``failed`` did."""
 
-    stage: Hashable
-    failed: Hashable
+    stage: Any
+    failed: Any
 
 
 Event = Union[Begun, CommandEnded, Finished, Failed, Interrupted]
@@ -113,9 +113,9 @@ class Plan:
 
     def __init__(
         self,
-        steps: Sequence[Hashable],
-        upstream: Mapping[Hashable, Iterable[Hashable]],
-        after: Optional[Mapping[Hashable, Iterable[Hashable]]] = None,
+        steps: Sequence[Any],
+        upstream: Mapping[Any, Iterable[Any]],
+        after: Optional[Mapping[Any, Iterable[Any]]] = None,
         jobs: int = 1,
         on_error: str = "fail",
         force: bool = False,
@@ -131,11 +131,11 @@ class Plan:
         self._story = {stage: [State.WAITING] for stage in steps}
         self._forced = set(steps) if force else set()
         self._count = Counter({State.WAITING: len(self._rank)})
-        self._ready: list[tuple[int, int, Hashable]] = []
+        self._ready: list[tuple[int, int, Any]] = []
 
-        self._dependents: dict[Hashable, list[Hashable]] = defaultdict(list)
-        self._followers: dict[Hashable, list[Hashable]] = defaultdict(list)
-        self._waits_for: dict[Hashable, int] = {}
+        self._dependents: dict[Any, list[Any]] = defaultdict(list)
+        self._followers: dict[Any, list[Any]] = defaultdict(list)
+        self._waits_for: dict[Any, int] = {}
         for stage in steps:
             ups = self._known(stage, upstream)
             before = self._known(stage, after or {}) - ups
@@ -145,20 +145,20 @@ class Plan:
                 self._followers[other].append(stage)
             self._waits_for[stage] = len(ups) + len(before)
 
-        self._height: dict[Hashable, int] = {}
+        self._height: dict[Any, int] = {}
         for stage in reversed(steps):
             self._height[stage] = 1 + max(
                 (self._height[other] for other in self._behind(stage)), default=0
             )
 
-    def _known(self, stage, relation) -> set[Hashable]:
+    def _known(self, stage, relation) -> set[Any]:
         known = {other for other in relation.get(stage, ()) if other in self._rank}
         late = [other for other in known if self._rank[other] >= self._rank[stage]]
         if late:
             raise PlanError(f"{stage!r} comes before {late!r}, which it waits for")
         return known
 
-    def _behind(self, stage) -> Iterable[Hashable]:
+    def _behind(self, stage) -> Iterable[Any]:
         yield from self._dependents[stage]
         yield from self._followers[stage]
 
@@ -174,7 +174,7 @@ class Plan:
             self._count[State.WAITING] or self._count[State.READY]
         )
 
-    def state(self, stage: Hashable) -> State:
+    def state(self, stage: Any) -> State:
         return self._state[stage]
 
     def count(self, state: State) -> int:
@@ -208,7 +208,7 @@ class Plan:
             self._forced.update(self._dependents[stage])
         self._release(stage)
 
-    def _failed(self, stage: Hashable) -> Iterable[Skip]:
+    def _failed(self, stage: Any) -> Iterable[Skip]:
         self._move(stage, State.FAILED, {State.RUNNING, State.SAVING})
         if self.on_error == "fail":
             self.stopping = True
@@ -229,13 +229,13 @@ class Plan:
         for other in [stage, *skipped]:
             self._release(other)
 
-    def _release(self, stage: Hashable) -> None:
+    def _release(self, stage: Any) -> None:
         for other in self._behind(stage):
             self._waits_for[other] -= 1
             if not self._waits_for[other] and self._state[other] is State.WAITING:
                 self._make_ready(other)
 
-    def _make_ready(self, stage: Hashable) -> None:
+    def _make_ready(self, stage: Any) -> None:
         self._move(stage, State.READY, {State.WAITING})
         heapq.heappush(self._ready, (-self._height[stage], self._rank[stage], stage))
 
@@ -252,7 +252,7 @@ class Plan:
             self._move(stage, State.RUNNING, {State.READY})
             yield Start(stage, stage in self._forced)
 
-    def _move(self, stage: Hashable, to: State, allowed: set[State]) -> None:
+    def _move(self, stage: Any, to: State, allowed: set[State]) -> None:
         state = self._state.get(stage)
         if state not in allowed:
             told = " -> ".join(s.value for s in self._story.get(stage, ()))

@@ -10,17 +10,17 @@ All of this is done by the owner of the repo.
 """
 
 import os
-from bisect import bisect
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Callable, Optional
 
 from dvc.dvcfile import LOCK_FILE
-from dvc.utils.serialize._common import _load_data
-from dvc.utils.serialize._yaml import _dump, parse_yaml_for_update
 
 from .atomic import atomic_write
+from .lockfile import Lockfiles
 
 Rank = tuple[int, ...]
 
@@ -34,14 +34,16 @@ class SerialOrder:
 
     def __init__(self, tmp_dir: str):
         self._tmp_dir = tmp_dir
+        self._lockfiles = Lockfiles()
         self._added: dict[str, list[tuple[Rank, str]]] = defaultdict(list)
         self._lines: dict[int, int] = defaultdict(int)
 
     def _add(self, path: str, rank: Rank, name: str) -> Optional[str]:
         """Take note of an addition; return the one that it has to precede."""
         added = self._added[path]
-        place = bisect(added, (rank, name))
-        added.insert(place, (rank, name))
+        place = bisect_left(added, (rank, name))
+        if added[place : place + 1] != [(rank, name)]:
+            added.insert(place, (rank, name))
         return added[place + 1][1] if place + 1 < len(added) else None
 
     @contextmanager
@@ -56,18 +58,9 @@ class SerialOrder:
         Raises:
             OSError, ParseError: with the file untouched.
         """
-        exists = fs.exists(path) if fs else os.path.exists(path)
-        data = _load_data(path, parser=parse_yaml_for_update, fs=fs) if exists else {}
-        before = set(data.get("stages") or ())
-        yield data
-
-        stages = data.get("stages") or {}
-        for name in [name for name in stages if name not in before]:
-            successor = self._add(path, (rank,), name)
-            if successor in stages:
-                _move_before(stages, name, successor)
-        with atomic_write(path, self._tmp_dir) as fobj:
-            _dump(data, fobj)
+        place = partial(self._add, path, (rank,))
+        with self._lockfiles.modify(path, fs, self._tmp_dir, place) as data:
+            yield data
 
     def ignore(
         self, append: Callable[[str, str], None], entry: str, gitignore: str, rank: int
@@ -104,10 +97,3 @@ def _read_lines(path: str) -> list[str]:
             return fobj.readlines()
     except FileNotFoundError:
         return []
-
-
-def _move_before(mapping: dict, name: str, successor: Optional[str]) -> None:
-    names = list(mapping)
-    moved = names[names.index(successor) : -1]
-    for other in [name, *moved]:
-        mapping[other] = mapping.pop(other)

@@ -58,8 +58,19 @@ def test_held_until_the_last_stage_leaves(hold, in_file):
 def test_nested_holds_of_one_stage(hold, in_file):
     with hold(read=["/a"], write=["/b"]):
         with hold(read=["/a", "/b"]):
-            assert in_file() == {"read": ["/a", "/b"], "write": ["/b"]}
+            # NOTE: what is locked for writing, is locked for reading
+            assert in_file() == {"read": ["/a"], "write": ["/b"]}
         assert in_file() == {"read": ["/a"], "write": ["/b"]}
+
+
+def test_a_writer_that_leaves_while_others_read(hold, in_file):
+    with ExitStack() as writer, ExitStack() as reader:
+        reader.enter_context(hold(read=["/a"]))
+        writer.enter_context(hold(write=["/a"]))
+        assert in_file() == {"write": ["/a"]}
+        writer.close()
+        assert in_file() == {"read": ["/a"]}
+    assert in_file() == {}
 
 
 def test_released_after_an_error(hold, in_file):

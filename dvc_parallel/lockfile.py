@@ -1,0 +1,145 @@
+"""Updating a dvc.lock: one entry in its text, and the file at once.
+
+DVC parses all of dvc.lock and writes it anew, in place, after every stage.  Here the
+text is kept for as long as the file does not change, only the entry in question is
+made anew (:mod:`dvc_parallel.lockfile_text`), and the file is replaced as a whole.
+The result is byte for byte DVC's; where that cannot be had, DVC's own round trip makes
+it.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Callable, Optional
+
+from dvc.utils.serialize._common import _load_data
+from dvc.utils.serialize._yaml import _dump, parse_yaml_for_update
+
+from .atomic import atomic_write
+from .lockfile_text import LockfileText, UnstableEntryError
+
+Signature = tuple[int, int, int]
+Place = Callable[[str], Optional[str]]
+
+
+class _Entries(dict):
+    """What DVC sees as ``stages``: entries are read when it asks for them.
+
+    Itself, it holds what DVC has put in.
+    """
+
+    def __init__(self, text: LockfileText):
+        super().__init__()
+        self._text = text
+
+    def get(self, name, default=None):
+        if name in self:
+            return self[name]
+        entry = self._text.get(name)
+        return default if entry is None else entry
+
+
+class Lockfiles:
+    """The dvc.lock files of a repo.  Owned by the owner of the repo."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Signature, LockfileText]] = {}
+
+    @contextmanager
+    def modify(
+        self, path: str, fs: Any, tmp_dir: str, place: Place
+    ) -> Iterator[dict[str, Any]]:
+        """As :func:`dvc.utils.serialize.modify_yaml`, for a dvc.lock.
+
+        Args:
+            path: dvc.lock to modify.
+            fs: its file system.
+            tmp_dir: folder for temporary files, on the same disk.
+            place: returns the name of the entry that a new one has to precede; where
+                there is none, it goes to the end.
+
+        Raises:
+            OSError, ParseError: with the file untouched.
+        """
+        text = self._text(path)
+        if text is None:
+            with _round_trip(path, fs, tmp_dir, place) as whole:
+                yield whole
+            return
+
+        before = str(text)
+        data: dict[str, Any] = {}
+        if before:
+            data = {"schema": "2.0", "stages": _Entries(text)}
+        yield data
+
+        entries = data.pop("stages", {})
+        data.pop("schema", None)
+        if data or not _put(text, entries, place):
+            with _round_trip(path, fs, tmp_dir, place) as whole:
+                whole.update({"schema": "2.0", **data})
+                whole.setdefault("stages", {}).update(entries)
+            return
+
+        if str(text) != before:
+            with atomic_write(path, tmp_dir) as fobj:
+                fobj.write(str(text))
+        if signature := _signature(path):
+            self._known[path] = (signature, text)
+
+    def _text(self, path: str) -> Optional[LockfileText]:
+        """The text of a file, forgotten here until it is written."""
+        signature, text = self._known.pop(path, (None, None))
+        if signature is not None and signature == _signature(path):
+            return text
+        try:
+            with open(path, encoding="utf-8", newline="") as fobj:
+                return LockfileText.parse(fobj.read())
+        except FileNotFoundError:
+            return LockfileText.parse("")
+        except UnicodeDecodeError:
+            return None  # DVC says what is wrong
+
+
+def _put(text: LockfileText, entries: dict, place: Place) -> bool:
+    """Put entries into the text, or tell that it takes DVC's round trip."""
+    try:
+        for name, entry in entries.items():
+            successor = None if name in text else place(name)
+            text.put(name, entry, successor if successor in text else None)
+    except UnstableEntryError:
+        return False
+    return True
+
+
+@contextmanager
+def _round_trip(
+    path: str, fs: Any, tmp_dir: str, place: Place
+) -> Iterator[dict[str, Any]]:
+    exists = fs.exists(path) if fs else os.path.exists(path)
+    data = _load_data(path, parser=parse_yaml_for_update, fs=fs) if exists else {}
+    before = set(data.get("stages") or ())
+    yield data
+
+    stages = data.get("stages") or {}
+    for name in [name for name in stages if name not in before]:
+        successor = place(name)
+        if successor in stages:
+            _move_before(stages, name, successor)
+    with atomic_write(path, tmp_dir) as fobj:
+        _dump(data, fobj)
+
+
+def _move_before(mapping: dict, name: str, successor: Optional[str]) -> None:
+    names = list(mapping)
+    moved = names[names.index(successor) : -1]
+    for other in [name, *moved]:
+        mapping[other] = mapping.pop(other)
+
+
+def _signature(path: str) -> Optional[Signature]:
+    try:
+        stat = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
