@@ -12,7 +12,6 @@ arrived.  Nothing polls.
 import queue
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event
@@ -28,11 +27,14 @@ from . import plan, signals
 from .job import Job
 from .order import stages_to_come_after
 from .path_locks import PathLocks
+from .probes import LinkTypes, TrackedPaths
 from .repo_lock import SharedRepoLock
 from .reporter import Reporter
 from .runners import Runner, RunnerClosedError
 from .runners.local import LocalRunner
 from .serial_order import SerialOrder
+from .state import state_kept_open
+from .workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,6 +132,9 @@ class ParallelExecutor:
             force_downstream=force_downstream,
         )
         self.path_locks = PathLocks()
+        self.tracked_paths = TrackedPaths()
+        self.link_types = LinkTypes()
+        self.patterns: dict[tuple, Any] = {}
         self.order = SerialOrder(self.repo.tmp_dir)
         self.lock: SharedRepoLock
 
@@ -156,10 +161,11 @@ class ParallelExecutor:
         with (
             signals.as_events(self._notify, self._give_up),
             self._shared_repo(),
-            ThreadPoolExecutor(2 * self.plan.jobs, "dvc-stage") as threads,
+            state_kept_open(self.repo.state) as close_state,
+            Workers(2 * self.plan.jobs, at_end=close_state) as workers,
         ):
             try:
-                self._loop(threads)
+                self._loop(workers)
             except BaseException:
                 self._wind_down()
                 raise
@@ -187,20 +193,20 @@ class ParallelExecutor:
                 self.lock.lock()
             self.lock.give_back()
 
-    def _loop(self, threads: ThreadPoolExecutor) -> None:
-        self._carry_out(self.plan.handle(plan.Begun()), threads)
+    def _loop(self, workers: Workers) -> None:
+        self._carry_out(self.plan.handle(plan.Begun()), workers)
         self.lock.unlock()
         while not self.plan.done:
             message = self._next_message()
             if isinstance(message, Over):
                 try:
-                    self._carry_out(self._over(message), threads)
+                    self._carry_out(self._over(message), workers)
                 finally:
                     # NOTE: only now, so that what it has made ready comes next
                     self._leave(message.job)
             elif isinstance(message, CommandEnded):
                 event = plan.CommandEnded(message.job.rank)
-                self._carry_out(self.plan.handle(event), threads)
+                self._carry_out(self.plan.handle(event), workers)
             elif isinstance(message, Question):
                 self._put(message)
             else:
@@ -240,7 +246,7 @@ class ParallelExecutor:
         except queue.Empty:
             return None
 
-    def _carry_out(self, instructions, threads: ThreadPoolExecutor) -> None:
+    def _carry_out(self, instructions, workers: Workers) -> None:
         for instruction in instructions:
             # NOTE: `handle_error` has told which stages are skipped
             if isinstance(instruction, plan.Start):
@@ -249,7 +255,7 @@ class ParallelExecutor:
                 job.turn = self.lock.reserve()
                 self._started[rank] = job
                 self._in_flight.add(job)
-                threads.submit(self._run_job, job, instruction.force)
+                workers.submit(self._run_job, job, instruction.force)
 
     def _run_job(self, job: Job, force: bool) -> None:
         message = Over(job)

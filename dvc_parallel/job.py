@@ -79,8 +79,6 @@ class Job:
             yield
         finally:
             self.busy += time.monotonic() - self._working_since
-            # NOTE: each thread has its own connections to the state database.
-            self.stage.repo.state.close()
             _local.job = None
 
     def _own(self, turn: "Turn") -> None:
@@ -106,7 +104,6 @@ class Job:
         """
         assert self.turn
         self.stage.repo.__dict__.pop("dvcignore", None)
-        self.stage.repo.state.close()
         self.lock.release(self.turn)
         try:
             yield

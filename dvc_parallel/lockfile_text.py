@@ -174,6 +174,20 @@ class LockfileText:
         self._blocks = {**blocks, name: block, **self._blocks}
 
 
+def dumps_simple(data: Mapping[str, Any]) -> Optional[str]:
+    """Write data as ``dvc.utils.serialize.dumps_yaml`` does, if it is simple.
+
+    Returns:
+        None if it takes ruamel.yaml to write it.
+    """
+    if not data or not _is_self_contained(data):
+        return None
+    try:
+        return _format(data, "data:", -2)[len("data:\n") :]
+    except _NotSimpleError:
+        return None
+
+
 def _format_block(name: str, entry: Mapping[str, Any]) -> str:
     block = ""
     if entry and _is_self_contained(entry):

@@ -14,6 +14,7 @@ from dvc.stage.exceptions import StageCmdFailedError
 from dvc.stage.run import _make_cmd
 
 from .job import current_job
+from .lockfile_text import dumps_simple
 from .serial_order import is_lockfile
 
 
@@ -88,6 +89,43 @@ def add_entry_to_gitignore(original: Callable, scm, entry: str, gitignore: str) 
         original(scm, entry, gitignore)
     else:
         job.run.order.ignore(partial(original, scm), entry, gitignore, job.rank)
+
+
+def dump_yaml(original: Callable, path, data, fs=None, **kwargs) -> None:
+    """``dvc.utils.serialize.dump_yaml``, with which the run cache is written."""
+    text = None if current_job() is None or fs or kwargs else dumps_simple(data)
+    if text is None:
+        original(path, data, fs=fs, **kwargs)
+        return
+    with open(path, "w+", encoding="utf-8") as fobj:
+        fobj.write(text)
+
+
+def pattern(original: type, text: bytes, ignorecase: bool = False) -> Any:
+    """``dulwich.ignore.Pattern``: a line of a .gitignore, compiled."""
+    job = current_job()
+    if job is None:
+        return original(text, ignorecase)
+    key = (text, ignorecase)
+    if key not in job.run.patterns:
+        job.run.patterns[key] = original(text, ignorecase)
+    return job.run.patterns[key]
+
+
+def is_tracked(original: Callable, backend, path: str) -> bool:
+    """``DulwichBackend.is_tracked``: whether git tracks a path."""
+    job = current_job()
+    if job is None:
+        return original(backend, path)
+    return job.run.tracked_paths.is_tracked(original, backend, path)
+
+
+def test_links(original: Callable, *args, **kwargs) -> list[str]:
+    """``test_links``: which types of links work."""
+    job = current_job()
+    if job is None:
+        return original(*args, **kwargs)
+    return job.run.link_types.test_links(original, *args, **kwargs)
 
 
 def ask(original: Callable, *args, **kwargs) -> Any:

@@ -36,6 +36,7 @@ class LocalRunner(Runner):
         self._running: dict[int, subprocess.Popen] = {}
         self._ended: set[int] = set()
         self._closed = False
+        self._no_input = os.open(os.devnull, os.O_RDONLY)
 
     def run(self, args, output: Output, **kwargs) -> int:
         if POSIX:
@@ -48,7 +49,7 @@ class LocalRunner(Runner):
                 raise RunnerClosedError
             process = subprocess.Popen(  # noqa: S603
                 args,
-                stdin=subprocess.DEVNULL,
+                stdin=self._no_input,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 **kwargs,
@@ -87,6 +88,9 @@ class LocalRunner(Runner):
     def close(self) -> None:
         with self._guard:
             self._closed = True
+            if self._no_input >= 0:
+                os.close(self._no_input)
+                self._no_input = -1
         survivors = list(self._survivors())
         for process in survivors:
             with suppress(psutil.NoSuchProcess):

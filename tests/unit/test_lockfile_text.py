@@ -12,7 +12,11 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from dvc_parallel import lockfile_text
-from dvc_parallel.lockfile_text import LockfileText, UnstableEntryError
+from dvc_parallel.lockfile_text import (
+    LockfileText,
+    UnstableEntryError,
+    dumps_simple,
+)
 
 LOCK = dedent(
     """\
@@ -635,3 +639,20 @@ def test_edited_texts(text, puts):
             break
         text = dvc_put(text, name, entry)
         check_contents(lock, text)
+
+
+@given(ENTRIES)
+def test_dumps_simple_is_what_dvc_dumps(entry):
+    text = dumps_simple(entry)
+    assert text in {None, dumps_yaml(entry)}
+
+
+def test_dumps_simple_knows_a_common_entry():
+    entry = {
+        "cmd": "python train.py --lr 0.1",
+        "deps": [{"path": "train.py", "hash": "md5", "md5": "a" * 32, "size": 12}],
+        "params": {"params.yaml": {"lr": 0.1, "layers": [1, 2], "name": "x"}},
+    }
+    assert dumps_simple(entry) == dumps_yaml(entry)
+    assert dumps_simple({"cmd": "a: b"}) is None
+    assert dumps_simple({}) is None

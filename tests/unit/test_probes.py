@@ -1,0 +1,87 @@
+import os
+import subprocess
+
+import pytest
+from dvc_objects.fs import localfs
+from dvc_objects.fs.generic import test_links as dvc_test_links
+from scmrepo.git import Git
+
+from dvc_parallel.probes import LinkTypes, TrackedPaths
+
+
+def git(path, *args):
+    subprocess.run(["git", "-C", path, *args], check=True, capture_output=True)
+
+
+@pytest.fixture
+def repo(tmp_path):
+    git(tmp_path, "init", "-q")
+    for name in ("a", "b/c", "b-d", "b/e/f", "ü"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return tmp_path
+
+
+def test_tracked_paths_are_gits(repo):
+    backend = Git(str(repo)).dulwich
+    tracked = TrackedPaths()
+    names = ["a", "b", "b/c", "b/e", "b/e/f", "b-d", "b-", "c", "ü", "zz", "b/e/f/g"]
+
+    def check():
+        original = type(backend).is_tracked
+        for name in names:
+            path = os.path.join(repo, name)
+            found = tracked.is_tracked(original, backend, path)
+            assert found == original(backend, path), name
+        return found
+
+    git(repo, "add", "b-d")
+    check()
+    git(repo, "add", ".")
+    check()
+    git(repo, "rm", "-rq", "--cached", "b/e")
+    check()
+
+
+def test_tracked_paths_are_read_once(repo, mocker):
+    git(repo, "add", ".")
+    backend = Git(str(repo)).dulwich
+    open_index = mocker.spy(backend.repo, "open_index")
+    tracked = TrackedPaths()
+    for _ in range(5):
+        assert tracked.is_tracked(None, backend, os.path.join(repo, "b"))
+    assert open_index.call_count == 1
+
+
+def test_no_index_is_left_to_dvc(repo):
+    backend = Git(str(repo)).dulwich
+    seen = []
+
+    def original(*args):
+        seen.append(args)
+        return False
+
+    assert not TrackedPaths().is_tracked(original, backend, "x")
+    assert seen == [(backend, "x")]
+
+
+def test_link_types_are_found_out_once(tmp_path, mocker):
+    original = mocker.Mock(side_effect=dvc_test_links)
+    types = LinkTypes()
+    cache, folder = tmp_path / "cache", tmp_path / "folder"
+    folder.mkdir()
+
+    def find(name, links=("hardlink", "symlink", "copy")):
+        args = (list(links), localfs, str(cache), localfs, str(folder / name))
+        return types.test_links(original, *args)
+
+    assert find("a") == find("b") == ["hardlink", "symlink", "copy"]
+    assert original.call_count == 1
+    assert find("a", ["copy"]) == ["copy"]
+    assert original.call_count == 2
+    # NOTE: DVC has to make this one
+    assert find("new/folder/a", ["copy"]) == ["copy"]
+    assert (folder / "new" / "folder").is_dir()
+    find("a").clear()
+    assert find("a") == ["hardlink", "symlink", "copy"]

@@ -1,0 +1,40 @@
+import threading
+
+from dvc_parallel.workers import Workers
+
+
+def test_calls_run_side_by_side_and_all_threads_end():
+    together = threading.Barrier(3)
+    ended = []
+    with Workers(3, at_end=lambda: ended.append(threading.get_ident())) as workers:
+        for _ in range(6):
+            workers.submit(together.wait, 30)
+    assert len(set(ended)) == 3
+    assert not together.broken
+
+
+def test_a_thread_that_is_free_is_used_again():
+    names = []
+    done = threading.Semaphore(0)
+
+    def work():
+        names.append(threading.current_thread().name)
+        done.release()
+
+    with Workers(8, at_end=lambda: None) as workers:
+        workers.submit(work)
+        assert done.acquire(timeout=30)
+        # NOTE: the thread says that it is free right after the call
+        assert workers._idle.acquire(timeout=30)
+        workers._idle.release()
+        workers.submit(work)
+        assert done.acquire(timeout=30)
+    assert names == ["dvc-stage-0"] * 2
+
+
+def test_more_calls_than_threads_are_queued():
+    done = []
+    with Workers(2, at_end=lambda: None) as workers:
+        for number in range(50):
+            workers.submit(done.append, number)
+    assert sorted(done) == list(range(50))
