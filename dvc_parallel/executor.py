@@ -24,10 +24,9 @@ from dvc.repo.reproduce import (
 )
 
 from . import plan, signals
+from .bookkeeping import Bookkeeping
 from .job import Job
 from .order import stages_to_come_after
-from .path_locks import PathLocks
-from .probes import LinkTypes, TrackedPaths
 from .repo_lock import SharedRepoLock
 from .reporter import Reporter
 from .runners import Runner, RunnerClosedError
@@ -131,11 +130,8 @@ class ParallelExecutor:
             force=force,
             force_downstream=force_downstream,
         )
-        self.path_locks = PathLocks()
-        self.tracked_paths = TrackedPaths()
-        self.link_types = LinkTypes()
-        self.patterns: dict[tuple, Any] = {}
-        self.order = SerialOrder(self.repo.tmp_dir)
+        self.books = Bookkeeping()
+        self.order = SerialOrder(self.repo.tmp_dir, self.books.lockfiles)
         self.lock: SharedRepoLock
 
         self._inbox: queue.SimpleQueue = queue.SimpleQueue()
@@ -254,8 +250,8 @@ class ParallelExecutor:
                 job = Job(self, self.steps[rank], rank)
                 job.turn = self.lock.reserve()
                 self._started[rank] = job
-                self._in_flight.add(job)
                 workers.submit(self._run_job, job, instruction.force)
+                self._in_flight.add(job)
 
     def _run_job(self, job: Job, force: bool) -> None:
         message = Over(job)

@@ -74,16 +74,20 @@ class Job:
         assert self.turn
         _local.job = self
         try:
-            self._own(self.turn)
-            self.start_saving()
-            yield
+            with self.run.books.in_this_thread():
+                self._own(self.turn)
+                self.start_saving()
+                try:
+                    yield
+                finally:
+                    self.busy += time.monotonic() - self._working_since
         finally:
-            self.busy += time.monotonic() - self._working_since
             _local.job = None
 
     def _own(self, turn: "Turn") -> None:
-        self.lock.lock(turn)
+        # NOTE: a turn has to be released even if the repo could not be locked
         self.turn = turn
+        self.lock.lock(turn)
         self._working_since = time.monotonic()
 
     def start_saving(self) -> None:

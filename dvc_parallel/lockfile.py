@@ -10,8 +10,10 @@ it.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, Callable, Optional
 
+from dvc.dvcfile import LOCK_FILE
 from dvc.utils.serialize._common import _load_data
 from dvc.utils.serialize._yaml import _dump, parse_yaml_for_update
 
@@ -46,15 +48,12 @@ class Lockfiles:
         self._known: dict[str, tuple[Signature, LockfileText]] = {}
 
     @contextmanager
-    def modify(
-        self, path: str, fs: Any, tmp_dir: str, place: Place
-    ) -> Iterator[dict[str, Any]]:
+    def modify(self, path: str, fs: Any, place: Place) -> Iterator[dict[str, Any]]:
         """As :func:`dvc.utils.serialize.modify_yaml`, for a dvc.lock.
 
         Args:
             path: dvc.lock to modify.
             fs: its file system.
-            tmp_dir: folder for temporary files, on the same disk.
             place: returns the name of the entry that a new one has to precede; where
                 there is none, it goes to the end.
 
@@ -63,7 +62,7 @@ class Lockfiles:
         """
         text = self._text(path)
         if text is None:
-            with _round_trip(path, fs, tmp_dir, place) as whole:
+            with _round_trip(path, fs, place) as whole:
                 yield whole
             return
 
@@ -76,13 +75,13 @@ class Lockfiles:
         entries = data.pop("stages", {})
         data.pop("schema", None)
         if data or not _put(text, entries, place):
-            with _round_trip(path, fs, tmp_dir, place) as whole:
+            with _round_trip(path, fs, place) as whole:
                 whole.update({"schema": "2.0", **data})
                 whole.setdefault("stages", {}).update(entries)
             return
 
         if str(text) != before:
-            with atomic_write(path, tmp_dir) as fobj:
+            with atomic_write(path, _tmp_dir(path)) as fobj:
                 fobj.write(str(text))
         if signature := _signature(path):
             self._known[path] = (signature, text)
@@ -113,9 +112,7 @@ def _put(text: LockfileText, entries: dict, place: Place) -> bool:
 
 
 @contextmanager
-def _round_trip(
-    path: str, fs: Any, tmp_dir: str, place: Place
-) -> Iterator[dict[str, Any]]:
+def _round_trip(path: str, fs: Any, place: Place) -> Iterator[dict[str, Any]]:
     exists = fs.exists(path) if fs else os.path.exists(path)
     data = _load_data(path, parser=parse_yaml_for_update, fs=fs) if exists else {}
     before = set(data.get("stages") or ())
@@ -126,7 +123,7 @@ def _round_trip(
         successor = place(name)
         if successor in stages:
             _move_before(stages, name, successor)
-    with atomic_write(path, tmp_dir) as fobj:
+    with atomic_write(path, _tmp_dir(path)) as fobj:
         _dump(data, fobj)
 
 
@@ -135,6 +132,24 @@ def _move_before(mapping: dict, name: str, successor: Optional[str]) -> None:
     moved = names[names.index(successor) : -1]
     for other in [name, *moved]:
         mapping[other] = mapping.pop(other)
+
+
+def is_lockfile(path: str) -> bool:
+    return os.path.basename(path) == LOCK_FILE
+
+
+def at_the_end(_name: str) -> None:
+    """The place of new entries in serial DVC."""
+
+
+@lru_cache(maxsize=1024)
+def _tmp_dir(path: str) -> str:
+    """Folder for temporary files of the repo that a dvc.lock is in."""
+    from dvc.repo import Repo
+
+    folder = os.path.dirname(path)
+    tmp_dir = os.path.join(Repo.find_root(folder), Repo.DVC_DIR, "tmp")
+    return tmp_dir if os.path.isdir(tmp_dir) else folder
 
 
 def _signature(path: str) -> Optional[Signature]:

@@ -9,15 +9,12 @@ the end: a stage that depends on a folder hashes the .gitignore in it.
 All of this is done by the owner of the repo.
 """
 
-import os
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Callable, Optional
-
-from dvc.dvcfile import LOCK_FILE
 
 from .atomic import atomic_write
 from .lockfile import Lockfiles
@@ -30,11 +27,12 @@ class SerialOrder:
 
     Args:
         tmp_dir: folder for temporary files, on the repo's file system.
+        lockfiles: the dvc.lock files of the run.
     """
 
-    def __init__(self, tmp_dir: str):
+    def __init__(self, tmp_dir: str, lockfiles: Lockfiles):
         self._tmp_dir = tmp_dir
-        self._lockfiles = Lockfiles()
+        self._lockfiles = lockfiles
         self._added: dict[str, list[tuple[Rank, str]]] = defaultdict(list)
         self._lines: dict[int, int] = defaultdict(int)
 
@@ -59,7 +57,7 @@ class SerialOrder:
             OSError, ParseError: with the file untouched.
         """
         place = partial(self._add, path, (rank,))
-        with self._lockfiles.modify(path, fs, self._tmp_dir, place) as data:
+        with self._lockfiles.modify(path, fs, place) as data:
             yield data
 
     def ignore(
@@ -85,10 +83,6 @@ class SerialOrder:
             lines.insert(lines.index(successor), lines.pop())
             with atomic_write(gitignore, self._tmp_dir, newline="") as fobj:
                 fobj.writelines(lines)
-
-
-def is_lockfile(path: str) -> bool:
-    return os.path.basename(path) == LOCK_FILE
 
 
 def _read_lines(path: str) -> list[str]:

@@ -1,8 +1,8 @@
-"""What DVC does differently in a job of a parallel run.
+"""What DVC does differently in a run.
 
-Each function stands in for one of DVC's, which it gets as ``original`` and calls
-where no job runs in the calling thread: serial DVC, other threads, other repos.
-Those for large data are in :mod:`dvc_parallel.saving`.
+Each function stands in for one of DVC's, which it gets as ``original`` and calls where
+the calling thread belongs to no run.  Some do so for serial runs as well: they are for
+jobs of a parallel run only.  Those for large data are in :mod:`dvc_parallel.saving`.
 """
 
 from collections.abc import Iterator
@@ -13,9 +13,10 @@ from typing import Any, Callable
 from dvc.stage.exceptions import StageCmdFailedError
 from dvc.stage.run import _make_cmd
 
+from .bookkeeping import current_books
 from .job import current_job
+from .lockfile import at_the_end, is_lockfile
 from .lockfile_text import dumps_simple
-from .serial_order import is_lockfile
 
 
 def unlocked_repo(original: Callable, func: Callable) -> Callable:
@@ -61,27 +62,6 @@ def display_command(original: Callable, cmd: str) -> None:
         job.run.reporter.command(job, cmd)
 
 
-@contextmanager
-def rwlock(original: Callable, *args, **kwargs) -> Iterator[None]:
-    """``dvc.rwlock.rwlock``: lock paths."""
-    job = current_job()
-    lock = original if job is None else job.run.path_locks.hold
-    with lock(*args, **kwargs):
-        yield
-
-
-@contextmanager
-def modify_yaml(original: Callable, path, fs=None) -> Iterator[Any]:
-    """``dvc.dvcfile.modify_yaml``: change a dvc.yaml or dvc.lock."""
-    job = current_job()
-    if job is None or not is_lockfile(path):
-        with original(path, fs=fs) as data:
-            yield data
-        return
-    with job.run.order.modify_lockfile(path, fs, job.rank) as data:
-        yield data
-
-
 def add_entry_to_gitignore(original: Callable, scm, entry: str, gitignore: str) -> None:
     """``scmrepo.git.Git._add_entry_to_gitignore``: add a line."""
     job = current_job()
@@ -91,9 +71,40 @@ def add_entry_to_gitignore(original: Callable, scm, entry: str, gitignore: str) 
         job.run.order.ignore(partial(original, scm), entry, gitignore, job.rank)
 
 
+def ask(original: Callable, *args, **kwargs) -> Any:
+    """``dvc.prompt.ask``: ask the user something."""
+    job = current_job()
+    if job is None:
+        return original(*args, **kwargs)
+    return job.run.ask(partial(original, *args, **kwargs))
+
+
+@contextmanager
+def rwlock(original: Callable, *args, **kwargs) -> Iterator[None]:
+    """``dvc.rwlock.rwlock``: lock paths."""
+    books = current_books()
+    lock = original if books is None else books.path_locks.hold
+    with lock(*args, **kwargs):
+        yield
+
+
+@contextmanager
+def modify_yaml(original: Callable, path, fs=None) -> Iterator[Any]:
+    """``dvc.dvcfile.modify_yaml``: change a dvc.yaml or dvc.lock."""
+    books, job = current_books(), current_job()
+    if books is None or not is_lockfile(path):
+        modify = original(path, fs=fs)
+    elif job is None:
+        modify = books.lockfiles.modify(path, fs, at_the_end)
+    else:
+        modify = job.run.order.modify_lockfile(path, fs, job.rank)
+    with modify as data:
+        yield data
+
+
 def dump_yaml(original: Callable, path, data, fs=None, **kwargs) -> None:
     """``dvc.utils.serialize.dump_yaml``, with which the run cache is written."""
-    text = None if current_job() is None or fs or kwargs else dumps_simple(data)
+    text = None if current_books() is None or fs or kwargs else dumps_simple(data)
     if text is None:
         original(path, data, fs=fs, **kwargs)
         return
@@ -103,34 +114,26 @@ def dump_yaml(original: Callable, path, data, fs=None, **kwargs) -> None:
 
 def pattern(original: type, text: bytes, ignorecase: bool = False) -> Any:
     """``dulwich.ignore.Pattern``: a line of a .gitignore, compiled."""
-    job = current_job()
-    if job is None:
+    books = current_books()
+    if books is None:
         return original(text, ignorecase)
     key = (text, ignorecase)
-    if key not in job.run.patterns:
-        job.run.patterns[key] = original(text, ignorecase)
-    return job.run.patterns[key]
+    if key not in books.patterns:
+        books.patterns[key] = original(text, ignorecase)
+    return books.patterns[key]
 
 
 def is_tracked(original: Callable, backend, path: str) -> bool:
     """``DulwichBackend.is_tracked``: whether git tracks a path."""
-    job = current_job()
-    if job is None:
+    books = current_books()
+    if books is None:
         return original(backend, path)
-    return job.run.tracked_paths.is_tracked(original, backend, path)
+    return books.tracked_paths.is_tracked(original, backend, path)
 
 
 def test_links(original: Callable, *args, **kwargs) -> list[str]:
     """``test_links``: which types of links work."""
-    job = current_job()
-    if job is None:
+    books = current_books()
+    if books is None:
         return original(*args, **kwargs)
-    return job.run.link_types.test_links(original, *args, **kwargs)
-
-
-def ask(original: Callable, *args, **kwargs) -> Any:
-    """``dvc.prompt.ask``: ask the user something."""
-    job = current_job()
-    if job is None:
-        return original(*args, **kwargs)
-    return job.run.ask(partial(original, *args, **kwargs))
+    return books.link_types.test_links(original, *args, **kwargs)

@@ -26,13 +26,25 @@ class Workers:
         self._idle = threading.Semaphore(0)
 
     def submit(self, func: Callable, *args: Any) -> None:
-        """Call a function that raises nothing, as soon as a thread is free."""
-        self._calls.put((func, args))
+        """Call a function that raises nothing, as soon as a thread is free.
+
+        Raises:
+            RuntimeError: the system does not even start one thread.
+        """
         if not self._idle.acquire(blocking=False) and len(self._threads) < self._count:
-            name = f"dvc-stage-{len(self._threads)}"
-            thread = threading.Thread(target=self._work, name=name)
-            self._threads.append(thread)
+            self._start()
+        self._calls.put((func, args))
+
+    def _start(self) -> None:
+        name = f"dvc-stage-{len(self._threads)}"
+        thread = threading.Thread(target=self._work, name=name)
+        try:
             thread.start()
+        except RuntimeError:
+            if not self._threads:
+                raise
+        else:
+            self._threads.append(thread)
 
     def _work(self) -> None:
         call: Optional[tuple] = self._calls.get()

@@ -1,10 +1,14 @@
 import os
+import signal
 import sys
 import textwrap
 
 import pytest
 
 from .project import Project
+
+# NOTE: whoever runs this in the background may have it ignore SIGINT
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ["DVC_TEST"] = "true"  # no updater, no analytics
 os.environ["DVC_NO_ANALYTICS"] = "true"

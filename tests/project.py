@@ -8,11 +8,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 
-from dvc.repo import Repo
+from dvc.repo import Repo, reproduce
 
 
 @cache
@@ -23,6 +23,17 @@ def _template(scm: bool) -> Path:
         subprocess.run(["git", "init", "-q", folder], check=True)
     Repo.init(str(folder), no_scm=not scm).close()
     return folder
+
+
+@contextmanager
+def plain_dvc():
+    """DVC without the plugin."""
+    patched = reproduce._reproduce
+    reproduce._reproduce = patched.__wrapped__
+    try:
+        yield
+    finally:
+        reproduce._reproduce = patched
 
 
 class Project:
@@ -55,9 +66,17 @@ class Project:
         finally:
             os.chdir(cwd)
 
-    def reproduce(self, **kwargs):
-        """Run ``Repo.reproduce``; return the names of what was reproduced."""
-        with self.repo() as repo:
+    def reproduce(self, jobs=None, **kwargs):
+        """Run ``Repo.reproduce``; return the names of what was reproduced.
+
+        Without ``jobs``, by DVC alone.
+        """
+        with ExitStack() as stack:
+            repo = stack.enter_context(self.repo())
+            if jobs is None:
+                stack.enter_context(plain_dvc())
+            else:
+                kwargs["jobs"] = jobs
             return [stage.addressing for stage in repo.reproduce(**kwargs)]
 
     def command(self, *args) -> list:

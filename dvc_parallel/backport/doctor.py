@@ -66,9 +66,10 @@ def _hook_problems(hook: Any):
             ui.write(f"seam: {seam}")
             if not seam.installed:
                 yield f"{seam} is not patched"
-    for seam in seams.IN_JOBS:
-        if seam not in lost:
-            ui.write(f"seam: {seam} (in parallel runs)")
+    for when, group in (("all", seams.IN_RUNS), ("parallel", seams.IN_JOBS)):
+        for seam in group:
+            if seam not in lost:
+                ui.write(f"seam: {seam} (in {when} runs)")
 
 
 def _jobs():

@@ -1,5 +1,6 @@
 """``Repo.reproduce(jobs=...)`` and ``core.parallel_jobs``."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Callable, Optional, Union
 
 from dvc.exceptions import InvalidArgumentError
@@ -9,6 +10,7 @@ from dvc_parallel.jobs import CONFIG_OPTION, count_jobs
 from . import seams
 
 if TYPE_CHECKING:
+    from dvc.repo import Repo
     from dvc.stage import Stage
 
 
@@ -26,18 +28,34 @@ def reproduce(
         InvalidArgumentError: ``jobs`` is not a positive integer or "auto".
     """
     count = _count_jobs(jobs, stages)
+    if not stages:
+        return original(stages, graph=graph, **kwargs)
+
     # NOTE: a single item has no graph that tells what may run side by side, and
     # there is nothing to run in a dry run.
-    if count == 1 or graph is None or kwargs.get("dry") or not stages:
-        return original(stages, graph=graph, **kwargs)
+    if count == 1 or graph is None or kwargs.get("dry"):
+        run = partial(original, stages, graph=graph, **kwargs)
+        return _reproduce_serially(stages[0].repo, run)
 
     from dvc.repo.reproduce import _reproduce_stage
 
     from dvc_parallel.executor import ParallelExecutor
 
     kwargs.setdefault("repro_fn", _reproduce_stage)
-    with seams.in_jobs():
+    with seams.installed((*seams.IN_RUNS, *seams.IN_JOBS)):
         return ParallelExecutor(stages, graph, count, **kwargs).run()
+
+
+def _reproduce_serially(repo: "Repo", reproduce: Callable) -> list["Stage"]:
+    from dvc_parallel.bookkeeping import Bookkeeping
+    from dvc_parallel.state import state_kept_open
+
+    with (
+        seams.installed(seams.IN_RUNS),
+        Bookkeeping().in_this_thread(),
+        state_kept_open(repo.state),
+    ):
+        return reproduce()
 
 
 def _count_jobs(jobs: Union[int, str, None], stages: list["Stage"]) -> int:

@@ -1,14 +1,15 @@
 """Where released DVC is patched, in one place.
 
-There are two kinds of seams.  Those of the first kind give DVC the command and
-the option; the import hook installs them with the module that they are in.
-Those of the second kind change what DVC does in a job of a parallel run; they
-are there only while one is going on.
+There are three kinds of seams.  ``IN_DVC`` give DVC the command and the option; the
+import hook installs them with the module that they are in.  ``IN_RUNS`` make DVC's
+bookkeeping cheap while stages are reproduced, and ``IN_JOBS`` change what DVC does in
+a job of a parallel run; both are there only as long.
 """
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial, wraps
@@ -95,21 +96,11 @@ IN_JOBS = (
     Seam("dvc.stage.run", "unlocked_repo", f"{STAND_INS}:unlocked_repo"),
     Seam("dvc.stage.run", "_run", f"{STAND_INS}:run"),
     Seam("dvc.stage.run", "display_command", f"{STAND_INS}:display_command"),
-    Seam("dvc.rwlock", "rwlock", f"{STAND_INS}:rwlock"),
-    Seam("dvc.dvcfile", "modify_yaml", f"{STAND_INS}:modify_yaml"),
     Seam(
         "scmrepo.git",
         "Git._add_entry_to_gitignore",
         f"{STAND_INS}:add_entry_to_gitignore",
     ),
-    Seam(
-        "scmrepo.git.backend.dulwich",
-        "DulwichBackend.is_tracked",
-        f"{STAND_INS}:is_tracked",
-    ),
-    Seam("dulwich.ignore", "Pattern", f"{STAND_INS}:pattern"),
-    Seam("dvc.utils.serialize", "dump_yaml", f"{STAND_INS}:dump_yaml"),
-    Seam("dvc_data.hashfile.checkout", "test_links", f"{STAND_INS}:test_links"),
     Seam("dvc.prompt", "ask", f"{STAND_INS}:ask"),
     Seam("dvc.output", "Output._build", f"{SAVING}:build"),
     Seam("dvc.output", "Output._checkout", f"{SAVING}:checkout"),
@@ -118,33 +109,44 @@ IN_JOBS = (
     Seam("dvc.stage.cache", "StageCache._cache_type_copy", f"{SAVING}:copy_links"),
 )
 
+IN_RUNS = (
+    Seam("dvc.rwlock", "rwlock", f"{STAND_INS}:rwlock"),
+    Seam("dvc.dvcfile", "modify_yaml", f"{STAND_INS}:modify_yaml"),
+    Seam("dvc.utils.serialize", "dump_yaml", f"{STAND_INS}:dump_yaml"),
+    Seam("dulwich.ignore", "Pattern", f"{STAND_INS}:pattern"),
+    Seam(
+        "scmrepo.git.backend.dulwich",
+        "DulwichBackend.is_tracked",
+        f"{STAND_INS}:is_tracked",
+    ),
+    Seam("dvc_data.hashfile.checkout", "test_links", f"{STAND_INS}:test_links"),
+)
+
 _guard = threading.Lock()
-_runs = 0
 _originals: dict[Seam, Any] = {}
+_users: Counter[Seam] = Counter()
 
 
 @contextmanager
-def in_jobs() -> Iterator[None]:
-    """Have the seams of jobs in place; runs in several threads share them."""
-    global _runs  # noqa: PLW0603
+def installed(seams: Sequence[Seam]) -> Iterator[None]:
+    """Have seams in place; runs in several threads share them."""
     with _guard:
-        if not _runs:
-            for seam in IN_JOBS:
+        for seam in seams:
+            if not _users[seam]:
                 _originals[seam] = seam.install()
-        _runs += 1
+            _users[seam] += 1
     try:
         yield
     finally:
         with _guard:
-            _runs -= 1
-            if not _runs:
-                for seam, original in _originals.items():
-                    seam.replace(sys.modules[seam.module], original)
-                _originals.clear()
+            for seam in seams:
+                _users[seam] -= 1
+                if not _users[seam]:
+                    seam.replace(sys.modules[seam.module], _originals.pop(seam))
 
 
 def install(module: Any) -> None:
-    """Install the seams of the first kind that are in a module."""
+    """Install the seams that are in a module as it is imported."""
     for seam in IN_DVC:
         if seam.module == module.__name__:
             seam.install()
@@ -171,7 +173,7 @@ def unsupported(dvc: Any) -> Optional[str]:
 def missing() -> list[Seam]:
     """Seams that the installed DVC does not have."""
     lost = []
-    for seam in (*IN_DVC, *IN_JOBS):
+    for seam in (*IN_DVC, *IN_RUNS, *IN_JOBS):
         try:
             seam.current()
         except (AttributeError, ImportError):

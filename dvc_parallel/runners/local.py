@@ -15,6 +15,8 @@ from contextlib import suppress
 
 import psutil
 
+from dvc_parallel.signals import SIGKILL
+
 from . import Output, Runner, RunnerClosedError
 
 # Seconds from SIGTERM to SIGKILL for what a command has left behind, and seconds
@@ -68,6 +70,10 @@ class LocalRunner(Runner):
             for reader in readers:
                 reader.start()
             returncode = process.wait()
+        except BaseException:
+            _signal_all(process, SIGKILL)
+            process.wait()
+            raise
         finally:
             with self._guard:
                 del self._running[process.pid]

@@ -9,6 +9,7 @@ Everything after ``--`` goes to pytest.
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -69,6 +70,8 @@ def main() -> int:
     parser.add_argument("pytest_args", nargs="*")
     args = parser.parse_args()
 
+    # NOTE: whoever runs this in the background may have it ignore SIGINT
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     env = {**os.environ}
     options = ["-p", "no:cacheprovider", "--timeout=300", "-n2", "-q", "-rfE"]
     if args.jobs:

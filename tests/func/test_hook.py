@@ -141,16 +141,20 @@ def test_the_command_of_our_own(make_project):
     assert subprocess.run([script], check=True, capture_output=True)
 
 
-def test_seams_of_jobs_are_there_only_while_one_runs():
+def test_seams_of_runs_are_there_only_while_one_goes_on():
     from dvc_parallel.backport import seams
 
-    before = [seam.current() for seam in seams.IN_JOBS]
-    assert not any(seam.installed for seam in seams.IN_JOBS)
-    with seams.in_jobs():
-        with seams.in_jobs():
-            assert all(seam.installed for seam in seams.IN_JOBS)
-        assert all(seam.installed for seam in seams.IN_JOBS)
-    assert [seam.current() for seam in seams.IN_JOBS] == before
+    all_seams = (*seams.IN_RUNS, *seams.IN_JOBS)
+    before = [seam.current() for seam in all_seams]
+    assert not any(seam.installed for seam in all_seams)
+    with seams.installed(all_seams):
+        with seams.installed(seams.IN_RUNS):
+            assert all(seam.installed for seam in all_seams)
+        assert all(seam.installed for seam in all_seams)
+    with seams.installed(seams.IN_RUNS):
+        assert all(seam.installed for seam in seams.IN_RUNS)
+        assert not any(seam.installed for seam in seams.IN_JOBS)
+    assert [seam.current() for seam in all_seams] == before
 
 
 def test_seams_of_dvc_are_installed_and_none_is_missing():

@@ -64,7 +64,7 @@ FLAGS = st.fixed_dictionaries(
 
 
 @thorough
-@given(data=st.data(), jobs=st.integers(2, 5))
+@given(data=st.data(), jobs=st.integers(1, 5))
 def test_first_run_and_runs_after_changes(new_twins, data, jobs):
     pipeline = data.draw(pipelines())
     order = data.draw(st.permutations(pipeline.steps))
@@ -105,7 +105,7 @@ def test_first_run_and_runs_after_changes(new_twins, data, jobs):
 @thorough
 @given(
     data=st.data(),
-    jobs=st.integers(2, 5),
+    jobs=st.integers(1, 5),
     on_error=st.sampled_from(["keep-going", "ignore"]),
 )
 def test_failures_that_do_not_stop_the_run(new_twins, data, jobs, on_error):
@@ -119,7 +119,7 @@ def test_failures_that_do_not_stop_the_run(new_twins, data, jobs, on_error):
 
 
 @thorough
-@given(data=st.data(), jobs=st.integers(2, 5))
+@given(data=st.data(), jobs=st.integers(1, 5))
 def test_a_failure_that_stops_the_run_loses_nothing(new_twins, data, jobs):
     pipeline = data.draw(pipelines(failures=True))
     serial, parallel = new_twins(pipeline, pipeline.steps)

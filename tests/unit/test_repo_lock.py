@@ -158,3 +158,15 @@ def test_give_back(shared, repo, lock_file):
     assert original.is_locked
     original.unlock()
     assert not locked_by_another(lock_file)
+
+
+def test_a_turn_that_could_not_lock_can_be_released(shared, monkeypatch):
+    shared.unlock()
+    monkeypatch.setattr(shared._lock, "lock", lambda: 1 / 0)
+    turn = shared.reserve()
+    with pytest.raises(ZeroDivisionError):
+        shared.lock(turn)
+    shared.release(turn)
+    monkeypatch.undo()
+    shared.lock()
+    assert shared.is_locked

@@ -6,6 +6,7 @@ import pytest
 from dvc.utils.serialize import load_yaml, modify_yaml
 from scmrepo.git import Git
 
+from dvc_parallel.lockfile import Lockfiles
 from dvc_parallel.serial_order import SerialOrder
 
 NAMES = ["d", "a", "c", "b"]
@@ -21,6 +22,7 @@ def record(path, name, modify=modify_yaml, value="x"):
 
 @pytest.fixture
 def lock(tmp_path):
+    (tmp_path / ".dvc" / "tmp").mkdir(parents=True)
     return str(tmp_path / "dvc.lock")
 
 
@@ -43,7 +45,7 @@ def test_lockfile_in_serial_order(tmp_path, lock, known, finished):
         os.unlink(lock)
     else:
         (tmp_path / "dvc.lock").write_text(before)
-    order = SerialOrder(str(tmp_path))
+    order = SerialOrder(str(tmp_path), Lockfiles())
     for rank in finished:
         modify = partial(order.modify_lockfile, fs=None, rank=rank)
         record(lock, NAMES[rank], modify)
@@ -51,7 +53,7 @@ def test_lockfile_in_serial_order(tmp_path, lock, known, finished):
 
 
 def test_entries_of_other_processes_stay(tmp_path, lock):
-    order = SerialOrder(str(tmp_path))
+    order = SerialOrder(str(tmp_path), Lockfiles())
     record(lock, "z", partial(order.modify_lockfile, fs=None, rank=5))
     record(lock, "other")
     record(lock, "a", partial(order.modify_lockfile, fs=None, rank=1))
@@ -61,7 +63,7 @@ def test_entries_of_other_processes_stay(tmp_path, lock):
 def test_lockfile_is_untouched_after_an_error(tmp_path, lock):
     record(lock, "a")
     before = read(lock)
-    order = SerialOrder(str(tmp_path))
+    order = SerialOrder(str(tmp_path), Lockfiles())
     with pytest.raises(ZeroDivisionError):  # noqa: PT012
         with order.modify_lockfile(lock, None, 0) as data:
             data["stages"]["b"] = 1
@@ -88,7 +90,7 @@ def test_gitignore_in_serial_order(tmp_path, before, finished):
     expected = path.read_bytes()
 
     start()
-    order = SerialOrder(str(tmp_path))
+    order = SerialOrder(str(tmp_path), Lockfiles())
     for rank in finished:
         for entry in entries[2 * rank : 2 * rank + 2]:
             order.ignore(append, entry, str(path), rank)

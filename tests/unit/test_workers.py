@@ -1,5 +1,7 @@
 import threading
 
+import pytest
+
 from dvc_parallel.workers import Workers
 
 
@@ -30,6 +32,25 @@ def test_a_thread_that_is_free_is_used_again():
         workers.submit(work)
         assert done.acquire(timeout=30)
     assert names == ["dvc-stage-0"] * 2
+
+
+def test_a_system_that_starts_no_more_threads(monkeypatch):
+    done = []
+    start = threading.Thread.start
+
+    def fail(thread):
+        raise RuntimeError("can't start new thread")
+
+    with Workers(4, at_end=lambda: None) as workers:
+        monkeypatch.setattr(threading.Thread, "start", fail)
+        with pytest.raises(RuntimeError, match="new thread"):
+            workers.submit(done.append, 0)
+        monkeypatch.setattr(threading.Thread, "start", start)
+        workers.submit(done.append, 1)
+        monkeypatch.setattr(threading.Thread, "start", fail)
+        for number in range(2, 10):
+            workers.submit(done.append, number)
+    assert done == list(range(1, 10))
 
 
 def test_more_calls_than_threads_are_queued():

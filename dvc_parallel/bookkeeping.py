@@ -1,0 +1,43 @@
+"""DVC's bookkeeping of a stage, made cheap; with one job as with many.
+
+What DVC reads, parses and writes anew for every stage, a run keeps: the text of
+dvc.lock, the path locks it holds, what git tracks, and so on.  Each is a module of
+its own that knows nothing of the others.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Optional
+
+from .lockfile import Lockfiles
+from .path_locks import PathLocks
+from .probes import LinkTypes, TrackedPaths
+
+_local = threading.local()
+
+
+def current_books() -> Optional["Bookkeeping"]:
+    """The bookkeeping of the run that the calling thread belongs to, if any."""
+    return getattr(_local, "books", None)
+
+
+class Bookkeeping:
+    """What a run keeps.  Owned by the owner of the repo."""
+
+    def __init__(self) -> None:
+        self.lockfiles = Lockfiles()
+        self.path_locks = PathLocks()
+        self.tracked_paths = TrackedPaths()
+        self.link_types = LinkTypes()
+        self.patterns: dict[tuple, Any] = {}
+
+    @contextmanager
+    def in_this_thread(self) -> Iterator[None]:
+        """Be the bookkeeping of the calling thread."""
+        outer = current_books()
+        _local.books = self
+        try:
+            yield
+        finally:
+            _local.books = outer
