@@ -29,7 +29,11 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Optional
 
-from dvc.utils.serialize._yaml import dumps_yaml, parse_yaml_for_update
+from dvc.utils.serialize._yaml import (
+    dumps_yaml,
+    parse_yaml,
+    parse_yaml_for_update,
+)
 
 _HEADER = "schema: '2.0'\nstages:\n"
 # What a block or a field stands in when it is by itself
@@ -126,6 +130,20 @@ class LockfileText:
 
     def __contains__(self, name: object) -> bool:
         return name in self._blocks
+
+    def load(self) -> dict[str, Any]:
+        """All data, as DVC's loader for reading ("safe") returns it."""
+        stages: dict[str, Any] = {}
+        for name, block in self._blocks.items():
+            entry: dict[str, Any] = {}
+            for field in _FIELD.findall(block):
+                try:
+                    entry.update(_parse(field))
+                except _NotSimpleError:
+                    data = parse_yaml(_STAGE + field, "dvc.lock")
+                    entry.update(data["stages"]["s"])
+            stages[name] = entry
+        return {"schema": "2.0", "stages": stages} if stages else {}
 
     def get(self, name: str) -> Optional[dict[str, Any]]:
         """Data of an entry, or None if there is none.

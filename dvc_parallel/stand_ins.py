@@ -16,7 +16,7 @@ from dvc.stage.run import _make_cmd
 from .bookkeeping import current_books
 from .job import current_job
 from .lockfile import at_the_end, is_lockfile
-from .lockfile_text import dumps_simple
+from .lockfile_text import LockfileText, dumps_simple
 
 
 def unlocked_repo(original: Callable, func: Callable) -> Callable:
@@ -100,6 +100,14 @@ def modify_yaml(original: Callable, path, fs=None) -> Iterator[Any]:
         modify = job.run.order.modify_lockfile(path, fs, job.rank)
     with modify as data:
         yield data
+
+
+def parse_yaml(original: Callable, text: str, path: str, typ: str = "safe") -> Any:
+    """``dvc.utils.strictyaml.parse_yaml``, with which a dvc.lock is read."""
+    lock = None
+    if typ == "safe" and is_lockfile(path):
+        lock = LockfileText.parse(text)
+    return original(text, path, typ=typ) if lock is None else lock.load()
 
 
 def dump_yaml(original: Callable, path, data, fs=None, **kwargs) -> None:

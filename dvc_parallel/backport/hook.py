@@ -14,6 +14,7 @@ PATCHES = {
     "dvc.repo.reproduce": "_install_seams",
     "dvc.commands.repro": "_install_seams",
     "dvc.commands.config": "_install_seams",
+    "dvc.utils.strictyaml": "_install_seams",
 }
 
 problem = None  # what has gone wrong here, in one line

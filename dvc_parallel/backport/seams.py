@@ -1,9 +1,9 @@
 """Where released DVC is patched, in one place.
 
-There are three kinds of seams.  ``IN_DVC`` give DVC the command and the option; the
-import hook installs them with the module that they are in.  ``IN_RUNS`` make DVC's
-bookkeeping cheap while stages are reproduced, and ``IN_JOBS`` change what DVC does in
-a job of a parallel run; both are there only as long.
+There are three kinds of seams.  ``IN_DVC`` give DVC the command and the option, and a
+quick way to read dvc.lock; the import hook installs them with their modules.
+``IN_RUNS`` make DVC's bookkeeping cheap while stages are reproduced, and ``IN_JOBS``
+change what DVC does in a job of a parallel run; both are there only as long.
 """
 
 import sys
@@ -90,6 +90,7 @@ IN_DVC = (
     Seam("dvc.commands.repro", "add_parser", f"{CLI}:add_parser"),
     Seam("dvc.commands.repro", "CmdRepro._repro_kwargs", f"{CLI}:repro_kwargs"),
     Seam("dvc.commands.config", "CmdConfig.run", f"{CLI}:run_config"),
+    Seam("dvc.utils.strictyaml", "parse_yaml", f"{STAND_INS}:parse_yaml"),
 )
 
 IN_JOBS = (

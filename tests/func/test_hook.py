@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -160,5 +161,6 @@ def test_seams_of_runs_are_there_only_while_one_goes_on():
 def test_seams_of_dvc_are_installed_and_none_is_missing():
     from dvc_parallel.backport import seams
 
+    import_module("dvc.utils.strictyaml")
     assert not seams.missing()
     assert all(seam.installed for seam in seams.IN_DVC)

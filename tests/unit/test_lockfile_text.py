@@ -7,7 +7,7 @@ from textwrap import dedent
 
 import pytest
 from dvc.dvcfile import Lockfile
-from dvc.utils.serialize._yaml import dumps_yaml, parse_yaml_for_update
+from dvc.utils.serialize._yaml import dumps_yaml, parse_yaml, parse_yaml_for_update
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
@@ -111,6 +111,7 @@ def test_replace():
 def test_new_file():
     lock = LockfileText.parse("")
     assert str(lock) == ""
+    assert lock.load() == parse_yaml("", "dvc.lock") == {}
     lock.put("first", {"cmd": "ls"})
     assert str(lock) == "schema: '2.0'\nstages:\n  first:\n    cmd: ls\n"
 
@@ -376,6 +377,7 @@ def test_odd_data_is_left_to_dvc():
 
 def check_contents(lock, text):
     assert str(lock) == text
+    assert repr(lock.load()) == repr(parse_yaml(text, "dvc.lock"))
     stages = load(text)["stages"]
     assert list(lock) == list(stages)
     for name, loaded in stages.items():
