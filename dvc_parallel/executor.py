@@ -45,6 +45,10 @@ if TYPE_CHECKING:
 GRACE = 10.0
 
 
+class WithdrawnError(Exception):
+    """The run has stopped before a stage that was started did anything."""
+
+
 @dataclass
 class CommandEnded:
     job: Job
@@ -265,6 +269,8 @@ class ParallelExecutor:
     def _reproduce(self, job: Job, force: bool) -> Optional["Stage"]:
         if self._signal is not None:
             raise RunnerClosedError
+        if self._failed and self.on_error == "fail":
+            raise WithdrawnError
         return self.repro_fn(
             job.stage, upstream=self.upstream[job.rank], force=force, **self.kwargs
         )
@@ -286,6 +292,9 @@ class ParallelExecutor:
             if message.result:
                 self._results[rank] = message.result
             return self.plan.handle(plan.Finished(rank, bool(message.result)))
+
+        if isinstance(exc, WithdrawnError):
+            return self.plan.handle(plan.Withdrawn(rank))
 
         instructions = self.plan.handle(plan.Failed(rank))
         if self._signal is not None:

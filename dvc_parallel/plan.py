@@ -26,7 +26,7 @@ class State(Enum):
     SAVING = "saving"  # its command has ended: holds no slot any more
     DONE = "done"
     FAILED = "failed"
-    SKIPPED = "skipped"  # something upstream of it has failed
+    SKIPPED = "skipped"  # something upstream of it has failed, or the run has stopped
 
 
 FINAL = frozenset({State.DONE, State.FAILED, State.SKIPPED})
@@ -60,6 +60,13 @@ class Failed:
 
 
 @dataclass(frozen=True)
+class Withdrawn:
+    """Event: the stage was started, but the run has stopped before it did anything."""
+
+    stage: Any
+
+
+@dataclass(frozen=True)
 class Interrupted:
     """Event: nothing new may start."""
 
@@ -80,7 +87,7 @@ class Skip:
     failed: Any
 
 
-Event = Union[Begun, CommandEnded, Finished, Failed, Interrupted]
+Event = Union[Begun, CommandEnded, Finished, Failed, Withdrawn, Interrupted]
 Instruction = Union[Start, Skip]
 
 
@@ -195,6 +202,8 @@ class Plan:
             self.stopping = True
         elif isinstance(event, CommandEnded):
             self._move(event.stage, State.SAVING, {State.RUNNING})
+        elif isinstance(event, Withdrawn):
+            self._move(event.stage, State.SKIPPED, {State.RUNNING})
         elif isinstance(event, Finished):
             self._finished(event)
         else:

@@ -125,7 +125,8 @@ class Reporter:
             counts.append(f"interrupted {stopped}")
         if left := len(plan) - done - len(failed) - stopped:
             counts.append(f"not run {left}")
-        ratio = f", {total / seconds:.1f} times as long" if total > seconds else ""
+        ratio = total / max(seconds, 1e-3)
+        longer = f", {ratio:.1f} times as long" if ratio >= 1.05 else ""
         logger.info(
             "\nRan %d stage%s, %s in %s with %d jobs; "
             "the times of all stages add up to %s%s.",
@@ -135,7 +136,7 @@ class Reporter:
             _time(seconds),
             plan.jobs,
             _time(total),
-            ratio,
+            longer,
         )
 
     def _last_words(self, job: "Job") -> None:

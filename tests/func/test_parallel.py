@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -305,7 +306,7 @@ def test_dry_run_is_dvcs(twins):
     assert not parallel.exists("dvc.lock")
 
 
-def test_interactive_asks_one_at_a_time(make_project, mocker):
+def test_interactive_asks_one_at_a_time_until_the_first_no(make_project, mocker):
     project = make_project(
         "ask",
         """
@@ -315,22 +316,19 @@ def test_interactive_asks_one_at_a_time(make_project, mocker):
           c: {cmd: echo c > c.txt, outs: [c.txt]}
         """,
     )
-    asking = []
+    asked = []
 
     def ask(prompt, *args, **kwargs):
-        import threading
-
         assert threading.current_thread() is threading.main_thread()
-        assert not asking
-        asking.append(prompt)
-        answer = "no" if "'b'" in prompt else "yes"
-        asking.clear()
-        return answer
+        asked.append(prompt.split("'")[1])
+        return "no" if "'b'" in prompt else "yes"
 
     mocker.patch("dvc.prompt.ask", side_effect=ask)
     with pytest.raises(ReproductionError) as excinfo:
-        project.reproduce(jobs=2, interactive=True, on_error="fail")
+        project.reproduce(jobs=3, interactive=True)
     assert "aborted by the user" in str(excinfo.value.__cause__)
+    assert asked == ["a", "b"]
+    assert project.exists("a.txt")
     assert not project.exists("b.txt")
 
 
@@ -480,8 +478,6 @@ def test_read_only_workspace(make_project):
 
 
 def test_an_error_of_our_own_leaves_no_thread_and_no_lock(make_project, mocker):
-    import threading
-
     from dvc_parallel.plan import Finished, Plan, PlanError
 
     handle = Plan.handle

@@ -13,6 +13,7 @@ from dvc_parallel.plan import (
     Skip,
     Start,
     State,
+    Withdrawn,
 )
 
 from .simulation import Simulation, makespan
@@ -75,6 +76,16 @@ def test_fail_starts_nothing_new_and_waits_for_what_runs():
     assert plan.handle(Finished("b", True)) == []
     assert plan.done
     assert plan.state("c") is State.READY
+
+
+def test_what_was_started_can_be_withdrawn_when_the_run_stops():
+    plan = Plan(["a", "b", "c"], {"c": ["b"]}, jobs=2)
+    plan.handle(Begun())
+    plan.handle(Failed("a"))
+
+    assert plan.handle(Withdrawn("b")) == []
+    assert plan.done
+    assert plan.state("c") is State.WAITING
 
 
 def test_keep_going_skips_what_depends_on_the_failure():
