@@ -13,7 +13,6 @@ import queue
 import time
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
@@ -26,6 +25,7 @@ from dvc.repo.reproduce import (
 from . import plan, signals
 from .bookkeeping import Bookkeeping
 from .job import Job
+from .messages import CommandEnded, Over, Question, Signal, WithdrawnError
 from .order import stages_to_come_after
 from .repo_lock import SharedRepoLock
 from .reporter import Reporter
@@ -43,38 +43,6 @@ if TYPE_CHECKING:
 
 # Seconds from the first Ctrl-C to killing what still runs.
 GRACE = 10.0
-
-
-class WithdrawnError(Exception):
-    """The run has stopped before a stage that was started did anything."""
-
-
-@dataclass
-class CommandEnded:
-    job: Job
-
-
-@dataclass
-class Over:
-    """The job is over, and still owns the repo."""
-
-    job: Job
-    result: Optional["Stage"] = None
-    exc: Optional[BaseException] = None
-
-
-@dataclass
-class Signal:
-    signum: int
-
-
-@dataclass
-class Question:
-    """To be asked on the main thread, where Ctrl-C can interrupt it."""
-
-    ask: Callable[[], Any]
-    answered: Event
-    answer: Any = None
 
 
 class ParallelExecutor:

@@ -16,7 +16,8 @@ from dvc.stage.run import _make_cmd
 from .bookkeeping import current_books
 from .job import current_job
 from .lockfile import at_the_end, is_lockfile
-from .lockfile_text import LockfileText, dumps_simple
+from .lockfile_text import LockfileText
+from .simple_yaml import dumps_simple
 
 
 def unlocked_repo(original: Callable, func: Callable) -> Callable:

@@ -12,11 +12,8 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from dvc_parallel import lockfile_text
-from dvc_parallel.lockfile_text import (
-    LockfileText,
-    UnstableEntryError,
-    dumps_simple,
-)
+from dvc_parallel.lockfile_text import LockfileText, UnstableEntryError
+from dvc_parallel.simple_yaml import dumps_simple
 
 LOCK = dedent(
     """\

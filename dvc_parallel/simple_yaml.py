@@ -1,0 +1,214 @@
+"""A small subset of YAML, written and read exactly as DVC does by ruamel.yaml.
+
+Mappings and sequences of short lines, in block style, with strings, numbers, booleans
+and null as plain scalars.  That is what nearly all of a dvc.lock consists of, and it is
+read and written here in a small part of the time.  Whatever is beyond it, is
+ruamel.yaml's.
+"""
+
+import datetime as dt
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, Optional
+
+# NOTE: lines end at "\n" only; str.splitlines() knows of more line breaks
+_ROW = re.compile(r"( *)(.*)\n")
+_KEY = re.compile(r"(.*?):(?: (.*))?")
+# NOTE: ruamel.yaml folds lines that are longer than 80 characters
+LONG_LINE = re.compile(r".{81}")
+
+# Strings that are written as they are, and read as strings again: they start with
+# nothing that has a meaning in YAML, or could start a number; if with a digit, there
+# is a letter that is in no number or date.  In a hash, any two of its letters will
+# do, as it is too long for a date and has no prefix as in 0x1f.
+_CHAR = r"!-~\u00a1-\u167f\u3041-\ud7a3"
+SIMPLE_STR = re.compile(
+    rf"""
+    (?! .*(?: :[ ] | :\Z | [ ]\# | [ ]\Z ) )
+    (?! (?i: true | false | null )\Z )
+    (?: [a-zA-Z_/$(\u00a1-\u167f\u3041-\ud7a3]
+      | \.(?! inf | nan )[a-z/]
+      | \.\./
+      | [0-9] (?= [{_CHAR}]* [g-np-su-wyG-NP-SU-WY/] )
+      | (?= [0-9a-f]{{32}}\Z ) (?= (?: [0-9]*[a-f] ){{2}} ) [0-9]
+    )
+    [{_CHAR}\ ]*
+    """,
+    re.VERBOSE,
+)
+_INT = re.compile(r"-?[0-9]+")
+# NOTE: with an exponent, ruamel.yaml changes the last digit of a long mantissa in
+# every round trip
+_SIMPLE_FLOAT = re.compile(r"-?[0-9]+\.[0-9]+|-?[0-9](?:\.[0-9]{1,2})?e[+-][0-2][0-9]")
+
+_SCALARS = {str, bool, int, float, type(None)}
+_COLLECTIONS = {dict, OrderedDict, list}
+# NOTE: includes what ruamel.yaml derives from these
+_NODES = (dict, list, float, dt.date)
+
+
+class NotSimpleError(Exception):
+    """Beyond the subset of YAML that is known here."""
+
+
+def dumps_simple(data: Mapping[str, Any]) -> Optional[str]:
+    """Write data as ``dvc.utils.serialize.dumps_yaml`` does, if it is simple.
+
+    Returns:
+        None if it takes ruamel.yaml to write it.
+    """
+    if not data or not is_self_contained(data):
+        return None
+    try:
+        return format_value(data, "data:", -2)[len("data:\n") :]
+    except NotSimpleError:
+        return None
+
+
+def is_self_contained(data: Any) -> bool:
+    """Whether nothing refers to other parts of the data, and there are no comments."""
+    seen = set()
+    nodes = [data]
+    while nodes:
+        node = nodes.pop()
+        if type(node) in _SCALARS:
+            continue
+        # NOTE: anything but these scalars becomes an alias when it is met again
+        if id(node) in seen or not isinstance(node, _NODES) or _is_annotated(node):
+            return False
+        seen.add(id(node))
+        if isinstance(node, dict):
+            nodes.extend(node)
+            nodes.extend(node.values())
+        elif isinstance(node, list):
+            nodes.extend(node)
+    return True
+
+
+def _is_annotated(node: Any) -> bool:
+    """Whether ruamel.yaml keeps with a node what is not data."""
+    anchor = getattr(node, "anchor", None)
+    comments = getattr(node, "ca", None)
+    return bool(
+        (anchor and anchor.value)
+        or (comments and (comments.comment or comments.items or comments.end))
+        or getattr(node, "merge", None)
+    )
+
+
+def format_value(value: Any, head: str, column: int) -> str:
+    """Write a value exactly as DVC does.
+
+    Args:
+        value: data of any depth.
+        head: what the first line begins with, up to the colon of the value's key.
+        column: where the key begins.
+
+    Raises:
+        NotSimpleError: only ruamel.yaml knows how to write this.
+    """
+    lines: list[str] = []
+    _append(lines, value, head, column)
+    text = "\n".join([*lines, ""])
+    if LONG_LINE.search(text):
+        raise NotSimpleError
+    return text
+
+
+def _append(lines: list[str], value: Any, head: str, column: int) -> None:
+    kind = type(value)
+    after_dash = head[-1] == "-"
+    if kind not in _COLLECTIONS:
+        if value is not None or after_dash:
+            head = f"{head} {_format_scalar(value)}"
+        lines.append(head)
+        return
+    if not value:
+        lines.append(head + (" []" if kind is list else " {}"))
+        return
+
+    if kind is not list or after_dash:
+        column += 2
+    start = " " * column
+    if after_dash:
+        start = head + " "
+    else:
+        lines.append(head)
+    for item in value:
+        if kind is list:
+            _append(lines, item, start + "-", column)
+        elif type(item) is str and SIMPLE_STR.fullmatch(item):
+            _append(lines, value[item], f"{start}{item}:", column)
+        else:
+            raise NotSimpleError
+        start = " " * column
+
+
+def _format_scalar(value: Any) -> str:
+    kind = type(value)
+    if kind is str and SIMPLE_STR.fullmatch(value):
+        return value
+    if kind is int or (kind is float and _SIMPLE_FLOAT.fullmatch(repr(value))):
+        return repr(value)
+    if kind is bool:
+        return "true" if value else "false"
+    raise NotSimpleError
+
+
+def parse_field(field: str) -> dict[str, Any]:
+    """Read a field that is a fixed point beyond doubt.
+
+    Raises:
+        NotSimpleError: only ruamel.yaml can tell whether it is.
+    """
+    rows = [(len(spaces), row) for spaces, row in _ROW.findall(field)]
+    rows.reverse()
+    data = {} if LONG_LINE.search(field) else _read(rows)
+    # NOTE: this is what decides, so that reading may be lax
+    if format_value(data, "  s:", 2) != "  s:\n" + field:
+        raise NotSimpleError
+    return data
+
+
+def _read(rows: list[tuple[int, str]]) -> Any:
+    """Take a mapping or sequence from rows of (indentation, text), last row first."""
+    column, row = rows[-1]
+    if row.startswith("- "):
+        items = []
+        while rows and rows[-1][0] == column and rows[-1][1].startswith("- "):
+            item = rows.pop()[1][2:]
+            if item.startswith("- ") or _KEY.fullmatch(item):
+                rows.append((column + 2, item))
+                items.append(_read(rows))
+            else:
+                items.append(_read_scalar(item))
+        return items
+
+    data: dict[str, Any] = {}
+    while rows and rows[-1][0] == column:
+        match = _KEY.fullmatch(rows[-1][1])
+        if not match:
+            break
+        key, value = match.groups()
+        rows.pop()
+        if value is not None:
+            data[key] = _read_scalar(value)
+        # NOTE: below a key, the dashes of a sequence are not indented
+        elif rows and rows[-1][0] + rows[-1][1].startswith("- ") > column:
+            data[key] = _read(rows)
+        else:
+            data[key] = None
+    return data
+
+
+def _read_scalar(text: str) -> Any:
+    if text in {"true", "false"}:
+        return text == "true"
+    if text in {"[]", "{}"}:
+        return [] if text == "[]" else {}
+    if _INT.fullmatch(text):
+        return int(text)
+    if _SIMPLE_FLOAT.fullmatch(text):
+        return float(text)
+    return text
