@@ -78,11 +78,15 @@ def _run(command: Sequence[str], cwd: Path, env: Mapping[str, str], limit: float
 
 
 def _kill_marked(token: str) -> None:
-    # Until there is none left: one may have started another in the meantime.
-    while pids := list(_marked(token)):
+    # Until there is none left: one may have started another in the meantime, and one
+    # that is just being started has no environment for a moment.
+    found_none = 0
+    while found_none < 3:
+        pids = list(_marked(token))
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        found_none = 0 if pids else found_none + 1
         time.sleep(0.01)
 
 

@@ -82,7 +82,7 @@ class Pipeline:
 
 
 @st.composite
-def pipelines(draw, failures=False):
+def pipelines(draw, failures=False, shared_folders=True):
     """Pipelines with files and folders, side by side in shared folders."""
     steps = []
     for number in range(draw(st.integers(2, 9))):
@@ -95,7 +95,9 @@ def pipelines(draw, failures=False):
         folders += [
             f"{name}/"
             for name in ("one", "two")
-            if not any(name in step.deps for step in steps) and name not in deps
+            if shared_folders
+            and not any(name in step.deps for step in steps)
+            and name not in deps
         ]
         steps.append(
             Step(

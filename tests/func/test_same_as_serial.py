@@ -121,7 +121,9 @@ def test_failures_that_do_not_stop_the_run(new_twins, data, jobs, on_error):
 @thorough
 @given(data=st.data(), jobs=st.integers(1, 5))
 def test_a_failure_that_stops_the_run_loses_nothing(new_twins, data, jobs):
-    pipeline = data.draw(pipelines(failures=True))
+    # NOTE: DVC takes all lines that a failed run has added to .gitignore out again,
+    # which shows in the hashes of folders that stages share
+    pipeline = data.draw(pipelines(failures=True, shared_folders=False))
     serial, parallel = new_twins(pipeline, pipeline.steps)
 
     expected = outcome(serial)
