@@ -24,6 +24,7 @@ from dvc.repo.reproduce import (
 
 from . import plan, signals
 from .bookkeeping import Bookkeeping
+from .durations import Durations
 from .job import Job
 from .messages import CommandEnded, Over, Question, Signal, WithdrawnError
 from .order import stages_to_come_after
@@ -84,6 +85,7 @@ class ParallelExecutor:
         self.runner = runner or LocalRunner()
         self.reporter = reporter or Reporter()
 
+        self.durations = Durations(self.repo.tmp_dir)
         # NOTE: stages go by their ranks, as it takes long to hash a `Stage`
         ranks = {stage: rank for rank, stage in enumerate(steps)}
         self.upstream = [
@@ -97,6 +99,7 @@ class ParallelExecutor:
             range(len(steps)),
             upstream,
             after=stages_to_come_after(steps, upstream),
+            seconds=self._known_seconds(),
             jobs=jobs,
             on_error=on_error,
             force=force,
@@ -114,6 +117,11 @@ class ParallelExecutor:
         self._stopped: dict[int, BaseException] = {}  # failed after a signal
         self._signal: Optional[int] = None
         self._kill_at: Optional[float] = None
+
+    def _known_seconds(self) -> dict[int, float]:
+        known = self.durations.load()
+        names = ((rank, stage.addressing) for rank, stage in enumerate(self.steps))
+        return {rank: known[name] for rank, name in names if name in known}
 
     def run(self) -> list["Stage"]:
         """Reproduce the stages.
@@ -140,6 +148,8 @@ class ParallelExecutor:
             finally:
                 self.runner.close()
                 self.reporter.end()
+        jobs = [self._started[rank] for rank in self._results]
+        self.durations.save({job.name: job.busy for job in jobs})
         self.reporter.summary(
             self.plan,
             time.monotonic() - start,

@@ -10,6 +10,7 @@ owns it.
 """
 
 import heapq
+import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -101,7 +102,9 @@ class Plan:
     A stage is ready when all its upstreams and all stages that it has to come
     ``after`` are through.  Of the ready ones, the one with the longest path of
     dependents still before it starts first (Hu's algorithm, Operations
-    Research 9(6), 1961), ties in the order of ``steps``.
+    Research 9(6), 1961), ties in the order of ``steps``. A path is as long as its
+    stages took in earlier runs; one that is not known counts as the median of those
+    that are.
 
     Args:
         steps: all stages of the run, in the order in which serial DVC runs
@@ -110,6 +113,7 @@ class Plan:
             ``steps`` do not count.
         after: stages that a stage has to wait for without depending on them:
             however they end, it runs.
+        seconds: how long stages took in earlier runs, as far as it is known.
         jobs: how many stages may run a command at a time, at least 1.
         on_error: what a failure means for the rest, as in ``dvc repro``:
             "fail", "keep-going" or "ignore".
@@ -123,6 +127,7 @@ class Plan:
         steps: Sequence[Any],
         upstream: Mapping[Any, Iterable[Any]],
         after: Optional[Mapping[Any, Iterable[Any]]] = None,
+        seconds: Optional[Mapping[Any, float]] = None,
         jobs: int = 1,
         on_error: str = "fail",
         force: bool = False,
@@ -138,7 +143,7 @@ class Plan:
         self._story = {stage: [State.WAITING] for stage in steps}
         self._forced = set(steps) if force else set()
         self._count = Counter({State.WAITING: len(self._rank)})
-        self._ready: list[tuple[int, int, Any]] = []
+        self._ready: list[tuple[float, int, Any]] = []
 
         self._dependents: dict[Any, list[Any]] = defaultdict(list)
         self._followers: dict[Any, list[Any]] = defaultdict(list)
@@ -152,10 +157,12 @@ class Plan:
                 self._followers[other].append(stage)
             self._waits_for[stage] = len(ups) + len(before)
 
-        self._height: dict[Any, int] = {}
+        seconds = seconds or {}
+        usual = statistics.median(seconds.values()) if seconds else 1.0
+        self._height: dict[Any, float] = {}
         for stage in reversed(steps):
-            self._height[stage] = 1 + max(
-                (self._height[other] for other in self._behind(stage)), default=0
+            self._height[stage] = seconds.get(stage, usual) + max(
+                (self._height[other] for other in self._behind(stage)), default=0.0
             )
 
     def _known(self, stage, relation) -> set[Any]:

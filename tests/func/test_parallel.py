@@ -502,3 +502,23 @@ def test_an_error_of_our_own_leaves_no_thread_and_no_lock(make_project, mocker):
     assert not any(json.loads(project.path_locks()).values())
     assert "a:" in project.read("dvc.lock")
     assert project.dvc("status", "a").returncode == 0
+
+
+def test_the_second_run_knows_how_long_stages_take(make_project):
+    project = make_project(
+        "durations",
+        """
+        stages:
+          a: {cmd: echo a, always_changed: true}
+          b: {cmd: echo b, always_changed: true}
+          long: {cmd: sleep 1, always_changed: true}
+        """,
+    )
+    first = project.dvc("repro", "-j", 2).stdout
+    second = project.dvc("repro", "-j", 2).stdout
+
+    def order(output):
+        return [line.split("'")[1] for line in output.splitlines() if "Running" in line]
+
+    assert order(first) == ["a", "b", "long"]
+    assert order(second)[0] == "long"

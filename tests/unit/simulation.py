@@ -14,6 +14,7 @@ class Simulation:
     upstream: dict
     seconds: dict
     jobs: int
+    known: dict = field(default_factory=dict)
     now: float = 0.0
     ends: list = field(default_factory=list)
 
@@ -26,7 +27,12 @@ class Simulation:
 
 def makespan(simulation: Simulation) -> float:
     """Virtual seconds until all stages are done."""
-    plan = Plan(simulation.steps, simulation.upstream, jobs=simulation.jobs)
+    plan = Plan(
+        simulation.steps,
+        simulation.upstream,
+        seconds=simulation.known,
+        jobs=simulation.jobs,
+    )
     simulation.start(plan.handle(Begun()))
     while simulation.ends:
         simulation.now, stage = heapq.heappop(simulation.ends)

@@ -50,6 +50,25 @@ def test_longest_remaining_path_first_and_ties_in_plan_order():
     assert started(plan.handle(Finished("short1", True))) == ["short2"]
 
 
+def test_what_took_long_goes_first():
+    seconds = {"short": 1, "long": 10}
+    plan = Plan(["short", "unknown", "long"], {}, seconds=seconds, jobs=2)
+
+    # NOTE: what is not known counts as the median, here 5.5 s
+    assert started(plan.handle(Begun())) == ["long", "unknown"]
+
+
+def test_the_second_run_of_an_uneven_graph_is_as_short_as_can_be():
+    steps = [f"s{number}" for number in range(12)]
+    times = dict(zip(steps, [1] * 10 + [9, 10]))
+    first = Simulation(steps, {}, times, jobs=3)
+    second = Simulation(steps, {}, times, jobs=3, known=times)
+
+    assert makespan(first) == 13
+    # NOTE: 29 s of work on three slots
+    assert makespan(second) == 10
+
+
 def test_saving_needs_no_slot():
     plan = Plan(["a", "b", "c"], {}, jobs=1)
 
