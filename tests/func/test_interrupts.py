@@ -7,6 +7,7 @@ import sys
 
 import psutil
 import pytest
+from dvc.lock import Lock
 
 from tests.project import finish
 
@@ -145,3 +146,23 @@ def test_the_next_run_does_what_was_interrupted(running):
 
     result = project.dvc("repro", "-j", 2)
     assert "Ran 1 stage, skipped 3" in result.stdout
+
+
+def test_a_third_ctrl_c_ends_a_run_that_waits_for_the_repo(running):
+    project, process = running("finish")
+    lock = Lock(str(project.path / ".dvc" / "tmp" / "lock"))
+    lock.lock()
+
+    def interrupt_and_read(until):
+        os.kill(process.pid, signal.SIGINT)
+        assert any(until in line for line in process.stdout)
+
+    interrupt_and_read("nothing that has run is lost")
+    interrupt_and_read("killing")
+    os.kill(process.pid, signal.SIGINT)
+    output = finish(process)
+    assert process.returncode == 252, output
+    lock.unlock()
+
+    assert "\n  one:" not in project.read("dvc.lock")
+    assert "Ran 1 stage" in project.dvc("repro", "-f", "-j", 2, "done").stdout
