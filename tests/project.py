@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -85,9 +86,9 @@ class Project:
     def dvc(self, *args, check=True, **kwargs) -> subprocess.CompletedProcess:
         """Run the real ``dvc`` in the project."""
         kwargs.setdefault("stdin", subprocess.DEVNULL)
+        kwargs.setdefault("cwd", self.path)
         result = subprocess.run(
             self.command(*args),
-            cwd=self.path,
             capture_output=True,
             check=False,
             **{"text": True, "timeout": 120, **kwargs},
@@ -121,9 +122,9 @@ class Project:
         files = {}
         for path in sorted(self.path.rglob("*")):
             name = path.relative_to(self.path).as_posix()
-            if name.startswith((".git/", ".dvc/tmp/", ".dvc/cache/runs/")):
+            if re.search(r"(^|/)(\.git|\.dvc/tmp|\.dvc/cache/runs)/", name):
                 continue
-            if name.startswith(".dvc/cache/"):
+            if ".dvc/cache/" in name:
                 files[name] = None if path.is_dir() else path.stat().st_size
             elif path.is_file():
                 files[name] = path.read_bytes()

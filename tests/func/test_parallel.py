@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import textwrap
 import threading
 from pathlib import Path
 
@@ -522,3 +523,78 @@ def test_the_second_run_knows_how_long_stages_take(make_project):
 
     assert order(first) == ["a", "b", "long"]
     assert order(second)[0] == "long"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--glob", "part@*"],
+        ["-R", "sub"],
+        ["-p", "part@a"],
+        ["-P"],
+        ["--downstream", "part@b"],
+        ["--no-commit"],
+        ["--no-run-cache", "-f"],
+        ["-q"],
+        ["-v"],
+        ["sub/dvc.yaml:inner"],
+        ["--force-downstream"],
+    ],
+)
+def test_options_mean_what_they_mean_in_serial(twins, args):
+    dvc_yaml = """
+        vars: [{names: [a, b]}]
+        stages:
+          part:
+            foreach: ${names}
+            do:
+              cmd: cat in > ${item}.out
+              deps: [in]
+              params: [lr]
+              outs: ["${item}.out"]
+          grid:
+            matrix: {x: [1, 2], y: [c]}
+            cmd: echo ${item.x} > ${key}.json
+            deps: [a.out]
+            metrics: ["${key}.json"]
+            plots: []
+          callback: {cmd: "true"}
+    """
+    files = {
+        "in": "1",
+        "params.yaml": "lr: 1\n",
+        "sub/dvc.yaml": """
+stages:
+  inner: {cmd: cat ../b.out > i.out, deps: [../b.out], outs: [i.out]}
+""",
+    }
+    projects = twins(dvc_yaml, files)
+    env = {**os.environ, "PYTHONHASHSEED": "0"}
+    for text in ("1", "2"):
+        for project, jobs in zip(projects, ([], ["-j", 3])):
+            project.write({"in": text})
+            with_missing_inputs = args[0] in ("-R", "sub/dvc.yaml:inner")
+            if with_missing_inputs:
+                project.dvc("repro", "part@b")
+            project.dvc("repro", *args, *jobs, env=env)
+        assert_same(*projects)
+
+
+def test_a_repo_in_a_folder_of_a_git_repo(make_project):
+    dvc_yaml = """
+        stages:
+          a: {cmd: cat ../outside > a, deps: [../outside], outs: [a]}
+          b: {cmd: cat ../outside > b, deps: [../outside], outs: [b]}
+          c: {cmd: cat a b > c, deps: [a, b], outs: [c]}
+    """
+    left = []
+    for jobs in (None, 3):
+        outer = make_project(f"outer{jobs}", files={"outside": "x"})
+        inner = outer.path / "inner"
+        inner.mkdir()
+        outer.dvc("init", "-q", "--subdir", cwd=inner)
+        (inner / "dvc.yaml").write_text(textwrap.dedent(dvc_yaml))
+        args = ["-j", str(jobs)] if jobs else []
+        outer.dvc("repro", *args, cwd=inner)
+        left.append(outer.left())
+    assert left[0] == left[1]
