@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Callable, Optional
 from dvc.exceptions import DvcException
 from dvc.lock import LockBase, LockError
 
+from .patience import TRY_EVERY
+
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
-# Threads that pass the lock on and on would shut out other processes, which
-# poll for it every 0.5 s: after so many seconds it is given up, for so long.
+# Threads that pass the lock on and on would shut out other processes, which poll for
+# it: after so many seconds it is given up, for so long.
 MAX_HOLD = 0.5
 PAUSE = 0.05
 
@@ -133,8 +135,7 @@ class SharedRepoLock(LockBase):
                     self._on_wait()
                     told = True
 
-        # NOTE: DVC's lock waits 0.5 s between two tries.
-        waited = time.monotonic() - start > 0.25
+        waited = time.monotonic() - start > TRY_EVERY / 2
         if waited or last_holder != os.getpid():
             self.intrusions += 1
         self._file_locked = True

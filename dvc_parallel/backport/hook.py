@@ -15,6 +15,7 @@ PATCHES = {
     "dvc.commands.repro": "_install_seams",
     "dvc.commands.config": "_install_seams",
     "dvc.utils.strictyaml": "_install_seams",
+    "dvc.lock": "_install_seams",
 }
 
 problem = None  # what has gone wrong here, in one line

@@ -1,7 +1,8 @@
 """Where released DVC is patched, in one place.
 
-There are three kinds of seams.  ``IN_DVC`` give DVC the command and the option, and a
-quick way to read dvc.lock; the import hook installs them with their modules.
+There are three kinds of seams.  ``IN_DVC`` give DVC the command and the option, a quick
+way to read dvc.lock and one to lock the repo beside a run; the import hook installs
+them with their modules.
 ``IN_RUNS`` make DVC's bookkeeping cheap while stages are reproduced, and ``IN_JOBS``
 change what DVC does in a job of a parallel run; both are there only as long.
 """
@@ -91,6 +92,7 @@ IN_DVC = (
     Seam("dvc.commands.repro", "CmdRepro._repro_kwargs", f"{CLI}:repro_kwargs"),
     Seam("dvc.commands.config", "CmdConfig.run", f"{CLI}:run_config"),
     Seam("dvc.utils.strictyaml", "parse_yaml", f"{STAND_INS}:parse_yaml"),
+    Seam("dvc.lock", "Lock.lock", "dvc_parallel.patience:lock"),
 )
 
 IN_JOBS = (

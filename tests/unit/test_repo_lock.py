@@ -3,9 +3,10 @@ import threading
 
 import pytest
 from dvc.exceptions import DvcException
-from dvc.lock import Lock
+from dvc.lock import Lock, LockError
 
 from dvc_parallel import repo_lock
+from dvc_parallel.patience import TRY_EVERY
 from dvc_parallel.repo_lock import SharedRepoLock
 
 
@@ -16,6 +17,30 @@ class FakeRepo:
 
     def _reset(self):
         self.resets += 1
+
+
+def test_a_pause_is_long_enough_for_those_who_try():
+    assert TRY_EVERY < repo_lock.PAUSE / 2
+
+
+def test_tries_often_and_then_as_dvc_does(lock_file, monkeypatch):
+    monkeypatch.setattr("dvc.lock.DEFAULT_TIMEOUT", 0.12)
+    holder, other = Lock(lock_file), Lock(lock_file)
+    holder.lock()
+    tries = []
+    monkeypatch.setattr(other, "_do_lock", lambda: tries.append(1) or fail())
+    with pytest.raises(LockError):
+        other.lock()
+    # NOTE: seven are DVC's own
+    assert len(tries) > 7
+    monkeypatch.undo()
+    holder.unlock()
+    other.lock()
+    assert other.is_locked
+
+
+def fail():
+    raise LockError("locked")
 
 
 @pytest.fixture

@@ -1,0 +1,30 @@
+"""Getting the repo lock from a process that gives it up often, but for moments only.
+
+DVC tries to get the lock every 0.5 s, for 3 s.  A run of many small stages holds it
+nearly all of the time: it gives it up around commands and twice a second, but seldom at
+the moment of one of seven tries.
+"""
+
+import time
+from contextlib import suppress
+from typing import Callable
+
+from dvc import lock as dvc_lock
+
+# Seconds between two tries; less than a run leaves the lock free (repo_lock.PAUSE).
+TRY_EVERY = 0.02
+
+
+def lock(original: Callable, self: "dvc_lock.Lock") -> None:
+    """``dvc.lock.Lock.lock``: try often before DVC tries its own way.
+
+    Raises:
+        LockError: another process holds the lock.
+    """
+    end = time.monotonic() + dvc_lock.DEFAULT_TIMEOUT
+    while time.monotonic() < end:
+        with suppress(dvc_lock.LockError):
+            self._do_lock()
+            return
+        time.sleep(TRY_EVERY)
+    original(self)
