@@ -47,7 +47,8 @@ class Reporter:
 
     def command(self, job: "Job", cmd: str) -> None:
         """Show a command that is about to run."""
-        logger.info("%s | > %s", job.name, cmd)
+        with self._guard:
+            logger.info("%s | > %s", job.name, cmd)
 
     def output(self, job: "Job", name: str, line: bytes) -> None:
         """Show a line that a command has printed to its "stdout" or "stderr"."""
@@ -55,7 +56,7 @@ class Reporter:
         job.tail.append(text[-TAIL_WIDTH:])
         stream = getattr(sys, name)
         with self._guard, suppress(OSError, ValueError):
-            if self._ended:
+            if self._ended or stream is None:
                 return
             prefix = self._prefix(job.name, stream)
             # NOTE: what goes back to the start of its line, such as a progress
