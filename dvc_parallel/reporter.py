@@ -1,11 +1,12 @@
 """What a parallel run tells its user, in plain lines."""
 
+import logging
 import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from colorama import Fore
 from dvc.log import logger
@@ -48,7 +49,7 @@ class Reporter:
     def command(self, job: "Job", cmd: str) -> None:
         """Show a command that is about to run."""
         with self._guard:
-            logger.info("%s | > %s", job.name, cmd)
+            _log(logging.INFO, "%s | > %s", job.name, cmd)
 
     def output(self, job: "Job", name: str, line: bytes) -> None:
         """Show a line that a command has printed to its "stdout" or "stderr"."""
@@ -77,25 +78,28 @@ class Reporter:
             self._ended = True
 
     def waiting_for_lock(self) -> None:
-        logger.info(
+        _log(
+            logging.INFO,
             "Another DVC process has locked the repo; waiting for it, "
-            "nothing that has run is lost."
+            "nothing that has run is lost.",
         )
 
     def failed(self, exc: BaseException, running: int) -> None:
         """Say that a stage has failed while others go on."""
         if running:
-            logger.warning("%s; waiting for %d running", exc, running)
+            _log(logging.WARNING, "%s; waiting for %d running", exc, running)
 
     def interrupted(self, running: int) -> None:
         if running:
-            logger.warning(
-                "interrupted, waiting for %d running (again to kill)", running
+            _log(
+                logging.WARNING,
+                "interrupted, waiting for %d running (again to kill)",
+                running,
             )
 
     def killing(self, running: int) -> None:
         if running:
-            logger.warning("killing %d running", running)
+            _log(logging.WARNING, "killing %d running", running)
 
     def summary(
         self,
@@ -128,7 +132,8 @@ class Reporter:
             counts.append(f"not run {left}")
         ratio = total / max(seconds, 1e-3)
         longer = f", {ratio:.1f} times as long" if ratio >= 1.05 else ""
-        logger.info(
+        _log(
+            logging.INFO,
             "\nRan %d stage%s, %s in %s with %d jobs; "
             "the times of all stages add up to %s%s.",
             ran,
@@ -144,7 +149,14 @@ class Reporter:
         if not job.tail:
             return
         lines = "\n".join(f"  {line.decode(errors='replace')}" for line in job.tail)
-        logger.error("the last lines of '%s':\n%s", job.name, lines)
+        _log(logging.ERROR, "the last lines of '%s':\n%s", job.name, lines)
+
+
+def _log(level: int, message: str, *args: Any) -> None:
+    # NOTE: DVC's handlers raise when nobody reads what they write. DVC itself runs
+    # into that, and ends; here it would leave the repo locked.
+    with suppress(Exception):
+        logger.log(level, message, *args)
 
 
 def _write(stream: TextIO, text: bytes) -> None:

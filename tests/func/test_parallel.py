@@ -599,3 +599,23 @@ def test_a_repo_in_a_folder_of_a_git_repo(make_project):
         outer.dvc("repro", *args, cwd=inner)
         left.append(outer.left())
     assert left[0] == left[1]
+
+
+def test_a_run_ends_when_nobody_reads_its_output(make_project):
+    project = make_project(
+        "pipe",
+        f"""
+        stages:
+          bad: {{cmd: "{PYTHON} hold.py bad; echo x; exit 3"}}
+          good: {{cmd: "{PYTHON} hold.py good; echo x > g.txt", outs: [g.txt]}}
+          later: {{cmd: cat g.txt > l.txt, deps: [g.txt], outs: [l.txt]}}
+        """,
+        SCRIPTS,
+    )
+    process = project.start("repro", "-j", 2, "-k")
+    project.wait_for("bad.runs", "good.runs")
+    process.stdout.close()
+    project.write({"bad.go": "", "good.go": ""})
+    assert process.wait(60) != 0
+    assert not any(json.loads(project.path_locks()).values())
+    assert project.dvc("status", "-q", "good", check=False).returncode in (0, 1)
