@@ -19,8 +19,8 @@ from dvc.utils.serialize._yaml import _dump, parse_yaml_for_update
 
 from .atomic import atomic_write
 from .lockfile_text import LockfileText, UnstableEntryError
+from .signature import signature_of
 
-Signature = tuple[int, int, int]
 Place = Callable[[str], Optional[str]]
 
 
@@ -45,7 +45,7 @@ class Lockfiles:
     """The dvc.lock files of a repo.  Owned by the owner of the repo."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[Signature, LockfileText]] = {}
+        self._known: dict[str, tuple[tuple, LockfileText]] = {}
 
     @contextmanager
     def modify(self, path: str, fs: Any, place: Place) -> Iterator[dict[str, Any]]:
@@ -83,13 +83,13 @@ class Lockfiles:
         if str(text) != before:
             with atomic_write(path, _tmp_dir(path)) as fobj:
                 fobj.write(str(text))
-        if signature := _signature(path):
+        if signature := signature_of(path):
             self._known[path] = (signature, text)
 
     def _text(self, path: str) -> Optional[LockfileText]:
         """The text of a file, forgotten here until it is written."""
         signature, text = self._known.pop(path, (None, None))
-        if signature is not None and signature == _signature(path):
+        if signature is not None and signature == signature_of(path):
             return text
         try:
             with open(path, encoding="utf-8", newline="") as fobj:
@@ -150,11 +150,3 @@ def _tmp_dir(path: str) -> str:
     folder = os.path.dirname(path)
     tmp_dir = os.path.join(Repo.find_root(folder), Repo.DVC_DIR, "tmp")
     return tmp_dir if os.path.isdir(tmp_dir) else folder
-
-
-def _signature(path: str) -> Optional[Signature]:
-    try:
-        stat = os.stat(path)
-    except FileNotFoundError:
-        return None
-    return stat.st_ino, stat.st_mtime_ns, stat.st_size

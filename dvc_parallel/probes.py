@@ -7,6 +7,8 @@ import os
 from bisect import bisect_left
 from typing import Callable, Optional
 
+from .signature import signature_of
+
 
 class LinkTypes:
     """Which types of links work between a cache and a disk.
@@ -43,11 +45,9 @@ class TrackedPaths:
 
     def is_tracked(self, original: Callable, backend, path: str) -> bool:
         """As ``DulwichBackend.is_tracked``, which is ``original``."""
-        try:
-            stat = os.stat(backend.repo.index_path())
-        except OSError:
+        signature = signature_of(backend.repo.index_path())
+        if signature is None:
             return original(backend, path)
-        signature = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
         if signature != self._signature:
             self._paths = sorted(backend.repo.open_index())
             self._signature = signature

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dvc.stage import Stage
     from dvc.stage.cache import StageCache
 
-# What takes longer than a change of owners: 8 MiB are hashed in some 20 ms.
+# What takes longer than a change of owners: 8 MiB are hashed in some 10 ms.
 LARGE_SIZE = 8 * 2**20
 MANY_FILES = 200
 

@@ -8,6 +8,8 @@ from dvc.cli import parse_args
 from dvc.commands.repro import CmdRepro
 from dvc.exceptions import InvalidArgumentError
 
+from dvc_parallel.jobs import available_cpus
+
 TWO = """
     stages:
       a: {cmd: echo a > a.txt, outs: [a.txt]}
@@ -61,6 +63,8 @@ def test_repro_jobs(make_project):
 def test_auto(make_project):
     result = make_project(dvc_yaml=TWO).dvc("repro", "-j", "auto")
     assert "Generating lock file" in result.stdout
+    cpus = available_cpus()
+    assert (f"with {cpus} jobs" in result.stdout) == (cpus > 1)
 
 
 def test_jobs_from_python(make_project):
