@@ -1,11 +1,14 @@
 """What DVC finds out anew for every output, found out once.
 
-Owned by the owner of the repo.
+Owned by the owner of the repo, but for :meth:`LinkTypes.reflink`.
 """
 
+import errno
 import os
 from bisect import bisect_left
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
+
+from dvc_objects.fs.utils import umask
 
 from .signature import signature_of
 
@@ -13,11 +16,13 @@ from .signature import signature_of
 class LinkTypes:
     """Which types of links work between a cache and a disk.
 
-    DVC makes a file in the cache and links to it beside each output.
+    DVC makes a file in the cache and links to it beside each output, and tries to
+    reflink whatever it copies.
     """
 
     def __init__(self) -> None:
         self._known: dict[tuple, list[str]] = {}
+        self._no_reflinks: set[tuple[int, int]] = set()
 
     def test_links(
         self, original: Callable, links: list[str], from_fs, from_path, to_fs, to_path
@@ -31,6 +36,47 @@ class LinkTypes:
         if key not in self._known:
             self._known[key] = original(links, from_fs, from_path, to_fs, to_path)
         return list(self._known[key])
+
+    def reflink(self, original: Callable, src: str, dst: str) -> None:
+        """As :func:`dvc_objects.fs.system.reflink`, which is ``original``.
+
+        An attempt makes a file and removes it again, and that is slow where many
+        have been removed (ext4 looks for an inode that was not in use lately).
+        Called by any thread.
+
+        Raises:
+            OSError: with an ``errno`` that makes DVC copy instead.
+        """
+        disks = os.stat(src).st_dev, os.stat(os.path.dirname(dst) or ".").st_dev
+        if disks in self._no_reflinks:
+            raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP), dst)
+        try:
+            original(src, dst)
+        except OSError as exc:
+            if exc.errno in (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY):
+                self._no_reflinks.add(disks)
+            raise
+
+
+class CacheOfCopies:
+    """A cache as seen from a place where no links to it can be had.
+
+    DVC knows that a copy is all it can have if ``cache.type`` says so.  With the
+    default, reflinks or else copies, it replaces an output that it has just copied
+    into the cache by another copy.
+    """
+
+    cache_types = ("copy",)
+
+    def __init__(self, cache: Any):
+        self._cache = cache
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cache, name)
+
+    def unprotect(self, path: str) -> None:
+        """Make a file that is no link what a new copy of it would be."""
+        os.chmod(path, 0o666 & ~umask)
 
 
 class TrackedPaths:

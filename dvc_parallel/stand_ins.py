@@ -17,6 +17,7 @@ from .bookkeeping import current_books
 from .job import current_job
 from .lockfile import at_the_end, is_lockfile
 from .lockfile_text import LockfileText
+from .probes import CacheOfCopies
 from .simple_yaml import dumps_simple
 
 
@@ -146,3 +147,19 @@ def test_links(original: Callable, *args, **kwargs) -> list[str]:
     if books is None:
         return original(*args, **kwargs)
     return books.link_types.test_links(original, *args, **kwargs)
+
+
+def reflink(original: Callable, src: str, dst: str) -> None:
+    """``dvc_objects.fs.system.reflink``: clone a file, where the disk can do that."""
+    books = current_books()
+    if books is None:
+        original(src, dst)
+    else:
+        books.link_types.reflink(original, src, dst)
+
+
+def checkout_file(original: Callable, link, path, fs, change, cache, *args, **kwargs):
+    """``_checkout_file`` of dvc_data: have a file from the cache, or linked to it."""
+    if current_books() and link._links == ["copy"] != cache.cache_types[:1]:
+        cache = CacheOfCopies(cache)
+    return original(link, path, fs, change, cache, *args, **kwargs)

@@ -118,7 +118,7 @@ class Project:
             time.sleep(0.02)
 
     def left(self) -> dict:
-        """What a run has left: every file of the workspace, and the cache."""
+        """What a run has left: every file of the workspace and its mode, and the cache."""
         files = {}
         for path in sorted(self.path.rglob("*")):
             name = path.relative_to(self.path).as_posix()
@@ -127,7 +127,7 @@ class Project:
             if ".dvc/cache/" in name:
                 files[name] = None if path.is_dir() else path.stat().st_size
             elif path.is_file():
-                files[name] = path.read_bytes()
+                files[name] = oct(path.stat().st_mode), path.read_bytes()
             else:
                 files[name] = None
         return files

@@ -90,14 +90,27 @@ def test_an_output_that_changes_meanwhile_is_not_recorded(make_project, while_sa
     assert not project.exists("dvc.lock")
 
 
-@pytest.mark.parametrize("link", ["hardlink", "symlink", "copy"])
-def test_links(twins, link):
-    config = {".dvc/config": f"[cache]\n    type = {link}\n"}
-    serial, parallel = twins(DVC_YAML, {"in": "data", **config})
+@pytest.mark.parametrize("link", ["hardlink", "symlink", "copy", "reflink,copy"])
+@pytest.mark.parametrize("shared", ["", "    shared = group\n"])
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_links_and_modes(twins, link, shared, jobs):
+    # NOTE: links to the same data share its mode, whatever comes last
+    dvc_yaml = f"""{DVC_YAML}
+      tool:
+        cmd: sed s/^/1/ in > tool; chmod 750 tool
+        deps: [in]
+        outs: [tool]
+      secret:
+        cmd: sed s/^/2/ in > secret; chmod 600 secret
+        deps: [in]
+        outs: [secret]
+    """
+    config = {".dvc/config": f"[cache]\n    type = {link}\n{shared}"}
+    serial, parallel = twins(dvc_yaml, {"in": "data", **config})
     for text in ("data", "other", "data"):  # the last is a hit of the run cache
-        for project, jobs in ((serial, 1), (parallel, 2)):
+        for project, count in ((serial, None), (parallel, jobs)):
             project.write({"in": text})
-            assert len(project.reproduce(jobs=jobs)) == 3
+            assert len(project.reproduce(jobs=count)) == 5
         assert_same(serial, parallel)
     assert os.path.islink(parallel.path / "big") == (link == "symlink")
 

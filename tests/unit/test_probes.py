@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 
@@ -85,3 +86,34 @@ def test_link_types_are_found_out_once(tmp_path, mocker):
     assert (folder / "new" / "folder").is_dir()
     find("a").clear()
     assert find("a") == ["hardlink", "symlink", "copy"]
+
+
+def test_reflinks_are_tried_once(tmp_path, mocker):
+    original = mocker.Mock(side_effect=OSError(errno.EOPNOTSUPP, "no"))
+    types = LinkTypes()
+    (tmp_path / "a").write_text("a")
+
+    for name in ("b", "c"):
+        with pytest.raises(OSError, match=".") as exc:
+            types.reflink(original, str(tmp_path / "a"), str(tmp_path / name))
+        assert exc.value.errno == errno.EOPNOTSUPP
+    assert original.call_count == 1
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EINVAL])
+def test_reflinks_are_tried_again_after_an_error_of_the_file(tmp_path, mocker, error):
+    original = mocker.Mock(side_effect=OSError(error, "no"))
+    types = LinkTypes()
+    (tmp_path / "a").write_text("a")
+
+    for _ in range(2):
+        with pytest.raises(OSError, match="no"):
+            types.reflink(original, str(tmp_path / "a"), str(tmp_path / "b"))
+    assert original.call_count == 2
+
+
+def test_reflinks_that_work_are_made(tmp_path, mocker):
+    original = mocker.Mock()
+    (tmp_path / "a").write_text("a")
+    LinkTypes().reflink(original, str(tmp_path / "a"), str(tmp_path / "b"))
+    original.assert_called_once_with(str(tmp_path / "a"), str(tmp_path / "b"))
