@@ -118,7 +118,7 @@ class Project:
             time.sleep(0.02)
 
     def left(self) -> dict:
-        """What a run has left: every file of the workspace and its mode, and the cache."""
+        """What a run has left: all files of the workspace, their modes, the cache."""
         files = {}
         for path in sorted(self.path.rglob("*")):
             name = path.relative_to(self.path).as_posix()

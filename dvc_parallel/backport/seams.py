@@ -123,9 +123,7 @@ IN_RUNS = (
         f"{STAND_INS}:is_tracked",
     ),
     Seam("dvc_data.hashfile.checkout", "test_links", f"{STAND_INS}:test_links"),
-    Seam(
-        "dvc_data.hashfile.checkout", "_checkout_file", f"{STAND_INS}:checkout_file"
-    ),
+    Seam("dvc_data.hashfile.checkout", "_checkout_file", f"{STAND_INS}:checkout_file"),
     Seam("dvc_objects.fs.system", "reflink", f"{STAND_INS}:reflink"),
 )
 

@@ -18,11 +18,10 @@ import psutil
 from dvc_parallel.signals import SIGKILL
 
 from . import Output, Runner, RunnerClosedError
+from .pipes import follow
 
-# Seconds from SIGTERM to SIGKILL for what a command has left behind, and seconds
-# in which output that was printed before the end of a command is read.
+# Seconds from SIGTERM to SIGKILL for what a command has left behind.
 GRACE = 3.0
-DRAIN = 0.5
 
 POSIX = os.name == "posix"
 
@@ -54,22 +53,13 @@ class LocalRunner(Runner):
                 stdin=self._no_input,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
+                bufsize=0,
                 **kwargs,
             )
             self._running[process.pid] = process
 
-        readers = [
-            threading.Thread(
-                target=_read_lines,
-                args=(getattr(process, name), name, output),
-                daemon=True,
-            )
-            for name in ("stdout", "stderr")
-        ]
         try:
-            for reader in readers:
-                reader.start()
-            returncode = process.wait()
+            return follow(process, output)
         except BaseException:
             _signal_all(process, SIGKILL)
             process.wait()
@@ -78,12 +68,6 @@ class LocalRunner(Runner):
             with self._guard:
                 del self._running[process.pid]
                 self._ended.add(process.pid)
-        # NOTE: a process that the command has left in the background may keep
-        # the pipes open, so there is no waiting for their end. What it prints
-        # is still read and shown.
-        for reader in readers:
-            reader.join(DRAIN)
-        return returncode
 
     def signal(self, signum: int) -> None:
         with self._guard:
@@ -131,10 +115,3 @@ def _signal_all(process: subprocess.Popen, signum: int) -> None:
         for child in psutil.Process(process.pid).children(recursive=True):
             child.kill()
     process.kill()
-
-
-def _read_lines(pipe, name: str, output: Output) -> None:
-    # NOTE: nothing may keep this from reading on, or the command would hang.
-    with pipe, suppress(ValueError):
-        for line in pipe:
-            output(name, line)

@@ -1,20 +1,26 @@
 import os
+import queue
 import signal
 import sys
 import threading
 from collections import defaultdict
+from textwrap import dedent
 
 import psutil
 import pytest
 
-from dvc_parallel.runners import RunnerClosedError
+from dvc_parallel.runners import RunnerClosedError, pipes
 from dvc_parallel.runners.local import LocalRunner
 
 PYTHON = sys.executable
 
 
-@pytest.fixture
-def runner():
+@pytest.fixture(params=["pidfd", "no pidfd"])
+def runner(request, monkeypatch):
+    if request.param == "no pidfd":
+        monkeypatch.setattr(pipes, "pidfd_open", lambda _: None)
+    elif not hasattr(os, "pidfd_open"):
+        pytest.skip("this system has no os.pidfd_open")
     runner = LocalRunner()
     yield runner
     runner.signal(signal.SIGTERM)
@@ -49,6 +55,40 @@ def test_much_output_without_a_line_break(runner, said):
     size = 20_000_000
     runner.run([PYTHON, "-c", f"print('x' * {size}, end='')"], said)
     assert said.lines == {"stdout": [b"x" * size]}
+
+
+def test_lines_are_whole_however_they_are_written(runner, said):
+    code = """
+        import os, time
+        for text in (b"a", b"b\\nc", b"\\n\\n", b"d\\re\\n\\xff", b"\\nf"):
+            os.write(1, text)
+            time.sleep(0.02)
+    """
+    runner.run([PYTHON, "-c", dedent(code)], said)
+    lines = [b"ab\n", b"c\n", b"\n", b"d\re\n", b"\xff\n", b"f"]
+    assert said.lines == {"stdout": lines}
+
+
+def test_a_command_that_closes_its_pipes_is_waited_for(runner, said):
+    code = "import os, time; os.close(1); os.close(2); time.sleep(0.3); os._exit(7)"
+    assert runner.run([PYTHON, "-c", code], said) == 7
+
+
+def test_what_a_background_process_prints_is_still_shown(runner):
+    said = queue.Queue()
+    code = """
+        import os, time
+        print(1, flush=True)
+        if os.fork():
+            os._exit(0)
+        time.sleep(2)
+        print(2, flush=True)
+        time.sleep(300)
+    """
+    command = [PYTHON, "-c", dedent(code)]
+    assert runner.run(command, lambda _, line: said.put(line)) == 0
+    assert said.get(timeout=30) == b"1\n"
+    assert said.get(timeout=30) == b"2\n"
 
 
 def test_a_command_that_does_not_exist(runner, said):

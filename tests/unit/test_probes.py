@@ -94,9 +94,8 @@ def test_reflinks_are_tried_once(tmp_path, mocker):
     (tmp_path / "a").write_text("a")
 
     for name in ("b", "c"):
-        with pytest.raises(OSError, match=".") as exc:
+        with pytest.raises(OSError, match=rf"Errno {errno.EOPNOTSUPP}\b"):
             types.reflink(original, str(tmp_path / "a"), str(tmp_path / name))
-        assert exc.value.errno == errno.EOPNOTSUPP
     assert original.call_count == 1
 
 
