@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Optional
 
+from .gitignore import IgnoreFiles
 from .lockfile import Lockfiles
 from .path_locks import PathLocks
 from .probes import LinkTypes, TrackedPaths
@@ -30,6 +31,7 @@ class Bookkeeping:
         self.path_locks = PathLocks()
         self.tracked_paths = TrackedPaths()
         self.link_types = LinkTypes()
+        self.ignore_files = IgnoreFiles()
         self.patterns: dict[tuple, Any] = {}
 
     @contextmanager

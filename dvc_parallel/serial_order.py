@@ -9,6 +9,7 @@ the end: a stage that depends on a folder hashes the .gitignore in it.
 All of this is done by the owner of the repo.
 """
 
+import os
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
@@ -71,23 +72,28 @@ class SerialOrder:
             gitignore: file to add it to.
             rank: place in serial order of the stage that adds it.
         """
-        before = _read_lines(gitignore)
+        size = os.path.getsize(gitignore) if os.path.exists(gitignore) else 0
         append(entry, gitignore)
-        lines = _read_lines(gitignore)
-        if len(lines) <= len(before):
+        with open(gitignore, "rb") as fobj:
+            fobj.seek(size)
+            # NOTE: after a line break, if the file ended without one
+            line = fobj.read().strip(b"\r\n")
+        if not line:
             return
 
         self._lines[rank] += 1
-        successor = self._add(gitignore, (rank, self._lines[rank]), lines[-1])
-        if successor in lines:
-            lines.insert(lines.index(successor), lines.pop())
-            with atomic_write(gitignore, self._tmp_dir, newline="") as fobj:
-                fobj.writelines(lines)
+        successor = self._add(gitignore, (rank, self._lines[rank]), line.decode())
+        if successor:
+            _move_up(line, successor.encode(), gitignore, self._tmp_dir)
 
 
-def _read_lines(path: str) -> list[str]:
-    try:
-        with open(path, encoding="utf-8", newline="") as fobj:
-            return fobj.readlines()
-    except FileNotFoundError:
-        return []
+def _move_up(line: bytes, successor: bytes, path: str, tmp_dir: str) -> None:
+    """Move the last line of a file before another one, if that is there."""
+    with open(path, "rb") as fobj:
+        *lines, last, end = fobj.read().split(b"\n")
+    stripped = [other.rstrip(b"\r") for other in lines]
+    if last.rstrip(b"\r") != line or successor not in stripped:
+        return
+    lines.insert(stripped.index(successor), last)
+    with atomic_write(path, tmp_dir, newline="") as fobj:
+        fobj.write(b"\n".join([*lines, end]).decode())

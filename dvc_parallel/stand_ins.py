@@ -133,6 +133,14 @@ def pattern(original: type, text: bytes, ignorecase: bool = False) -> Any:
     return books.patterns[key]
 
 
+def is_ignored(original: Callable, backend, path: str) -> bool:
+    """``DulwichBackend.is_ignored``: whether git ignores a path."""
+    books = current_books()
+    if books is None:
+        return original(backend, path)
+    return books.ignore_files.is_ignored(original, backend, path)
+
+
 def is_tracked(original: Callable, backend, path: str) -> bool:
     """``DulwichBackend.is_tracked``: whether git tracks a path."""
     books = current_books()

@@ -119,6 +119,11 @@ IN_RUNS = (
     Seam("dulwich.ignore", "Pattern", f"{STAND_INS}:pattern"),
     Seam(
         "scmrepo.git.backend.dulwich",
+        "DulwichBackend.is_ignored",
+        f"{STAND_INS}:is_ignored",
+    ),
+    Seam(
+        "scmrepo.git.backend.dulwich",
         "DulwichBackend.is_tracked",
         f"{STAND_INS}:is_tracked",
     ),

@@ -1,0 +1,128 @@
+"""Whether git ignores a path, without going through all lines that DVC has added.
+
+DVC asks for each output, and dulwich then matches all lines of each .gitignore on the
+way.  A project with thousands of outputs in a folder has as many lines in one of them,
+nearly all of the form ``/name``.  Here dulwich gets to see only those lines that can
+match the path, and a file is read again only when it has changed.
+
+Owned by the owner of the repo.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from typing import Any, Callable, NamedTuple, Optional
+
+from dvc.utils import relpath
+
+from .signature import signature_of
+
+GITIGNORE = ".gitignore"
+
+# A line that is about one entry of the folder of its file, or about what is in it.
+# The others, with the characters that are special there, can match anything.
+ONE_ENTRY = re.compile(rb"/([^/*?\[\\]*[^/*?\[\\\s])(?:/|$)")
+
+
+class _Lines(NamedTuple):
+    signature: Optional[tuple]
+    lines: list[bytes]
+    # which of them there are, and those about one entry by its name
+    known: set[bytes]
+    by_name: dict[bytes, set[bytes]]
+    others: set[bytes]
+
+
+class IgnoreFiles:
+    """The .gitignore files of a repo."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, _Lines] = {}
+
+    def is_ignored(self, original: Callable, backend: Any, path: str) -> bool:
+        """As ``DulwichBackend.is_ignored``, which is ``original``."""
+        manager = backend.ignore_manager
+        filters = getattr(manager, "_path_filters", None)
+        # NOTE: other versions of dulwich may not have these
+        if filters is None or getattr(manager, "_ignorecase", True):
+            return original(backend, path)
+        manager._path_filters = _Filters(self, backend.root_dir, path)
+        try:
+            return original(backend, path)
+        finally:
+            manager._path_filters = {}
+
+    def matching(self, gitignore: str, name: bytes) -> Optional[list[bytes]]:
+        """The lines of a file that can match an entry of its folder, in order.
+
+        None if there is no such file.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        file = self._read(gitignore)
+        if file is None:
+            return None
+        found = file.others | file.by_name.get(name, set())
+        if len(found) < 2:
+            return list(found)
+        # NOTE: of equal lines the last one counts
+        return sorted(found, key=file.lines[::-1].index, reverse=True)
+
+    def _read(self, gitignore: str) -> Optional[_Lines]:
+        file = self._known.get(gitignore) or _Lines(None, [], set(), {}, set())
+        signature = signature_of(gitignore)
+        if signature is None:
+            self._known.pop(gitignore, None)
+            return None
+        if signature == file.signature:
+            return file
+
+        with open(gitignore, "rb") as fobj:
+            lines = fobj.read().split(b"\n")
+        there = set(lines)
+        for line in file.known - there:
+            _group(file, line).discard(line)
+        for line in there - file.known:
+            _group(file, line).add(line)
+        self._known[gitignore] = file._replace(
+            signature=signature, lines=lines, known=there
+        )
+        return self._known[gitignore]
+
+
+def _group(file: _Lines, line: bytes) -> set[bytes]:
+    match = ONE_ENTRY.match(line)
+    return file.by_name.setdefault(match[1], set()) if match else file.others
+
+
+class _Filters(dict):
+    """What dulwich has read of the .gitignore files on the way to a path."""
+
+    def __init__(self, files: IgnoreFiles, root_dir: str, path: str):
+        super().__init__()
+        self._files = files
+        self._root_dir = root_dir
+        self._parts = relpath(path, root_dir).replace(os.sep, "/").split("/")
+
+    def __missing__(self, folder: str) -> Any:
+        """Called for a folder that is not read yet; ``KeyError`` has dulwich do it."""
+        from dulwich.ignore import IgnoreFilter, read_ignore_patterns
+
+        parts = folder.split("/") if folder else []
+        rest = self._parts[len(parts) :]
+        gitignore = os.path.join(self._root_dir, *parts, GITIGNORE)
+        if not rest or self._parts[: len(parts)] != parts or os.path.islink(gitignore):
+            raise KeyError(folder)
+
+        lines = self._files.matching(gitignore, os.fsencode(rest[0]))
+        if lines is None:
+            self[folder] = None
+        else:
+            patterns = read_ignore_patterns(_rows(lines))  # type: ignore[arg-type]
+            self[folder] = IgnoreFilter(patterns, path=gitignore)
+        return self[folder]
+
+
+def _rows(lines: list[bytes]) -> Iterator[bytes]:
+    return (line + b"\n" for line in lines)

@@ -1,0 +1,106 @@
+import os
+import subprocess
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scmrepo.git import Git
+
+from dvc_parallel.gitignore import IgnoreFiles
+
+NAMES = st.sampled_from(["a", "b", "ab", "a b", "a.c", "ü", "sub", "[x]", "#n", "!e"])
+LINES = st.one_of(
+    NAMES.map("/{}".format),
+    st.builds("{}/{}".format, NAMES.map("/{}".format), NAMES),
+    st.sampled_from(
+        ["/sub/", "sub", "*", "!a", "!/a", "/a*", "/a?c", "*.c", "/**/b", "a/", "/a/*"]
+    ),
+    st.sampled_from(["/a ", "/a b ", "/a\\ ", "\\#n", "/\\[x\\]", "# c", "", "/", "!"]),
+    st.sampled_from(["/a\r", "/b/\r", "/ab\t"]),
+)
+FILES = st.lists(LINES, max_size=6).map("\n".join)
+PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
+
+
+@pytest.fixture(scope="module")
+def repo(tmp_path_factory):
+    path = tmp_path_factory.mktemp("repo")
+    subprocess.run(["git", "init", "-q", path], check=True)
+    for folder in ("a", "sub/a", "sub/b"):
+        (path / folder).mkdir(parents=True)
+    return path
+
+
+def ask(repo, files, path):
+    backend = Git(str(repo)).dulwich
+    original = type(backend).is_ignored
+    try:
+        return files.is_ignored(original, backend, path), original(backend, path)
+    finally:
+        backend.close()
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(FILES, FILES, PATHS), min_size=1, max_size=3))
+def test_ignores_what_git_ignores(repo, steps):
+    files = IgnoreFiles()
+    for time, (top, sub, path) in enumerate(steps):
+        for folder, text in ((repo, top), (repo / "sub", sub)):
+            (folder / ".gitignore").write_bytes(text.encode())
+            os.utime(folder / ".gitignore", (time, time))  # faster than its clock
+        for name in (path, f"{path}/", f"sub/{path}"):
+            found, expected = ask(repo, files, os.path.join(repo, name))
+            assert found == expected, name
+
+
+def test_a_line_that_was_added_and_removed(tmp_path):
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    files, path = IgnoreFiles(), str(tmp_path / "a")
+    assert ask(tmp_path, files, path) == (False, False)
+    (tmp_path / ".gitignore").write_text("/a\n")
+    assert ask(tmp_path, files, path) == (True, True)
+    (tmp_path / ".gitignore").write_text("/b\n/c\n")
+    assert ask(tmp_path, files, path) == (False, False)
+    (tmp_path / ".gitignore").unlink()
+    assert ask(tmp_path, files, path) == (False, False)
+
+
+def test_few_lines_are_matched(tmp_path, mocker):
+    from dulwich.ignore import Pattern
+
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    (tmp_path / ".gitignore").write_text("".join(f"/{i}\n" for i in range(1000)))
+    backend = Git(str(tmp_path)).dulwich
+    files, original = IgnoreFiles(), type(backend).is_ignored
+    made = mocker.spy(Pattern, "__init__")
+    assert files.is_ignored(original, backend, str(tmp_path / "500"))
+    assert not files.is_ignored(original, backend, str(tmp_path / "5000"))
+    assert made.call_count == 1
+
+
+def test_case_is_left_to_git(tmp_path):
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    subprocess.run(
+        ["git", "-C", tmp_path, "config", "core.ignorecase", "true"], check=True
+    )
+    (tmp_path / ".gitignore").write_text("/a\n")
+    assert ask(tmp_path, IgnoreFiles(), str(tmp_path / "A")) == (True, True)
+
+
+def test_symlinks_are_left_to_git(tmp_path):
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    (tmp_path / "other").write_text("/a\n")
+    (tmp_path / ".gitignore").symlink_to("other")
+    found, expected = ask(tmp_path, IgnoreFiles(), str(tmp_path / "a"))
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    "lines, ignored",
+    [("/a !a", False), ("!a /a", True), ("/a !a /a", True), ("* !a /b !/b", False)],
+)
+def test_the_last_line_counts(repo, lines, ignored):
+    (repo / ".gitignore").write_text(lines.replace(" ", "\n"))
+    name = "b" if "/b" in lines else "a/x"
+    (repo / "a" / ".gitignore").unlink(missing_ok=True)
+    assert ask(repo, IgnoreFiles(), str(repo / name)) == (ignored, ignored)
