@@ -13,7 +13,7 @@ from typing import Any, Optional
 from .gitignore import IgnoreFiles
 from .lockfile import Lockfiles
 from .path_locks import PathLocks
-from .probes import LinkTypes, TrackedPaths
+from .probes import LinkTypes, LoadedConfig, TrackedPaths
 
 _local = threading.local()
 
@@ -31,8 +31,13 @@ class Bookkeeping:
         self.path_locks = PathLocks()
         self.tracked_paths = TrackedPaths()
         self.link_types = LinkTypes()
+        self.config = LoadedConfig()
         self.ignore_files = IgnoreFiles()
         self.patterns: dict[tuple, Any] = {}
+
+    def flush(self) -> None:
+        """Leave nothing undone, before another process can lock the repo."""
+        self.path_locks.flush()
 
     @contextmanager
     def in_this_thread(self) -> Iterator[None]:

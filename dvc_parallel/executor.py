@@ -162,13 +162,18 @@ class ParallelExecutor:
 
     @contextmanager
     def _shared_repo(self) -> "Iterator[None]":
-        self.lock = SharedRepoLock(self.repo, self.reporter.waiting_for_lock)
+        self.lock = SharedRepoLock(
+            self.repo,
+            on_wait=self.reporter.waiting_for_lock,
+            before_unlock=self.books.flush,
+        )
         self.repo.lock = self.lock
         try:
             yield
         finally:
             if not self.lock.is_locked:
                 self.lock.lock()
+            self.books.flush()
             self.lock.give_back()
 
     def _loop(self, workers: Workers) -> None:

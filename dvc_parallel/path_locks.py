@@ -12,24 +12,25 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Optional
+from typing import Callable, Optional
 
 from dvc import rwlock as dvc_rwlock
 from dvc.lock import LockError
-
-# path, old and new mode of its lock
-Changes = list[tuple[str, Optional[str], Optional[str]]]
 
 
 class PathLocks:
     """The path locks of a run.  Owned by the owner of the repo.
 
     The file has a write lock on each path that a stage writes to, and a read lock on
-    each that stages only read.
+    each that stages only read.  A path that is needed no longer leaves the file with
+    the next change of it, or by ``flush``, before another process can lock the repo.
     """
 
     def __init__(self) -> None:
         self._holders: dict[str, Counter[str]] = {"read": Counter(), "write": Counter()}
+        self._in_file: dict[str, str] = {}  # modes of our locks
+        self._touched: dict[str, None] = {}  # what may be otherwise there
+        self._edit: Callable[[], None] = lambda: None
 
     @contextmanager
     def hold(
@@ -40,10 +41,11 @@ class PathLocks:
         Raises:
             LockError: another process uses one of the paths.
         """
-        edit = partial(self._edit, tmp_dir, fs, cmd, hardlink)
-        changes = self._count(read, write, 1)
+        self._edit = partial(self._write, tmp_dir, fs, cmd, hardlink)
+        self._count(read, write, 1)
         try:
-            edit(changes)
+            if any(self._mode(p) != self._in_file.get(p) for p in [*read, *write]):
+                self._edit()
         except BaseException:
             self._count(read, write, -1)
             raise
@@ -51,48 +53,58 @@ class PathLocks:
         try:
             yield
         finally:
-            changes = self._count(read, write, -1)
-            # NOTE: the file is guarded by a lock of its own, which gives up after
-            # 3 s. A stage must not fail for that once it has run.
-            while True:
-                try:
-                    edit(changes)
-                    break
-                except LockError:
-                    continue
+            self._count(read, write, -1)
 
-    def _count(self, read: Iterable[str], write: Iterable[str], by: int) -> Changes:
-        """Count holders; return the paths whose locks change, with old and new."""
-        paths = dict.fromkeys([*read, *write])
-        old = {path: self._mode(path) for path in paths}
-        for mode, changed in (("read", read), ("write", write)):
-            for path in set(changed):
+    def flush(self) -> None:
+        """Have the file say what is held, before another process can lock the repo."""
+        # NOTE: the file is guarded by a lock of its own, which gives up after 3 s. A
+        # stage must not fail for that once it has run.
+        while True:
+            try:
+                self._edit()
+                break
+            except LockError:
+                continue
+
+    def _count(self, read: Iterable[str], write: Iterable[str], by: int) -> None:
+        for mode, paths in (("read", read), ("write", write)):
+            for path in set(paths):
                 self._holders[mode][path] += by
                 if not self._holders[mode][path]:
                     del self._holders[mode][path]
-        new = {path: self._mode(path) for path in paths}
-        return [(p, old[p], new[p]) for p in paths if old[p] != new[p]]
+        self._touched.update(dict.fromkeys([*read, *write]))
 
     def _mode(self, path: str) -> Optional[str]:
         return next(
             (mode for mode in ("write", "read") if self._holders[mode][path]), None
         )
 
-    @staticmethod
-    def _edit(tmp_dir, fs, cmd, hardlink, changes: Changes) -> None:
-        if not changes:
-            return
+    def _write(self, tmp_dir, fs, cmd, hardlink) -> None:
+        """Bring the file up to date with what is held."""
+        new = {path: self._mode(path) for path in self._touched}
+        old = {path: self._in_file.get(path) for path in self._touched}
+        read, write = (
+            [path for path in new if old[path] != mode == new[path]]
+            for mode in ("read", "write")
+        )
+        not_read, not_written = (
+            [path for path in new if new[path] != mode == old[path]]
+            for mode in ("read", "write")
+        )
+        if read or write or not_read or not_written:
+            info = {"pid": os.getpid(), "cmd": cmd}
+            with dvc_rwlock._edit_rwlock(tmp_dir, fs, hardlink) as lock:
+                check = partial(dvc_rwlock._check_blockers, tmp_dir, lock, info)
+                check(mode="write", waiters=read + write)
+                check(mode="read", waiters=write)
+                dvc_rwlock._acquire_read(lock, info, read)
+                dvc_rwlock._acquire_write(lock, info, write)
+                dvc_rwlock._release_write(lock, info, not_written)
+                dvc_rwlock._release_read(lock, info, not_read)
 
-        info = {"pid": os.getpid(), "cmd": cmd}
-        read = [path for path, _, new in changes if new == "read"]
-        write = [path for path, _, new in changes if new == "write"]
-        with dvc_rwlock._edit_rwlock(tmp_dir, fs, hardlink) as lock:
-            check = partial(dvc_rwlock._check_blockers, tmp_dir, lock, info)
-            check(mode="write", waiters=read + write)
-            check(mode="read", waiters=write)
-            dvc_rwlock._acquire_read(lock, info, read)
-            dvc_rwlock._acquire_write(lock, info, write)
-
-            old = {path: old for path, old, _ in changes}
-            dvc_rwlock._release_write(lock, info, [p for p in old if old[p] == "write"])
-            dvc_rwlock._release_read(lock, info, [p for p in old if old[p] == "read"])
+        self._touched.clear()
+        for path, mode in new.items():
+            if mode is None:
+                self._in_file.pop(path, None)
+            else:
+                self._in_file[path] = mode

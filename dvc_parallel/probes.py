@@ -79,6 +79,28 @@ class CacheOfCopies:
         os.chmod(path, 0o666 & ~umask)
 
 
+class LoadedConfig:
+    """The config of a repo, for as long as none of its files changes.
+
+    DVC reads and validates it anew after every command.
+    """
+
+    def __init__(self) -> None:
+        self._signatures: list[Optional[tuple]] = []  # before it was loaded
+
+    def reset(self, original: Callable, repo: Any) -> None:
+        """As ``Repo._reset``, which is ``original``."""
+        config = vars(repo).get("config")
+        if config is None:
+            original(repo)
+            return
+        signatures = [signature_of(path) for path in config.files.values()]
+        original(repo)
+        if signatures == self._signatures:
+            vars(repo)["config"] = config
+        self._signatures = signatures
+
+
 class TrackedPaths:
     """Which paths git tracks, for as long as its index does not change.
 

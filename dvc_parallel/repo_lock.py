@@ -50,16 +50,27 @@ class SharedRepoLock(LockBase):
 
     Made by the thread that holds ``repo.lock``, which then owns the repo.
 
+    Args:
+        repo: the repo.
+        on_wait: called when the repo lock is held by another process.
+        before_unlock: called by the owner before it gives up the repo lock.
+
     Attributes:
         intrusions (int): how many times another process may have had the repo
             lock since the run began.
     """
 
-    def __init__(self, repo: "Repo", on_wait: Optional[Callable[[], None]] = None):
+    def __init__(
+        self,
+        repo: "Repo",
+        on_wait: Optional[Callable[[], None]] = None,
+        before_unlock: Optional[Callable[[], None]] = None,
+    ):
         super().__init__(repo.lock.lockfile)
         self._repo = repo
         self._lock = repo.lock
         self._on_wait = on_wait
+        self._before_unlock = before_unlock
         self._guard = threading.Lock()  # of the fields below
         self._queue: deque[Turn] = deque()
         self._owner: Optional[Turn] = Turn()
@@ -118,6 +129,8 @@ class SharedRepoLock(LockBase):
             self._unlock_file()
 
     def _unlock_file(self) -> None:
+        if self._before_unlock:
+            self._before_unlock()
         self._repo._reset()
         self._file_locked = False
         self._lock.unlock()

@@ -8,7 +8,7 @@ jobs of a parallel run only.  Those for large data are in :mod:`dvc_parallel.sav
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial, wraps
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from dvc.stage.exceptions import StageCmdFailedError
 from dvc.stage.run import _make_cmd
@@ -20,6 +20,9 @@ from .lockfile_text import LockfileText
 from .probes import CacheOfCopies
 from .simple_yaml import dumps_simple
 
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
 
 def unlocked_repo(original: Callable, func: Callable) -> Callable:
     """``dvc.stage.decorators.unlocked_repo``: run ``func`` without the repo."""
@@ -29,6 +32,8 @@ def unlocked_repo(original: Callable, func: Callable) -> Callable:
     def wrapper(stage, *args, **kwargs):
         job = current_job()
         if job is None:
+            if books := current_books():
+                books.flush()
             return serial(stage, *args, **kwargs)
         try:
             with job.away():
@@ -102,6 +107,15 @@ def modify_yaml(original: Callable, path, fs=None) -> Iterator[Any]:
         modify = job.run.order.modify_lockfile(path, fs, job.rank)
     with modify as data:
         yield data
+
+
+def reset(original: Callable, repo: "Repo") -> None:
+    """``Repo._reset``: drop what has been loaded, around a command."""
+    books = current_books()
+    if books is None:
+        original(repo)
+    else:
+        books.config.reset(original, repo)
 
 
 def parse_yaml(original: Callable, text: str, path: str, typ: str = "safe") -> Any:

@@ -50,12 +50,16 @@ def _reproduce_serially(repo: "Repo", reproduce: Callable) -> list["Stage"]:
     from dvc_parallel.bookkeeping import Bookkeeping
     from dvc_parallel.state import state_kept_open
 
+    books = Bookkeeping()
     with (
         seams.installed(seams.IN_RUNS),
-        Bookkeeping().in_this_thread(),
+        books.in_this_thread(),
         state_kept_open(repo.state),
     ):
-        return reproduce()
+        try:
+            return reproduce()
+        finally:
+            books.flush()
 
 
 def _count_jobs(jobs: Union[int, str, None], stages: list["Stage"]) -> int:

@@ -96,7 +96,6 @@ IN_DVC = (
 )
 
 IN_JOBS = (
-    Seam("dvc.stage.run", "unlocked_repo", f"{STAND_INS}:unlocked_repo"),
     Seam("dvc.stage.run", "_run", f"{STAND_INS}:run"),
     Seam("dvc.stage.run", "display_command", f"{STAND_INS}:display_command"),
     Seam(
@@ -113,6 +112,8 @@ IN_JOBS = (
 )
 
 IN_RUNS = (
+    Seam("dvc.stage.run", "unlocked_repo", f"{STAND_INS}:unlocked_repo"),
+    Seam("dvc.repo", "Repo._reset", f"{STAND_INS}:reset"),
     Seam("dvc.rwlock", "rwlock", f"{STAND_INS}:rwlock"),
     Seam("dvc.dvcfile", "modify_yaml", f"{STAND_INS}:modify_yaml"),
     Seam("dvc.utils.serialize", "dump_yaml", f"{STAND_INS}:dump_yaml"),

@@ -379,6 +379,19 @@ def test_no_scm(twins):
     assert not parallel.exists(".gitignore")
 
 
+def test_paths_of_a_stage_that_has_ended_are_free(make_project):
+    project = make_project(
+        "free",
+        """
+        stages:
+          a: {cmd: echo a > a, outs: [a]}
+          b: {cmd: cp .dvc/tmp/rwlock seen}
+        """,
+    )
+    assert project.reproduce(jobs=1) == ["a", "b"]
+    assert not any(json.loads(project.read("seen")).values())
+
+
 def test_hardlink_lock(make_project):
     project = make_project(
         "hardlink",

@@ -5,6 +5,7 @@ import sys
 from contextlib import ExitStack
 
 import pytest
+from dvc import rwlock as dvc_rwlock
 from dvc.fs import localfs
 from dvc.lock import LockError
 from dvc.rwlock import rwlock
@@ -13,9 +14,12 @@ from dvc_parallel.path_locks import PathLocks
 
 
 @pytest.fixture
-def hold(tmp_path):
-    locks = PathLocks()
+def locks():
+    return PathLocks()
 
+
+@pytest.fixture
+def hold(tmp_path, locks):
     def hold(read=(), write=()):
         return locks.hold(str(tmp_path), localfs, "cmd", [*read], [*write], False)
 
@@ -23,8 +27,9 @@ def hold(tmp_path):
 
 
 @pytest.fixture
-def in_file(tmp_path):
+def in_file(tmp_path, locks):
     def in_file():
+        locks.flush()
         data = json.loads((tmp_path / "rwlock").read_text())
         return {mode: sorted(paths) for mode, paths in data.items() if paths}
 
@@ -112,3 +117,57 @@ def test_readers_share(hold, neighbour, in_file):
     with pytest.raises(LockError, match="busy"):
         with hold(write=["/a"]):
             pass
+
+
+def test_one_edit_from_stage_to_stage(hold, locks, tmp_path, mocker):
+    edit = mocker.spy(dvc_rwlock, "_edit_rwlock")
+    for i in range(5):
+        with hold(read=["/in"], write=[f"/out/{i}"]):
+            with hold(read=["/in"]):
+                pass
+    assert edit.call_count == 5
+    locks.flush()
+    assert edit.call_count == 6
+    locks.flush()
+    assert edit.call_count == 6
+    assert json.loads((tmp_path / "rwlock").read_text()) == {}
+
+
+def test_what_is_refused_loses_nothing(hold, locks, neighbour, in_file):
+    with hold(write=["/b"]):
+        pass
+    locks.flush()
+    neighbour(write={"/a": neighbour.info}, read={})
+    with hold(write=["/b"]):
+        pass
+    # what was held before is released, with the next change of the file
+    with pytest.raises(LockError, match="busy"):
+        with hold(read=["/a"], write=["/c"]):
+            pass
+    assert in_file() == {"write": ["/a"]}
+
+
+def test_a_path_that_is_held_again_stays(hold, locks, in_file):
+    with hold(write=["/a"]):
+        pass
+    with hold(read=["/a"]):
+        assert in_file() == {"read": ["/a"]}
+    with hold(write=["/a"]):
+        assert in_file() == {"write": ["/a"]}
+    assert in_file() == {}
+
+
+def test_flush_waits_for_the_guard(hold, locks, in_file, mocker):
+    with hold(write=["/a"]):
+        pass
+    edit = dvc_rwlock._edit_rwlock
+    calls = iter([LockError("busy")])
+
+    def guarded(*args):
+        for error in calls:
+            raise error
+        return edit(*args)
+
+    mocker.patch.object(dvc_rwlock, "_edit_rwlock", guarded)
+    locks.flush()
+    assert in_file() == {}

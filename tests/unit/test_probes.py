@@ -3,11 +3,13 @@ import os
 import subprocess
 
 import pytest
+from dvc.config import Config
+from dvc.repo import Repo
 from dvc_objects.fs import localfs
 from dvc_objects.fs.generic import test_links as dvc_test_links
 from scmrepo.git import Git
 
-from dvc_parallel.probes import LinkTypes, TrackedPaths
+from dvc_parallel.probes import LinkTypes, LoadedConfig, TrackedPaths
 
 
 def git(path, *args):
@@ -22,6 +24,12 @@ def repo(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     return tmp_path
+
+
+@pytest.fixture
+def tmp_dvc(tmp_path):
+    with Repo.init(str(tmp_path), no_scm=True) as repo:
+        yield repo
 
 
 def test_tracked_paths_are_gits(repo):
@@ -116,3 +124,34 @@ def test_reflinks_that_work_are_made(tmp_path, mocker):
     (tmp_path / "a").write_text("a")
     LinkTypes().reflink(original, str(tmp_path / "a"), str(tmp_path / "b"))
     original.assert_called_once_with(str(tmp_path / "a"), str(tmp_path / "b"))
+
+
+def test_the_config_is_loaded_again_when_a_file_has_changed(tmp_dvc):
+    config, original = LoadedConfig(), type(tmp_dvc)._reset
+
+    def loaded_again():
+        before = tmp_dvc.config
+        config.reset(original, tmp_dvc)
+        return tmp_dvc.config is not before
+
+    assert loaded_again()  # it may have changed since it was loaded first
+    assert not loaded_again()
+    assert not loaded_again()
+    for level, value in (("repo", "a"), ("local", "b")):
+        with Config(tmp_dvc.dvc_dir).edit(level) as changed:
+            changed["core"]["remote"] = value
+        assert loaded_again()
+        assert tmp_dvc.config["core"]["remote"] == value
+        assert not loaded_again()
+    os.unlink(os.path.join(tmp_dvc.dvc_dir, "config.local"))
+    assert loaded_again()
+
+
+def test_what_else_was_loaded_is_dropped(tmp_dvc):
+    config, original = LoadedConfig(), type(tmp_dvc)._reset
+    for _ in range(3):
+        assert tmp_dvc.config
+        before = tmp_dvc.index, tmp_dvc.dvcignore
+        config.reset(original, tmp_dvc)
+        assert tmp_dvc.index is not before[0]
+        assert tmp_dvc.dvcignore is not before[1]
