@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Optional
 
 from .gitignore import IgnoreFiles
+from .hashes import KnownHashes
 from .lockfile import Lockfiles
 from .path_locks import PathLocks
 from .probes import LinkTypes, LoadedConfig, TrackedPaths
@@ -33,6 +34,7 @@ class Bookkeeping:
         self.link_types = LinkTypes()
         self.config = LoadedConfig()
         self.ignore_files = IgnoreFiles()
+        self.known_hashes = KnownHashes()
         self.patterns: dict[tuple, Any] = {}
 
     def flush(self) -> None:

@@ -14,10 +14,12 @@ Each function stands in for one of DVC's, which it gets as ``original``.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Callable
 
 from dvc.exceptions import DvcException
 
+from .bookkeeping import current_books
 from .job import current_job
 
 if TYPE_CHECKING:
@@ -58,9 +60,17 @@ def is_large(path: str) -> bool:
 
 def build(original: Callable, out: "Output", odb, path, fs, *args, **kwargs):
     """``Output._build``: hash a file or folder."""
+    books = current_books()
+    if books is None:
+        return original(out, odb, path, fs, *args, **kwargs)
+    hash_it = partial(_build, partial(original, out))
+    return books.known_hashes.build(hash_it, odb, path, fs, *args, **kwargs)
+
+
+def _build(original: Callable, odb, path, fs, *args, **kwargs):
     job = current_job()
     if job is None:
-        return original(out, odb, path, fs, *args, **kwargs)
+        return original(odb, path, fs, *args, **kwargs)
 
     large = fs.protocol == "local" and is_large(path)
     job.data_is_large = large
@@ -68,7 +78,7 @@ def build(original: Callable, out: "Output", odb, path, fs, *args, **kwargs):
         # a file whose hash is known takes no time
         large = odb.state.get(path, fs)[1] is None
     with job.away_if(large):
-        return original(out, odb, path, fs, *args, **kwargs)
+        return original(odb, path, fs, *args, **kwargs)
 
 
 def transfer(original: Callable, *args, **kwargs):

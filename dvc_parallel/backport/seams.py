@@ -104,7 +104,6 @@ IN_JOBS = (
         f"{STAND_INS}:add_entry_to_gitignore",
     ),
     Seam("dvc.prompt", "ask", f"{STAND_INS}:ask"),
-    Seam("dvc.output", "Output._build", f"{SAVING}:build"),
     Seam("dvc.output", "Output._checkout", f"{SAVING}:checkout"),
     Seam("dvc.output", "otransfer", f"{SAVING}:transfer"),
     Seam("dvc.stage", "Stage.commit", f"{SAVING}:commit"),
@@ -112,6 +111,7 @@ IN_JOBS = (
 )
 
 IN_RUNS = (
+    Seam("dvc.output", "Output._build", f"{SAVING}:build"),
     Seam("dvc.stage.run", "unlocked_repo", f"{STAND_INS}:unlocked_repo"),
     Seam("dvc.repo", "Repo._reset", f"{STAND_INS}:reset"),
     Seam("dvc.rwlock", "rwlock", f"{STAND_INS}:rwlock"),
