@@ -13,6 +13,7 @@ from typing import Any, Optional
 from .gitignore import IgnoreFiles
 from .hashes import KnownHashes
 from .lockfile import Lockfiles
+from .params import ParamsFiles
 from .path_locks import PathLocks
 from .probes import LinkTypes, LoadedConfig, TrackedPaths
 
@@ -29,6 +30,7 @@ class Bookkeeping:
 
     def __init__(self) -> None:
         self.lockfiles = Lockfiles()
+        self.params_files = ParamsFiles()
         self.path_locks = PathLocks()
         self.tracked_paths = TrackedPaths()
         self.link_types = LinkTypes()

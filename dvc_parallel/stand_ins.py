@@ -7,6 +7,7 @@ jobs of a parallel run only.  Those for large data are in :mod:`dvc_parallel.sav
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -124,6 +125,21 @@ def parse_yaml(original: Callable, text: str, path: str, typ: str = "safe") -> A
     if typ == "safe" and is_lockfile(path):
         lock = LockfileText.parse(text)
     return original(text, path, typ=typ) if lock is None else lock.load()
+
+
+def load_path(original: Callable, path: str, fs, **kwargs) -> Any:
+    """``dvc.utils.serialize.load_path``, with which a params file is read."""
+    books = current_books()
+    if books is None:
+        return original(path, fs, **kwargs)
+    return books.params_files.load_path(original, path, fs, **kwargs)
+
+
+def read_param_file(original: Callable, *args, **kwargs) -> Any:
+    """``dvc.dependency.param.read_param_file``: the params that a stage depends on."""
+    params = original(*args, **kwargs)
+    # NOTE: they become attributes of stages, and come from what is kept
+    return params if current_books() is None else deepcopy(params)
 
 
 def dump_yaml(original: Callable, path, data, fs=None, **kwargs) -> None:

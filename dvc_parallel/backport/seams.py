@@ -114,6 +114,8 @@ IN_RUNS = (
     Seam("dvc.output", "Output._build", f"{SAVING}:build"),
     Seam("dvc.stage.run", "unlocked_repo", f"{STAND_INS}:unlocked_repo"),
     Seam("dvc.repo", "Repo._reset", f"{STAND_INS}:reset"),
+    Seam("dvc.dependency.param", "load_path", f"{STAND_INS}:load_path"),
+    Seam("dvc.dependency.param", "read_param_file", f"{STAND_INS}:read_param_file"),
     Seam("dvc.rwlock", "rwlock", f"{STAND_INS}:rwlock"),
     Seam("dvc.dvcfile", "modify_yaml", f"{STAND_INS}:modify_yaml"),
     Seam("dvc.utils.serialize", "dump_yaml", f"{STAND_INS}:dump_yaml"),
