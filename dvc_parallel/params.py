@@ -6,7 +6,8 @@ for a file of a megabyte.
 
 import os
 import time
-from typing import Any, Callable
+from copy import deepcopy
+from typing import Any, Callable, NamedTuple, Optional
 
 from .signature import signature_of
 
@@ -15,11 +16,17 @@ from .signature import signature_of
 SETTLED = 0.1
 
 
+class _File(NamedTuple):
+    signature: tuple
+    data: Any
+    found: dict[tuple, Any]  # by what was asked for
+
+
 class ParamsFiles:
     """The params files of a repo.  Owned by the owner of the repo."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[tuple, Any]] = {}
+        self._known: dict[str, _File] = {}
 
     def load_path(self, original: Callable, path: str, fs: Any, **kwargs: Any) -> Any:
         """As :func:`dvc.utils.serialize.load_path`, which is ``original``.
@@ -30,13 +37,40 @@ class ParamsFiles:
         if fs.protocol == "local" and not kwargs:
             signature = signature_of(path)
         if signature is None:
+            self._known.pop(path, None)
             return original(path, fs, **kwargs)
 
-        known, data = self._known.get(path, (None, None))
-        if known != signature:
+        file = self._known.get(path)
+        if file is None or file.signature != signature:
             self._known.pop(path, None)
-            data = original(path, fs)
+            file = _File(signature, original(path, fs), {})
             age = time.time() - os.stat(path).st_mtime
             if age > SETTLED and signature_of(path) == signature:
-                self._known[path] = signature, data
-        return data
+                self._known[path] = file
+        return file.data
+
+    def read_param_file(
+        self,
+        original: Callable,
+        fs: Any,
+        path: str,
+        key_paths: Optional[list[str]] = None,
+        flatten: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """As ``dvc.dependency.param.read_param_file``, which is ``original``.
+
+        It goes through all of the file for each key.
+        """
+        asked = (tuple(key_paths or ()), flatten, *kwargs.items())
+        file = self._known.get(path)
+        if file is None or file.signature != signature_of(path):
+            file = None
+        if file is None or asked not in file.found:
+            found = original(fs, path, key_paths, flatten, **kwargs)
+            file = self._known.get(path)  # has been read meanwhile
+            if file is None:
+                return found
+            file.found[asked] = found
+        # NOTE: they become attributes of stages
+        return deepcopy(file.found[asked])

@@ -7,7 +7,6 @@ jobs of a parallel run only.  Those for large data are in :mod:`dvc_parallel.sav
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -137,9 +136,10 @@ def load_path(original: Callable, path: str, fs, **kwargs) -> Any:
 
 def read_param_file(original: Callable, *args, **kwargs) -> Any:
     """``dvc.dependency.param.read_param_file``: the params that a stage depends on."""
-    params = original(*args, **kwargs)
-    # NOTE: they become attributes of stages, and come from what is kept
-    return params if current_books() is None else deepcopy(params)
+    books = current_books()
+    if books is None:
+        return original(*args, **kwargs)
+    return books.params_files.read_param_file(original, *args, **kwargs)
 
 
 def dump_yaml(original: Callable, path, data, fs=None, **kwargs) -> None:

@@ -1,7 +1,9 @@
 import os
 import time
+from functools import partial
 
 import pytest
+from dvc.dependency.param import read_param_file
 from dvc.fs import localfs
 from dvc.utils.serialize import load_path
 
@@ -27,9 +29,28 @@ def original(mocker):
 
 
 @pytest.fixture
-def ask(tmp_path, original):
-    files = ParamsFiles()
+def files():
+    return ParamsFiles()
+
+
+@pytest.fixture
+def ask(tmp_path, original, files):
     return lambda: files.load_path(original, str(tmp_path / "params.yaml"), localfs)
+
+
+@pytest.fixture
+def find(tmp_path, original, files, mocker):
+    """Ask for some params; the mock counts how often they have been looked for."""
+    load = partial(files.load_path, original)
+    mocker.patch("dvc.dependency.param.load_path", load)
+    look = mocker.Mock(side_effect=read_param_file)
+
+    def find(*keys, flatten=True, **kwargs):
+        path = str(tmp_path / "params.yaml")
+        return files.read_param_file(look, localfs, path, [*keys], flatten, **kwargs)
+
+    find.look = look
+    return find
 
 
 def test_a_file_is_read_once(params, ask, original):
@@ -65,3 +86,29 @@ def test_errors_are_dvcs(tmp_path, params, ask):
         ask()
     params("a: {b: 1}")
     assert ask() == {"a": {"b": 1}}
+
+
+def test_params_are_looked_for_once(params, find):
+    for _ in range(2):
+        assert find("a.b", "c") == {"a.b": 1}
+        assert find("a", flatten=True) == {"a": {"b": 1}}
+        assert find("a.b", flatten=False) == {"a": {"b": 1}}
+        assert find() == {"a": {"b": 1}}
+    assert find.look.call_count == 4
+
+
+def test_params_that_change_are_looked_for_again(params, find):
+    assert find("a.b") == {"a.b": 1}
+    params("a: {b: 2}", age=5)
+    assert find("a.b") == {"a.b": 2}
+    params("a: {b: 3}", age=0)
+    assert find("a.b") == {"a.b": 3}
+    params("a: {b: 4}", age=0)
+    assert find("a.b") == {"a.b": 4}
+
+
+def test_params_are_ones_own(params, find):
+    for _ in range(3):
+        found = find("a")
+        assert found == {"a": {"b": 1}}
+        found["a"]["b"] = 2
