@@ -6,10 +6,10 @@ its state database and makes a progress bar.
 
 import os
 import stat
-from copy import copy
 from functools import partial
 from typing import Any, Callable, Optional
 
+from attrs import evolve
 from dvc_data.hashfile.obj import HashFile
 
 
@@ -41,7 +41,7 @@ class KnownHashes:
                 self._known[path, name] = signature, result
         staging, meta, obj = result
         # NOTE: they become attributes of outputs
-        return staging, copy(meta), HashFile(obj.path, obj.fs, copy(obj.hash_info))
+        return staging, evolve(meta), HashFile(obj.path, obj.fs, evolve(obj.hash_info))
 
 
 def _signature_of(path: str) -> Optional[tuple]:
