@@ -35,8 +35,8 @@ from dvc.utils.serialize._yaml import (
 )
 
 from .simple_yaml import (
-    LONG_LINE,
     SIMPLE_STR,
+    WIDTH,
     NotSimpleError,
     format_value,
     is_self_contained,
@@ -190,7 +190,7 @@ def _verified_name(block: str) -> Optional[str]:
     """Return the name of a block's entry, or None if not all of it is a fixed point."""
     line = block[: block.index("\n") + 1]
     name: Optional[str] = line[2:-2]
-    if not SIMPLE_STR.fullmatch(line, 2, len(line) - 2) or LONG_LINE.match(line):
+    if not SIMPLE_STR.fullmatch(line, 2, len(line) - 2) or len(line) > WIDTH:
         name = _verified_key(_STAGES + line + _CMD, depth=1)
 
     keys: list[Optional[str]] = []

@@ -1,7 +1,7 @@
 """A small subset of YAML, written and read exactly as DVC does by ruamel.yaml.
 
-Mappings and sequences of short lines, in block style, with strings, numbers, booleans
-and null as plain scalars.  That is what nearly all of a dvc.lock consists of, and it is
+Mappings and sequences in block style, with strings, numbers, booleans and null as plain
+scalars.  That is what nearly all of a dvc.lock consists of, and it is
 read and written here in a small part of the time.  Whatever is beyond it, is
 ruamel.yaml's.
 """
@@ -10,13 +10,17 @@ import datetime as dt
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Optional
+
+from dvc.utils.serialize._yaml import dumps_yaml
 
 # NOTE: lines end at "\n" only; str.splitlines() knows of more line breaks
 _ROW = re.compile(r"( *)(.*)\n")
 _KEY = re.compile(r"(.*?):(?: (.*))?")
-# NOTE: ruamel.yaml folds lines that are longer than 80 characters
-LONG_LINE = re.compile(r".{81}")
+# Longer lines are folded by ruamel.yaml.
+WIDTH = 80
+_SPACES = re.compile(r"( +)")
 
 # Strings that are written as they are, and read as strings again: they start with
 # nothing that has a meaning in YAML, or could start a number; if with a digit, there
@@ -110,19 +114,17 @@ def format_value(value: Any, head: str, column: int) -> str:
     """
     lines: list[str] = []
     _append(lines, value, head, column)
-    text = "\n".join([*lines, ""])
-    if LONG_LINE.search(text):
-        raise NotSimpleError
-    return text
+    return "\n".join([*lines, ""])
 
 
 def _append(lines: list[str], value: Any, head: str, column: int) -> None:
     kind = type(value)
     after_dash = head[-1] == "-"
     if kind not in _COLLECTIONS:
-        if value is not None or after_dash:
-            head = f"{head} {_format_scalar(value)}"
-        lines.append(head)
+        if value is None and not after_dash:
+            lines.append(head)
+        else:
+            lines.extend(_fold(head, _format_scalar(value), column + 2))
         return
     if not value:
         lines.append(head + (" []" if kind is list else " {}"))
@@ -138,11 +140,57 @@ def _append(lines: list[str], value: Any, head: str, column: int) -> None:
     for item in value:
         if kind is list:
             _append(lines, item, start + "-", column)
-        elif type(item) is str and SIMPLE_STR.fullmatch(item):
+        elif _is_simple_key(item) and len(start) + len(item) < WIDTH:
             _append(lines, value[item], f"{start}{item}:", column)
         else:
             raise NotSimpleError
         start = " " * column
+
+
+def _is_simple_key(key: Any) -> bool:
+    return type(key) is str and SIMPLE_STR.fullmatch(key) is not None
+
+
+def _fold(head: str, text: str, indent: int) -> list[str]:
+    if len(head) + 1 + len(text) <= WIDTH:
+        return [f"{head} {text}"]
+    if not _folds_as_ruamel():
+        raise NotSimpleError
+    return _fold_long(head, text, indent)
+
+
+def _fold_long(head: str, text: str, indent: int) -> list[str]:
+    """Fold a long line as ``Emitter.write_plain`` of ruamel.yaml 0.18 does."""
+    lines = []
+    line = head + " "
+    for part in _SPACES.split(text):
+        if part[0] != " ":
+            too_long = len(line) + len(part) > WIDTH and len(line) > indent
+        else:
+            too_long = part == " " and len(line) >= WIDTH
+        if too_long:
+            lines.append(line)
+            line = " " * indent
+        if part != " " or not too_long:
+            line += part
+    return [*lines, line]
+
+
+@cache
+def _folds_as_ruamel() -> bool:
+    """Whether the installed ruamel.yaml is one that folds as ``_fold_long``."""
+    words = ["a" * (i % 13 + 1) for i in range(50)]
+    texts = [" ".join(words[i:]) for i in (0, 2, 6)]
+    texts += ["a " + "b" * 100 + " c", "a" * 71 + " b c", "a" * 70 + "  b c"]
+    for head, indent in (("t:", 2), ("  t:", 4), ("-", 2), ("  -", 4)):
+        above = indent // 2 - (head[-1] == ":")
+        for text in texts:
+            data: Any = [text] if head[-1] == "-" else {"t": text}
+            for _ in range(above):
+                data = {"d": data}
+            if dumps_yaml(data).splitlines()[above:] != _fold_long(head, text, indent):
+                return False
+    return True
 
 
 def _format_scalar(value: Any) -> str:
@@ -164,7 +212,7 @@ def parse_field(field: str) -> dict[str, Any]:
     """
     rows = [(len(spaces), row) for spaces, row in _ROW.findall(field)]
     rows.reverse()
-    data = {} if LONG_LINE.search(field) else _read(rows)
+    data = _read(rows)
     # NOTE: this is what decides, so that reading may be lax
     if format_value(data, "  s:", 2) != "  s:\n" + field:
         raise NotSimpleError
@@ -174,6 +222,8 @@ def parse_field(field: str) -> dict[str, Any]:
 def _read(rows: list[tuple[int, str]]) -> Any:
     """Take a mapping or sequence from rows of (indentation, text), last row first."""
     column, row = rows[-1]
+    if column > WIDTH:
+        raise NotSimpleError
     if row.startswith("- "):
         items = []
         while rows and rows[-1][0] == column and rows[-1][1].startswith("- "):
@@ -182,7 +232,7 @@ def _read(rows: list[tuple[int, str]]) -> Any:
                 rows.append((column + 2, item))
                 items.append(_read(rows))
             else:
-                items.append(_read_scalar(item))
+                items.append(_read_scalar(_unfold(item, rows, column)))
         return items
 
     data: dict[str, Any] = {}
@@ -193,13 +243,20 @@ def _read(rows: list[tuple[int, str]]) -> Any:
         key, value = match.groups()
         rows.pop()
         if value is not None:
-            data[key] = _read_scalar(value)
+            data[key] = _read_scalar(_unfold(value, rows, column))
         # NOTE: below a key, the dashes of a sequence are not indented
         elif rows and rows[-1][0] + rows[-1][1].startswith("- ") > column:
             data[key] = _read(rows)
         else:
             data[key] = None
     return data
+
+
+def _unfold(text: str, rows: list[tuple[int, str]], column: int) -> str:
+    while rows and rows[-1][0] > column:
+        # NOTE: a word that is too long for the line leaves a space behind
+        text = text.rstrip(" ") + " " + rows.pop()[1]
+    return text
 
 
 def _read_scalar(text: str) -> Any:

@@ -11,7 +11,7 @@ from dvc.utils.serialize._yaml import dumps_yaml, parse_yaml, parse_yaml_for_upd
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from dvc_parallel import lockfile_text
+from dvc_parallel import lockfile_text, simple_yaml
 from dvc_parallel.lockfile_text import LockfileText, UnstableEntryError
 from dvc_parallel.simple_yaml import dumps_simple
 
@@ -236,13 +236,34 @@ def test_names(name):
 def test_simple_forms_need_no_round_trip(mocker):
     mocker.patch.object(lockfile_text, "parse_yaml_for_update", side_effect=Exception)
     mocker.patch.object(lockfile_text, "dumps_yaml", side_effect=Exception)
-    wide = LOCK.replace("cmd: python prepare.py", "cmd: " + 71 * "a")
-    lock = LockfileText.parse(wide)
+    lock = LockfileText.parse(LOCK)
+    options = 20 * " --long-option"
+    lock.put("wide", {**ENTRY, "cmd": f"python train.py{options}"})
+    assert "\n      --long-option" in str(lock)
     lock.put("new", ENTRY, before="prepare")
     for name in list(lock):
         lock.put(name, lock.get(name))
     lock.put("new", lock.get("train@lr-0.1"))
     assert lock.get("new") == lock.get("train@lr-0.1")
+
+
+def test_long_lines_are_ruamels_if_it_folds_in_another_way(mocker):
+    entry = {**ENTRY, "cmd": "python train.py" + 20 * " --long-option"}
+    expected = dvc_put(LOCK, "new", entry)
+
+    def fold_later(head, text, indent):
+        return [f"{head} {text[:200]}", " " * indent + text[201:]]
+
+    mocker.patch.object(simple_yaml, "_fold_long", fold_later)
+    simple_yaml._folds_as_ruamel.cache_clear()
+    try:
+        assert not simple_yaml._folds_as_ruamel()
+        lock = LockfileText.parse(LOCK)
+        lock.put("new", entry)
+        assert str(lock) == expected
+        assert LockfileText.parse(expected).get("new") == entry
+    finally:
+        simple_yaml._folds_as_ruamel.cache_clear()
 
 
 def test_round_trip_of_a_field_is_made_once(mocker):
