@@ -125,6 +125,7 @@ def run(args: argparse.Namespace) -> Results:
         installs.append(found)
 
     for name in workloads:
+        too_slow: set[tuple[str, Optional[int]]] = set()
         for workload in make(name, args.small, args.sizes):
             measured = measure(
                 workload,
@@ -134,7 +135,9 @@ def run(args: argparse.Namespace) -> Results:
                 limit,
                 args.workdir,
                 say,
+                too_slow,
             )
+            too_slow |= {(r.tool, r.jobs) for r in measured.rows if r.timed_out}
             measured.rows.extend(missing)
             results.measured.append(measured)
             # After each of them: nothing is lost to an interrupt.

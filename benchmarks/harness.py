@@ -4,8 +4,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Optional
@@ -27,6 +27,11 @@ class Contender:
     fingerprints: set[str] = field(default_factory=set)
 
 
+# Projects with less data are removed after the last run of their workload: on some
+# file systems it takes longer to make a file where many have been removed lately.
+KEPT_BYTES = 2**27
+
+
 @contextmanager
 def scratch(workdir: Optional[Path]) -> Iterator[Path]:
     """A folder that is gone afterwards, however large it has become."""
@@ -45,6 +50,7 @@ def measure(
     limit: float,
     workdir: Optional[Path],
     say: Callable[[str], None],
+    too_slow: Collection[tuple[str, Optional[int]]] = (),
 ) -> Measured:
     """Run a workload with all of the tools.
 
@@ -53,8 +59,9 @@ def measure(
         limit: seconds for a single run.
         workdir: where projects are written; None: where temporary files go.
         say: is told what goes on.
+        too_slow: tools and their jobs that have timed out with a smaller size.
     """
-    contenders = list(_contenders(workload, installs, jobs))
+    contenders = list(_contenders(workload, installs, jobs, too_slow))
     measured = Measured(
         workload.name,
         workload.size,
@@ -73,25 +80,51 @@ def measure(
     seconds = command_seconds(workload, workdir)
     for count in {1, *jobs}:
         measured.bounds[count] = lower_bound(workload.stages, seconds, count)
-    for number in range(rounds):
-        # Who comes first differs: the machine may get slower, or warmer.
-        first = number % len(contenders) if contenders else 0
-        for contender in contenders[first:] + contenders[:first]:
-            row = contender.row
-            if row.cannot:
-                continue
-            if any("timed out" in error for error in row.errors):
-                row.errors.append("left out after a time-out")
-                continue
-            name = f"{workload.name} {workload.size}, round {number + 1}: {row.tool}"
-            try:
-                _run_once(workload, contender, limit, workdir)
-                say(f"{name} -j {row.jobs or 1}: {row.seconds[-1]:.2f} s")
-            except RunError as exc:
-                row.errors.append(str(exc))
-                say(f"{name} -j {row.jobs or 1}: {exc}")
+    with ExitStack() as kept:
+
+        def folders() -> AbstractContextManager[Path]:
+            folder = scratch(workdir)
+            if workload.bytes < KEPT_BYTES:
+                return nullcontext(kept.enter_context(folder))
+            return folder
+
+        for number in range(rounds):
+            # Who comes first differs: the machine may get slower, or warmer.
+            first = number % len(contenders) if contenders else 0
+            for contender in contenders[first:] + contenders[:first]:
+                how = _take_turn(workload, contender, installs, limit, folders)
+                who = f"{contender.row.tool} -j {contender.row.jobs or 1}"
+                say(
+                    f"{workload.name} {workload.size}, round {number + 1}: {who}: {how}"
+                )
     _compare_with_serial(contenders)
     return measured
+
+
+def _take_turn(
+    workload: Workload,
+    contender: Contender,
+    installs: Sequence[Install],
+    limit: float,
+    folders: Callable[[], AbstractContextManager[Path]],
+) -> str:
+    """Run it, or not, and tell how it went."""
+    row = contender.row
+    if row.cannot:
+        return row.cannot
+    if any("timed out" in error for error in row.errors):
+        row.errors.append("left out after a time-out")
+        return row.errors[-1]
+    # NOTE: ours leaves what serial DVC leaves, which may take that hours
+    setup = [contender.install]
+    if row.tool == SERIAL:
+        setup = [each for each in installs if each.tool.name == OURS] + setup
+    try:
+        _run_once(workload, contender, setup[0], limit, folders)
+    except RunError as exc:
+        row.errors.append(str(exc))
+        return str(exc)
+    return f"{row.seconds[-1]:.2f} s"
 
 
 def command_seconds(workload: Workload, workdir: Optional[Path]) -> dict[str, float]:
@@ -122,45 +155,57 @@ def command_seconds(workload: Workload, workdir: Optional[Path]) -> dict[str, fl
 
 
 def _contenders(
-    workload: Workload, installs: Sequence[Install], jobs: Sequence[int]
+    workload: Workload,
+    installs: Sequence[Install],
+    jobs: Sequence[int],
+    too_slow: Collection[tuple[str, Optional[int]]],
 ) -> Iterator[Contender]:
     for install in installs:
         name = install.tool.name
         counts: Sequence[Optional[int]] = jobs if name == OURS else jobs[-1:]
         for count in [None] if name == SERIAL else counts:
             cannot = install.tool.cannot(workload)
+            if (name, count) in too_slow:
+                cannot = cannot or "timed out with a smaller size"
             yield Contender(install, Row(name, count, cannot=cannot))
 
 
 def _run_once(
-    workload: Workload, contender: Contender, limit: float, workdir: Optional[Path]
+    workload: Workload,
+    contender: Contender,
+    setup: Install,
+    limit: float,
+    folders: Callable[[], AbstractContextManager[Path]],
 ) -> None:
     tool, row = contender.install.tool, contender.row
-    with scratch(workdir) as folder:
+    with folders() as folder:
         root, home = folder / "project", folder / "home"
         home.mkdir()
         project.create(root, workload, tool.files(workload))
         env = contender.install.env(home)
-        # NOTE: not the name alone, it would be looked up in our own PATH.
-        commands = [
-            [str(contender.install.folder / command[0]), *command[1:]]
-            for command in tool.commands(row.jobs or 1)
-        ]
         if workload.again:
             try:
-                run(commands, root, env, limit)
+                run(_commands(setup, row), root, setup.env(home), limit)
             except RunError as exc:
                 raise RunError(f"in the first run, not measured: {exc}") from None
             project.forget_log(root)
         # What others have written must not be paid for in this run.
         os.sync()
-        seconds = run(commands, root, env, limit)
+        seconds = run(_commands(contender.install, row), root, env, limit)
         project.check(root, workload, tool.is_dvc)
         row.seconds.append(seconds)
         if workload.stamped:
             row.start_delays.append(max(project.start_delays(root, workload)))
         if tool.name in (SERIAL, OURS):
             contender.fingerprints.add(project.fingerprint(root))
+
+
+def _commands(install: Install, row: Row) -> list[list[str]]:
+    # NOTE: not the name alone, it would be looked up in our own PATH.
+    return [
+        [str(install.folder / command[0]), *command[1:]]
+        for command in install.tool.commands(row.jobs or 1)
+    ]
 
 
 def _compare_with_serial(contenders: Sequence[Contender]) -> None:

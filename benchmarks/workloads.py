@@ -244,8 +244,8 @@ def hashing(
 
 # Name -> (function, sizes in full, sizes in small).
 WORKLOADS: dict[str, tuple[Callable[[int], Workload], list[int], list[int]]] = {
-    "cp-fan": (cp_fan, [50, 200, 500, 1000], [20]),
-    "no-op": (no_op, [50, 200], [5]),
+    "cp-fan": (cp_fan, [50, 200, 500, 2000], [20]),
+    "no-op": (no_op, [200, 500, 2000], [5]),
     "sleep-fan": (sleep_fan, [64], [8]),
     "uneven-chains": (uneven_chains, [16], [4]),
     "wide-deep": (wide_deep, [127], [30]),

@@ -123,6 +123,28 @@ def test_a_time_out_before_the_measured_run_says_nothing_about_it(tmp_path):
     assert not row.timed_out
 
 
+def test_a_tool_that_was_too_slow_is_not_tried_with_more(tmp_path):
+    arguments = [cp_fan(2), [false_tool()], [4], 1, 1.0, tmp_path, print]
+    (row,) = harness.measure(*arguments, too_slow={("make", 4)}).rows
+    assert row.cannot == "timed out with a smaller size"
+    assert row.seconds == row.errors == []
+
+
+def test_serial_dvc_finds_what_ours_has_left(monkeypatch, tmp_path):
+    ran = []
+
+    def run(commands, root, env, limit):
+        ran.append(commands[0][0])
+        raise RunError("enough")
+
+    monkeypatch.setattr(harness, "run", run)
+    installs = [
+        Install(tools("")[name], tmp_path / name, "") for name in (SERIAL, OURS)
+    ]
+    measure(no_op(1), installs, tmp_path)
+    assert ran == [str(tmp_path / OURS / "dvc")] * 2
+
+
 def done_project(root, workload):
     project.create(root, workload, makefile(workload))
     for name, text in workload.expected.items():
