@@ -7,15 +7,17 @@ with the first stage that needs it and leaves with the last.  Format and meaning
 of the file stay DVC's: other processes see the locks, and theirs are heeded.
 """
 
+import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
 from dvc import rwlock as dvc_rwlock
-from dvc.lock import LockError
+from dvc.lock import LockError, make_lock
+from voluptuous import Invalid
 
 
 class PathLocks:
@@ -30,6 +32,7 @@ class PathLocks:
         self._holders: dict[str, Counter[str]] = {"read": Counter(), "write": Counter()}
         self._in_file: dict[str, str] = {}  # modes of our locks
         self._touched: dict[str, None] = {}  # what may be otherwise there
+        self._file = _File()
         self._edit: Callable[[], None] = lambda: None
 
     @contextmanager
@@ -79,32 +82,98 @@ class PathLocks:
             (mode for mode in ("write", "read") if self._holders[mode][path]), None
         )
 
-    def _write(self, tmp_dir, fs, cmd, hardlink) -> None:
+    def _write(self, tmp_dir: str, fs: Any, cmd: str, hardlink: bool) -> None:
         """Bring the file up to date with what is held."""
         new = {path: self._mode(path) for path in self._touched}
-        old = {path: self._in_file.get(path) for path in self._touched}
-        read, write = (
-            [path for path in new if old[path] != mode == new[path]]
-            for mode in ("read", "write")
-        )
-        not_read, not_written = (
-            [path for path in new if new[path] != mode == old[path]]
-            for mode in ("read", "write")
-        )
-        if read or write or not_read or not_written:
-            info = {"pid": os.getpid(), "cmd": cmd}
-            with dvc_rwlock._edit_rwlock(tmp_dir, fs, hardlink) as lock:
-                check = partial(dvc_rwlock._check_blockers, tmp_dir, lock, info)
-                check(mode="write", waiters=read + write)
-                check(mode="read", waiters=write)
-                dvc_rwlock._acquire_read(lock, info, read)
-                dvc_rwlock._acquire_write(lock, info, write)
-                dvc_rwlock._release_write(lock, info, not_written)
-                dvc_rwlock._release_read(lock, info, not_read)
+        if all(self._in_file.get(path) == mode for path, mode in new.items()):
+            self._touched.clear()
+            return
 
+        guard = make_lock(
+            os.path.join(tmp_dir, dvc_rwlock.RWLOCK_LOCK),
+            tmp_dir=tmp_dir,
+            hardlink_lock=hardlink,
+        )
+        with guard:
+            path = os.path.join(tmp_dir, dvc_rwlock.RWLOCK_FILE)
+            self._file.read(path, fs, cmd, self._in_file)
+            self._file.check(
+                tmp_dir,
+                [path for path, mode in new.items() if mode == "read"],
+                [path for path, mode in new.items() if mode == "write"],
+            )
+            wanted = {**self._in_file, **new}
+            held = {path: mode for path, mode in wanted.items() if mode}
+            self._file.write(held)
         self._touched.clear()
-        for path, mode in new.items():
-            if mode is None:
-                self._in_file.pop(path, None)
+        self._in_file = held
+
+
+class _File:
+    """The file.  Owned by whoever has locked its guard."""
+
+    def __init__(self) -> None:
+        self._path = ""
+        self._info: dict[str, Any] = {}
+        self._text = "{}"
+        # what others hold, in the form of the file
+        self._others: dict[str, dict] = {"read": {}, "write": {}}
+
+    def read(self, path: str, fs: Any, cmd: str, held: dict[str, str]) -> None:
+        """Find out what others hold; another run of this process may be one of them."""
+        self._path = path
+        self._info = {"pid": os.getpid(), "cmd": cmd}
+        try:
+            with fs.open(path, encoding="utf-8") as fobj:
+                text = fobj.read()
+        except FileNotFoundError:
+            text = "{}"
+        if text == self._text:
+            return
+        try:
+            lock = dvc_rwlock.SCHEMA(json.loads(text))
+        except json.JSONDecodeError as exc:
+            raise dvc_rwlock.RWLockFileCorruptedError(path) from exc
+        except Invalid as exc:
+            raise dvc_rwlock.RWLockFileFormatError(path) from exc
+        others: dict[str, dict] = {"read": {}, "write": {}}
+        for name, infos in lock["read"].items():
+            if held.get(name) == "read" and self._info in infos:
+                infos.remove(self._info)
+            if infos:
+                others["read"][name] = infos
+        for name, info in lock["write"].items():
+            if held.get(name) != "write" or info != self._info:
+                others["write"][name] = info
+        self._others = others
+
+    def check(self, tmp_dir: str, read: list[str], write: list[str]) -> None:
+        """Heed the locks of others, but for those that have died.
+
+        Raises:
+            LockError: another process uses one of the paths.
+        """
+        check = partial(dvc_rwlock._check_blockers, tmp_dir, self._others, self._info)
+        if self._others.get("write"):
+            check(mode="write", waiters=read + write)
+        if self._others.get("read"):
+            check(mode="read", waiters=write)
+
+    def write(self, held: dict[str, str]) -> None:
+        """Write what we hold, and what others do."""
+        lock: dict[str, dict] = {
+            "write": dict(self._others.get("write", {})),
+            "read": {path: [*i] for path, i in self._others.get("read", {}).items()},
+        }
+        for path, mode in held.items():
+            if mode == "write":
+                lock["write"][path] = self._info
             else:
-                self._in_file[path] = mode
+                lock["read"].setdefault(path, []).append(self._info)
+        text = json.dumps(lock)
+        # NOTE: DVC cannot go on with half of a file
+        tmp = f"{self._path}.tmp"
+        with open(tmp, "w", encoding="utf-8") as fobj:
+            fobj.write(text)
+        os.replace(tmp, self._path)
+        self._text = text

@@ -10,6 +10,7 @@ from dvc.fs import localfs
 from dvc.lock import LockError
 from dvc.rwlock import rwlock
 
+from dvc_parallel import path_locks
 from dvc_parallel.path_locks import PathLocks
 
 
@@ -120,7 +121,7 @@ def test_readers_share(hold, neighbour, in_file):
 
 
 def test_one_edit_from_stage_to_stage(hold, locks, tmp_path, mocker):
-    edit = mocker.spy(dvc_rwlock, "_edit_rwlock")
+    edit = mocker.spy(path_locks, "make_lock")
     for i in range(5):
         with hold(read=["/in"], write=[f"/out/{i}"]):
             with hold(read=["/in"]):
@@ -130,7 +131,8 @@ def test_one_edit_from_stage_to_stage(hold, locks, tmp_path, mocker):
     assert edit.call_count == 6
     locks.flush()
     assert edit.call_count == 6
-    assert json.loads((tmp_path / "rwlock").read_text()) == {}
+    data = json.loads((tmp_path / "rwlock").read_text())
+    assert data == {"read": {}, "write": {}}
 
 
 def test_what_is_refused_loses_nothing(hold, locks, neighbour, in_file):
@@ -160,14 +162,81 @@ def test_a_path_that_is_held_again_stays(hold, locks, in_file):
 def test_flush_waits_for_the_guard(hold, locks, in_file, mocker):
     with hold(write=["/a"]):
         pass
-    edit = dvc_rwlock._edit_rwlock
-    calls = iter([LockError("busy")])
+    make_lock = path_locks.make_lock
+    errors = iter([LockError("busy")])
 
-    def guarded(*args):
-        for error in calls:
+    def guard(*args, **kwargs):
+        for error in errors:
             raise error
-        return edit(*args)
+        return make_lock(*args, **kwargs)
 
-    mocker.patch.object(dvc_rwlock, "_edit_rwlock", guarded)
+    mocker.patch.object(path_locks, "make_lock", guard)
     locks.flush()
+    assert in_file() == {}
+
+
+def test_what_others_change_meanwhile_stays(hold, neighbour, tmp_path, in_file):
+    with hold(read=["/a"]):
+        data = json.loads((tmp_path / "rwlock").read_text())
+        data["read"]["/a"].append(neighbour.info)
+        data["write"]["/n"] = neighbour.info
+        neighbour(**data)
+        with hold(write=["/b"]):
+            assert in_file() == {"read": ["/a"], "write": ["/b", "/n"]}
+    assert in_file() == {"read": ["/a"], "write": ["/n"]}
+    found = json.loads((tmp_path / "rwlock").read_text())
+    assert found == {"read": {"/a": [neighbour.info]}, "write": {"/n": neighbour.info}}
+
+
+def test_locks_of_a_process_that_has_died_are_removed(hold, tmp_path, in_file):
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    dead = {"pid": process.pid, "cmd": "dead"}
+    text = json.dumps({"write": {"/a": dead, "/b": dead}, "read": {"/c": [dead]}})
+    (tmp_path / "rwlock").write_text(text)
+    with hold(read=["/a"], write=["/c"]):
+        assert in_file() == {"read": ["/a"], "write": ["/b", "/c"]}
+    assert in_file() == {"write": ["/b"]}
+
+
+@pytest.mark.parametrize(
+    "text, error",
+    [
+        ("{", dvc_rwlock.RWLockFileCorruptedError),
+        ("", dvc_rwlock.RWLockFileCorruptedError),
+        ('{"read": 1}', dvc_rwlock.RWLockFileFormatError),
+    ],
+)
+def test_a_file_that_cannot_be_read(hold, tmp_path, text, error):
+    (tmp_path / "rwlock").write_text(text)
+    with pytest.raises(error):
+        with hold(read=["/a"]):
+            pass
+
+
+def test_many_paths_do_not_make_others_slow(hold, mocker):
+    check = mocker.spy(dvc_rwlock.localfs, "overlaps")
+    with hold(read=[f"/in/{i}" for i in range(1000)]):
+        for i in range(10):
+            with hold(read=["/in/1"], write=[f"/out/{i}"]):
+                pass
+    assert check.call_count == 0
+
+
+def test_two_runs_of_one_process(hold, locks, tmp_path, in_file):
+    other = PathLocks()
+    with hold(read=["/a"], write=["/b"]):
+        args = (str(tmp_path), localfs, "cmd", ["/a", "/c"], ["/d"], False)
+        with other.hold(*args):
+            with hold(read=["/c"]):
+                pass
+            locks.flush()
+            assert in_file() == {"read": ["/a", "/c"], "write": ["/b", "/d"]}
+        other.flush()
+        assert in_file() == {"read": ["/a"], "write": ["/b"]}
+        with other.hold(*args):
+            pass
+    locks.flush()
+    assert in_file() == {"read": ["/a", "/c"], "write": ["/d"]}
+    other.flush()
     assert in_file() == {}
