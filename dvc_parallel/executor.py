@@ -16,11 +16,7 @@ from contextlib import contextmanager
 from threading import Event
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
-from dvc.repo.reproduce import (
-    _get_upstream_downstream_nodes,
-    _raise_error,
-    handle_error,
-)
+from dvc.repo import reproduce
 
 from . import plan, signals
 from .bookkeeping import Bookkeeping
@@ -88,9 +84,7 @@ class ParallelExecutor:
         self.durations = Durations(self.repo.tmp_dir)
         # NOTE: stages go by their ranks, as it takes long to hash a `Stage`
         ranks = {stage: rank for rank, stage in enumerate(steps)}
-        self.upstream = [
-            _get_upstream_downstream_nodes(graph, stage)[0] for stage in steps
-        ]
+        self.upstream = [list(graph.successors(stage)) for stage in steps]
         upstream = {
             rank: {ranks[stage] for stage in stages if stage in ranks}
             for rank, stages in enumerate(self.upstream)
@@ -289,7 +283,9 @@ class ParallelExecutor:
             if self.on_error == "fail":
                 self.reporter.failed(exc, self._running)
             else:
-                handle_error(self.graph, self.on_error, exc, message.job.stage)
+                reproduce.handle_error(
+                    self.graph, self.on_error, exc, message.job.stage
+                )
         return instructions
 
     @property
@@ -328,5 +324,8 @@ class ParallelExecutor:
             failed = [self.steps[rank] for rank in sorted(self._failed)]
             first = next(iter(self._failed.values()))
             cause = first if self.on_error == "fail" else None
-            _raise_error(cause, *failed)  # type: ignore[arg-type]
+            self._raise_error(cause, *failed)
         return [self._results[rank] for rank in sorted(self._results)]
+
+    def _raise_error(self, cause: Optional[BaseException], *failed: "Stage") -> None:
+        reproduce._raise_error(cause, *failed)  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ on can hold the dvc.lock or .gitignore that others write to.  Serial DVC runs
 such stages in some fixed order; a parallel run has to keep to it.
 """
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -15,7 +16,6 @@ from dvc.dvcfile import ProjectFile
 from pygtrie import Trie
 
 if TYPE_CHECKING:
-    from dvc.output import Output
     from dvc.stage import Stage
 
 Path = tuple[str, ...]
@@ -39,14 +39,16 @@ def stages_to_come_after(
             after[then].add(first)
 
     ranks = range(len(steps))
-    outs = _index((_parts(out), rank) for rank in ranks for out in steps[rank].outs)
+    outs = _index(
+        (_parts(out.fs_path), rank) for rank in ranks for out in steps[rank].outs
+    )
     files = _index((path, rank) for rank in ranks for path in _files_of(steps[rank]))
     for rank, stage in enumerate(steps):
         for dep in _local_paths(stage):
             for writer in (*_above(outs, dep), *_below(outs, dep), *_below(files, dep)):
                 keep_order(rank, writer)
         for out in stage.outs:
-            for writer in _above(outs, _parts(out)):
+            for writer in _above(outs, _parts(out.fs_path)):
                 keep_order(rank, writer)
     return after
 
@@ -58,25 +60,24 @@ def _index(writers: Iterable[tuple[Path, int]]) -> Trie:
     return index
 
 
-def _parts(out: "Output") -> Path:
-    return out.fs.parts(out.fs_path)
+def _parts(path: str) -> Path:
+    return tuple(path.replace(os.sep, "/").split("/"))
 
 
 def _local_paths(stage: "Stage") -> Iterator[Path]:
     for dep in stage.deps:
         if dep.fs_path and dep.protocol == "local" and not stage.is_repo_import:
-            yield _parts(dep)
+            yield _parts(dep.fs_path)
 
 
 def _files_of(stage: "Stage") -> Iterator[Path]:
-    fs = stage.repo.fs
     dvcfile = stage.dvcfile
     if isinstance(dvcfile, ProjectFile):
         dvcfile = dvcfile._lockfile
-    yield fs.parts(dvcfile.path)
+    yield _parts(dvcfile.path)
     for out in stage.outs:
         if out.use_scm_ignore:
-            yield fs.parts(fs.join(fs.parent(out.fs_path), ".gitignore"))
+            yield (*_parts(out.fs_path)[:-1], ".gitignore")
 
 
 def _above(trie: Trie, path: Path) -> Iterator[int]:

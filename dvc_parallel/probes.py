@@ -8,9 +8,10 @@ import os
 from bisect import bisect_left
 from typing import Any, Callable, Optional
 
-from dvc_objects.fs.utils import umask
-
 from .signature import signature_of
+
+umask = os.umask(0)
+os.umask(umask)
 
 
 class LinkTypes:
@@ -29,7 +30,7 @@ class LinkTypes:
     ) -> list[str]:
         """As :func:`dvc_objects.fs.generic.test_links`, which is ``original``."""
         try:
-            disk = os.stat(to_fs.parent(to_path)).st_dev
+            disk = os.stat(os.path.dirname(to_path)).st_dev
         except OSError:  # DVC makes the folder
             return original(links, from_fs, from_path, to_fs, to_path)
         key = (*links, from_path, disk)

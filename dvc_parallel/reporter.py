@@ -9,7 +9,6 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 from colorama import Fore
-from dvc.log import logger
 from dvc.progress import Tqdm
 
 from .plan import State
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from .plan import Plan
 
 # NOTE: DVC configures the loggers below "dvc"
-logger = logger.getChild("dvc.parallel")
+logger = logging.getLogger("dvc.parallel")
 
 # Bytes that are kept of each of the last lines.
 TAIL_WIDTH = 1000

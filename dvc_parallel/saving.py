@@ -82,7 +82,7 @@ def _build(original: Callable, odb, path, fs, *args, **kwargs):
 
 
 def transfer(original: Callable, *args, **kwargs):
-    """``otransfer`` in ``Output.commit``: copy what was just hashed into the cache."""
+    """``otransfer`` in ``dvc.output``: copy what was just hashed into the cache."""
     job = current_job()
     if job is None:
         return original(*args, **kwargs)

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from dvc.repo import Repo, reproduce
 
+from dvc_parallel.backport import seams
+
 
 @cache
 def _template(scm: bool) -> Path:
@@ -29,12 +31,18 @@ def _template(scm: bool) -> Path:
 @contextmanager
 def plain_dvc():
     """DVC without the plugin."""
-    patched = reproduce._reproduce
-    reproduce._reproduce = patched.__wrapped__
+    installed = [
+        (seam, seam.current())
+        for seam in seams.present(seams.IN_DVC)
+        if seam.module == reproduce.__name__
+    ]
+    for seam, patched in installed:
+        seam.replace(reproduce, patched.__wrapped__)
     try:
         yield
     finally:
-        reproduce._reproduce = patched
+        for seam, patched in installed:
+            seam.replace(reproduce, patched)
 
 
 class Project:

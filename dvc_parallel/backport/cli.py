@@ -1,9 +1,8 @@
 """The command line of DVC: ``repro --jobs``, and a word on ``config``."""
 
+import logging
 from argparse import SUPPRESS, ArgumentTypeError
 from typing import TYPE_CHECKING, Any, Callable, Union
-
-from dvc.log import logger
 
 from dvc_parallel.jobs import CONFIG_OPTION, parse_jobs
 
@@ -12,7 +11,7 @@ if TYPE_CHECKING:
     from dvc.commands.repro import CmdRepro
 
 # NOTE: DVC configures the loggers below "dvc"
-logger = logger.getChild("dvc.parallel")
+logger = logging.getLogger("dvc.parallel")
 
 
 def jobs_type(value: str) -> Union[int, str]:
@@ -41,17 +40,19 @@ def add_parser(original: Callable, subparsers, parent_parser) -> None:
     )
 
 
-def refuse_jobs(original: Callable, reason: str, subparsers, parent_parser) -> None:
-    """The parser of ``dvc repro`` where DVC is not supported."""
-    original(subparsers, parent_parser)
-    parser = subparsers.choices["repro"]
-    if "--jobs" in parser._option_string_actions:
-        return  # DVC's own
+def install_refusal(module: Any, reason: str) -> None:
+    """Let ``dvc repro --jobs`` say why there is none."""
+    original = module.add_parser
 
     def refuse(_value: str) -> None:
         raise ArgumentTypeError(reason)
 
-    parser.add_argument("-j", "--jobs", type=refuse, help=SUPPRESS)
+    def add_parser(subparsers, parent_parser) -> None:
+        original(subparsers, parent_parser)
+        parser = subparsers.choices["repro"]
+        parser.add_argument("-j", "--jobs", type=refuse, help=SUPPRESS)
+
+    module.add_parser = add_parser
 
 
 def repro_kwargs(original: Callable, cmd: "CmdRepro") -> dict[str, Any]:

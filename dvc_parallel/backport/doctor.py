@@ -14,6 +14,9 @@ from dvc_parallel.jobs import CONFIG_OPTION, count_jobs
 
 from . import seams
 
+# Options of `dvc config` that are not called as the level of the config is.
+FLAGS = {"repo": "project"}
+
 # Whether a plain `dvc` gets the hook, as a new interpreter sees it.
 CHECK_PTH = "import sys; sys.exit('dvc_parallel.backport.hook' not in sys.modules)"
 
@@ -58,18 +61,15 @@ def _hook_problems(hook: Any):
     if hook.unsupported:
         return
 
-    lost = seams.missing()
-    for seam in lost:
-        yield f"this DVC has no {seam}"
-    for seam in seams.IN_DVC:
-        if seam not in lost:
-            ui.write(f"seam: {seam}")
-            if not seam.installed:
-                yield f"{seam} is not patched"
+    for seam in seams.present(seams.IN_DVC):
+        ui.write(f"seam: {seam}")
+        misfit = seam.misfit()
+        if misfit or not seam.installed:
+            yield misfit or f"{seam} is not patched"
     for when, group in (("all", seams.IN_RUNS), ("parallel", seams.IN_JOBS)):
-        for seam in group:
-            if seam not in lost:
-                ui.write(f"seam: {seam} (in {when} runs)")
+        for seam in seams.present(group):
+            ui.write(f"seam: {seam} (in {when} runs)")
+        yield from seams.misfits(group)
 
 
 def _jobs():
@@ -89,6 +89,11 @@ def _jobs():
     for level, value in levels.items():
         if value is not None:
             setting, source = value, config.files[level]
+            ui.write(
+                f"core.{CONFIG_OPTION} is set in {source}; before you remove "
+                f"dvc-parallel: `dvc config --{FLAGS.get(level, level)} --unset "
+                f"core.{CONFIG_OPTION}`"
+            )
     try:
         count = count_jobs(setting)
     except ValueError as exc:

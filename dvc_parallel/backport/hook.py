@@ -20,6 +20,7 @@ PATCHES = {
 
 problem = None  # what has gone wrong here, in one line
 unsupported = None  # why this DVC is left alone, in one line
+own_jobs = False  # whether it is because DVC has the option itself
 
 
 class _Finder:
@@ -62,7 +63,8 @@ class _Loader:
             try:
                 globals()[PATCHES[module.__name__]](module)
             except Exception as exc:  # noqa: BLE001
-                fail(f"{type(exc).__name__} in {module.__name__}: {exc}")
+                if unsupported is None:
+                    fail(f"{type(exc).__name__} in {module.__name__}: {exc}")
 
 
 def fail(reason):
@@ -74,27 +76,34 @@ def fail(reason):
 
 
 def _check_version(module):
-    global unsupported  # noqa: PLW0603
-    from . import seams
+    global own_jobs, unsupported  # noqa: PLW0603
+    from . import support
 
     # NOTE: no word about it yet, most commands have nothing to do with us
-    unsupported = seams.unsupported(module)
+    own_jobs = support.has_own_jobs(module)
+    unsupported = support.unsupported(module)
+    if own_jobs:
+        unsupported = "this DVC has `repro --jobs` of its own"
 
 
 def _add_option(module):
-    if unsupported is None:
+    # NOTE: where DVC is not supported, too: an option that is set in a config must not
+    # stop each of its commands
+    if not own_jobs:
         from . import config
 
         config.add_option(module.SCHEMA)
 
 
 def _install_seams(module):
-    from . import seams
-
     if unsupported is None:
+        from . import seams
+
         seams.install(module)
-    elif module.__name__ == "dvc.commands.repro":
-        seams.install_refusal(module, unsupported)
+    elif module.__name__ == "dvc.commands.repro" and not own_jobs:
+        from . import cli
+
+        cli.install_refusal(module, unsupported)
 
 
 def install():

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import TYPE_CHECKING, Callable, Optional, Union
 
-from dvc.exceptions import InvalidArgumentError
+from dvc.exceptions import DvcException, InvalidArgumentError
 
 from dvc_parallel.jobs import CONFIG_OPTION, count_jobs
 
@@ -12,6 +12,8 @@ from . import seams
 if TYPE_CHECKING:
     from dvc.repo import Repo
     from dvc.stage import Stage
+
+    from dvc_parallel.executor import ParallelExecutor
 
 
 def reproduce(
@@ -27,29 +29,65 @@ def reproduce(
     Raises:
         InvalidArgumentError: ``jobs`` is not a positive integer or "auto".
     """
+
+    def executor(count: int) -> Optional["ParallelExecutor"]:
+        # NOTE: a single item has no graph that tells what may run side by side, and
+        # there is nothing to run in a dry run.
+        if graph is None or kwargs.get("dry"):
+            return None
+        from dvc.repo.reproduce import _reproduce_stage
+
+        from dvc_parallel.executor import ParallelExecutor
+
+        kwargs.setdefault("repro_fn", _reproduce_stage)
+        return ParallelExecutor(stages, graph, count, **kwargs)
+
+    serially = partial(original, stages, graph=graph, **kwargs)
+    return run_stages(jobs, stages, serially, executor)
+
+
+def run_stages(
+    jobs: Union[int, str, None],
+    stages: list["Stage"],
+    serially: Callable[[], list["Stage"]],
+    executor: Callable[[int], Optional["ParallelExecutor"]],
+) -> list["Stage"]:
+    """Reproduce stages, ``jobs`` at a time.
+
+    Args:
+        jobs: a positive integer, "auto", or None for what the config says.
+        stages: some stages of the repo.
+        serially: does it as DVC does.
+        executor: makes the executor for a number of jobs, or None where stages have
+            to run one after the other.
+
+    Raises:
+        InvalidArgumentError: ``jobs`` is not a positive integer or "auto".
+        DvcException: this DVC is not as its release was.
+    """
     count = _count_jobs(jobs, stages)
     if not stages:
-        return original(stages, graph=graph, **kwargs)
+        return serially()
 
-    # NOTE: a single item has no graph that tells what may run side by side, and
-    # there is nothing to run in a dry run.
-    if count == 1 or graph is None or kwargs.get("dry"):
-        run = partial(original, stages, graph=graph, **kwargs)
-        return _reproduce_serially(stages[0].repo, run)
+    parallel = executor(count) if count > 1 else None
+    if parallel is None:
+        return _reproduce_serially(stages[0].repo, serially)
 
-    from dvc.repo.reproduce import _reproduce_stage
-
-    from dvc_parallel.executor import ParallelExecutor
-
-    kwargs.setdefault("repro_fn", _reproduce_stage)
-    with seams.installed((*seams.IN_RUNS, *seams.IN_JOBS)):
-        return ParallelExecutor(stages, graph, count, **kwargs).run()
+    needed = (*seams.IN_RUNS, *seams.IN_JOBS)
+    for misfit in seams.misfits(needed):
+        raise DvcException(f"cannot run stages in parallel: {misfit}")
+    with seams.installed(needed):
+        return parallel.run()
 
 
-def _reproduce_serially(repo: "Repo", reproduce: Callable) -> list["Stage"]:
+def _reproduce_serially(
+    repo: "Repo", reproduce: Callable[[], list["Stage"]]
+) -> list["Stage"]:
     from dvc_parallel.bookkeeping import Bookkeeping
     from dvc_parallel.state import state_kept_open
 
+    if seams.misfits(seams.IN_RUNS):
+        return reproduce()
     books = Bookkeeping()
     with (
         seams.installed(seams.IN_RUNS),

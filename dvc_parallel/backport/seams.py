@@ -5,21 +5,28 @@ way to read dvc.lock and one to lock the repo beside a run; the import hook inst
 them with their modules.
 ``IN_RUNS`` make DVC's bookkeeping cheap while stages are reproduced, and ``IN_JOBS``
 change what DVC does in a job of a parallel run; both are there only as long.
+
+Each seam says which releases of DVC it is for.  The packages that DVC is made of
+(dvc-data, dvc-objects, scmrepo, dulwich) have versions of their own, which go with many
+releases of DVC: a seam in one of them is for those that have it as it is described.
 """
 
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial, wraps
+from functools import wraps
 from importlib import import_module
+from inspect import signature
 from typing import Any, Callable, Optional
 
+Version = tuple[int, ...]
+
 # DVC releases that the seams have been tested with: from, and up to.
-OLDEST = (3, 67, 1)
-NEWEST = (3, 67, 1)
+OLDEST: Version = (2, 58, 2)
+NEWEST: Version = (3, 67, 1)
 
 
 @dataclass(frozen=True)
@@ -29,12 +36,20 @@ class Seam:
     Attributes:
         module: module that holds it.
         name: its name there, with the class before a dot if it is a method.
+        takes: its first parameters, as the stand-in expects them.
         stand_in: "module:name" of the function that gets it as first argument.
+        since: first release of DVC that it is for.
+        before: first release of DVC that it is no longer for.
+        dispensable: whether runs are right without it, if slower.
     """
 
     module: str
     name: str
+    takes: str
     stand_in: str
+    since: Version = OLDEST
+    before: Optional[Version] = None
+    dispensable: bool = False
 
     def __str__(self) -> str:
         return f"{self.module}.{self.name}"
@@ -53,86 +68,226 @@ class Seam:
         owner, name = self._find(import_module(self.module))
         return getattr(owner, name)
 
+    def is_for(self, version: Version) -> bool:
+        return self.since <= version and (not self.before or version < self.before)
+
+    def misfit(self) -> Optional[str]:
+        """What is wrong with it in the DVC that is installed, if anything is."""
+        try:
+            parameters = list(signature(_function(self.current())).parameters)
+        except (AttributeError, ImportError):
+            return f"this DVC has no {self}"
+        expected = self.takes.split()
+        if parameters[: len(expected)] == expected:
+            return None
+        return f"{self} takes {parameters}, not {expected}"
+
     def replace(self, module: Any, func: Any) -> None:
         owner, name = self._find(module)
         setattr(owner, name, func)
 
     def install(self) -> Callable:
-        """Put the stand-in in; return what was there before."""
+        """Put the stand-in in; return what was there before.
+
+        Raises:
+            AttributeError: DVC has no such function.
+        """
+        misfit = self.misfit()
+        if misfit:
+            raise AttributeError(misfit)
         original = self.current()
         module, _, name = self.stand_in.partition(":")
         stand_in = getattr(import_module(module), name)
-
-        is_property = isinstance(original, property)
-        func = original.fget if is_property else original
+        func = _function(original)
 
         @wraps(func)
         def patched(*args, **kwargs):
             return stand_in(func, *args, **kwargs)
 
         patched.dvc_parallel_seam = self  # type: ignore[attr-defined]
-        new = property(patched) if is_property else patched
+        new = property(patched) if isinstance(original, property) else patched
         self.replace(import_module(self.module), new)
         return original
 
     @property
     def installed(self) -> bool:
-        current = self.current()
-        func = current.fget if isinstance(current, property) else current
+        func = _function(self.current())
         return getattr(func, "dvc_parallel_seam", None) is self
 
 
+def _function(value: Any) -> Callable:
+    return value.fget if isinstance(value, property) else value
+
+
+REPRO = "dvc_parallel.backport.repro"
+BEFORE_3_6 = "dvc_parallel.backport.before_3_6"
 CLI = "dvc_parallel.backport.cli"
 STAND_INS = "dvc_parallel.stand_ins"
 SAVING = "dvc_parallel.saving"
 
 IN_DVC = (
-    Seam("dvc.repo.reproduce", "_reproduce", "dvc_parallel.backport.repro:reproduce"),
-    Seam("dvc.commands.repro", "add_parser", f"{CLI}:add_parser"),
-    Seam("dvc.commands.repro", "CmdRepro._repro_kwargs", f"{CLI}:repro_kwargs"),
-    Seam("dvc.commands.config", "CmdConfig.run", f"{CLI}:run_config"),
-    Seam("dvc.utils.strictyaml", "parse_yaml", f"{STAND_INS}:parse_yaml"),
-    Seam("dvc.lock", "Lock.lock", "dvc_parallel.patience:lock"),
+    Seam(
+        "dvc.repo.reproduce",
+        "_reproduce",
+        "stages graph force_downstream on_error force repro_fn kwargs",
+        f"{REPRO}:reproduce",
+        since=(3, 6, 0),
+    ),
+    Seam(
+        "dvc.repo.reproduce",
+        "plan_repro",
+        "graph stages pipeline downstream",
+        f"{BEFORE_3_6}:plan_repro",
+        since=(3, 4, 0),
+        before=(3, 6, 0),
+    ),
+    Seam(
+        "dvc.repo.reproduce",
+        "_reproduce_stages",
+        "stages force_downstream kwargs",
+        f"{BEFORE_3_6}:reproduce_steps",
+        since=(3, 4, 0),
+        before=(3, 6, 0),
+    ),
+    Seam(
+        "dvc.repo.reproduce",
+        "_reproduce_stages",
+        "graph stages downstream single_item kwargs",
+        f"{BEFORE_3_6}:reproduce_targets",
+        since=(3, 0, 0),
+        before=(3, 4, 0),
+    ),
+    Seam(
+        "dvc.repo.reproduce",
+        "_reproduce_stages",
+        "graph stages downstream single_item on_unchanged kwargs",
+        f"{BEFORE_3_6}:reproduce_targets_in_2",
+        before=(3, 0, 0),
+    ),
+    Seam(
+        "dvc.commands.repro",
+        "add_parser",
+        "subparsers parent_parser",
+        f"{CLI}:add_parser",
+    ),
+    Seam("dvc.commands.repro", "CmdRepro._repro_kwargs", "self", f"{CLI}:repro_kwargs"),
+    Seam("dvc.commands.config", "CmdConfig.run", "self", f"{CLI}:run_config"),
+    Seam(
+        "dvc.utils.strictyaml", "parse_yaml", "text path typ", f"{STAND_INS}:parse_yaml"
+    ),
+    Seam("dvc.lock", "Lock.lock", "self", "dvc_parallel.patience:lock"),
 )
 
 IN_JOBS = (
-    Seam("dvc.stage.run", "_run", f"{STAND_INS}:run"),
-    Seam("dvc.stage.run", "display_command", f"{STAND_INS}:display_command"),
+    Seam(
+        "dvc.stage.run",
+        "_run",
+        "executable cmd",
+        f"{STAND_INS}:run",
+        since=(3, 0, 0),
+    ),
+    Seam(
+        "dvc.stage.run",
+        "_run",
+        "stage executable cmd checkpoint_func",
+        f"{BEFORE_3_6}:run",
+        before=(3, 0, 0),
+    ),
+    Seam("dvc.stage.run", "display_command", "cmd", f"{STAND_INS}:display_command"),
     Seam(
         "scmrepo.git",
         "Git._add_entry_to_gitignore",
+        "self entry gitignore",
         f"{STAND_INS}:add_entry_to_gitignore",
     ),
-    Seam("dvc.prompt", "ask", f"{STAND_INS}:ask"),
-    Seam("dvc.output", "Output._checkout", f"{SAVING}:checkout"),
-    Seam("dvc.output", "otransfer", f"{SAVING}:transfer"),
-    Seam("dvc.stage", "Stage.commit", f"{SAVING}:commit"),
-    Seam("dvc.stage.cache", "StageCache._cache_type_copy", f"{SAVING}:copy_links"),
+    Seam("dvc.prompt", "ask", "prompt limited_to", f"{STAND_INS}:ask"),
+    Seam("dvc.output", "Output._checkout", "self", f"{SAVING}:checkout"),
+    Seam("dvc.output", "otransfer", "src dest obj_ids", f"{SAVING}:transfer"),
+    Seam("dvc.stage", "Stage.commit", "self allow_missing", f"{SAVING}:commit"),
+    Seam(
+        "dvc.stage.cache",
+        "StageCache._cache_type_copy",
+        "self",
+        f"{SAVING}:copy_links",
+    ),
 )
 
 IN_RUNS = (
-    Seam("dvc.output", "Output._build", f"{SAVING}:build"),
-    Seam("dvc.stage.run", "unlocked_repo", f"{STAND_INS}:unlocked_repo"),
-    Seam("dvc.repo", "Repo._reset", f"{STAND_INS}:reset"),
-    Seam("dvc.dependency.param", "load_path", f"{STAND_INS}:load_path"),
-    Seam("dvc.dependency.param", "read_param_file", f"{STAND_INS}:read_param_file"),
-    Seam("dvc.rwlock", "rwlock", f"{STAND_INS}:rwlock"),
-    Seam("dvc.dvcfile", "modify_yaml", f"{STAND_INS}:modify_yaml"),
-    Seam("dvc.utils.serialize", "dump_yaml", f"{STAND_INS}:dump_yaml"),
-    Seam("dulwich.ignore", "Pattern", f"{STAND_INS}:pattern"),
+    Seam("dvc.output", "Output._build", "self", f"{SAVING}:build", since=(3, 5, 0)),
+    Seam(
+        "dvc.output",
+        "build",
+        "odb path fs name",
+        f"{BEFORE_3_6}:build",
+        before=(3, 5, 0),
+    ),
+    Seam("dvc.stage.run", "unlocked_repo", "f", f"{STAND_INS}:unlocked_repo"),
+    # NOTE: before 3.8.0, it leaves the config alone
+    Seam("dvc.repo", "Repo._reset", "self", f"{STAND_INS}:reset", since=(3, 8, 0)),
+    Seam(
+        "dvc.dependency.param",
+        "load_path",
+        "fs_path fs",
+        f"{STAND_INS}:load_path",
+        since=(3, 20, 0),
+    ),
+    Seam(
+        "dvc.dependency.param",
+        "read_param_file",
+        "fs path key_paths flatten",
+        f"{STAND_INS}:read_param_file",
+        since=(3, 20, 0),
+    ),
+    Seam(
+        "dvc.rwlock",
+        "rwlock",
+        "tmp_dir fs cmd read write hardlink",
+        f"{STAND_INS}:rwlock",
+    ),
+    Seam("dvc.dvcfile", "modify_yaml", "path fs", f"{STAND_INS}:modify_yaml"),
+    Seam("dvc.utils.serialize", "dump_yaml", "path data fs", f"{STAND_INS}:dump_yaml"),
+    Seam(
+        "dulwich.ignore",
+        "Pattern",
+        "pattern ignorecase",
+        f"{STAND_INS}:pattern",
+        dispensable=True,
+    ),
     Seam(
         "scmrepo.git.backend.dulwich",
         "DulwichBackend.is_ignored",
+        "self path",
         f"{STAND_INS}:is_ignored",
+        dispensable=True,
     ),
     Seam(
         "scmrepo.git.backend.dulwich",
         "DulwichBackend.is_tracked",
+        "self path",
         f"{STAND_INS}:is_tracked",
+        dispensable=True,
     ),
-    Seam("dvc_data.hashfile.checkout", "test_links", f"{STAND_INS}:test_links"),
-    Seam("dvc_data.hashfile.checkout", "_checkout_file", f"{STAND_INS}:checkout_file"),
-    Seam("dvc_objects.fs.system", "reflink", f"{STAND_INS}:reflink"),
+    Seam(
+        "dvc_data.hashfile.checkout",
+        "test_links",
+        "links from_fs from_path to_fs to_path",
+        f"{STAND_INS}:test_links",
+        dispensable=True,
+    ),
+    Seam(
+        "dvc_data.hashfile.checkout",
+        "_checkout_file",
+        "link path fs change cache",
+        f"{STAND_INS}:checkout_file",
+        dispensable=True,
+    ),
+    Seam(
+        "dvc_objects.fs.system",
+        "reflink",
+        "src dst",
+        f"{STAND_INS}:reflink",
+        dispensable=True,
+    ),
 )
 
 _guard = threading.Lock()
@@ -140,9 +295,27 @@ _originals: dict[Seam, Any] = {}
 _users: Counter[Seam] = Counter()
 
 
+def present(seams: Iterable[Seam]) -> list[Seam]:
+    """Those for the DVC that is installed, without the dispensable ones it lacks."""
+    import dvc
+
+    version = dvc.version_tuple[:3]
+    return [
+        seam
+        for seam in seams
+        if seam.is_for(version) and not (seam.dispensable and seam.misfit())
+    ]
+
+
+def misfits(seams: Iterable[Seam]) -> list[str]:
+    """What is wrong with those for the DVC that is installed."""
+    return [text for text in (seam.misfit() for seam in present(seams)) if text]
+
+
 @contextmanager
 def installed(seams: Sequence[Seam]) -> Iterator[None]:
     """Have seams in place; runs in several threads share them."""
+    seams = present(seams)
     with _guard:
         for seam in seams:
             if not _users[seam]:
@@ -159,36 +332,13 @@ def installed(seams: Sequence[Seam]) -> Iterator[None]:
 
 
 def install(module: Any) -> None:
-    """Install the seams that are in a module as it is imported."""
-    for seam in IN_DVC:
-        if seam.module == module.__name__:
-            seam.install()
+    """Install the seams that are in a module as it is imported.
 
-
-def install_refusal(module: Any, reason: str) -> None:
-    """Let ``repro --jobs`` say why there is none."""
-    from .cli import refuse_jobs
-
-    original = module.add_parser
-    module.add_parser = partial(refuse_jobs, original, reason)
-
-
-def unsupported(dvc: Any) -> Optional[str]:
-    """Say why this DVC cannot be patched, if it cannot."""
-    if OLDEST <= dvc.version_tuple[:3] <= NEWEST:
-        return None
-    versions = " to ".join(
-        ".".join(map(str, version)) for version in dict.fromkeys((OLDEST, NEWEST))
-    )
-    return f"dvc-parallel supports DVC {versions}, this is {dvc.__version__}"
-
-
-def missing() -> list[Seam]:
-    """Seams that the installed DVC does not have."""
-    lost = []
-    for seam in (*IN_DVC, *IN_RUNS, *IN_JOBS):
-        try:
-            seam.current()
-        except (AttributeError, ImportError):
-            lost.append(seam)
-    return lost
+    Raises:
+        AttributeError: DVC has no such function; then none is installed.
+    """
+    seams = [seam for seam in IN_DVC if seam.module == module.__name__]
+    for misfit in misfits(seams):
+        raise AttributeError(misfit)
+    for seam in present(seams):
+        seam.install()

@@ -1,6 +1,7 @@
 """The plugin reaches ``dvc`` with nothing to set up, and never harms it."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -86,9 +87,7 @@ def test_dvc_works_when_the_package_cannot_be_imported(make_project, broken):
 def test_unsupported_dvc_is_left_alone(make_project, broken):
     project = make_project(dvc_yaml="stages: {a: {cmd: echo a}}")
     source = (PACKAGE / "backport" / "seams.py").read_text()
-    changed = source.replace("NEWEST = (", "NEWEST = (0, ").replace(
-        "OLDEST = (", "OLDEST = (0, "
-    )
+    changed = re.sub(r"(OLDEST|NEWEST)(.*) = \(", r"\1\2 = (0, ", source)
     assert changed != source
     env = broken("backport/seams.py", changed)
 
@@ -145,22 +144,33 @@ def test_the_command_of_our_own(make_project):
 def test_seams_of_runs_are_there_only_while_one_goes_on():
     from dvc_parallel.backport import seams
 
-    all_seams = (*seams.IN_RUNS, *seams.IN_JOBS)
+    in_runs = seams.present(seams.IN_RUNS)
+    in_jobs = seams.present(seams.IN_JOBS)
+    all_seams = (*in_runs, *in_jobs)
     before = [seam.current() for seam in all_seams]
     assert not any(seam.installed for seam in all_seams)
     with seams.installed(all_seams):
-        with seams.installed(seams.IN_RUNS):
+        with seams.installed(in_runs):
             assert all(seam.installed for seam in all_seams)
         assert all(seam.installed for seam in all_seams)
-    with seams.installed(seams.IN_RUNS):
-        assert all(seam.installed for seam in seams.IN_RUNS)
-        assert not any(seam.installed for seam in seams.IN_JOBS)
+    with seams.installed(in_runs):
+        assert all(seam.installed for seam in in_runs)
+        assert not any(seam.installed for seam in in_jobs)
     assert [seam.current() for seam in all_seams] == before
 
 
-def test_seams_of_dvc_are_installed_and_none_is_missing():
+def test_this_dvc_has_all_seams_as_described():
     from dvc_parallel.backport import seams
 
-    import_module("dvc.utils.strictyaml")
-    assert not seams.missing()
-    assert all(seam.installed for seam in seams.IN_DVC)
+    everything = (*seams.IN_DVC, *seams.IN_RUNS, *seams.IN_JOBS)
+    assert not seams.misfits(everything)
+    lacking = [seam for seam in everything if seam.dispensable and seam.misfit()]
+    assert not lacking
+
+    names = [str(seam) for seam in seams.present(everything)]
+    assert len(names) == len(set(names))
+
+    in_dvc = seams.present(seams.IN_DVC)
+    for seam in in_dvc:
+        import_module(seam.module)
+    assert all(seam.installed for seam in in_dvc)

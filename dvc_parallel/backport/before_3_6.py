@@ -1,0 +1,144 @@
+"""Stand-ins for DVC before 3.6.0, which goes through stages in a way of its own.
+
+Before that release, ``_reproduce_stages`` has no graph and no ``on_error``, and with
+``--force-downstream`` a stage that runs forces all that come later.
+"""
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
+
+from dvc_parallel import saving, stand_ins
+
+from .repro import run_stages
+
+if TYPE_CHECKING:
+    from dvc.stage import Stage
+    from networkx import DiGraph
+
+    from .executor_before_3_6 import Executor
+
+Jobs = Union[int, str, None]
+
+
+class Steps(list):
+    """Stages in the order in which serial DVC reproduces them.
+
+    Attributes:
+        graph: the graph that the order has been derived from.
+    """
+
+    graph: "DiGraph"
+
+
+def plan_repro(original: Callable, graph: "DiGraph", *args, **kwargs) -> Steps:
+    """``plan_repro`` of 3.4 and 3.5: which stages, in which order."""
+    steps = Steps(original(graph, *args, **kwargs))
+    steps.graph = graph
+    return steps
+
+
+def reproduce_steps(
+    original: Callable,
+    stages: list["Stage"],
+    force_downstream: bool = False,
+    *,
+    jobs: Jobs = None,
+    **kwargs,
+) -> list["Stage"]:
+    """``_reproduce_stages`` of 3.4 and 3.5: reproduce these, in this order."""
+
+    def executor(count: int) -> Optional["Executor"]:
+        # NOTE: there is no graph of single items
+        if not isinstance(stages, Steps) or _is_serial(force_downstream, kwargs):
+            return None
+        from .executor_before_3_6 import Executor, without_frozen
+
+        return Executor(stages, without_frozen(stages.graph), count, **kwargs)
+
+    serially = partial(original, stages, force_downstream=force_downstream, **kwargs)
+    return run_stages(jobs, stages, serially, executor)
+
+
+def reproduce_targets(
+    original: Callable,
+    graph: "DiGraph",
+    stages: list["Stage"],
+    downstream: bool = False,
+    single_item: bool = False,
+    *,
+    jobs: Jobs = None,
+    **kwargs,
+) -> list["Stage"]:
+    """``_reproduce_stages`` of 3.0 to 3.3: reproduce targets and what it takes."""
+
+    def executor(count: int) -> Optional["Executor"]:
+        options = {**kwargs}
+        if single_item or _is_serial(options.pop("force_downstream", False), options):
+            return None
+        from dvc.repo.reproduce import _get_steps
+
+        from .executor_before_3_6 import Executor, without_frozen
+
+        steps = _get_steps(graph, stages, downstream, single_item)
+        return Executor(steps, without_frozen(graph), count, **options)
+
+    serially = partial(original, graph, stages, downstream, single_item, **kwargs)
+    return run_stages(jobs, stages, serially, executor)
+
+
+def reproduce_targets_in_2(
+    original: Callable,
+    graph: "DiGraph",
+    stages: list["Stage"],
+    downstream: bool = False,
+    single_item: bool = False,
+    on_unchanged: Optional[Callable[[list["Stage"]], None]] = None,
+    *,
+    jobs: Jobs = None,
+    **kwargs,
+) -> list["Stage"]:
+    """``_reproduce_stages`` before 3.0.0, which has checkpoints."""
+
+    def executor(count: int) -> Optional["Executor"]:
+        options = {**kwargs}
+        if single_item or _is_serial(options.pop("force_downstream", False), options):
+            return None
+        from dvc.repo.reproduce import _get_steps
+
+        from .executor_before_3_6 import ExecutorIn2, without_frozen
+
+        steps = _get_steps(graph, stages, downstream, single_item)
+        # NOTE: checkpoints are commits, one after the other
+        if any(step.is_checkpoint for step in steps):
+            return None
+        return ExecutorIn2(
+            steps, without_frozen(graph), count, on_unchanged=on_unchanged, **options
+        )
+
+    args = (graph, stages, downstream, single_item, on_unchanged)
+    return run_stages(jobs, stages, partial(original, *args, **kwargs), executor)
+
+
+def _is_serial(force_downstream: bool, kwargs: dict[str, Any]) -> bool:
+    # NOTE: which stages are forced is known only when all before them have ended
+    return kwargs.get("dry", False) or (force_downstream and not kwargs.get("force"))
+
+
+def run(
+    original: Callable, stage: "Stage", executable, cmd, checkpoint_func, **kwargs
+) -> None:
+    """``dvc.stage.run._run`` before 3.0.0: run one command of a stage."""
+
+    def run_in_dvc(executable, cmd, **kwargs) -> None:
+        original(stage, executable, cmd, checkpoint_func, **kwargs)
+
+    stand_ins.run(run_in_dvc, executable, cmd, **kwargs)
+
+
+def build(original: Callable, *args, **kwargs):
+    """``build`` in ``dvc.output`` before 3.5.0, where there is no ``Output._build``."""
+
+    def build_in_dvc(_out, *args, **kwargs):
+        return original(*args, **kwargs)
+
+    return saving.build(build_in_dvc, None, *args, **kwargs)

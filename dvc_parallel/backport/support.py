@@ -1,0 +1,35 @@
+"""Which DVC the plugin is for."""
+
+import os
+import re
+from typing import Any, Optional
+
+from .seams import NEWEST, OLDEST
+
+# The option, in the code that adds it to the command.
+OWN_JOBS = re.compile(r"""["']--jobs["']""")
+
+
+def unsupported(dvc: Any) -> Optional[str]:
+    """Say why a DVC is to be left alone, if it is.
+
+    Args:
+        dvc: the package, which may be all that has been imported of it.
+    """
+    version = getattr(dvc, "version_tuple", ())[:3]
+    if not OLDEST <= version <= NEWEST:
+        oldest, newest = (".".join(map(str, version)) for version in (OLDEST, NEWEST))
+        return (
+            f"dvc-parallel supports DVC {oldest} to {newest}, this is {dvc.__version__}"
+        )
+    return None
+
+
+def has_own_jobs(dvc: Any) -> bool:
+    """Whether ``dvc repro`` of a DVC has a ``--jobs`` of its own."""
+    path = os.path.join(os.path.dirname(dvc.__file__), "commands", "repro.py")
+    try:
+        with open(path, encoding="utf-8") as fobj:
+            return bool(OWN_JOBS.search(fobj.read()))
+    except FileNotFoundError:  # a DVC of another layout
+        return False
