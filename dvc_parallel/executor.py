@@ -30,6 +30,7 @@ from .runners import Runner, RunnerClosedError
 from .runners.local import LocalRunner
 from .serial_order import SerialOrder
 from .state import state_kept_open
+from .transfers import Transfers
 from .workers import Workers
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ class ParallelExecutor:
         )
         self.books = Bookkeeping()
         self.order = SerialOrder(self.repo.tmp_dir, self.books.lockfiles)
+        self.transfers = Transfers()
         self.lock: SharedRepoLock
 
         self._inbox: queue.SimpleQueue = queue.SimpleQueue()

@@ -12,12 +12,13 @@ Each function stands in for one of DVC's, which it gets as ``original``.
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Callable
 
 from dvc.exceptions import DvcException
+from dvc_data.hashfile import load
 
 from .bookkeeping import current_books
 from .job import current_job
@@ -81,18 +82,36 @@ def _build(original: Callable, odb, path, fs, *args, **kwargs):
         return original(odb, path, fs, *args, **kwargs)
 
 
-def transfer(original: Callable, *args, **kwargs):
+def transfer(original: Callable, src, dest, obj_ids, *args, **kwargs):
     """``otransfer`` in ``dvc.output``: copy what was just hashed into the cache."""
     job = current_job()
     if job is None:
-        return original(*args, **kwargs)
+        return original(src, dest, obj_ids, *args, **kwargs)
+
+    def copy():
+        with job.run.transfers.of(_oids(src, obj_ids)):
+            return original(src, dest, obj_ids, *args, **kwargs)
+
     before = job.lock.intrusions
-    with job.away_if(job.data_is_large):
-        result = original(*args, **kwargs)
+    with job.away_if(
+        job.data_is_large or not job.run.transfers.free(_oids(src, obj_ids))
+    ):
+        result = copy()
     if job.lock.intrusions != before:
         # what is missing now, is copied again
-        result = original(*args, **kwargs)
+        result = copy()
     return result
+
+
+def _oids(src, hash_infos: Iterable) -> set[str]:
+    """The objects that DVC copies: folders with what is in them."""
+    oids = set()
+    for hash_info in hash_infos:
+        oids.add(hash_info.value)
+        if hash_info.isdir:
+            with suppress(FileNotFoundError):  # DVC tells what is missing
+                oids.update(entry.value for _, _, entry in load(src, hash_info))
+    return oids
 
 
 def checkout(original: Callable, out: "Output", *args, **kwargs):

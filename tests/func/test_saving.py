@@ -1,6 +1,7 @@
 """Saving large outputs keeps no other stage from starting, and loses nothing."""
 
 import os
+import threading
 import time
 
 import dvc.output
@@ -44,6 +45,26 @@ def while_saving(monkeypatch):
         return done
 
     return install
+
+
+def test_the_same_content_is_put_into_the_cache_once(make_project, monkeypatch):
+    project = make_project("same", DVC_YAML, {"in": "data"})
+    original = dvc.output.otransfer
+    guard = threading.Lock()
+    second = threading.Event()
+
+    def transfer(*args, **kwargs):
+        if guard.acquire(blocking=False):
+            met = second.wait(1)
+            guard.release()
+            assert not met
+        else:
+            second.set()
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(dvc.output, "otransfer", transfer)
+    project.reproduce(jobs=2, targets=["big", "first"])
+    assert not second.is_set()
 
 
 def wait_for(name):

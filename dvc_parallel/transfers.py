@@ -1,0 +1,42 @@
+"""Data that jobs copy into the cache at the same time.
+
+DVC looks which objects the cache lacks, and then puts them there: two jobs whose outputs
+have the same content would both put the same object, and one can find what the other
+has half written.  So the second waits, and then finds it whole.
+"""
+
+import threading
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
+
+
+class Transfers:
+    """Which objects jobs put into the cache right now.
+
+    Any thread may call any method at any time.
+    """
+
+    def __init__(self) -> None:
+        self._busy: set[str] = set()
+        self._changed = threading.Condition()
+
+    def free(self, oids: Set[str]) -> bool:
+        """Whether no job puts one of the objects there at the moment."""
+        with self._changed:
+            return self._busy.isdisjoint(oids)
+
+    @contextmanager
+    def of(self, oids: Set[str]) -> Iterator[None]:
+        """Be the only one who puts the objects there; wait for those who do.
+
+        Whoever is in here must not wait for the repo: its owner may wait to get in.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._busy.isdisjoint(oids))
+            self._busy |= oids
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._busy -= oids
+                self._changed.notify_all()
