@@ -1,12 +1,12 @@
 """Data that jobs copy into the cache at the same time.
 
-DVC looks which objects the cache lacks, and then puts them there: two jobs whose outputs
-have the same content would both put the same object, and one can find what the other
-has half written.  So the second waits, and then finds it whole.
+DVC looks which objects the cache lacks, and then puts them there: two jobs whose
+outputs have the same content would both put the same object, and one can find what the
+other has half written.  So the second waits, and then finds it whole.
 """
 
 import threading
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 
@@ -20,13 +20,13 @@ class Transfers:
         self._busy: set[str] = set()
         self._changed = threading.Condition()
 
-    def free(self, oids: Set[str]) -> bool:
+    def free(self, oids: set[str]) -> bool:
         """Whether no job puts one of the objects there at the moment."""
         with self._changed:
             return self._busy.isdisjoint(oids)
 
     @contextmanager
-    def of(self, oids: Set[str]) -> Iterator[None]:
+    def of(self, oids: set[str]) -> Iterator[None]:
         """Be the only one who puts the objects there; wait for those who do.
 
         Whoever is in here must not wait for the repo: its owner may wait to get in.

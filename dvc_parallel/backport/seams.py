@@ -19,10 +19,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from importlib import import_module
-from inspect import signature
+from inspect import Parameter, signature
+from itertools import zip_longest
 from typing import Any, Callable, Optional
 
 Version = tuple[int, ...]
+
+VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 # DVC releases that the seams have been tested with: from, and up to.
 OLDEST: Version = (2, 58, 2)
@@ -74,13 +77,16 @@ class Seam:
     def misfit(self) -> Optional[str]:
         """What is wrong with it in the DVC that is installed, if anything is."""
         try:
-            parameters = list(signature(_function(self.current())).parameters)
+            func = _function(self.current())
         except (AttributeError, ImportError):
             return f"this DVC has no {self}"
-        expected = self.takes.split()
-        if parameters[: len(expected)] == expected:
-            return None
-        return f"{self} takes {parameters}, not {expected}"
+        found = signature(func).parameters.values()
+        for name, parameter in zip_longest(self.takes.split(), found):
+            if name is None or (parameter and parameter.kind in VARIADIC):
+                return None
+            if parameter is None or parameter.name != name:
+                return f"{self} does not take ({self.takes}), but {signature(func)}"
+        return None
 
     def replace(self, module: Any, func: Any) -> None:
         owner, name = self._find(module)
@@ -129,7 +135,7 @@ IN_DVC = (
     Seam(
         "dvc.repo.reproduce",
         "_reproduce",
-        "stages graph force_downstream on_error force repro_fn kwargs",
+        "stages graph force_downstream on_error force repro_fn",
         f"{REPRO}:reproduce",
         since=(3, 6, 0),
     ),
@@ -144,7 +150,7 @@ IN_DVC = (
     Seam(
         "dvc.repo.reproduce",
         "_reproduce_stages",
-        "stages force_downstream kwargs",
+        "stages force_downstream",
         f"{BEFORE_3_6}:reproduce_steps",
         since=(3, 4, 0),
         before=(3, 6, 0),
@@ -152,7 +158,7 @@ IN_DVC = (
     Seam(
         "dvc.repo.reproduce",
         "_reproduce_stages",
-        "graph stages downstream single_item kwargs",
+        "graph stages downstream single_item",
         f"{BEFORE_3_6}:reproduce_targets",
         since=(3, 0, 0),
         before=(3, 4, 0),
@@ -160,7 +166,7 @@ IN_DVC = (
     Seam(
         "dvc.repo.reproduce",
         "_reproduce_stages",
-        "graph stages downstream single_item on_unchanged kwargs",
+        "graph stages downstream single_item on_unchanged",
         f"{BEFORE_3_6}:reproduce_targets_in_2",
         before=(3, 0, 0),
     ),
