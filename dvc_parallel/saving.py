@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from dvc.exceptions import DvcException
 from dvc_data.hashfile import load
@@ -110,7 +110,8 @@ def _oids(src, hash_infos: Iterable) -> set[str]:
         oids.add(hash_info.value)
         if hash_info.isdir:
             with suppress(FileNotFoundError):  # DVC tells what is missing
-                oids.update(entry.value for _, _, entry in load(src, hash_info))
+                tree: Any = load(src, hash_info)
+                oids.update(entry.value for _, _, entry in tree)
     return oids
 
 

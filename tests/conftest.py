@@ -4,8 +4,18 @@ import sys
 import textwrap
 
 import pytest
+from dvc.repo import reproduce
 
+from dvc_parallel.backport import seams
+
+from .capabilities import GOES_IN_ORDER
 from .project import Project
+
+if not all(seam.installed for seam in seams.present(seams.IN_DVC)):
+    raise pytest.UsageError(
+        "the plugin does not get at this DVC, as pytest rewrites its assertions; "
+        "use --assert=plain"
+    )
 
 # NOTE: whoever runs this in the background may have it ignore SIGINT
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -31,6 +41,22 @@ def _own_settings(tmp_path_factory, monkeypatch):
     bin_dir = os.path.dirname(sys.executable)
     monkeypatch.setenv("PATH", f"{bin_dir}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("SHELL", "/bin/sh")
+
+
+@pytest.fixture(autouse=True)
+def _targets_in_order(monkeypatch):
+    """Have DVC go in the same order each time, where it goes in that of a set."""
+    if GOES_IN_ORDER:
+        return
+    get_steps = reproduce._get_steps
+
+    def get_steps_in_order(graph, stages, downstream, single_item):
+        places = {stage: place for place, stage in enumerate(graph)}
+        ordered = sorted(stages, key=places.get)
+        return get_steps(graph, ordered, downstream, single_item)
+
+    monkeypatch.setattr(reproduce, "_get_steps", get_steps_in_order)
+    monkeypatch.setenv("PYTHONHASHSEED", "0")
 
 
 @pytest.fixture

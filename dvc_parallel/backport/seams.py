@@ -121,7 +121,7 @@ class Seam:
         return getattr(func, "dvc_parallel_seam", None) is self
 
 
-def _function(value: Any) -> Callable:
+def _function(value: Any) -> Any:
     return value.fget if isinstance(value, property) else value
 
 

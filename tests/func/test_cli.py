@@ -166,10 +166,10 @@ def test_experiments_heed_the_config(experiments, args):
 
 
 def test_queued_experiments_heed_the_config(experiments):
-    experiments.dvc("exp", "run", "--queue")
+    queued = experiments.dvc("exp", "run", "--queue").stdout
     # NOTE: their own --jobs is the number of experiments
     experiments.dvc("exp", "run", "--run-all", "--jobs", "1")
-    name = re.search(r"\[(.*?)\]", experiments.dvc("exp", "list", "--all").stdout)
+    name = re.search("Queued experiment '(.*?)'", queued)
     logs = experiments.dvc("queue", "logs", name.group(1)).stdout
     assert "with 3 jobs" in logs
 
@@ -187,7 +187,7 @@ def test_doctor(make_project):
     result = run()
     assert result.returncode == 0, result.stdout + result.stderr
     assert "hook in plain `dvc`: yes" in result.stdout
-    assert "seam: dvc.repo.reproduce._reproduce\n" in result.stdout
+    assert "seam: dvc.repo.reproduce._reproduce" in result.stdout
     assert "jobs: 7 from " in result.stdout
     assert ".dvc/config.local" in result.stdout
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.capabilities import HAS_KEEP_GOING
+
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", "docs/guide.md"]
 
@@ -37,6 +39,8 @@ def test_commands(make_project, page):
     assert run
     for command in run:
         command = re.sub(r"^python ", f"{sys.executable} ", command)
+        if not HAS_KEEP_GOING:
+            command = command.replace("--keep-going ", "")
         result = subprocess.run(
             command,
             shell=True,

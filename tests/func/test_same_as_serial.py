@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
+from tests.capabilities import GOES_IN_ORDER, needs_keep_going
 from tests.project import Project, assert_same
 
 from .random_project import pipelines
@@ -78,6 +79,8 @@ def test_first_run_and_runs_after_changes(new_twins, data, jobs):
         if targets:
             kwargs["targets"] = targets
             kwargs["downstream"] = data.draw(st.booleans())
+        elif not GOES_IN_ORDER:
+            kwargs.pop("pipeline", None)  # needs a target
         note(f"reproduce({kwargs})")
 
         expected = outcome(serial, **kwargs)
@@ -102,6 +105,7 @@ def test_first_run_and_runs_after_changes(new_twins, data, jobs):
     shutil.rmtree(parallel.path)
 
 
+@needs_keep_going
 @thorough
 @given(
     data=st.data(),

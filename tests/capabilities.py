@@ -1,0 +1,18 @@
+"""What some releases of DVC lack, and tests need."""
+
+import dvc.parsing
+import pytest
+from dvc.repo import reproduce
+
+# From 3.4.0 on. Before, targets are a set, whose order is that of hashes.
+GOES_IN_ORDER = not hasattr(reproduce, "_get_steps")
+# From 3.6.0 on.
+HAS_KEEP_GOING = hasattr(reproduce, "handle_error")
+HAS_MATRIX = hasattr(dvc.parsing, "MatrixDefinition")
+
+needs_order = pytest.mark.skipif(
+    not GOES_IN_ORDER, reason="DVC before 3.4.0 does not keep the order of targets"
+)
+needs_keep_going = pytest.mark.skipif(
+    not HAS_KEEP_GOING, reason="DVC before 3.6.0 has no --keep-going"
+)
