@@ -51,9 +51,9 @@ def reproduce_steps(
         # NOTE: there is no graph of single items
         if not isinstance(stages, Steps) or _is_serial(force_downstream, kwargs):
             return None
-        from .executor_before_3_6 import Executor, without_frozen
+        from .executor_before_3_6 import Executor
 
-        return Executor(stages, without_frozen(stages.graph), count, **kwargs)
+        return Executor(stages, stages.graph, count, **kwargs)
 
     serially = partial(original, stages, force_downstream=force_downstream, **kwargs)
     return run_stages(jobs, stages, serially, executor)
@@ -77,10 +77,10 @@ def reproduce_targets(
             return None
         from dvc.repo.reproduce import _get_steps
 
-        from .executor_before_3_6 import Executor, without_frozen
+        from .executor_before_3_6 import Executor
 
         steps = _get_steps(graph, stages, downstream, single_item)
-        return Executor(steps, without_frozen(graph), count, **options)
+        return Executor(steps, graph, count, **options)
 
     serially = partial(original, graph, stages, downstream, single_item, **kwargs)
     return run_stages(jobs, stages, serially, executor)
@@ -105,15 +105,13 @@ def reproduce_targets_in_2(
             return None
         from dvc.repo.reproduce import _get_steps
 
-        from .executor_before_3_6 import ExecutorIn2, without_frozen
+        from .executor_before_3_6 import ExecutorIn2
 
         steps = _get_steps(graph, stages, downstream, single_item)
         # NOTE: checkpoints are commits, one after the other
         if any(step.is_checkpoint for step in steps):
             return None
-        return ExecutorIn2(
-            steps, without_frozen(graph), count, on_unchanged=on_unchanged, **options
-        )
+        return ExecutorIn2(steps, graph, count, on_unchanged=on_unchanged, **options)
 
     args = (graph, stages, downstream, single_item, on_unchanged)
     return run_stages(jobs, stages, partial(original, *args, **kwargs), executor)

@@ -8,18 +8,23 @@ from dvc.repo.reproduce import _reproduce_stage
 from dvc_parallel.executor import ParallelExecutor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from dvc.stage import Stage
     from networkx import DiGraph
 
 
-def without_frozen(graph: "DiGraph") -> "DiGraph":
-    """The graph in which frozen stages do not wait for their dependencies."""
-    active = graph.copy()
-    for stage in graph:
-        if stage.frozen:
-            active.remove_edges_from(graph.out_edges(stage))
+def _active(graph: "DiGraph", ranks: "Mapping[Stage, int]") -> "DiGraph":
+    """The graph in which stages wait only for what comes before them in serial DVC.
+
+    Frozen stages do not wait for their dependencies.  With ``--downstream`` and several
+    targets, DVC before 3.5.0 runs stages before those that they depend on.
+    """
+    active = graph.subgraph(ranks).copy()
+    for stage in ranks:
+        for upstream in list(active.successors(stage)):
+            if stage.frozen or ranks[upstream] > ranks[stage]:
+                active.remove_edge(stage, upstream)
     return active
 
 
@@ -27,8 +32,9 @@ class Executor(ParallelExecutor):
     """What serial DVC from 3.0 to 3.5 does with each stage, and with failures."""
 
     def __init__(self, steps: "Sequence[Stage]", graph: "DiGraph", jobs: int, **kwargs):
-        super().__init__(steps, graph, jobs, repro_fn=self._reproduce_stage, **kwargs)
         self._ranks = {stage: rank for rank, stage in enumerate(steps)}
+        graph = _active(graph, self._ranks)
+        super().__init__(steps, graph, jobs, repro_fn=self._reproduce_stage, **kwargs)
 
     def _reproduce_stage(
         self,

@@ -378,6 +378,24 @@ def test_a_folder_is_hashed_with_its_gitignore_in_serial_order(twins):
     assert parallel.reproduce(jobs=4) == []
 
 
+def test_several_targets_downstream_in_the_order_of_dvc(twins):
+    dvc_yaml = """
+        stages:
+          c: {cmd: cat b > c, deps: [b], outs: [c]}
+          b: {cmd: cat a > b, deps: [a], outs: [b]}
+          a: {cmd: cat in > a, deps: [in], outs: [a]}
+          d: {cmd: cat a > d, deps: [a], outs: [d]}
+    """
+    projects = twins(dvc_yaml, {"in": "1"})
+    for project, jobs in zip(projects, (None, 3)):
+        project.reproduce(jobs=jobs)
+        project.write({"in": "2"})
+    serial, parallel = projects
+    kwargs = {"targets": ["b", "a"], "downstream": True}
+    assert parallel.reproduce(jobs=3, **kwargs) == serial.reproduce(**kwargs)
+    assert_same(serial, parallel)
+
+
 def test_no_scm(twins):
     dvc_yaml = (
         "stages: {a: {cmd: echo a > a, outs: [a]}, b: {cmd: echo b > b, outs: [b]}}"
