@@ -57,6 +57,9 @@ def _hook_problems(hook: Any):
             "`dvc` does not get the hook, as this Python does not read "
             "dvc_parallel.pth; use `dvc-parallel repro --jobs` instead"
         )
+    if hook.own_jobs:
+        ui.write(f"dvc-parallel does nothing here: {hook.unsupported}")
+        return
     yield from filter(None, (hook.unsupported, hook.problem))
     if hook.unsupported:
         return

@@ -6,6 +6,7 @@ import sys
 import pytest
 from dvc.cli import parse_args
 from dvc.commands.repro import CmdRepro
+from dvc.config import Config
 from dvc.exceptions import InvalidArgumentError
 
 from dvc_parallel.jobs import available_cpus
@@ -190,6 +191,18 @@ def test_doctor(make_project):
     assert "seam: dvc.repo.reproduce._reproduce" in result.stdout
     assert "jobs: 7 from " in result.stdout
     assert ".dvc/config.local" in result.stdout
+
+    project.dvc("config", "--global", "core.parallel_jobs", "5")
+    project.dvc("config", "--project", "core.parallel_jobs", "6")
+    lines = run().stdout.splitlines()
+    for flag, folder, name in (
+        ("global", Config.get_dir("global"), "config"),
+        ("project", project.path / ".dvc", "config"),
+        ("local", project.path / ".dvc", "config.local"),
+    ):
+        start = f"core.parallel_jobs is set in {os.path.join(folder, name)}; "
+        end = f"`dvc config --{flag} --unset core.parallel_jobs`"
+        assert any(line.startswith(start) and line.endswith(end) for line in lines)
 
     project.write({".dvc/config.local": "[core]\n    parallel_jobs = x\n"})
     result = run()
