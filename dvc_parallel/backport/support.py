@@ -4,7 +4,7 @@ import os
 import re
 from typing import Any, Optional
 
-from .seams import NEWEST, OLDEST
+from .seam import NEWEST, OLDEST
 
 # The option, in the code that adds it to the command.
 OWN_JOBS = re.compile(r"""["']--jobs["']""")
