@@ -396,6 +396,24 @@ def test_several_targets_downstream_in_the_order_of_dvc(twins):
     assert_same(serial, parallel)
 
 
+def test_executables(twins):
+    dvc_yaml = """
+        stages:
+          a: {cmd: ./tool a, deps: [tool], outs: [a]}
+          b: {cmd: ./a b, deps: [a, tool], outs: [b]}
+          c: {cmd: ./a c, deps: [a], outs: [{c: {cache: false}}]}
+          d: {cmd: ./c d, deps: [c, b], outs: [d]}
+    """
+    script = '#!/bin/sh\ncp "$0" $1; chmod +x $1; echo "# $1" >> $1\n'
+    projects = twins(dvc_yaml, {"tool": script})
+    for text in ("", "# more\n"):
+        for project, jobs in zip(projects, (None, 2)):
+            project.write({"tool": script + text})
+            (project.path / "tool").chmod(0o755)
+            assert project.reproduce(jobs=jobs) == ["a", "b", "c", "d"]
+        assert_same(*projects)
+
+
 def test_no_scm(twins):
     dvc_yaml = (
         "stages: {a: {cmd: echo a > a, outs: [a]}, b: {cmd: echo b > b, outs: [b]}}"
