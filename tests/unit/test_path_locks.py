@@ -215,7 +215,10 @@ def test_a_file_that_cannot_be_read(hold, tmp_path, text, error):
 
 
 def test_many_paths_do_not_make_others_slow(hold, mocker):
-    check = mocker.spy(dvc_rwlock.localfs, "overlaps")
+    localfs = dvc_rwlock.localfs
+    if not hasattr(localfs, "overlaps"):  # in older dvc-objects, paths have it
+        localfs = localfs.path
+    check = mocker.spy(localfs, "overlaps")
     with hold(read=[f"/in/{i}" for i in range(1000)]):
         for i in range(10):
             with hold(read=["/in/1"], write=[f"/out/{i}"]):
