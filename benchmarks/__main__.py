@@ -30,6 +30,10 @@ def names(text: str) -> list[str]:
     return text.split(",")
 
 
+def paths(text: str) -> list[Path]:
+    return [Path(part) for part in text.split(",")]
+
+
 def parser() -> argparse.ArgumentParser:
     known = tools("0")
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
@@ -63,9 +67,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write results")
     parser.add_argument(
         "--from",
-        dest="source",
-        type=Path,
-        metavar="FILE",
+        dest="sources",
+        type=paths,
+        metavar="FILE,...",
         help="read results that --json has written, measure nothing",
     )
     parser.add_argument(
@@ -87,8 +91,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Optional[list[str]] = None) -> int:
     args = parser().parse_args(argv)
-    if args.source:
-        results = Results.load(args.source)
+    if args.sources:
+        results = Results.load(*args.sources)
     else:
         results = run(args)
     print(table(results))

@@ -82,7 +82,19 @@ class Results:
         path.write_text(text + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, path: Path) -> "Results":
+    def load(cls, *paths: Path) -> "Results":
+        """Read results; of several, what was measured later is added to the first."""
+        first, *others = [cls._load(path) for path in paths]
+        for other in others:
+            first.tools.update(other.tools)
+            first.notes.update(other.notes)
+            first.measured.extend(other.measured)
+            first.rounds = max(first.rounds, other.rounds)
+            first.limit = max(first.limit, other.limit)
+        return first
+
+    @classmethod
+    def _load(cls, path: Path) -> "Results":
         data = json.loads(path.read_text(encoding="utf-8"))
         measured = []
         for item in data.pop("measured"):

@@ -32,7 +32,7 @@ def table(results: Results) -> str:
     lines += [
         "",
         (
-            f"Medians of {results.rounds} rounds, in seconds; at most "
+            f"Medians of up to {results.rounds} rounds, in seconds; at most "
             f"{results.limit:g} s for a run. Bound: the longer of the critical path "
             "and the work divided by the jobs, where commands without a duration of "
             "their own were timed once, one after the other, in a shell. Tools "

@@ -38,6 +38,20 @@ def test_json_round_trip(tmp_path):
     assert data["date"].endswith("+00:00")
 
 
+def test_results_of_several_runs(tmp_path):
+    one = make_results(Row(SERIAL, None, [1.0]), rounds=1)
+    other = make_results(Row(OURS, 4, [2.0]), rounds=2)
+    other.tools = {OURS: "dvc 3, dvc-parallel"}
+    paths = []
+    for results in (one, other):
+        paths.append(tmp_path / f"{len(paths)}.json")
+        results.save(paths[-1])
+    both = Results.load(*paths)
+    assert both.tools == {**one.tools, **other.tools}
+    assert both.measured == one.measured + other.measured
+    assert both.rounds == 2
+
+
 def test_ratios():
     found = cells(
         make_results(
