@@ -16,6 +16,8 @@ def atomic_write(
 ) -> Iterator[TextIO]:
     """Open a file for writing text in UTF-8; replace ``path`` by it at the end.
 
+    Surrogates are written as the bytes that they stand for, see ``surrogateescape``.
+
     A process that dies meanwhile leaves ``path`` as it was, and so does an
     exception.  A symlink stays one, its target is replaced.  The permissions of
     a file that exists are kept.
@@ -33,7 +35,9 @@ def atomic_write(
     name = f"{os.path.basename(target)}.{shortuuid.uuid()}.tmp"
     tmp = os.path.join(tmp_dir, name)
     try:
-        with open(tmp, "x", encoding="utf-8", newline=newline) as fobj:
+        with open(
+            tmp, "x", encoding="utf-8", errors="surrogateescape", newline=newline
+        ) as fobj:
             yield fobj
             fobj.flush()
             os.fsync(fobj.fileno())

@@ -96,4 +96,4 @@ def _move_up(line: bytes, successor: bytes, path: str, tmp_dir: str) -> None:
         return
     lines.insert(stripped.index(successor), last)
     with atomic_write(path, tmp_dir, newline="") as fobj:
-        fobj.write(b"\n".join([*lines, end]).decode())
+        fobj.write(b"\n".join([*lines, end]).decode(errors="surrogateescape"))

@@ -71,7 +71,9 @@ def test_lockfile_is_untouched_after_an_error(tmp_path, lock):
     assert read(lock) == before
 
 
-@pytest.mark.parametrize("before", [None, "", "/z\n", "# a comment\n/z", "/z\r\n"])
+@pytest.mark.parametrize(
+    "before", [None, b"", b"/z\n", b"# a comment\n/z", b"/z\r\n", b"# caf\xe9\n/z\n"]
+)
 @pytest.mark.parametrize("finished", list(permutations(range(4))))
 def test_gitignore_in_serial_order(tmp_path, before, finished):
     append = Git(str(make_repo(tmp_path)))._add_entry_to_gitignore
@@ -81,7 +83,7 @@ def test_gitignore_in_serial_order(tmp_path, before, finished):
         if before is None:
             path.unlink(missing_ok=True)
         else:
-            path.write_bytes(before.encode())
+            path.write_bytes(before)
 
     start()
     entries = [f"/{name}{i}" for name in NAMES for i in (1, 0)]
