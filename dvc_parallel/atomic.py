@@ -12,7 +12,7 @@ import shortuuid
 
 @contextmanager
 def atomic_write(
-    path: str, tmp_dir: str, newline: Optional[str] = None
+    path: str, tmp_dir: str, newline: Optional[str] = None, sync: bool = True
 ) -> Iterator[TextIO]:
     """Open a file for writing text in UTF-8; replace ``path`` by it at the end.
 
@@ -27,6 +27,7 @@ def atomic_write(
         tmp_dir: where the new file is made, so that nobody who lists the folder
             of ``path`` sees it.
         newline: as for :func:`open`.
+        sync: whether it is to be whole after the machine has gone down, too.
 
     Raises:
         OSError: with ``path`` untouched.
@@ -39,8 +40,9 @@ def atomic_write(
             tmp, "x", encoding="utf-8", errors="surrogateescape", newline=newline
         ) as fobj:
             yield fobj
-            fobj.flush()
-            os.fsync(fobj.fileno())
+            if sync:
+                fobj.flush()
+                os.fsync(fobj.fileno())
         with suppress(FileNotFoundError):
             shutil.copymode(target, tmp)
         try:

@@ -1,7 +1,6 @@
 """Params files, read and parsed once while they do not change.
 
-DVC does it several times for each stage that has params.  Parsing YAML takes a second
-for a file of a megabyte.
+DVC does it several times for each stage that has params.
 """
 
 import os

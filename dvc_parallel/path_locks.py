@@ -8,16 +8,23 @@ of the file stay DVC's: other processes see the locks, and theirs are heeded.
 """
 
 import json
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Callable, Optional
 
 from dvc import rwlock as dvc_rwlock
+from dvc.exceptions import DvcException
 from dvc.lock import LockError, make_lock
 from voluptuous import Invalid
+
+from .atomic import atomic_write
+
+# NOTE: DVC configures the loggers below "dvc"
+logger = logging.getLogger("dvc.parallel")
 
 
 class PathLocks:
@@ -59,15 +66,24 @@ class PathLocks:
             self._count(read, write, -1)
 
     def flush(self) -> None:
-        """Have the file say what is held, before another process can lock the repo."""
-        # NOTE: the file is guarded by a lock of its own, which gives up after 3 s. A
-        # stage must not fail for that once it has run.
+        """Have the file say what is held, before another process can lock the repo.
+
+        Raises nothing, as the repo has to be passed on.  What could not be released is
+        with the next change, or is void when this process has ended.
+        """
         while True:
             try:
                 self._edit()
-                break
+                return
             except LockError:
+                # NOTE: the file is guarded by a lock of its own, which gives up after
+                # 3 s. A stage must not fail for that once it has run.
                 continue
+            except (OSError, DvcException) as exc:
+                # NOTE: DVC's handlers raise when nobody reads what they write
+                with suppress(Exception):
+                    logger.warning("path locks could not be released: %s", exc)
+                return
 
     def _count(self, read: Iterable[str], write: Iterable[str], by: int) -> None:
         for mode, paths in (("read", read), ("write", write)):
@@ -171,9 +187,8 @@ class _File:
             else:
                 lock["read"].setdefault(path, []).append(self._info)
         text = json.dumps(lock)
-        # NOTE: DVC cannot go on with half of a file
-        tmp = f"{self._path}.tmp"
-        with open(tmp, "w", encoding="utf-8") as fobj:
+        # NOTE: DVC cannot go on with half of a file; who held what does not matter
+        # after the machine has gone down
+        with atomic_write(self._path, os.path.dirname(self._path), sync=False) as fobj:
             fobj.write(text)
-        os.replace(tmp, self._path)
         self._text = text

@@ -1,5 +1,6 @@
 """What users may rely on in a parallel run, with real commands."""
 
+import errno
 import json
 import os
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from dvc.exceptions import ReproductionError
 
+from dvc_parallel.path_locks import _File
 from tests.capabilities import (
     GOES_IN_ORDER,
     HAS_KEEP_GOING,
@@ -435,6 +437,27 @@ def test_paths_of_a_stage_that_has_ended_are_free(make_project):
     )
     assert project.reproduce(jobs=1) == ["a", "b"]
     assert not any(json.loads(project.read("seen")).values())
+
+
+def test_a_disk_that_is_full_when_path_locks_are_released(make_project, mocker):
+    project = make_project(
+        "full",
+        """
+        stages:
+          a: {cmd: echo a > a, outs: [a]}
+          b: {cmd: echo b > b, outs: [b]}
+        """,
+    )
+    write = _File.write
+
+    def write_if_held(self, held):
+        if not held:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(self, held)
+
+    mocker.patch.object(_File, "write", write_if_held)
+    assert project.reproduce(jobs=2) == ["a", "b"]
+    assert "a:" in project.read("dvc.lock")
 
 
 def test_hardlink_lock(make_project):

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 from dvc import rwlock as dvc_rwlock
+from dvc.exceptions import DvcException
 from dvc.fs import localfs
 from dvc.lock import LockError
 from dvc.rwlock import rwlock
@@ -173,6 +174,28 @@ def test_flush_waits_for_the_guard(hold, locks, in_file, mocker):
     mocker.patch.object(path_locks, "make_lock", guard)
     locks.flush()
     assert in_file() == {}
+
+
+@pytest.mark.parametrize("text", ["{", '{"read": 1}'])
+def test_flush_leaves_a_broken_file_to_the_next_stage(hold, locks, tmp_path, text):
+    with hold(write=["/a"]):
+        pass
+    (tmp_path / "rwlock").write_text(text)
+    locks.flush()
+    with pytest.raises(DvcException, match="RWLock"):
+        with hold(read=["/b"]):
+            pass
+    (tmp_path / "rwlock").unlink()
+    locks.flush()
+    with hold(read=["/b"]):
+        pass
+
+
+def test_the_mode_of_the_file_stays(hold, tmp_path):
+    (tmp_path / "rwlock").write_text("{}")
+    (tmp_path / "rwlock").chmod(0o664)
+    with hold(write=["/a"]):
+        assert (tmp_path / "rwlock").stat().st_mode & 0o777 == 0o664
 
 
 def test_what_others_change_meanwhile_stays(hold, neighbour, tmp_path, in_file):
