@@ -116,11 +116,11 @@ def _take_turn(
         row.errors.append("left out after a time-out")
         return row.errors[-1]
     # NOTE: ours leaves what serial DVC leaves, which may take that hours
-    setup = [contender.install]
-    if row.tool == SERIAL:
-        setup = [each for each in installs if each.tool.name == OURS] + setup
+    wanted = OURS if row.tool == SERIAL else row.tool
+    setups = (each for each in installs if each.tool.name == wanted)
+    setup = next(setups, contender.install)
     try:
-        _run_once(workload, contender, setup[0], limit, folders)
+        _run_once(workload, contender, setup, limit, folders)
     except RunError as exc:
         row.errors.append(str(exc))
         return str(exc)

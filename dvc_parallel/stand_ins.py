@@ -23,6 +23,21 @@ from .simple_yaml import dumps_simple
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
+    from .bookkeeping import Bookkeeping
+
+
+def in_runs(func: Callable) -> Callable:
+    """A stand-in for threads of a run only; called with the run's books first."""
+
+    @wraps(func)
+    def stand_in(original: Callable, *args, **kwargs):
+        books = current_books()
+        if books is None:
+            return original(*args, **kwargs)
+        return func(books, original, *args, **kwargs)
+
+    return stand_in
+
 
 def unlocked_repo(original: Callable, func: Callable) -> Callable:
     """``dvc.stage.decorators.unlocked_repo``: run ``func`` without the repo."""
@@ -109,13 +124,10 @@ def modify_yaml(original: Callable, path, fs=None) -> Iterator[Any]:
         yield data
 
 
-def reset(original: Callable, repo: "Repo") -> None:
+@in_runs
+def reset(books: "Bookkeeping", original: Callable, repo: "Repo") -> None:
     """``Repo._reset``: drop what has been loaded, around a command."""
-    books = current_books()
-    if books is None:
-        original(repo)
-    else:
-        books.config.reset(original, repo)
+    books.config.reset(original, repo)
 
 
 def parse_yaml(original: Callable, text: str, path: str, typ: str = "safe") -> Any:
@@ -126,20 +138,16 @@ def parse_yaml(original: Callable, text: str, path: str, typ: str = "safe") -> A
     return original(text, path, typ=typ) if lock is None else lock.load()
 
 
-def load_path(original: Callable, path: str, fs, **kwargs) -> Any:
+@in_runs
+def load_path(books: "Bookkeeping", *args, **kwargs) -> Any:
     """``dvc.utils.serialize.load_path``, with which a params file is read."""
-    books = current_books()
-    if books is None:
-        return original(path, fs, **kwargs)
-    return books.params_files.load_path(original, path, fs, **kwargs)
+    return books.params_files.load_path(*args, **kwargs)
 
 
-def read_param_file(original: Callable, *args, **kwargs) -> Any:
+@in_runs
+def read_param_file(books: "Bookkeeping", *args, **kwargs) -> Any:
     """``dvc.dependency.param.read_param_file``: the params that a stage depends on."""
-    books = current_books()
-    if books is None:
-        return original(*args, **kwargs)
-    return books.params_files.read_param_file(original, *args, **kwargs)
+    return books.params_files.read_param_file(*args, **kwargs)
 
 
 def dump_yaml(original: Callable, path, data, fs=None, **kwargs) -> None:
@@ -152,52 +160,46 @@ def dump_yaml(original: Callable, path, data, fs=None, **kwargs) -> None:
         fobj.write(text)
 
 
-def pattern(original: type, text: bytes, ignorecase: bool = False) -> Any:
+@in_runs
+def pattern(
+    books: "Bookkeeping", original: type, text: bytes, ignorecase: bool = False
+) -> Any:
     """``dulwich.ignore.Pattern``: a line of a .gitignore, compiled."""
-    books = current_books()
-    if books is None:
-        return original(text, ignorecase)
     key = (text, ignorecase)
     if key not in books.patterns:
         books.patterns[key] = original(text, ignorecase)
     return books.patterns[key]
 
 
-def is_ignored(original: Callable, backend, path: str) -> bool:
+@in_runs
+def is_ignored(books: "Bookkeeping", original: Callable, backend, path: str) -> bool:
     """``DulwichBackend.is_ignored``: whether git ignores a path."""
-    books = current_books()
-    if books is None:
-        return original(backend, path)
     return books.ignore_files.is_ignored(original, backend, path)
 
 
-def is_tracked(original: Callable, backend, path: str) -> bool:
+@in_runs
+def is_tracked(books: "Bookkeeping", original: Callable, backend, path: str) -> bool:
     """``DulwichBackend.is_tracked``: whether git tracks a path."""
-    books = current_books()
-    if books is None:
-        return original(backend, path)
     return books.tracked_paths.is_tracked(original, backend, path)
 
 
-def test_links(original: Callable, *args, **kwargs) -> list[str]:
+@in_runs
+def test_links(books: "Bookkeeping", *args, **kwargs) -> list[str]:
     """``test_links``: which types of links work."""
-    books = current_books()
-    if books is None:
-        return original(*args, **kwargs)
-    return books.link_types.test_links(original, *args, **kwargs)
+    return books.link_types.test_links(*args, **kwargs)
 
 
-def reflink(original: Callable, src: str, dst: str) -> None:
+@in_runs
+def reflink(books: "Bookkeeping", original: Callable, src: str, dst: str) -> None:
     """``dvc_objects.fs.system.reflink``: clone a file, where the disk can do that."""
-    books = current_books()
-    if books is None:
-        original(src, dst)
-    else:
-        books.link_types.reflink(original, src, dst)
+    books.link_types.reflink(original, src, dst)
 
 
-def checkout_file(original: Callable, link, path, fs, change, cache, *args, **kwargs):
+@in_runs
+def checkout_file(
+    _books, original: Callable, link, path, fs, change, cache, *args, **kwargs
+):
     """``_checkout_file`` of dvc_data: have a file from the cache, or linked to it."""
-    if current_books() and link._links == ["copy"] != cache.cache_types[:1]:
+    if link._links == ["copy"] != cache.cache_types[:1]:
         cache = CacheOfCopies(cache)
     return original(link, path, fs, change, cache, *args, **kwargs)

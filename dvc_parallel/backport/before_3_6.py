@@ -72,14 +72,11 @@ def reproduce_targets(
     """``_reproduce_stages`` of 3.0 to 3.3: reproduce targets and what it takes."""
 
     def executor(count: int) -> Optional["Executor"]:
-        options = {**kwargs}
-        if single_item or _is_serial(options.pop("force_downstream", False), options):
+        steps, options = _parallel_steps(graph, stages, downstream, single_item, kwargs)
+        if steps is None:
             return None
-        from dvc.repo.reproduce import _get_steps
-
         from .executor_before_3_6 import Executor
 
-        steps = _get_steps(graph, stages, downstream, single_item)
         return Executor(steps, graph, count, **options)
 
     serially = partial(original, graph, stages, downstream, single_item, **kwargs)
@@ -100,21 +97,35 @@ def reproduce_targets_in_2(
     """``_reproduce_stages`` before 3.0.0, which has checkpoints."""
 
     def executor(count: int) -> Optional["Executor"]:
-        options = {**kwargs}
-        if single_item or _is_serial(options.pop("force_downstream", False), options):
+        steps, options = _parallel_steps(graph, stages, downstream, single_item, kwargs)
+        # NOTE: checkpoints are commits, one after the other
+        if steps is None or any(step.is_checkpoint for step in steps):
             return None
-        from dvc.repo.reproduce import _get_steps
-
         from .executor_before_3_6 import ExecutorIn2
 
-        steps = _get_steps(graph, stages, downstream, single_item)
-        # NOTE: checkpoints are commits, one after the other
-        if any(step.is_checkpoint for step in steps):
-            return None
         return ExecutorIn2(steps, graph, count, on_unchanged=on_unchanged, **options)
 
     args = (graph, stages, downstream, single_item, on_unchanged)
     return run_stages(jobs, stages, partial(original, *args, **kwargs), executor)
+
+
+def _parallel_steps(
+    graph: "DiGraph",
+    stages: list["Stage"],
+    downstream: bool,
+    single_item: bool,
+    kwargs: dict[str, Any],
+) -> tuple[Optional[list["Stage"]], dict[str, Any]]:
+    """Stages in the order of serial DVC, and what is left to say of each of them.
+
+    None instead of stages that have to be reproduced one after the other.
+    """
+    options = {**kwargs}
+    if single_item or _is_serial(options.pop("force_downstream", False), options):
+        return None, options
+    from dvc.repo.reproduce import _get_steps
+
+    return _get_steps(graph, stages, downstream, single_item), options
 
 
 def _is_serial(force_downstream: bool, kwargs: dict[str, Any]) -> bool:
