@@ -156,7 +156,11 @@ def _fold(head: str, text: str, indent: int) -> list[str]:
         return [f"{head} {text}"]
     if not _folds_as_ruamel():
         raise NotSimpleError
-    return _fold_long(head, text, indent)
+    lines = _fold_long(head, text, indent)
+    # NOTE: ruamel.yaml reads several spaces before a line break as a single one
+    if any(line.endswith("  ") for line in lines[:-1]):
+        raise NotSimpleError
+    return lines
 
 
 def _fold_long(head: str, text: str, indent: int) -> list[str]:

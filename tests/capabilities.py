@@ -1,13 +1,17 @@
 """What some releases of DVC lack, and tests need."""
 
+from inspect import getsource
+
 import dvc.parsing
 import pytest
-from dvc.repo import reproduce
+from dvc.repo import Repo, reproduce
 
 # From 3.4.0 on. Before, targets are a set, whose order is that of hashes.
 GOES_IN_ORDER = not hasattr(reproduce, "_get_steps")
 # From 3.6.0 on.
 HAS_KEEP_GOING = hasattr(reproduce, "handle_error")
+# From 3.8.0 on.
+RESETS_CONFIG = "config" in getsource(Repo._reset)
 HAS_MATRIX = hasattr(dvc.parsing, "MatrixDefinition")
 
 needs_order = pytest.mark.skipif(
@@ -15,4 +19,8 @@ needs_order = pytest.mark.skipif(
 )
 needs_keep_going = pytest.mark.skipif(
     not HAS_KEEP_GOING, reason="DVC before 3.6.0 has no --keep-going"
+)
+
+resets_config = pytest.mark.skipif(
+    not RESETS_CONFIG, reason="DVC before 3.8.0 loads its config once"
 )

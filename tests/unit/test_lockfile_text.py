@@ -483,6 +483,12 @@ def test_strings_of_the_width_of_a_line(last):
     check_values([{head + last: 1} for head in HEADS])
 
 
+@pytest.mark.parametrize("last", ["  b", "   b c"])
+def test_spaces_at_the_width_of_a_line(last):
+    # NOTE: ruamel.yaml reads a single one again where it breaks the line after them
+    assert check_values([head + last for head in HEADS])
+
+
 def test_numbers_of_many_lengths():
     assert not check_values([sign * 10**n for n in range(25) for sign in (1, -1)])
     check_values(

@@ -10,6 +10,7 @@ from dvc_objects.fs.generic import test_links as dvc_test_links
 from scmrepo.git import Git
 
 from dvc_parallel.probes import LinkTypes, LoadedConfig, TrackedPaths
+from tests.capabilities import resets_config
 
 
 def git(path, *args):
@@ -126,6 +127,7 @@ def test_reflinks_that_work_are_made(tmp_path, mocker):
     original.assert_called_once_with(str(tmp_path / "a"), str(tmp_path / "b"))
 
 
+@resets_config
 def test_the_config_is_loaded_again_when_a_file_has_changed(tmp_dvc):
     config, original = LoadedConfig(), type(tmp_dvc)._reset
 
