@@ -29,10 +29,24 @@ def _active(graph: "DiGraph", ranks: "Mapping[Stage, int]") -> "DiGraph":
 
 
 class Executor(ParallelExecutor):
-    """What serial DVC from 3.0 to 3.5 does with each stage, and with failures."""
+    """What serial DVC from 3.0 to 3.5 does with each stage, and with failures.
 
-    def __init__(self, steps: "Sequence[Stage]", graph: "DiGraph", jobs: int, **kwargs):
+    Args:
+        on_unchanged: to be called at the end, with the stages that have not changed.
+            Experiments have that up to 3.2.
+    """
+
+    def __init__(
+        self,
+        steps: "Sequence[Stage]",
+        graph: "DiGraph",
+        jobs: int,
+        *,
+        on_unchanged: Optional[Callable[[list["Stage"]], None]] = None,
+        **kwargs,
+    ):
         self._ranks = {stage: rank for rank, stage in enumerate(steps)}
+        self._on_unchanged = on_unchanged
         graph = _active(graph, self._ranks)
         super().__init__(steps, graph, jobs, repro_fn=self._reproduce_stage, **kwargs)
 
@@ -46,26 +60,19 @@ class Executor(ParallelExecutor):
         before = self.steps[: self._ranks[stage]]
         return _one(_reproduce_stage(stage, upstream=before, **kwargs))
 
+    def run(self) -> list["Stage"]:
+        result = super().run()
+        if self._on_unchanged is not None:
+            self._on_unchanged([step for step in self.steps if step not in result])
+        return result
+
     def _raise_error(self, cause: Optional[BaseException], *failed: "Stage") -> None:
         names = "', '".join(stage.addressing for stage in failed)
         raise ReproductionError(names) from cause
 
 
 class ExecutorIn2(Executor):
-    """What serial DVC before 3.0.0 does.
-
-    Args:
-        on_unchanged: to be called at the end, with the stages that have not changed.
-    """
-
-    def __init__(
-        self,
-        *args,
-        on_unchanged: Optional[Callable[[list["Stage"]], None]] = None,
-        **kwargs,
-    ):
-        super().__init__(*args, **kwargs)
-        self._on_unchanged = on_unchanged
+    """What serial DVC before 3.0.0 does."""
 
     def _reproduce_stage(
         self,
@@ -74,12 +81,6 @@ class ExecutorIn2(Executor):
         **kwargs,
     ) -> Optional["Stage"]:
         return _one(_reproduce_stage(stage, **kwargs))
-
-    def run(self) -> list["Stage"]:
-        result = super().run()
-        if self._on_unchanged is not None:
-            self._on_unchanged([step for step in self.steps if step not in result])
-        return result
 
 
 def _one(result) -> Optional["Stage"]:
