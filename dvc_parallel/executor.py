@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 from dvc.repo import reproduce
 
 from . import plan, signals
-from .bookkeeping import Bookkeeping
-from .durations import Durations
 from .job import Job
+from .lockfile import Lockfiles
 from .messages import CommandEnded, Over, Question, Signal, WithdrawnError
 from .order import stages_to_come_after
 from .repo_lock import SharedRepoLock
@@ -29,8 +28,6 @@ from .reporter import Reporter
 from .runners import Runner, RunnerClosedError
 from .runners.local import LocalRunner
 from .serial_order import SerialOrder
-from .state import state_kept_open
-from .transfers import Transfers
 from .workers import Workers
 
 if TYPE_CHECKING:
@@ -54,6 +51,7 @@ class ParallelExecutor:
         jobs: how many stages may run a command at a time.
         on_error, force, force_downstream: as for ``Repo.reproduce``.
         repro_fn: reproduces one stage; called in a thread that owns the repo.
+        lockfiles: the dvc.lock files of the repo.
         runner: where commands run.
         reporter: shows what goes on.
         kwargs: for ``repro_fn``.
@@ -69,6 +67,7 @@ class ParallelExecutor:
         force: bool = False,
         force_downstream: bool = False,
         repro_fn: Callable[..., Optional["Stage"]],
+        lockfiles: Lockfiles,
         runner: Optional[Runner] = None,
         reporter: Optional[Reporter] = None,
         **kwargs,
@@ -82,7 +81,6 @@ class ParallelExecutor:
         self.runner = runner or LocalRunner()
         self.reporter = reporter or Reporter()
 
-        self.durations = Durations(self.repo.tmp_dir)
         # NOTE: stages go by their ranks, as it takes long to hash a `Stage`
         ranks = {stage: rank for rank, stage in enumerate(steps)}
         self.upstream = [list(graph.successors(stage)) for stage in steps]
@@ -100,9 +98,7 @@ class ParallelExecutor:
             force=force,
             force_downstream=force_downstream,
         )
-        self.books = Bookkeeping()
-        self.order = SerialOrder(self.repo.tmp_dir, self.books.lockfiles)
-        self.transfers = Transfers()
+        self.order = SerialOrder(self.repo.tmp_dir, lockfiles)
         self.lock: SharedRepoLock
 
         self._inbox: queue.SimpleQueue = queue.SimpleQueue()
@@ -115,9 +111,18 @@ class ParallelExecutor:
         self._kill_at: Optional[float] = None
 
     def _known_seconds(self) -> dict[int, float]:
-        known = self.durations.load()
-        names = ((rank, stage.addressing) for rank, stage in enumerate(self.steps))
-        return {rank: known[name] for rank, name in names if name in known}
+        """How long stages took in earlier runs, as far as it is known."""
+        return {}
+
+    def _make_lock(self) -> SharedRepoLock:
+        return SharedRepoLock(self.repo, on_wait=self.reporter.waiting_for_lock)
+
+    def _make_job(self, rank: int) -> Job:
+        return Job(self, self.steps[rank], rank)
+
+    def _end_thread(self) -> None:
+        """Called in each of the threads before it ends."""
+        self.repo.state.close()
 
     def run(self) -> list["Stage"]:
         """Reproduce the stages.
@@ -133,8 +138,7 @@ class ParallelExecutor:
         with (
             signals.as_events(self._notify, self._give_up),
             self._shared_repo(),
-            state_kept_open(self.repo.state) as close_state,
-            Workers(2 * self.plan.jobs, at_end=close_state) as workers,
+            Workers(2 * self.plan.jobs, at_end=self._end_thread) as workers,
         ):
             try:
                 self._loop(workers)
@@ -144,8 +148,6 @@ class ParallelExecutor:
             finally:
                 self.runner.close()
                 self.reporter.end()
-        jobs = [self._started[rank] for rank in self._results]
-        self.durations.save({job.name: job.busy for job in jobs})
         self.reporter.summary(
             self.plan,
             time.monotonic() - start,
@@ -158,18 +160,12 @@ class ParallelExecutor:
 
     @contextmanager
     def _shared_repo(self) -> "Iterator[None]":
-        self.lock = SharedRepoLock(
-            self.repo,
-            on_wait=self.reporter.waiting_for_lock,
-            before_unlock=self.books.flush,
-        )
-        self.repo.lock = self.lock
+        self.repo.lock = self.lock = self._make_lock()
         try:
             yield
         finally:
             if not self.lock.is_locked:
                 self.lock.lock()
-            self.books.flush()
             self.lock.give_back()
 
     def _loop(self, workers: Workers) -> None:
@@ -230,7 +226,7 @@ class ParallelExecutor:
             # NOTE: `handle_error` has told which stages are skipped
             if isinstance(instruction, plan.Start):
                 rank = instruction.stage
-                job = Job(self, self.steps[rank], rank)
+                job = self._make_job(rank)
                 job.turn = self.lock.reserve()
                 self._started[rank] = job
                 workers.submit(self._run_job, job, instruction.force)

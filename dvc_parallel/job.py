@@ -1,23 +1,22 @@
 """A stage being run: what its thread may do, and when.
 
     ┌ owns the repo ┐             ┌ owns the repo ┐             ┌ owns the repo ┐
-    │ changed?      │   command   │ record hashes │ hash, copy  │ dvc.lock      │
+    │ changed?      │   command   │ outputs       │    ...      │ dvc.lock      │
     └───────────────┴─── away ────┴───────────────┴─── away ────┴───────────────┘
 
 Everything that a thread does to the repo, it does while it owns it
-(:mod:`dvc_parallel.repo_lock`).  It gives it away only around a command and
-around the hashing and copying of large data (:mod:`dvc_parallel.saving`).
+(:mod:`dvc_parallel.repo_lock`).  It gives it away around a command, and where what
+it does takes long and does not touch the repo.
 """
 
 import threading
 import time
 from collections import deque
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Optional
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from contextlib import AbstractContextManager
 
     from dvc.stage import Stage
 
@@ -42,7 +41,6 @@ class Job:
         rank (int): its place in the order of serial DVC.
         run: the run that it belongs to.
         tail: the last lines that its commands printed.
-        data_is_large (bool): whether what was hashed last takes a while to read.
         busy (float): seconds that it would have taken on its own: without
             those in the queue for the repo.
     """
@@ -53,11 +51,8 @@ class Job:
         self.rank = rank
         self.name: str = stage.addressing
         self.tail: deque[bytes] = deque(maxlen=TAIL_LINES)
-        self.data_is_large = False
         self.busy = 0.0
         self.turn: Optional[Turn] = None
-        self._pins = 0
-        self._intrusions = 0
         self._working_since = 0.0
 
     @property
@@ -74,13 +69,11 @@ class Job:
         assert self.turn
         _local.job = self
         try:
-            with self.run.books.in_this_thread():
-                self._own(self.turn)
-                self.start_saving()
-                try:
-                    yield
-                finally:
-                    self.busy += time.monotonic() - self._working_since
+            self._own(self.turn)
+            try:
+                yield
+            finally:
+                self.busy += time.monotonic() - self._working_since
         finally:
             _local.job = None
 
@@ -89,15 +82,6 @@ class Job:
         self.turn = turn
         self.lock.lock(turn)
         self._working_since = time.monotonic()
-
-    def start_saving(self) -> None:
-        """Watch from now on whether another process has had the repo."""
-        self._intrusions = self.lock.intrusions
-
-    @property
-    def disturbed(self) -> bool:
-        """Whether one may have had it since saving has started."""
-        return self.lock.intrusions != self._intrusions
 
     @contextmanager
     def away(self) -> "Iterator[None]":
@@ -114,16 +98,3 @@ class Job:
         finally:
             self.busy += time.monotonic() - self._working_since
             self._own(self.lock.reserve())
-
-    def away_if(self, condition: bool) -> "AbstractContextManager[None]":
-        """Give the repo away for a while on a condition, if not pinned."""
-        return self.away() if condition and not self._pins else nullcontext()
-
-    @contextmanager
-    def pinned(self) -> "Iterator[None]":
-        """Own the repo throughout, because it is not as others expect it."""
-        self._pins += 1
-        try:
-            yield
-        finally:
-            self._pins -= 1

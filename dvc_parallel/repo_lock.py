@@ -10,7 +10,6 @@ Two things are passed around, always in this order:
 While commands run nobody owns the repo, and other DVC processes can lock it.
 """
 
-import os
 import threading
 import time
 from collections import deque
@@ -19,8 +18,6 @@ from typing import TYPE_CHECKING, Callable, Optional
 from dvc.exceptions import DvcException
 from dvc.lock import LockBase, LockError
 
-from .patience import TRY_EVERY
-
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
@@ -28,6 +25,23 @@ if TYPE_CHECKING:
 # it: after so many seconds it is given up, for so long.
 MAX_HOLD = 0.5
 PAUSE = 0.05
+
+
+def wait_for(lock: LockBase, on_wait: Optional[Callable[[], None]] = None) -> None:
+    """Take the repo lock, however long it takes.
+
+    Args:
+        lock: gives up after some seconds, as DVC's do.
+        on_wait: called once, when it has given up for the first time.
+    """
+    while True:
+        try:
+            lock.lock()
+            return
+        except LockError:
+            if on_wait:
+                on_wait()
+                on_wait = None
 
 
 class Turn:
@@ -53,24 +67,13 @@ class SharedRepoLock(LockBase):
     Args:
         repo: the repo.
         on_wait: called when the repo lock is held by another process.
-        before_unlock: called by the owner before it gives up the repo lock.
-
-    Attributes:
-        intrusions (int): how many times another process may have had the repo
-            lock since the run began.
     """
 
-    def __init__(
-        self,
-        repo: "Repo",
-        on_wait: Optional[Callable[[], None]] = None,
-        before_unlock: Optional[Callable[[], None]] = None,
-    ):
+    def __init__(self, repo: "Repo", on_wait: Optional[Callable[[], None]] = None):
         super().__init__(repo.lock.lockfile)
         self._repo = repo
         self._lock = repo.lock
         self._on_wait = on_wait
-        self._before_unlock = before_unlock
         self._guard = threading.Lock()  # of the fields below
         self._queue: deque[Turn] = deque()
         self._owner: Optional[Turn] = Turn()
@@ -78,7 +81,6 @@ class SharedRepoLock(LockBase):
         # Owned by the owner of the repo:
         self._file_locked = True
         self._locked_at = time.monotonic()
-        self.intrusions = 0
 
     @property
     def is_locked(self) -> bool:
@@ -129,39 +131,15 @@ class SharedRepoLock(LockBase):
             self._unlock_file()
 
     def _unlock_file(self) -> None:
-        if self._before_unlock:
-            self._before_unlock()
         self._repo._reset()
         self._file_locked = False
         self._lock.unlock()
 
     def _lock_file(self) -> None:
-        last_holder = self._holder()
-        start = time.monotonic()
-        told = False
-        while True:
-            try:
-                self._lock.lock()
-                break
-            except LockError:
-                if self._on_wait and not told:
-                    self._on_wait()
-                    told = True
-
-        waited = time.monotonic() - start > TRY_EVERY / 2
-        if waited or last_holder != os.getpid():
-            self.intrusions += 1
+        wait_for(self._lock, self._on_wait)
         self._file_locked = True
         self._locked_at = time.monotonic()
         self._repo._reset()
-
-    def _holder(self) -> Optional[int]:
-        """PID of the process that had the lock last, if it can be known."""
-        try:
-            with open(self.lockfile, encoding="utf-8") as fobj:
-                return int(fobj.read())
-        except (OSError, ValueError, TypeError):
-            return None
 
     def give_back(self) -> None:
         """Leave ``repo.lock`` locked by the calling thread, which owns the repo."""

@@ -15,22 +15,29 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from dvc.exceptions import DvcException
 from dvc_data.hashfile import load
 
+from . import job as running
 from .bookkeeping import current_books
-from .job import current_job
 
 if TYPE_CHECKING:
     from dvc.output import Output
     from dvc.stage import Stage
     from dvc.stage.cache import StageCache
 
+    from .run import RunJob
+
 # What takes longer than a change of owners: 8 MiB are hashed in some 10 ms.
 LARGE_SIZE = 8 * 2**20
 MANY_FILES = 200
+
+
+def current_job() -> Optional["RunJob"]:
+    """As :func:`dvc_parallel.job.current_job`; jobs are those of a ``Run``."""
+    return running.current_job()  # type: ignore[return-value]
 
 
 def is_large(path: str) -> bool:

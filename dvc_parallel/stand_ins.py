@@ -14,10 +14,10 @@ from dvc.stage.exceptions import StageCmdFailedError
 from dvc.stage.run import _make_cmd
 
 from .bookkeeping import current_books
-from .job import current_job
 from .lockfile import at_the_end, is_lockfile
 from .lockfile_text import LockfileText
 from .probes import CacheOfCopies
+from .saving import current_job
 from .simple_yaml import dumps_simple
 
 if TYPE_CHECKING:

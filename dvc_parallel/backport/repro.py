@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dvc.repo import Repo
     from dvc.stage import Stage
 
-    from dvc_parallel.executor import ParallelExecutor
+    from dvc_parallel.run import Run
 
 
 def reproduce(
@@ -30,17 +30,17 @@ def reproduce(
         InvalidArgumentError: ``jobs`` is not a positive integer or "auto".
     """
 
-    def executor(count: int) -> Optional["ParallelExecutor"]:
+    def executor(count: int) -> Optional["Run"]:
         # NOTE: a single item has no graph that tells what may run side by side, and
         # there is nothing to run in a dry run.
         if graph is None or kwargs.get("dry"):
             return None
         from dvc.repo.reproduce import _reproduce_stage
 
-        from dvc_parallel.executor import ParallelExecutor
+        from dvc_parallel.run import Run
 
         kwargs.setdefault("repro_fn", _reproduce_stage)
-        return ParallelExecutor(stages, graph, count, **kwargs)
+        return Run(stages, graph, count, **kwargs)
 
     serially = partial(original, stages, graph=graph, **kwargs)
     return run_stages(jobs, stages, serially, executor)
@@ -50,7 +50,7 @@ def run_stages(
     jobs: Union[int, str, None],
     stages: list["Stage"],
     serially: Callable[[], list["Stage"]],
-    executor: Callable[[int], Optional["ParallelExecutor"]],
+    executor: Callable[[int], Optional["Run"]],
 ) -> list["Stage"]:
     """Reproduce stages, ``jobs`` at a time.
 

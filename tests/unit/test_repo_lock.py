@@ -8,6 +8,7 @@ from dvc.lock import Lock, LockError
 from dvc_parallel import repo_lock
 from dvc_parallel.patience import TRY_EVERY
 from dvc_parallel.repo_lock import SharedRepoLock
+from dvc_parallel.run import WatchedRepoLock
 
 
 class FakeRepo:
@@ -152,7 +153,8 @@ def test_waits_for_another_process_for_as_long_as_it_takes(
     assert locked_by_another(lock_file)
 
 
-def test_knows_whether_another_process_had_the_lock(shared, lock_file):
+def test_knows_whether_another_process_had_the_lock(repo, lock_file):
+    shared = WatchedRepoLock(repo)
     shared.unlock()
     shared.lock()
     assert shared.intrusions == 0

@@ -1,0 +1,154 @@
+"""A parallel run, with all that the executor can do without.
+
+The executor and what it is made of could be DVC's own as they are (``patches/``).  What
+makes runs quick on top of that comes together here: cheap bookkeeping, the durations of
+earlier runs, and large data that is saved while other stages go on.
+"""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Callable, Optional
+
+from .bookkeeping import Bookkeeping
+from .durations import Durations
+from .executor import ParallelExecutor
+from .job import Job
+from .patience import TRY_EVERY
+from .repo_lock import SharedRepoLock
+from .state import state_kept_open
+from .transfers import Transfers
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from dvc.repo import Repo
+    from dvc.stage import Stage
+    from networkx import DiGraph
+
+
+class Run(ParallelExecutor):
+    """As :class:`ParallelExecutor`, whose other arguments it takes.
+
+    Attributes:
+        books: what the run keeps.
+        transfers: what its jobs put into the cache right now.
+    """
+
+    def __init__(self, steps: Sequence["Stage"], graph: "DiGraph", jobs: int, **kwargs):
+        self.books = Bookkeeping()
+        self.transfers = Transfers()
+        self.durations = Durations(steps[0].repo.tmp_dir)
+        super().__init__(steps, graph, jobs, lockfiles=self.books.lockfiles, **kwargs)
+
+    def _known_seconds(self) -> dict[int, float]:
+        known = self.durations.load()
+        names = ((rank, stage.addressing) for rank, stage in enumerate(self.steps))
+        return {rank: known[name] for rank, name in names if name in known}
+
+    def _make_lock(self) -> "WatchedRepoLock":
+        on_wait = self.reporter.waiting_for_lock
+        return WatchedRepoLock(self.repo, on_wait, before_unlock=self.books.flush)
+
+    def _make_job(self, rank: int) -> "RunJob":
+        return RunJob(self, self.steps[rank], rank)
+
+    def run(self) -> list["Stage"]:
+        with state_kept_open(self.repo.state) as self._end_thread:  # type: ignore[method-assign]
+            return super().run()
+
+    def _outcome(self) -> list["Stage"]:
+        ran = [self._started[rank] for rank in self._results]
+        self.durations.save({job.name: job.busy for job in ran})
+        return super()._outcome()
+
+
+class WatchedRepoLock(SharedRepoLock):
+    """A shared repo lock that tells whether another process may have had it.
+
+    Args:
+        before_unlock: called by the owner before it gives up the repo lock.
+
+    Attributes:
+        intrusions (int): how many times one may have had it since the run began.
+    """
+
+    def __init__(
+        self,
+        repo: "Repo",
+        on_wait: Optional[Callable[[], None]] = None,
+        before_unlock: Callable[[], None] = lambda: None,
+    ):
+        super().__init__(repo, on_wait)
+        self._before_unlock = before_unlock
+        self.intrusions = 0
+
+    def _unlock_file(self) -> None:
+        self._before_unlock()
+        super()._unlock_file()
+
+    def _lock_file(self) -> None:
+        last_holder = self._holder()
+        start = time.monotonic()
+        super()._lock_file()
+        waited = time.monotonic() - start > TRY_EVERY / 2
+        if waited or last_holder != os.getpid():
+            self.intrusions += 1
+
+    def _holder(self) -> Optional[int]:
+        """PID of the process that had the lock last, if it can be known."""
+        try:
+            with open(self.lockfile, encoding="utf-8") as fobj:
+                return int(fobj.read())
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def give_back(self) -> None:
+        self._before_unlock()
+        super().give_back()
+
+
+class RunJob(Job):
+    """A job that can save large data without owning the repo.
+
+    Attributes:
+        data_is_large (bool): whether what was hashed last takes a while to read.
+    """
+
+    run: Run
+    lock: WatchedRepoLock
+
+    def __init__(self, run: Run, stage: "Stage", rank: int):
+        super().__init__(run, stage, rank)
+        self.data_is_large = False
+        self._pins = 0
+        self._intrusions = 0
+
+    @contextmanager
+    def in_this_thread(self) -> Iterator[None]:
+        with self.run.books.in_this_thread(), super().in_this_thread():
+            self.start_saving()
+            yield
+
+    def start_saving(self) -> None:
+        """Watch from now on whether another process has had the repo."""
+        self._intrusions = self.lock.intrusions
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether one may have had it since saving has started."""
+        return self.lock.intrusions != self._intrusions
+
+    def away_if(self, condition: bool) -> "AbstractContextManager[None]":
+        """Give the repo away for a while on a condition, if not pinned."""
+        return self.away() if condition and not self._pins else nullcontext()
+
+    @contextmanager
+    def pinned(self) -> Iterator[None]:
+        """Own the repo throughout, because it is not as others expect it."""
+        self._pins += 1
+        try:
+            yield
+        finally:
+            self._pins -= 1
