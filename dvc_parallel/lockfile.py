@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Callable, Optional
 
-from dvc.dvcfile import LOCK_FILE
 from dvc.utils.serialize._common import _load_data
 from dvc.utils.serialize._yaml import _dump, parse_yaml_for_update
 
@@ -132,10 +131,6 @@ def _move_before(mapping: dict, name: str, successor: Optional[str]) -> None:
     moved = names[names.index(successor) : -1]
     for other in [name, *moved]:
         mapping[other] = mapping.pop(other)
-
-
-def is_lockfile(path: str) -> bool:
-    return os.path.basename(path) == LOCK_FILE
 
 
 def at_the_end(_name: str) -> None:

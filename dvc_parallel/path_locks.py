@@ -1,10 +1,9 @@
 """Path locks (``.dvc/tmp/rwlock``) that count the stages that need a path.
 
-DVC identifies the holder of a path by process and command line, so all stages
-of a run are one holder, and with DVC's own ``rwlock`` the first to finish
+With ``dvc.rwlock`` all stages of a process are one holder, and the first to finish
 releases a path that another one still reads.  Here a path goes into the file
 with the first stage that needs it and leaves with the last.  Format and meaning
-of the file stay DVC's: other processes see the locks, and theirs are heeded.
+of the file stay the same: other processes see the locks, and theirs are heeded.
 """
 
 import json
@@ -27,17 +26,22 @@ from .atomic import atomic_write
 logger = logging.getLogger("dvc.parallel")
 
 
+Lock = tuple[str, str]  # mode, and the command line of the holder in the file
+
+
 class PathLocks:
     """The path locks of a run.  Owned by the owner of the repo.
 
     The file has a write lock on each path that a stage writes to, and a read lock on
-    each that stages only read.  A path that is needed no longer leaves the file with
+    each that stages only read, with the command line of the first that still needs
+    it.  A path that is needed no longer leaves the file with
     the next change of it, or by ``flush``, before another process can lock the repo.
     """
 
     def __init__(self) -> None:
-        self._holders: dict[str, Counter[str]] = {"read": Counter(), "write": Counter()}
-        self._in_file: dict[str, str] = {}  # modes of our locks
+        # command lines, by mode and path
+        self._holders: dict[str, dict[str, Counter[str]]] = {"write": {}, "read": {}}
+        self._in_file: dict[str, Lock] = {}
         self._touched: dict[str, None] = {}  # what may be otherwise there
         self._file = _File()
         self._edit: Callable[[], None] = lambda: None
@@ -52,18 +56,18 @@ class PathLocks:
             LockError: another process uses one of the paths.
         """
         self._edit = partial(self._write, tmp_dir, fs, cmd, hardlink)
-        self._count(read, write, 1)
+        self._count(cmd, read, write, 1)
         try:
-            if any(self._mode(p) != self._in_file.get(p) for p in [*read, *write]):
+            if any(self._lock(p) != self._in_file.get(p) for p in [*read, *write]):
                 self._edit()
         except BaseException:
-            self._count(read, write, -1)
+            self._count(cmd, read, write, -1)
             raise
 
         try:
             yield
         finally:
-            self._count(read, write, -1)
+            self._count(cmd, read, write, -1)
 
     def flush(self) -> None:
         """Have the file say what is held, before another process can lock the repo.
@@ -85,23 +89,29 @@ class PathLocks:
                     logger.warning("path locks could not be released: %s", exc)
                 return
 
-    def _count(self, read: Iterable[str], write: Iterable[str], by: int) -> None:
+    def _count(
+        self, cmd: str, read: Iterable[str], write: Iterable[str], by: int
+    ) -> None:
         for mode, paths in (("read", read), ("write", write)):
             for path in set(paths):
-                self._holders[mode][path] += by
-                if not self._holders[mode][path]:
+                cmds = self._holders[mode].setdefault(path, Counter())
+                cmds[cmd] += by
+                if not cmds[cmd]:
+                    del cmds[cmd]
+                if not cmds:
                     del self._holders[mode][path]
         self._touched.update(dict.fromkeys([*read, *write]))
 
-    def _mode(self, path: str) -> Optional[str]:
-        return next(
-            (mode for mode in ("write", "read") if self._holders[mode][path]), None
-        )
+    def _lock(self, path: str) -> Optional[Lock]:
+        for mode, holders in self._holders.items():
+            if path in holders:
+                return mode, next(iter(holders[path]))
+        return None
 
     def _write(self, tmp_dir: str, fs: Any, cmd: str, hardlink: bool) -> None:
         """Bring the file up to date with what is held."""
-        new = {path: self._mode(path) for path in self._touched}
-        if all(self._in_file.get(path) == mode for path, mode in new.items()):
+        new = {path: self._lock(path) for path in self._touched}
+        if all(self._in_file.get(path) == lock for path, lock in new.items()):
             self._touched.clear()
             return
 
@@ -112,17 +122,23 @@ class PathLocks:
         )
         with guard:
             path = os.path.join(tmp_dir, dvc_rwlock.RWLOCK_FILE)
-            self._file.read(path, fs, cmd, self._in_file)
+            self._file.read(path, fs, self._in_file)
             self._file.check(
                 tmp_dir,
-                [path for path, mode in new.items() if mode == "read"],
-                [path for path, mode in new.items() if mode == "write"],
+                cmd,
+                [path for path, lock in new.items() if lock and lock[0] == "read"],
+                [path for path, lock in new.items() if lock and lock[0] == "write"],
             )
             wanted = {**self._in_file, **new}
-            held = {path: mode for path, mode in wanted.items() if mode}
+            held = {path: lock for path, lock in wanted.items() if lock}
             self._file.write(held)
         self._touched.clear()
         self._in_file = held
+
+
+def _info(cmd: str) -> dict[str, Any]:
+    """What the file has for a holder of this process."""
+    return {"pid": os.getpid(), "cmd": cmd}
 
 
 class _File:
@@ -130,15 +146,13 @@ class _File:
 
     def __init__(self) -> None:
         self._path = ""
-        self._info: dict[str, Any] = {}
         self._text = "{}"
         # what others hold, in the form of the file
         self._others: dict[str, dict] = {"read": {}, "write": {}}
 
-    def read(self, path: str, fs: Any, cmd: str, held: dict[str, str]) -> None:
+    def read(self, path: str, fs: Any, held: dict[str, Lock]) -> None:
         """Find out what others hold; another run of this process may be one of them."""
         self._path = path
-        self._info = {"pid": os.getpid(), "cmd": cmd}
         try:
             with fs.open(path, encoding="utf-8") as fobj:
                 text = fobj.read()
@@ -154,38 +168,40 @@ class _File:
             raise dvc_rwlock.RWLockFileFormatError(path) from exc
         others: dict[str, dict] = {"read": {}, "write": {}}
         for name, infos in lock["read"].items():
-            if held.get(name) == "read" and self._info in infos:
-                infos.remove(self._info)
+            mode, cmd = held.get(name, ("", ""))
+            if mode == "read" and _info(cmd) in infos:
+                infos.remove(_info(cmd))
             if infos:
                 others["read"][name] = infos
         for name, info in lock["write"].items():
-            if held.get(name) != "write" or info != self._info:
+            mode, cmd = held.get(name, ("", ""))
+            if mode != "write" or info != _info(cmd):
                 others["write"][name] = info
         self._others = others
 
-    def check(self, tmp_dir: str, read: list[str], write: list[str]) -> None:
+    def check(self, tmp_dir: str, cmd: str, read: list[str], write: list[str]) -> None:
         """Heed the locks of others, but for those that have died.
 
         Raises:
             LockError: another process uses one of the paths.
         """
-        check = partial(dvc_rwlock._check_blockers, tmp_dir, self._others, self._info)
+        check = partial(dvc_rwlock._check_blockers, tmp_dir, self._others, _info(cmd))
         if self._others.get("write"):
             check(mode="write", waiters=read + write)
         if self._others.get("read"):
             check(mode="read", waiters=write)
 
-    def write(self, held: dict[str, str]) -> None:
+    def write(self, held: dict[str, Lock]) -> None:
         """Write what we hold, and what others do."""
         lock: dict[str, dict] = {
             "write": dict(self._others.get("write", {})),
             "read": {path: [*i] for path, i in self._others.get("read", {}).items()},
         }
-        for path, mode in held.items():
+        for path, (mode, cmd) in held.items():
             if mode == "write":
-                lock["write"][path] = self._info
+                lock["write"][path] = _info(cmd)
             else:
-                lock["read"].setdefault(path, []).append(self._info)
+                lock["read"].setdefault(path, []).append(_info(cmd))
         text = json.dumps(lock)
         # NOTE: DVC cannot go on with half of a file; who held what does not matter
         # after the machine has gone down

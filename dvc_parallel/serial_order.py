@@ -15,12 +15,13 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, TypeVar
 
 from .atomic import atomic_write
 from .lockfile import Lockfiles
 
 Rank = tuple[int, ...]
+T = TypeVar("T")
 
 
 class SerialOrder:
@@ -61,30 +62,36 @@ class SerialOrder:
         with self._lockfiles.modify(path, fs, place) as data:
             yield data
 
-    def ignore(
-        self, append: Callable[[str, str], None], entry: str, gitignore: str, rank: int
-    ) -> None:
+    def ignore(self, add: Callable[[], T], gitignore: str, rank: int) -> T:
         """Add a line to a .gitignore.
 
         Args:
-            append: function of DVC that adds ``entry`` at the end of the file.
-            entry: path to ignore.
-            gitignore: file to add it to.
+            add: adds it at the end of the file, or finds that it is not needed.
+            gitignore: the file.
             rank: place in serial order of the stage that adds it.
+
+        Returns:
+            what ``add`` does.
         """
-        size = os.path.getsize(gitignore) if os.path.exists(gitignore) else 0
-        append(entry, gitignore)
+        size = _size(gitignore)
+        result = add()
+        if _size(gitignore) > size:
+            self._put_in_order(gitignore, size, rank)
+        return result
+
+    def _put_in_order(self, gitignore: str, size: int, rank: int) -> None:
         with open(gitignore, "rb") as fobj:
             fobj.seek(size)
             # NOTE: after a line break, if the file ended without one
             line = fobj.read().strip(b"\r\n")
-        if not line:
-            return
-
         self._lines[rank] += 1
         successor = self._add(gitignore, (rank, self._lines[rank]), line.decode())
         if successor:
             _move_up(line, successor.encode(), gitignore, self._tmp_dir)
+
+
+def _size(path: str) -> int:
+    return os.path.getsize(path) if os.path.exists(path) else 0
 
 
 def _move_up(line: bytes, successor: bytes, path: str, tmp_dir: str) -> None:

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Callable
 
+from dvc.dvcfile import is_lock_file
 from dvc.stage.exceptions import StageCmdFailedError
 from dvc.stage.run import _make_cmd
 
 from .bookkeeping import current_books
-from .lockfile import at_the_end, is_lockfile
+from .lockfile import at_the_end
 from .lockfile_text import LockfileText
 from .probes import CacheOfCopies
 from .saving import current_job
@@ -90,7 +91,8 @@ def add_entry_to_gitignore(original: Callable, scm, entry: str, gitignore: str) 
     if job is None:
         original(scm, entry, gitignore)
     else:
-        job.run.order.ignore(partial(original, scm), entry, gitignore, job.rank)
+        add = partial(original, scm, entry, gitignore)
+        job.run.order.ignore(add, gitignore, job.rank)
 
 
 def ask(original: Callable, *args, **kwargs) -> Any:
@@ -102,11 +104,13 @@ def ask(original: Callable, *args, **kwargs) -> Any:
 
 
 @contextmanager
-def rwlock(original: Callable, *args, **kwargs) -> Iterator[None]:
+def rwlock(original: Callable, tmp_dir, fs, cmd, *args, **kwargs) -> Iterator[None]:
     """``dvc.rwlock.rwlock``: lock paths."""
-    books = current_books()
+    books, job = current_books(), current_job()
     lock = original if books is None else books.path_locks.hold
-    with lock(*args, **kwargs):
+    if job is not None:
+        cmd = f"{cmd} (stage '{job.name}')"
+    with lock(tmp_dir, fs, cmd, *args, **kwargs):
         yield
 
 
@@ -114,7 +118,7 @@ def rwlock(original: Callable, *args, **kwargs) -> Iterator[None]:
 def modify_yaml(original: Callable, path, fs=None) -> Iterator[Any]:
     """``dvc.dvcfile.modify_yaml``: change a dvc.yaml or dvc.lock."""
     books, job = current_books(), current_job()
-    if books is None or not is_lockfile(path):
+    if books is None or not is_lock_file(path):
         modify = original(path, fs=fs)
     elif job is None:
         modify = books.lockfiles.modify(path, fs, at_the_end)
@@ -133,7 +137,7 @@ def reset(books: "Bookkeeping", original: Callable, repo: "Repo") -> None:
 def parse_yaml(original: Callable, text: str, path: str, typ: str = "safe") -> Any:
     """``dvc.utils.strictyaml.parse_yaml``, with which a dvc.lock is read."""
     lock = None
-    if typ == "safe" and is_lockfile(path):
+    if typ == "safe" and is_lock_file(path):
         lock = LockfileText.parse(text)
     return original(text, path, typ=typ) if lock is None else lock.load()
 

@@ -22,8 +22,8 @@ def locks():
 
 @pytest.fixture
 def hold(tmp_path, locks):
-    def hold(read=(), write=()):
-        return locks.hold(str(tmp_path), localfs, "cmd", [*read], [*write], False)
+    def hold(read=(), write=(), cmd="cmd"):
+        return locks.hold(str(tmp_path), localfs, cmd, [*read], [*write], False)
 
     return hold
 
@@ -92,6 +92,22 @@ def test_the_file_is_in_dvcs_format(hold, tmp_path):
         info = {"pid": os.getpid(), "cmd": "cmd"}
         data = json.loads((tmp_path / "rwlock").read_text())
         assert data == {"read": {"/a": [info]}, "write": {"/b": info}}
+
+
+def test_the_file_names_a_stage_that_still_needs_the_path(hold, locks, tmp_path):
+    def holders():
+        locks.flush()
+        data = json.loads((tmp_path / "rwlock").read_text())
+        return {path: [info["cmd"] for info in data["read"][path]] for path in "ab"}
+
+    with ExitStack() as first, hold(read=["b"], cmd="second"):
+        first.enter_context(hold(read=["a", "b"], cmd="first"))
+        with hold(read=["a"], cmd="third"):
+            assert holders() == {"a": ["first"], "b": ["second"]}
+            first.close()
+            assert holders() == {"a": ["third"], "b": ["second"]}
+    locks.flush()
+    assert json.loads((tmp_path / "rwlock").read_text()) == {"write": {}, "read": {}}
 
 
 def test_another_process_is_kept_out(hold, tmp_path):

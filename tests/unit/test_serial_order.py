@@ -95,7 +95,7 @@ def test_gitignore_in_serial_order(tmp_path, before, finished):
     order = SerialOrder(str(tmp_path), Lockfiles())
     for rank in finished:
         for entry in entries[2 * rank : 2 * rank + 2]:
-            order.ignore(append, entry, str(path), rank)
+            order.ignore(partial(append, entry, str(path)), str(path), rank)
     assert path.read_bytes() == expected
 
 
