@@ -11,9 +11,10 @@ around the hashing and copying of large data (:mod:`dvc_parallel.saving`).
 
 import threading
 import time
-from collections import deque
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, Optional
+
+from .reporters import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
     from .executor import ParallelExecutor
     from .repo_lock import SharedRepoLock, Turn
-
-TAIL_LINES = 10
 
 _local = threading.local()
 
@@ -41,7 +40,6 @@ class Job:
         stage: the stage.
         rank (int): its place in the order of serial DVC.
         run: the run that it belongs to.
-        tail: the last lines that its commands printed.
         data_is_large (bool): whether what was hashed last takes a while to read.
         busy (float): seconds that it would have taken on its own: without
             those in the queue for the repo.
@@ -52,17 +50,26 @@ class Job:
         self.stage = stage
         self.rank = rank
         self.name: str = stage.addressing
-        self.tail: deque[bytes] = deque(maxlen=TAIL_LINES)
         self.data_is_large = False
         self.busy = 0.0
         self.turn: Optional[Turn] = None
         self._pins = 0
         self._intrusions = 0
         self._working_since = 0.0
+        self._work = Phase.CHECK
 
     @property
     def lock(self) -> "SharedRepoLock":
         return self.run.lock
+
+    def tell(self, phase: Phase, **details: Any) -> None:
+        """Tell the reporter what the stage is about."""
+        self.run.reporter.phase(self.rank, phase, **details)
+
+    def command_ended(self) -> None:
+        """Take note that what remains is to save what commands have made."""
+        self._work = Phase.SAVE
+        self.run.command_ended(self)
 
     @contextmanager
     def in_this_thread(self) -> "Iterator[None]":
@@ -89,6 +96,7 @@ class Job:
         self.turn = turn
         self.lock.lock(turn)
         self._working_since = time.monotonic()
+        self.tell(self._work)
 
     def start_saving(self) -> None:
         """Watch from now on whether another process has had the repo."""
@@ -113,6 +121,7 @@ class Job:
             yield
         finally:
             self.busy += time.monotonic() - self._working_since
+            self.tell(Phase.LOCK)
             self._own(self.lock.reserve())
 
     def away_if(self, condition: bool) -> "AbstractContextManager[None]":
