@@ -3,7 +3,7 @@
     Plan      decides which stages start            (plan.py)
     Job       runs DVC's own code for one of them   (job.py)
     Runner    runs its commands                     (runners/)
-    Reporter  shows what goes on                    (reporter.py)
+    Reporter  shows what goes on                    (reporters/)
 
 The loop owns the plan; it waits for the first of: a job has news, a signal has
 arrived.  Nothing polls.
@@ -11,8 +11,8 @@ arrived.  Nothing polls.
 
 import queue
 import time
-from collections.abc import Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import closing, contextmanager
 from threading import Event
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
@@ -22,9 +22,10 @@ from . import plan, signals
 from .job import Job
 from .lockfile import Lockfiles
 from .messages import CommandEnded, Over, Question, Signal, WithdrawnError
-from .order import stages_to_come_after
 from .repo_lock import SharedRepoLock
-from .reporter import Reporter
+from .reporters import Phase, Reporter, Reporters, RunInfo, Summary
+from .reporters.plain import PlainReporter
+from .run_info import describe, plan_of
 from .runners import Runner, RunnerClosedError
 from .runners.local import LocalRunner
 from .serial_order import SerialOrder
@@ -53,7 +54,7 @@ class ParallelExecutor:
         repro_fn: reproduces one stage; called in a thread that owns the repo.
         lockfiles: the dvc.lock files of the repo.
         runner: where commands run.
-        reporter: shows what goes on.
+        reporters: show what goes on, instead of plain lines.
         kwargs: for ``repro_fn``.
     """
 
@@ -69,7 +70,7 @@ class ParallelExecutor:
         repro_fn: Callable[..., Optional["Stage"]],
         lockfiles: Lockfiles,
         runner: Optional[Runner] = None,
-        reporter: Optional[Reporter] = None,
+        reporters: Sequence[Reporter] = (),
         **kwargs,
     ):
         self.repo = steps[0].repo
@@ -79,26 +80,14 @@ class ParallelExecutor:
         self.repro_fn = repro_fn
         self.kwargs = kwargs
         self.runner = runner or LocalRunner()
-        self.reporter = reporter or Reporter()
+        self.reporter = Reporters(*(reporters or [PlainReporter()]))
 
-        # NOTE: stages go by their ranks, as it takes long to hash a `Stage`
-        ranks = {stage: rank for rank, stage in enumerate(steps)}
         self.upstream = [list(graph.successors(stage)) for stage in steps]
-        upstream = {
-            rank: {ranks[stage] for stage in stages if stage in ranks}
-            for rank, stages in enumerate(self.upstream)
-        }
-        self.plan = plan.Plan(
-            range(len(steps)),
-            upstream,
-            after=stages_to_come_after(steps, upstream),
-            seconds=self._known_seconds(),
-            jobs=jobs,
-            on_error=on_error,
-            force=force,
-            force_downstream=force_downstream,
+        self.info = RunInfo(
+            describe(steps, graph, self._known_seconds()), jobs, on_error
         )
         self.order = SerialOrder(self.repo.tmp_dir, lockfiles)
+        self.plan = plan_of(self.info, force=force, force_downstream=force_downstream)
         self.lock: SharedRepoLock
 
         self._inbox: queue.SimpleQueue = queue.SimpleQueue()
@@ -110,7 +99,7 @@ class ParallelExecutor:
         self._signal: Optional[int] = None
         self._kill_at: Optional[float] = None
 
-    def _known_seconds(self) -> dict[int, float]:
+    def _known_seconds(self) -> Mapping[str, float]:
         """How long stages took in earlier runs, as far as it is known."""
         return {}
 
@@ -134,28 +123,23 @@ class ParallelExecutor:
             ReproductionError: as serial DVC, naming all stages that failed.
             KeyboardInterrupt: for Ctrl-C.
         """
-        start = time.monotonic()
-        with (
-            signals.as_events(self._notify, self._give_up),
-            self._shared_repo(),
-            Workers(2 * self.plan.jobs, at_end=self._end_thread) as workers,
-        ):
-            try:
-                self._loop(workers)
-            except BaseException:
-                self._wind_down()
-                raise
-            finally:
-                self.runner.close()
-                self.reporter.end()
-        self.reporter.summary(
-            self.plan,
-            time.monotonic() - start,
-            total=sum(job.busy for job in self._started.values()),
-            ran=len(self._results),
-            failed=[self._started[rank] for rank in self._failed],
-            stopped=len(self._stopped),
-        )
+        with closing(self.reporter):
+            start = time.monotonic()
+            self.reporter.begun(self.info)
+            with (
+                signals.as_events(self._notify, self._give_up),
+                self._shared_repo(),
+                Workers(2 * self.plan.jobs, at_end=self._end_thread) as workers,
+            ):
+                try:
+                    self._loop(workers)
+                except BaseException:
+                    self._wind_down()
+                    raise
+                finally:
+                    self.runner.close()
+                    self.reporter.stages_over()
+            self.reporter.ended(self._summary(time.monotonic() - start))
         return self._outcome()
 
     @contextmanager
@@ -173,6 +157,7 @@ class ParallelExecutor:
         self.lock.unlock()
         while not self.plan.done:
             message = self._next_message()
+            self.reporter.tick()
             if isinstance(message, Over):
                 try:
                     self._carry_out(self._over(message), workers)
@@ -184,8 +169,10 @@ class ParallelExecutor:
                 self._carry_out(self.plan.handle(event), workers)
             elif isinstance(message, Question):
                 self._put(message)
-            else:
-                self._interrupt(message.signum if message else None)
+            elif isinstance(message, Signal):
+                self._interrupt(message.signum)
+            elif self._time_to_kill() == 0:
+                self._interrupt(None)
 
     def _wind_down(self) -> None:
         """Get all threads to their end, after an error of our own."""
@@ -213,24 +200,33 @@ class ParallelExecutor:
                 question.answered.set()
 
     def _next_message(self):
-        timeout = None
-        if self._kill_at is not None:
-            timeout = max(0.0, self._kill_at - time.monotonic())
+        """Wait for a message, or until there is something to do without one."""
+        times = (self._time_to_kill(), self.reporter.due())
+        timeout = min((time for time in times if time is not None), default=None)
         try:
             return self._inbox.get(timeout=timeout)
         except queue.Empty:
             return None
 
+    def _time_to_kill(self) -> Optional[float]:
+        if self._kill_at is None:
+            return None
+        return max(0.0, self._kill_at - time.monotonic())
+
     def _carry_out(self, instructions, workers: Workers) -> None:
         for instruction in instructions:
-            # NOTE: `handle_error` has told which stages are skipped
+            rank = instruction.stage
             if isinstance(instruction, plan.Start):
-                rank = instruction.stage
                 job = self._make_job(rank)
+                job.tell(Phase.LOCK)
                 job.turn = self.lock.reserve()
                 self._started[rank] = job
                 workers.submit(self._run_job, job, instruction.force)
                 self._in_flight.add(job)
+            elif isinstance(instruction, plan.Wait):
+                self.reporter.phase(rank, Phase.READY)
+            else:
+                self.reporter.phase(rank, Phase.SKIPPED, failed=instruction.failed)
 
     def _run_job(self, job: Job, force: bool) -> None:
         message = Over(job)
@@ -262,28 +258,31 @@ class ParallelExecutor:
         return question.answer
 
     def _over(self, message: Over):
-        rank, exc = message.job.rank, message.exc
+        job, exc = message.job, message.exc
         if exc is None:
+            changed = bool(message.result)
             if message.result:
-                self._results[rank] = message.result
-            return self.plan.handle(plan.Finished(rank, bool(message.result)))
+                self._results[job.rank] = message.result
+            job.tell(Phase.DONE, changed=changed)
+            return self.plan.handle(plan.Finished(job.rank, changed))
 
         if isinstance(exc, WithdrawnError):
-            return self.plan.handle(plan.Withdrawn(rank))
+            job.tell(Phase.SKIPPED, failed=None)
+            return self.plan.handle(plan.Withdrawn(job.rank))
 
-        instructions = self.plan.handle(plan.Failed(rank))
+        instructions = self.plan.handle(plan.Failed(job.rank))
         if self._signal is not None:
-            self._stopped[rank] = exc
+            self._stopped[job.rank] = exc
+            job.tell(Phase.STOPPED)
             return instructions
 
-        self._failed[rank] = exc
+        self._failed[job.rank] = exc
+        job.tell(Phase.FAILED, error=str(exc))
         if isinstance(exc, Exception):
             if self.on_error == "fail":
-                self.reporter.failed(exc, self._running)
+                self.reporter.failing(exc, self._running)
             else:
-                reproduce.handle_error(
-                    self.graph, self.on_error, exc, message.job.stage
-                )
+                reproduce.handle_error(self.graph, self.on_error, exc, job.stage)
         return instructions
 
     @property
@@ -310,10 +309,30 @@ class ParallelExecutor:
             self.runner.signal(signals.SIGKILL)
             self.reporter.killing(self._running)
 
-    def _outcome(self) -> list["Stage"]:
+    def _summary(self, seconds: float) -> Summary:
+        done = self.plan.count(plan.State.DONE)
+        ended = done + len(self._failed) + len(self._stopped)
+        return Summary(
+            "interrupted" if self._cut_short else "failed" if self._failed else "ok",
+            seconds,
+            busy=sum(job.busy for job in self._started.values()),
+            ran=len(self._results),
+            skipped=done - len(self._results),
+            failed=list(self._failed),
+            stopped=len(self._stopped),
+            not_run=len(self.plan) - ended,
+        )
+
+    @property
+    def _cut_short(self) -> bool:
+        """Whether a signal has kept something from being done."""
         ended = sum(self.plan.count(state) for state in plan.FINAL)
         complete = ended == len(self.steps)
-        if self._signal is not None and (self._stopped or not complete):
+        return self._signal is not None and bool(self._stopped or not complete)
+
+    def _outcome(self) -> list["Stage"]:
+        if self._cut_short:
+            assert self._signal
             signals.die_of(self._signal)
         for exc in self._failed.values():
             if not isinstance(exc, Exception):

@@ -11,9 +11,10 @@ it does takes long and does not touch the repo.
 
 import threading
 import time
-from collections import deque
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, Optional
+
+from .reporters import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
     from .executor import ParallelExecutor
     from .repo_lock import SharedRepoLock, Turn
-
-TAIL_LINES = 10
 
 _local = threading.local()
 
@@ -40,7 +39,6 @@ class Job:
         stage: the stage.
         rank (int): its place in the order of serial DVC.
         run: the run that it belongs to.
-        tail: the last lines that its commands printed.
         busy (float): seconds that it would have taken on its own: without
             those in the queue for the repo.
     """
@@ -50,14 +48,23 @@ class Job:
         self.stage = stage
         self.rank = rank
         self.name: str = stage.addressing
-        self.tail: deque[bytes] = deque(maxlen=TAIL_LINES)
         self.busy = 0.0
         self.turn: Optional[Turn] = None
         self._working_since = 0.0
+        self._work = Phase.CHECK
 
     @property
     def lock(self) -> "SharedRepoLock":
         return self.run.lock
+
+    def tell(self, phase: Phase, **details: Any) -> None:
+        """Tell the reporter what the stage is about."""
+        self.run.reporter.phase(self.rank, phase, **details)
+
+    def command_ended(self) -> None:
+        """Take note that what remains is to save what commands have made."""
+        self._work = Phase.SAVE
+        self.run.command_ended(self)
 
     @contextmanager
     def in_this_thread(self) -> "Iterator[None]":
@@ -82,6 +89,7 @@ class Job:
         self.turn = turn
         self.lock.lock(turn)
         self._working_since = time.monotonic()
+        self.tell(self._work)
 
     @contextmanager
     def away(self) -> "Iterator[None]":
@@ -97,4 +105,5 @@ class Job:
             yield
         finally:
             self.busy += time.monotonic() - self._working_since
+            self.tell(Phase.LOCK)
             self._own(self.lock.reserve())

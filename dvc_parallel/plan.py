@@ -73,6 +73,13 @@ class Interrupted:
 
 
 @dataclass(frozen=True)
+class Wait:
+    """Instruction: take note that this stage could start, and waits for a slot."""
+
+    stage: Any
+
+
+@dataclass(frozen=True)
 class Start:
     """Instruction: start this stage, with ``force`` even if unchanged."""
 
@@ -89,7 +96,7 @@ class Skip:
 
 
 Event = Union[Begun, CommandEnded, Finished, Failed, Withdrawn, Interrupted]
-Instruction = Union[Start, Skip]
+Instruction = Union[Wait, Start, Skip]
 
 
 class PlanError(AssertionError):
@@ -144,6 +151,7 @@ class Plan:
         self._forced = set(steps) if force else set()
         self._count = Counter({State.WAITING: len(self._rank)})
         self._ready: list[tuple[float, int, Any]] = []
+        self._new: list[Any] = []  # that have become ready in this event
 
         self._dependents: dict[Any, list[Any]] = defaultdict(list)
         self._followers: dict[Any, list[Any]] = defaultdict(list)
@@ -215,7 +223,12 @@ class Plan:
             self._finished(event)
         else:
             instructions += self._failed(event.stage)
-        return instructions + list(self._starts())
+        instructions += self._starts()
+        instructions += (
+            Wait(stage) for stage in self._new if self._state[stage] is State.READY
+        )
+        self._new.clear()
+        return instructions
 
     def _finished(self, event: Finished) -> None:
         stage = event.stage
@@ -253,6 +266,7 @@ class Plan:
 
     def _make_ready(self, stage: Any) -> None:
         self._move(stage, State.READY, {State.WAITING})
+        self._new.append(stage)
         heapq.heappush(self._ready, (-self._height[stage], self._rank[stage], stage))
 
     def _slot_is_free(self) -> bool:

@@ -42,10 +42,8 @@ class Run(ParallelExecutor):
         self.durations = Durations(steps[0].repo.tmp_dir)
         super().__init__(steps, graph, jobs, lockfiles=self.books.lockfiles, **kwargs)
 
-    def _known_seconds(self) -> dict[int, float]:
-        known = self.durations.load()
-        names = ((rank, stage.addressing) for rank, stage in enumerate(self.steps))
-        return {rank: known[name] for rank, name in names if name in known}
+    def _known_seconds(self) -> dict[str, float]:
+        return self.durations.load()
 
     def _make_lock(self) -> "WatchedRepoLock":
         on_wait = self.reporter.waiting_for_lock

@@ -18,6 +18,7 @@ from .bookkeeping import current_books
 from .lockfile import at_the_end
 from .lockfile_text import LockfileText
 from .probes import CacheOfCopies
+from .reporters import Phase
 from .saving import current_job
 from .simple_yaml import dumps_simple
 
@@ -56,7 +57,7 @@ def unlocked_repo(original: Callable, func: Callable) -> Callable:
                 try:
                     return func(stage, *args, **kwargs)
                 finally:
-                    job.run.command_ended(job)
+                    job.command_ended()
         finally:
             job.start_saving()
 
@@ -70,7 +71,7 @@ def run(original: Callable, executable, cmd, **kwargs) -> None:
         original(executable, cmd, **kwargs)
         return
 
-    show = partial(job.run.reporter.output, job)
+    show = partial(job.run.reporter.output, job.rank)
     returncode = job.run.runner.run(_make_cmd(executable, cmd), show, **kwargs)
     if returncode:
         raise StageCmdFailedError(cmd, returncode)
@@ -82,7 +83,7 @@ def display_command(original: Callable, cmd: str) -> None:
     if job is None:
         original(cmd)
     else:
-        job.run.reporter.command(job, cmd)
+        job.tell(Phase.COMMAND, cmd=cmd)
 
 
 def add_entry_to_gitignore(original: Callable, scm, entry: str, gitignore: str) -> None:

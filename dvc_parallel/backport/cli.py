@@ -1,10 +1,13 @@
-"""The command line of DVC: ``repro --jobs``, and a word on ``config``."""
+"""The command line of DVC: ``repro --jobs --output``, and a word on ``config``."""
 
 import logging
 from argparse import SUPPRESS, ArgumentTypeError
 from typing import TYPE_CHECKING, Any, Callable, Union
 
-from dvc_parallel.jobs import CONFIG_OPTION, parse_jobs
+from dvc_parallel.jobs import parse_jobs
+from dvc_parallel.output_modes import OUTPUT_MODES
+
+from .config import OPTIONS
 
 if TYPE_CHECKING:
     from dvc.commands.config import CmdConfig
@@ -38,6 +41,16 @@ def add_parser(original: Callable, subparsers, parent_parser) -> None:
         ),
         metavar="<number>",
     )
+    parser.add_argument(
+        "--output",
+        choices=OUTPUT_MODES,
+        help=(
+            "How to show the output of stages that run simultaneously: lines with "
+            "their names as they come, all lines of a stage when it ends, those of "
+            "failed stages, or none. The default value is 'core.parallel_output' of "
+            "the config, or 'prefixed'."
+        ),
+    )
 
 
 def install_refusal(module: Any, reason: str) -> None:
@@ -58,8 +71,9 @@ def install_refusal(module: Any, reason: str) -> None:
 def repro_kwargs(original: Callable, cmd: "CmdRepro") -> dict[str, Any]:
     """``CmdRepro._repro_kwargs``: arguments for ``Repo.reproduce``."""
     kwargs = original(cmd)
-    if cmd.args.jobs is not None:
-        kwargs["jobs"] = cmd.args.jobs
+    for name in ("jobs", "output"):
+        if getattr(cmd.args, name) is not None:
+            kwargs[name] = getattr(cmd.args, name)
     return kwargs
 
 
@@ -71,17 +85,14 @@ def run_config(original: Callable, cmd: "CmdConfig") -> int:
     if (
         wrote
         and args.level in (None, "repo")
-        and args.name[1:]
-        == (
-            "core",
-            CONFIG_OPTION,
-        )
+        and args.name[1] == "core"
+        and args.name[2] in OPTIONS
     ):
         logger.warning(
             "teammates who get 'core.%s' with .dvc/config and do not have "
             "dvc-parallel will see a config error on every dvc command. Use "
             "`dvc config --local` to set it for this clone only, or "
             "`dvc config --global` for all of your projects.",
-            CONFIG_OPTION,
+            args.name[2],
         )
     return ret

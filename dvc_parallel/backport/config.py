@@ -1,19 +1,28 @@
-"""The option ``core.parallel_jobs``."""
+"""The options ``core.parallel_jobs`` and ``core.parallel_output``."""
 
-from typing import Union
+from typing import Any, Callable
 
 from voluptuous import Invalid
 
-from dvc_parallel.jobs import CONFIG_OPTION, parse_jobs
+from dvc_parallel import jobs, output_modes
+
+OPTIONS: dict[str, Callable[[str], Any]] = {
+    jobs.CONFIG_OPTION: jobs.parse_jobs,
+    output_modes.CONFIG_OPTION: output_modes.parse_output,
+}
 
 
-def add_option(schema: dict) -> None:
-    """Add the option to ``dvc.config_schema.SCHEMA``, before it is compiled."""
-    schema["core"].setdefault(CONFIG_OPTION, validate_jobs)
+def add_options(schema: dict) -> None:
+    """Add the options to ``dvc.config_schema.SCHEMA``, before it is compiled."""
+    for option, parse in OPTIONS.items():
+        schema["core"].setdefault(option, _validator(parse))
 
 
-def validate_jobs(value: str) -> Union[int, str]:
-    try:
-        return parse_jobs(value)
-    except ValueError as exc:
-        raise Invalid(str(exc)) from None
+def _validator(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    def validate(value: str) -> Any:
+        try:
+            return parse(value)
+        except ValueError as exc:
+            raise Invalid(str(exc)) from None
+
+    return validate

@@ -10,7 +10,7 @@ import sys
 # Module -> function of this module that patches it.
 PATCHES = {
     "dvc": "_check_version",
-    "dvc.config_schema": "_add_option",
+    "dvc.config_schema": "_add_options",
     "dvc.repo.reproduce": "_install_seams",
     "dvc.commands.repro": "_install_seams",
     "dvc.commands.config": "_install_seams",
@@ -86,13 +86,13 @@ def _check_version(module):
         unsupported = "this DVC has `repro --jobs` of its own"
 
 
-def _add_option(module):
+def _add_options(module):
     # NOTE: where DVC is not supported, too: an option that is set in a config must not
     # stop each of its commands
     if not own_jobs:
         from . import config
 
-        config.add_option(module.SCHEMA)
+        config.add_options(module.SCHEMA)
 
 
 def _install_seams(module):

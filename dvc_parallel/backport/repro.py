@@ -1,19 +1,25 @@
-"""``Repo.reproduce(jobs=...)`` and ``core.parallel_jobs``."""
+"""``Repo.reproduce(jobs=..., output=...)``, and what the config says of them."""
 
 from functools import partial
-from typing import TYPE_CHECKING, Callable, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from dvc.exceptions import DvcException, InvalidArgumentError
 
-from dvc_parallel.jobs import CONFIG_OPTION, count_jobs
+from dvc_parallel import jobs as parallel_jobs
+from dvc_parallel import output_modes
 
 from . import seams
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dvc.repo import Repo
     from dvc.stage import Stage
 
+    from dvc_parallel.reporters import Reporter
     from dvc_parallel.run import Run
+
+    Executor = Callable[[int, Sequence[Reporter]], Optional[Run]]
 
 
 def reproduce(
@@ -22,15 +28,16 @@ def reproduce(
     graph=None,
     *,
     jobs: Union[int, str, None] = None,
+    output: Optional[str] = None,
     **kwargs,
 ) -> list["Stage"]:
     """``dvc.repo.reproduce._reproduce``: reproduce stages, ``jobs`` at a time.
 
     Raises:
-        InvalidArgumentError: ``jobs`` is not a positive integer or "auto".
+        InvalidArgumentError: ``jobs`` or ``output`` is none of what they can be.
     """
 
-    def executor(count: int) -> Optional["Run"]:
+    def executor(count: int, reporters) -> Optional["Run"]:
         # NOTE: a single item has no graph that tells what may run side by side, and
         # there is nothing to run in a dry run.
         if graph is None or kwargs.get("dry"):
@@ -40,36 +47,44 @@ def reproduce(
         from dvc_parallel.run import Run
 
         kwargs.setdefault("repro_fn", _reproduce_stage)
-        return Run(stages, graph, count, **kwargs)
+        return Run(stages, graph, count, reporters=reporters, **kwargs)
 
     serially = partial(original, stages, graph=graph, **kwargs)
-    return run_stages(jobs, stages, serially, executor)
+    return run_stages(jobs, output, stages, serially, executor)
 
 
 def run_stages(
     jobs: Union[int, str, None],
+    output: Optional[str],
     stages: list["Stage"],
     serially: Callable[[], list["Stage"]],
-    executor: Callable[[int], Optional["Run"]],
+    executor: "Executor",
 ) -> list["Stage"]:
     """Reproduce stages, ``jobs`` at a time.
 
     Args:
         jobs: a positive integer, "auto", or None for what the config says.
+        output: how their output is shown, or None for what the config says.
         stages: some stages of the repo.
         serially: does it as DVC does.
-        executor: makes the executor for a number of jobs, or None where stages have
-            to run one after the other.
+        executor: makes the executor for a number of jobs and some reporters, or None
+            where stages have to run one after the other.
 
     Raises:
-        InvalidArgumentError: ``jobs`` is not a positive integer or "auto".
+        InvalidArgumentError: ``jobs`` or ``output`` is none of what they can be.
         DvcException: this DVC is not as its release was.
     """
-    count = _count_jobs(jobs, stages)
+    config = stages[0].repo.config["core"] if stages else {}
+    if jobs is None:
+        jobs = config.get(parallel_jobs.CONFIG_OPTION, 1)
+    if output is None:
+        output = config.get(output_modes.CONFIG_OPTION, output_modes.PREFIXED)
+    count = _checked("jobs", parallel_jobs.count_jobs, jobs)
+    output = _checked("output", output_modes.parse_output, output)
     if not stages:
         return serially()
 
-    parallel = executor(count) if count > 1 else None
+    parallel = _parallel(count, output, stages[0].repo, executor)
     if parallel is None:
         return _reproduce_serially(stages[0].repo, serially)
 
@@ -100,11 +115,18 @@ def _reproduce_serially(
             books.flush()
 
 
-def _count_jobs(jobs: Union[int, str, None], stages: list["Stage"]) -> int:
-    setting: Optional[Union[int, str]] = jobs
-    if setting is None and stages:
-        setting = stages[0].repo.config["core"].get(CONFIG_OPTION)
+def _parallel(
+    count: int, output: str, repo: "Repo", executor: "Executor"
+) -> Optional["Run"]:
+    if count == 1:
+        return None
+    from dvc_parallel.reporters.choice import reporters
+
+    return executor(count, reporters(repo.tmp_dir, output))
+
+
+def _checked(name: str, check: Callable[[Any], Any], value: Any) -> Any:
     try:
-        return count_jobs(1 if setting is None else setting)
+        return check(value)
     except ValueError as exc:
-        raise InvalidArgumentError(f"jobs: {exc}") from None
+        raise InvalidArgumentError(f"{name}: {exc}") from None

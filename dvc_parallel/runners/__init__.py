@@ -14,6 +14,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Callable, Union
 
+# Called with "stdout" or "stderr" and with what was printed there: one or more whole
+# lines, or a part of one, up to where it goes back to its start (a progress bar), as
+# much as is kept of a line (pipes.LONGEST), or what there is at the end of a command.
 Output = Callable[[str, bytes], None]
 
 
@@ -28,9 +31,8 @@ class Runner(ABC):
 
         Args:
             args: the command, as for :class:`subprocess.Popen`.
-            output: called with "stdout" or "stderr" and one whole line, its line
-                break included if it has one; from any thread, one call at a time
-                for each of the two.
+            output: called with what the command prints, as :data:`Output` has it;
+                from any thread, one call at a time for each of the two streams.
             kwargs: ``cwd``, ``env``, ``shell`` and ``close_fds`` for Popen.
 
         Returns:

@@ -1,4 +1,4 @@
-"""Passing on what a process prints, line by line, until it has ended.
+"""Passing on what a process prints, in whole lines, until it has ended.
 
 A process that a command has left in the background may keep its pipes open, so there
 is no waiting for their end.  What it prints is still read and passed on.
@@ -17,9 +17,10 @@ from typing import Optional
 from . import Output
 
 # Seconds in which output that was printed before the end of a process is read, and
-# bytes that are read at a time: what a pipe holds.
+# bytes that are read at a time: what a pipe holds; and that are kept of a line.
 DRAIN = 0.5
 CHUNK = 2**16
+LONGEST = 2**20
 
 
 def follow(process: subprocess.Popen, output: Output) -> int:
@@ -44,6 +45,8 @@ def follow(process: subprocess.Popen, output: Output) -> int:
         pipes = _poll(pipes, seconds=DRAIN)
     finally:
         os.close(ended)
+    for pipe in pipes:
+        pipe.flush()
     if pipes:
         threading.Thread(target=_poll, args=(pipes,), daemon=True).start()
     return returncode
@@ -77,25 +80,31 @@ class _Pipe:
         self._file = file
         self._name = name
         self._output = output
-        self._begun: list[bytes] = []  # a line without its end
+        self._begun = bytearray()  # a line without its end
         self.fd = file.fileno()
 
     def read(self) -> bool:
         """Read what there is, or wait for it; return False at the end."""
         chunk = os.read(self.fd, CHUNK)
-        first, line_break, rest = chunk.partition(b"\n")
-        self._begun.append(first + line_break)
-        if line_break or not chunk:
-            line = b"".join(self._begun)
-            if line:
-                self._output(self._name, line)
-            *lines, begun = rest.split(b"\n")
-            for line in lines:
-                self._output(self._name, line + b"\n")
-            self._begun = [begun]
+        end = 1 + max(chunk.rfind(b"\n"), chunk.rfind(b"\r"))
+        if end:
+            self._pass_on(chunk[:end])
+        self._begun += chunk[end:]
+        if not chunk or len(self._begun) > LONGEST:
+            self.flush()
         if not chunk:
             self._file.close()
         return bool(chunk)
+
+    def _pass_on(self, end: bytes) -> None:
+        data = bytes(self._begun) + end
+        self._begun.clear()
+        if data:
+            self._output(self._name, data)
+
+    def flush(self) -> None:
+        """Pass on what there is of a line, without its end."""
+        self._pass_on(b"")
 
     def read_all(self) -> None:
         with closing(self._file), suppress(OSError):

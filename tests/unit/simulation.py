@@ -3,7 +3,7 @@
 import heapq
 from dataclasses import dataclass, field
 
-from dvc_parallel.plan import Begun, Finished, Plan, Start
+from dvc_parallel.plan import Begun, Finished, Plan, Start, Wait
 
 
 @dataclass
@@ -20,6 +20,8 @@ class Simulation:
 
     def start(self, instructions) -> None:
         for instruction in instructions:
+            if isinstance(instruction, Wait):
+                continue
             assert isinstance(instruction, Start)
             stage = instruction.stage
             heapq.heappush(self.ends, (self.now + self.seconds[stage], stage))

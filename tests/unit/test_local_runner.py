@@ -41,7 +41,7 @@ def said():
 def test_returns_the_exit_status_and_the_lines(runner, said):
     code = "import sys; print('a\\nb'); print('c', end='', file=sys.stderr); exit(3)"
     assert runner.run([PYTHON, "-c", code], said) == 3
-    assert said.lines == {"stdout": [b"a\n", b"b\n"], "stderr": [b"c"]}
+    assert said.lines == {"stdout": [b"a\nb\n"], "stderr": [b"c"]}
 
 
 def test_environment_and_folder(runner, said, tmp_path):
@@ -54,7 +54,10 @@ def test_environment_and_folder(runner, said, tmp_path):
 def test_much_output_without_a_line_break(runner, said):
     size = 20_000_000
     runner.run([PYTHON, "-c", f"print('x' * {size}, end='')"], said)
-    assert said.lines == {"stdout": [b"x" * size]}
+    lines = said.lines["stdout"]
+    assert b"".join(lines) == b"x" * size
+    # NOTE: it is not kept until its end
+    assert max(map(len, lines)) <= pipes.LONGEST + pipes.CHUNK
 
 
 def test_lines_are_whole_however_they_are_written(runner, said):
@@ -65,8 +68,32 @@ def test_lines_are_whole_however_they_are_written(runner, said):
             time.sleep(0.02)
     """
     runner.run([PYTHON, "-c", dedent(code)], said)
-    lines = [b"ab\n", b"c\n", b"\n", b"d\re\n", b"\xff\n", b"f"]
-    assert said.lines == {"stdout": lines}
+    *lines, last = said.lines["stdout"]
+    assert b"".join(lines) == b"ab\nc\n\nd\re\n\xff\n"
+    assert all(line.endswith(b"\n") for line in lines)
+    assert last == b"f"
+
+
+def test_a_progress_bar_is_seen_before_its_line_ends(runner):
+    said = queue.Queue()
+    code = "import os; os.write(1, b'1%\\r2%'); input()"
+    command = f'{PYTHON} -c "{code}" 2>/dev/null; {PYTHON} -c "print(3)"'
+    runner.run(command, lambda _, line: said.put(line), shell=True)
+    assert list(said.queue) == [b"1%\r", b"2%3\n"]
+
+
+def test_what_is_printed_before_a_background_process_is_not_kept_back(runner, said):
+    code = """
+        import os, time
+        os.write(1, b"no end")
+        if os.fork():
+            os._exit(0)
+        time.sleep(300)
+    """
+    if pipes.pidfd_open(os.getpid()) is None:
+        pytest.skip("without pidfd_open it comes at the end of the run")
+    assert runner.run([PYTHON, "-c", dedent(code)], said) == 0
+    assert said.lines["stdout"] == [b"no end"]
 
 
 def test_a_command_that_closes_its_pipes_is_waited_for(runner, said):

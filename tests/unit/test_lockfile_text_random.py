@@ -1,6 +1,7 @@
 """LockfileText against DVC's own round trip, for random texts and entries."""
 
 import datetime as dt
+from collections import OrderedDict
 
 from dvc.utils.serialize._yaml import dumps_yaml
 from hypothesis import event, given, settings

@@ -1,0 +1,119 @@
+"""What stages print, in a file for each stage."""
+
+import os
+import re
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Optional
+
+# Bytes of a stage's name that go into the name of its file.
+NAME_WIDTH = 100
+
+
+def log_name(stage: int, name: str) -> str:
+    """Name of the file for the output of a stage."""
+    safe = re.sub(r"[^\w.@+-]", "_", name, flags=re.ASCII)
+    return f"{stage:04}-{safe[:NAME_WIDTH]}.log"
+
+
+class StageLogs:
+    """The files of a run, each made when its stage prints something.
+
+    Any thread may call any method at any time.
+
+    Args:
+        folder: where to make them.
+        names: of the stages.
+    """
+
+    def __init__(self, folder: str, names: Sequence[str]):
+        self._folder = folder
+        self._names = names
+        self._logs: dict[int, _Log] = {}
+
+    def path(self, stage: int) -> str:
+        """Where the output of a stage is kept, if there is any."""
+        return os.path.join(self._folder, log_name(stage, self._names[stage]))
+
+    def is_whole(self, stage: int) -> bool:
+        """Whether all that a stage has printed so far could be written."""
+        log = self._logs.get(stage)
+        return log is None or not log.broken
+
+    def command(self, stage: int, cmd: str) -> None:
+        """Write down a command, once something else is written."""
+        self._log(stage).command(f"> {cmd}\n".encode(errors="surrogateescape"))
+
+    def commands(self, stage: int) -> bytes:
+        """The commands of a stage that has not printed anything."""
+        log = self._logs.get(stage)
+        return log.pending if log else b""
+
+    def output(self, stage: int, data: bytes) -> None:
+        """Write down what a command has printed."""
+        self._log(stage).write(data)
+
+    def close(self, stage: int) -> None:
+        """Close the file of a stage; it is opened again when it is needed."""
+        if log := self._logs.get(stage):
+            log.close()
+
+    def close_all(self) -> None:
+        for stage in list(self._logs):
+            self.close(stage)
+
+    def _log(self, stage: int) -> "_Log":
+        return self._logs.get(stage) or self._logs.setdefault(
+            stage, _Log(self.path(stage))
+        )
+
+
+class _Log:
+    """Appends to a file, until that cannot be done."""
+
+    def __init__(self, path: str):
+        self.path = path
+        self.pending = b""  # commands, while there is no file
+        self.broken = False
+        self._fd: Optional[int] = None
+        self._at_line_start = True
+        self._guard = threading.Lock()
+
+    def command(self, line: bytes) -> None:
+        with self._guard:
+            if self._fd is None:
+                self.pending += line
+            else:
+                self._write(line if self._at_line_start else b"\n" + line)
+
+    def write(self, data: bytes) -> None:
+        with self._guard:
+            self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        if self.broken:
+            return
+        try:
+            if self._fd is None:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+                self._fd = os.open(self.path, flags | getattr(os, "O_BINARY", 0), 0o666)
+            if self.pending:
+                data, self.pending = self.pending + data, b""
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+            self._at_line_start = data.endswith(b"\n")
+        except OSError:
+            self.broken = True
+            self._close()
+
+    def close(self) -> None:
+        with self._guard:
+            self._close()
+
+    def _close(self) -> None:
+        if self._fd is not None:
+            with suppress(OSError):
+                os.close(self._fd)
+            self._fd = None

@@ -1,0 +1,33 @@
+"""Which reporters a run has."""
+
+from typing import TYPE_CHECKING
+
+from dvc_parallel.output_modes import FAILED, GROUPED, NONE
+from dvc_parallel.records.writer import Recorder
+
+from .modes import FailedReporter, GroupedReporter, SilentReporter
+from .plain import PlainReporter
+
+if TYPE_CHECKING:
+    from .interface import Reporter
+
+
+def reporters(tmp_dir: str, output: str) -> list["Reporter"]:
+    """Those of a run: its record first, as others read from it.
+
+    Args:
+        tmp_dir: ``.dvc/tmp`` of the repo.
+        output: how the output of stages is shown, one of ``OUTPUT_MODES``.
+    """
+    recorder = Recorder(tmp_dir)
+    return [recorder, _shown(recorder, output)]
+
+
+def _shown(recorder: Recorder, output: str) -> PlainReporter:
+    if output == GROUPED:
+        return GroupedReporter(recorder)
+    if output == FAILED:
+        return FailedReporter(recorder)
+    if output == NONE:
+        return SilentReporter(recorder.log_of)
+    return PlainReporter(recorder.log_of)

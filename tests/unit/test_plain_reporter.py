@@ -1,0 +1,155 @@
+import io
+import sys
+import threading
+from unittest.mock import Mock
+
+import pytest
+
+from dvc_parallel.reporters import Phase, RunInfo, StageInfo, Summary
+from dvc_parallel.reporters.plain import (
+    LINE_LIMIT,
+    TAIL_LINES,
+    TAIL_WIDTH,
+    PlainReporter,
+    duration,
+)
+
+RUN = RunInfo([StageInfo("train@a"), StageInfo("train@b")], 2, "fail")
+FAILED = Summary("failed", 1.0, 1.0, 0, 0, [0], 0, 1)
+
+
+@pytest.fixture
+def reporter():
+    reporter = PlainReporter(log_of=lambda stage: f"logs/{stage}.log")
+    reporter.begun(RUN)
+    return reporter
+
+
+@pytest.fixture
+def last_words(reporter, mocker):
+    """What a failure prints at the end."""
+    log = mocker.patch("dvc_parallel.reporters.plain.log")
+
+    def get():
+        log.reset_mock()
+        reporter.ended(FAILED)
+        return [call.args[1] % call.args[2:] for call in log.call_args_list][:-1]
+
+    return get
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("name", ["missing", "closed"])
+def test_output_of_what_has_no_place_to_go(reporter, last_words, monkeypatch, name):
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stdout", closed if name == "closed" else None)
+    reporter.output(0, "stdout", b"line\n")
+    assert last_words() == [
+        "the last lines of 'train@a' (all of them in logs/0.log):\n  line"
+    ]
+
+
+def test_nothing_is_shown_after_the_end(reporter, capfd):
+    reporter.output(0, "stdout", b"before\n")
+    reporter.stages_over()
+    reporter.output(0, "stdout", b"after\n")
+    assert capfd.readouterr().out == "train@a | before\n"
+
+
+@pytest.mark.parametrize(
+    "data, shown",
+    [
+        (b"a\nb\n", b"a\nb\n"),
+        (b"\n\na\n\n", b"\n\na\n\n"),
+        (b"no end", b"no end\n"),
+        (b"\xff\xfe\n", b"\xff\xfe\n"),
+        (b"a\r\nb\r\r\n", b"a\nb\n"),
+    ],
+)
+def test_lines(reporter, capfdbinary, data, shown):
+    reporter.output(1, "stdout", data)
+    lines = shown.splitlines(keepends=True)
+    assert capfdbinary.readouterr().out == b"".join(b"train@b | " + x for x in lines)
+
+
+def test_a_progress_bar_is_one_line(reporter, capfd):
+    reporter.output(0, "stdout", b"first\n1%\r")
+    reporter.output(1, "stdout", b"other\n")
+    reporter.output(0, "stdout", b"2%\r3%\r")
+    reporter.output(0, "stdout", b"\nnext\n")
+    reporter.output(0, "stderr", b"left\r")
+    reporter.phase(0, Phase.LOCK)
+    out, err = capfd.readouterr()
+    a, b = "train@a | ", "train@b | "
+    assert out == f"{a}first\n{b}other\n{a}1%\r{a}2%\r{a}3%\n{a}next\n"
+    assert err == f"{a}left\n"
+
+
+def test_a_progress_bar_is_not_kept_for_ever(reporter, capfd):
+    for _ in range(2 * LINE_LIMIT // 100 + 3):
+        reporter.output(0, "stdout", b"x" * 99 + b"\r")
+    shown = capfd.readouterr().out
+    assert shown.count("\n") == 2
+    assert shown.count("x") >= 1.9 * LINE_LIMIT
+
+
+def test_the_last_lines_are_kept_not_all_of_them(reporter, last_words):
+    reporter.output(0, "stdout", b"first\n" * 100)
+    reporter.output(0, "stdout", b"1%\r100%\n")
+    reporter.output(0, "stdout", b"\n")
+    reporter.output(0, "stderr", b"x" * 2 * TAIL_WIDTH + b"\n")
+    reporter.output(0, "stdout", b"last")
+    (text,) = last_words()
+    lines = text.splitlines()[1:]
+    ends = ["100%", "", "x" * TAIL_WIDTH, "last"]
+    expected = ["first"] * (TAIL_LINES - len(ends)) + ends
+    assert lines == [f"  {line}" for line in expected]
+
+
+def test_a_stage_that_is_done_has_no_last_words(reporter, last_words):
+    reporter.output(0, "stdout", b"line\n")
+    reporter.phase(0, Phase.DONE, changed=True)
+    assert last_words() == []
+
+
+def test_colors_on_a_terminal_unless_not_wanted(reporter, monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    reporter.output(0, "stdout", b"line\n")
+    assert "\x1b[" in sys.stdout.getvalue()
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    reporter.output(0, "stdout", b"line\n")
+    assert sys.stdout.getvalue() == "train@a | line\n"
+
+
+def test_nothing_is_shown_while_the_user_is_asked(reporter, capfd):
+    thread = threading.Thread(target=reporter.output, args=(0, "stdout", b"line\n"))
+    with reporter.hold():
+        thread.start()
+        thread.join(0.1)
+        assert thread.is_alive()
+        assert capfd.readouterr().out == ""
+    thread.join(30)
+    assert capfd.readouterr().out == "train@a | line\n"
+
+
+def test_logging_that_fails_does_not_matter(reporter, mocker):
+    mocker.patch(
+        "dvc_parallel.reporters.plain.logger", Mock(log=Mock(side_effect=ValueError))
+    )
+    reporter.phase(0, Phase.COMMAND, cmd="echo")
+    reporter.ended(FAILED)
+
+
+@pytest.mark.parametrize(
+    "seconds, text",
+    [(0.04, "0.0 s"), (59.9, "59.9 s"), (61, "1 min 1 s"), (7260, "2 h 1 min")],
+)
+def test_duration(seconds, text):
+    assert duration(seconds) == text

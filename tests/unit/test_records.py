@@ -1,0 +1,274 @@
+import errno
+import json
+import os
+import re
+import shutil
+import tracemalloc
+from datetime import datetime
+
+import psutil
+import pytest
+
+from dvc_parallel.records import reader, writer
+from dvc_parallel.records.logs import StageLogs, log_name
+from dvc_parallel.records.reader import RecordError, Runs
+from dvc_parallel.records.writer import KEEP, Recorder
+from dvc_parallel.reporters import Phase, RunInfo, StageInfo, Summary
+
+RUN = RunInfo(
+    [StageInfo("a", seconds=1.5), StageInfo("b", (0,)), StageInfo("c", (), (0,))],
+    2,
+    "fail",
+)
+OK = Summary("ok", 1.0, 1.0, 1, 0, [], 0, 0)
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def recorder(tmp_path, clock):
+    recorder = Recorder(str(tmp_path), clock)
+    recorder.begun(RUN)
+    yield recorder
+    recorder.close()
+
+
+def journal(tmp_path):
+    (path,) = tmp_path.glob("parallel/runs/*/journal.jsonl")
+    return path
+
+
+def test_the_journal(recorder, tmp_path, clock):
+    recorder.phase(0, Phase.LOCK)
+    clock.now += 1.23456
+    recorder.phase(0, Phase.COMMAND, cmd="echo \udcff")
+    recorder.phase(0, Phase.DONE, changed=True)
+    recorder.ended(OK)
+    recorder.close()
+    header, *entries = map(json.loads, journal(tmp_path).read_text().splitlines())
+
+    assert re.fullmatch(r"\d{8}-\d{6}-\w{4}", header["id"])
+    assert datetime.fromisoformat(header.pop("started")).tzinfo is not None
+    assert header.pop("id") == journal(tmp_path).parent.name
+    assert {k: header[k] for k in ("format", "jobs", "on_error", "pid")} == {
+        "format": 1,
+        "jobs": 2,
+        "on_error": "fail",
+        "pid": os.getpid(),
+    }
+    assert header["stages"] == [
+        {"name": "a", "upstream": [], "after": [], "seconds": 1.5},
+        {"name": "b", "upstream": [0], "after": [], "seconds": None},
+        {"name": "c", "upstream": [], "after": [0], "seconds": None},
+    ]
+    assert entries == [
+        {"t": 0.0, "stage": 0, "phase": "lock"},
+        {"t": 1.2346, "stage": 0, "phase": "command", "cmd": "echo \udcff"},
+        {"t": 1.2346, "stage": 0, "phase": "done", "changed": True},
+        {"t": 1.2346, "end": "ok"},
+    ]
+
+
+def test_reading_it(recorder, tmp_path, clock):
+    recorder.phase(1, Phase.READY)
+    clock.now += 1
+    recorder.phase(1, Phase.CHECK)
+    clock.now += 1
+    recorder.phase(1, Phase.FAILED, error="why")
+    run = Runs(str(tmp_path)).load()
+    assert run.goes_on
+    assert run.state == "running"
+    assert [stage.name for stage in run.stages] == ["a", "b", "c"]
+    waiting, failed, _ = run.stages
+    assert (waiting.phase, waiting.started, waiting.over) == (None, None, False)
+    assert (failed.phase, failed.started, failed.ended) == ("failed", 1.0, 2.0)
+    assert failed.details == {"error": "why"}
+
+    recorder.ended(OK)
+    run = Runs(str(tmp_path)).load()
+    assert (run.state, run.now) == ("ok", 2.0)
+
+
+def test_a_run_that_was_killed(recorder, tmp_path, mocker):
+    assert Runs(str(tmp_path)).load().state == "running"
+    process = mocker.patch.object(reader.psutil, "Process")
+    # NOTE: another one has got the number of the process
+    process.return_value.create_time.return_value = 1e12
+    assert Runs(str(tmp_path)).load().state == "killed"
+    process.side_effect = psutil.NoSuchProcess(1)
+    assert Runs(str(tmp_path)).load().state == "killed"
+
+
+def test_a_journal_is_read_wherever_it_is_cut_off(recorder, tmp_path):
+    recorder.phase(0, Phase.COMMAND, cmd="echo")
+    recorder.phase(0, Phase.DONE, changed=False)
+    recorder.ended(OK)
+    path = journal(tmp_path)
+    data = path.read_bytes()
+    begin = data.index(b"\n")
+    for size in range(len(data)):
+        path.write_bytes(data[:size])
+        if size < begin:
+            with pytest.raises(RecordError, match="not the journal of a run"):
+                reader.read(str(path.parent))
+        else:
+            # NOTE: a line without its line break may be whole
+            entries = data[: size + 1].count(b"\n") - 1
+            run = reader.read(str(path.parent))
+            assert len(run.stages[0].phases) + (run.end is not None) == entries
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\xff\n",
+        b"[]\n",
+        b"{}\n",
+        b'{"t": 1, "stage": 99, "phase": "done"}\n',
+        b'{"t": 1, "stage": -1, "phase": "done"}\n',
+        b'{"t": "x", "stage": 0, "phase": "done"}\n',
+        b'{"t": 1, "stage": null}\n',
+        b"[" * 100_000 + b"\n",
+    ],
+)
+def test_lines_that_make_no_sense(recorder, tmp_path, line):
+    path = journal(tmp_path)
+    path.write_bytes(
+        path.read_bytes() + line + b'{"t": 2, "stage": 0, "phase": "new", "x": 1}\n'
+    )
+    run = reader.read(str(path.parent))
+    assert run.stages[0].phases == [(2.0, "new", {"x": 1})]
+    assert not any(stage.phases for stage in run.stages[1:])
+
+
+def test_no_such_run(tmp_path, recorder):
+    with pytest.raises(RecordError, match="no run has been recorded yet"):
+        Runs(str(tmp_path / "other")).load()
+    (known,) = Runs(str(tmp_path)).ids()
+    with pytest.raises(RecordError, match=f"'x' is none of .* {known}"):
+        Runs(str(tmp_path)).load("x")
+
+
+def test_the_last_runs_are_kept_and_those_that_go_on(tmp_path):
+    runs = tmp_path / "parallel" / "runs"
+    (runs / "0-broken").mkdir(parents=True)
+    going_on = Recorder(str(tmp_path))
+    going_on.begun(RUN)
+    journal(tmp_path).parent.rename(runs / "1-goes-on")
+    for number in range(KEEP + 3):
+        shutil.copytree(runs / "1-goes-on", runs / f"2-{number:02}")
+        with open(runs / f"2-{number:02}" / "journal.jsonl", "ab") as fobj:
+            fobj.write(b'{"t": 1, "end": "ok"}\n')
+
+    def begin_and_list():
+        recorder = Recorder(str(tmp_path))
+        recorder.begun(RUN)
+        recorder.close()
+        return Runs(str(tmp_path)).ids()
+
+    last = [f"2-{number:02}" for number in range(4, KEEP + 3)]
+    assert begin_and_list()[:-1] == ["1-goes-on", *last]
+    going_on.close()
+    assert begin_and_list()[:-2] == last[1:]
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, mocker):
+    debug = mocker.patch.object(writer.logger, "debug")
+    (tmp_path / "parallel").write_text("a file")
+    recorder = Recorder(str(tmp_path))
+    recorder.begun(RUN)
+    recorder.phase(0, Phase.COMMAND, cmd="echo")
+    recorder.output(0, "stdout", b"line\n")
+    recorder.ended(OK)
+    recorder.close()
+    assert recorder.log_of(0) is None
+    assert debug.call_count == 1
+
+
+def fill_disk(monkeypatch, room):
+    """From now on, there is room for so many bytes."""
+    write = os.write
+    left = room
+
+    def write_some(fd, data):
+        nonlocal left
+        if not left:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        size = min(left, len(data))
+        left -= size
+        return write(fd, data[:size])
+
+    monkeypatch.setattr(os, "write", write_some)
+
+
+def test_a_disk_that_fills_up(recorder, tmp_path, monkeypatch):
+    fill_disk(monkeypatch, 10)
+    for _ in range(3):
+        recorder.phase(0, Phase.COMMAND, cmd="echo")
+        recorder.output(0, "stdout", b"line\n")
+    monkeypatch.undo()
+    recorder.phase(0, Phase.DONE, changed=True)
+    run = Runs(str(tmp_path)).load()
+    assert not run.stages[0].phases
+    assert not recorder.logs.is_whole(0)
+
+
+@pytest.fixture
+def logs(tmp_path):
+    logs = StageLogs(str(tmp_path), ["a", "b"])
+    yield logs
+    logs.close_all()
+
+
+def test_a_log_is_what_was_printed(logs):
+    logs.command(0, "one")
+    logs.output(0, b"no end")
+    logs.command(0, "two \udcff")
+    logs.output(0, b"1%\r")
+    logs.output(0, b"\xff2%\n")
+    logs.close(0)
+    logs.output(0, b"left behind")
+    with open(logs.path(0), "rb") as fobj:
+        assert fobj.read() == b"> one\nno end\n> two \xff\n1%\r\xff2%\nleft behind"
+
+
+def test_a_stage_that_prints_nothing_has_no_log(logs, tmp_path):
+    logs.command(0, "one")
+    logs.close_all()
+    assert not list(tmp_path.iterdir())
+    assert logs.commands(0) == b"> one\n"
+    assert logs.commands(1) == b""
+
+
+def test_much_output_is_not_kept_in_memory(logs):
+    piece = b"x" * 2**20
+    tracemalloc.start()
+    for _ in range(20):
+        logs.output(0, piece)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert os.path.getsize(logs.path(0)) == 20 * len(piece)
+    assert peak < len(piece)
+
+
+@pytest.mark.parametrize(
+    "name, file",
+    [
+        ("train@svm", "0003-train@svm.log"),
+        ("sub/dvc.yaml:a b", "0003-sub_dvc.yaml_a_b.log"),
+        ("größe", "0003-gr__e.log"),
+        ("x" * 300, f"0003-{'x' * 100}.log"),
+    ],
+)
+def test_names_of_logs(name, file):
+    assert log_name(3, name) == file
