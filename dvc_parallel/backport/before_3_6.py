@@ -47,13 +47,13 @@ def reproduce_steps(
 ) -> list["Stage"]:
     """``_reproduce_stages`` of 3.4 and 3.5: reproduce these, in this order."""
 
-    def executor(count: int) -> Optional["Executor"]:
+    def executor(count: int, **parts) -> Optional["Executor"]:
         # NOTE: there is no graph of single items
         if not isinstance(stages, Steps) or _is_serial(force_downstream, kwargs):
             return None
         from .executor_before_3_6 import Executor
 
-        return Executor(stages, stages.graph, count, **kwargs)
+        return Executor(stages, stages.graph, count, **parts, **kwargs)
 
     serially = partial(original, stages, force_downstream=force_downstream, **kwargs)
     return run_stages(jobs, stages, serially, executor)
@@ -71,13 +71,13 @@ def reproduce_targets(
 ) -> list["Stage"]:
     """``_reproduce_stages`` of 3.0 to 3.3: reproduce targets and what it takes."""
 
-    def executor(count: int) -> Optional["Executor"]:
+    def executor(count: int, **parts) -> Optional["Executor"]:
         steps, options = _parallel_steps(graph, stages, downstream, single_item, kwargs)
         if steps is None:
             return None
         from .executor_before_3_6 import Executor
 
-        return Executor(steps, graph, count, **options)
+        return Executor(steps, graph, count, **parts, **options)
 
     serially = partial(original, graph, stages, downstream, single_item, **kwargs)
     return run_stages(jobs, stages, serially, executor)
@@ -96,14 +96,16 @@ def reproduce_targets_in_2(
 ) -> list["Stage"]:
     """``_reproduce_stages`` before 3.0.0, which has checkpoints."""
 
-    def executor(count: int) -> Optional["Executor"]:
+    def executor(count: int, **parts) -> Optional["Executor"]:
         steps, options = _parallel_steps(graph, stages, downstream, single_item, kwargs)
         # NOTE: checkpoints are commits, one after the other
         if steps is None or any(step.is_checkpoint for step in steps):
             return None
         from .executor_before_3_6 import ExecutorIn2
 
-        return ExecutorIn2(steps, graph, count, on_unchanged=on_unchanged, **options)
+        return ExecutorIn2(
+            steps, graph, count, **parts, on_unchanged=on_unchanged, **options
+        )
 
     args = (graph, stages, downstream, single_item, on_unchanged)
     return run_stages(jobs, stages, partial(original, *args, **kwargs), executor)

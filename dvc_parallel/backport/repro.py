@@ -30,7 +30,7 @@ def reproduce(
         InvalidArgumentError: ``jobs`` is not a positive integer or "auto".
     """
 
-    def executor(count: int) -> Optional["ParallelExecutor"]:
+    def executor(count: int, **parts) -> Optional["ParallelExecutor"]:
         # NOTE: a single item has no graph that tells what may run side by side, and
         # there is nothing to run in a dry run.
         if graph is None or kwargs.get("dry"):
@@ -40,7 +40,7 @@ def reproduce(
         from dvc_parallel.executor import ParallelExecutor
 
         kwargs.setdefault("repro_fn", _reproduce_stage)
-        return ParallelExecutor(stages, graph, count, **kwargs)
+        return ParallelExecutor(stages, graph, count, **parts, **kwargs)
 
     serially = partial(original, stages, graph=graph, **kwargs)
     return run_stages(jobs, stages, serially, executor)
@@ -50,7 +50,7 @@ def run_stages(
     jobs: Union[int, str, None],
     stages: list["Stage"],
     serially: Callable[[], list["Stage"]],
-    executor: Callable[[int], Optional["ParallelExecutor"]],
+    executor: Callable[..., Optional["ParallelExecutor"]],
 ) -> list["Stage"]:
     """Reproduce stages, ``jobs`` at a time.
 
@@ -58,8 +58,8 @@ def run_stages(
         jobs: a positive integer, "auto", or None for what the config says.
         stages: some stages of the repo.
         serially: does it as DVC does.
-        executor: makes the executor for a number of jobs, or None where stages have
-            to run one after the other.
+        executor: makes the executor for a number of jobs and with parts such as the
+            runner, or None where stages have to run one after the other.
 
     Raises:
         InvalidArgumentError: ``jobs`` is not a positive integer or "auto".
@@ -69,7 +69,9 @@ def run_stages(
     if not stages:
         return serially()
 
-    parallel = executor(count) if count > 1 else None
+    from dvc_parallel.runners.warded import WardedRunner
+
+    parallel = executor(count, runner=WardedRunner()) if count > 1 else None
     if parallel is None:
         return _reproduce_serially(stages[0].repo, serially)
 

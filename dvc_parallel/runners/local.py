@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Optional
 
 import psutil
 
@@ -37,7 +38,7 @@ class LocalRunner(Runner):
         self._running: dict[int, subprocess.Popen] = {}
         self._ended: set[int] = set()
         self._closed = False
-        self._no_input = os.open(os.devnull, os.O_RDONLY)
+        self._no_input: Optional[int] = None
 
     def run(self, args, output: Output, **kwargs) -> int:
         if POSIX:
@@ -48,6 +49,8 @@ class LocalRunner(Runner):
         with self._guard:
             if self._closed:
                 raise RunnerClosedError
+            if self._no_input is None:
+                self._no_input = os.open(os.devnull, os.O_RDONLY)
             process = subprocess.Popen(  # noqa: S603
                 args,
                 stdin=self._no_input,
@@ -78,10 +81,10 @@ class LocalRunner(Runner):
     def close(self) -> None:
         with self._guard:
             self._closed = True
-            if self._no_input >= 0:
+            if self._no_input is not None:
                 os.close(self._no_input)
-                self._no_input = -1
-        survivors = list(self._survivors())
+                self._no_input = None
+        survivors = set(self._survivors())
         for process in survivors:
             with suppress(psutil.NoSuchProcess):
                 process.terminate()
