@@ -2,7 +2,8 @@
 
 The executor and what it is made of could be DVC's own as they are (``patches/``).  What
 makes runs quick on top of that comes together here: cheap bookkeeping, the durations of
-earlier runs, and large data that is saved while other stages go on.
+earlier runs, large data that is saved while other stages go on, and a warden over what
+has been started.
 """
 
 import os
@@ -17,6 +18,7 @@ from .executor import ParallelExecutor
 from .job import Job
 from .patience import TRY_EVERY
 from .repo_lock import SharedRepoLock
+from .runners.warded import WardedRunner
 from .state import state_kept_open
 from .transfers import Transfers
 
@@ -40,6 +42,7 @@ class Run(ParallelExecutor):
         self.books = Bookkeeping()
         self.transfers = Transfers()
         self.durations = Durations(steps[0].repo.tmp_dir)
+        kwargs.setdefault("runner", WardedRunner())
         super().__init__(steps, graph, jobs, lockfiles=self.books.lockfiles, **kwargs)
 
     def _known_seconds(self) -> dict[str, float]:

@@ -81,7 +81,7 @@ class LocalRunner(Runner):
             if self._no_input >= 0:
                 os.close(self._no_input)
                 self._no_input = -1
-        survivors = list(self._survivors())
+        survivors = set(self._survivors())
         for process in survivors:
             with suppress(psutil.NoSuchProcess):
                 process.terminate()

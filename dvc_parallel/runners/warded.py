@@ -1,0 +1,51 @@
+"""Commands as processes on this machine, none of which outlives DVC."""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Optional
+
+import psutil
+from shortuuid import uuid
+
+from . import Output, RunnerClosedError, warden
+from .local import LocalRunner
+
+
+class WardedRunner(LocalRunner):
+    """Kills whatever the run has started: at its end, and when DVC is killed.
+
+    That includes what has made itself a session of its own.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._run_id = uuid()
+        self._warden: Optional[warden.Warden] = None
+        self._has_started = False
+
+    def run(self, args, output: Output, *, env=None, **kwargs) -> int:
+        self._start_warden()
+        env = warden.marked(os.environ if env is None else env, self._run_id)
+        return super().run(args, output, env=env, **kwargs)
+
+    def _start_warden(self) -> None:
+        with self._guard:
+            if self._closed:
+                raise RunnerClosedError
+            if not self._has_started:
+                self._warden = warden.start(self._run_id)
+                self._has_started = True
+
+    def close(self) -> None:
+        super().close()
+        if self._warden:
+            self._warden.dismiss()
+            self._warden = None
+
+    def _survivors(self) -> Iterator[psutil.Process]:
+        yield from super()._survivors()
+        if self._warden:
+            for pid in warden.processes_of(self._run_id):
+                with suppress(psutil.Error):
+                    yield psutil.Process(pid)

@@ -1,0 +1,118 @@
+"""Killing what a run has started, when DVC itself is killed.
+
+    DVC ───── pipe ─────> warden      the pipe ends when DVC dies, in whatever way
+     └──> commands ──> whatever they start
+          DVC_PARALLEL_RUN=id         is in the environment of all of them
+
+The warden is a process in a session of its own that does nothing but wait for the end
+of the pipe.  If DVC has not said goodbye before, it kills all that have the id in their
+environment, wherever they have gone: to the background, or to a session of their own.
+
+Run as a script, this module needs nothing but Python.  It is for Linux, where
+``/proc`` tells the environment of a process.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Optional
+
+VARIABLE = "DVC_PARALLEL_RUN"
+GOODBYE = b"."
+# Seconds between two looks: a process that is just being started has the environment of
+# its parent for an instant.
+PAUSE = 0.05
+
+
+def marked(env: Mapping[str, str], run_id: str) -> dict[str, str]:
+    """An environment that tells that a process belongs to a run.
+
+    A run within a command of another run belongs to both.
+    """
+    outer = env.get(VARIABLE)
+    return {**env, VARIABLE: f"{outer}:{run_id}" if outer else run_id}
+
+
+def processes_of(run_id: str) -> Iterator[int]:
+    """Process IDs of all that belong to a run, as far as this user may know."""
+    for name in os.listdir("/proc"):
+        if name.isdecimal() and _belongs(name, run_id.encode()):
+            yield int(name)
+
+
+def _belongs(pid: str, run_id: bytes) -> bool:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as fobj:
+            variables = fobj.read().split(b"\0")
+    except OSError:
+        return False
+    start = VARIABLE.encode() + b"="
+    values = (value for value in variables if value.startswith(start))
+    return any(run_id in value[len(start) :].split(b":") for value in values)
+
+
+def kill_all(run_id: str) -> None:
+    """Kill whatever belongs to a run, and return when nothing is left."""
+    clean = 0
+    while clean < 2:
+        pids = list(processes_of(run_id))
+        clean = 0 if pids else clean + 1
+        for pid in pids:
+            with suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(PAUSE)
+
+
+class Warden:
+    """The process that waits for the death of this one.
+
+    Args:
+        run_id: what is in the environment of all that belongs to the run.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+
+    def __init__(self, run_id: str):
+        self._process = subprocess.Popen(  # noqa: S603
+            # NOTE: without modules, settings and the environment of whoever runs DVC,
+            # so that it is there quickly and does not belong to a run itself
+            [sys.executable, "-I", "-S", __file__, run_id],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env={},
+            start_new_session=True,
+        )
+
+    def dismiss(self) -> None:
+        """Say goodbye, and wait for its end."""
+        with suppress(OSError):
+            self._process.communicate(GOODBYE)
+
+
+def main(run_id: str) -> None:
+    # NOTE: not by these, which all of a group or a service get, but after DVC
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_IGN)
+    if not sys.stdin.buffer.read():
+        kill_all(run_id)
+
+
+def start(run_id: str) -> Optional[Warden]:
+    """Start a warden where there can be one."""
+    if sys.platform != "linux" or not sys.executable:
+        return None
+    try:
+        return Warden(run_id)
+    except OSError:
+        return None
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,144 @@
+"""A run of which DVC itself is killed, or whose commands try to stay behind."""
+
+import signal
+import sys
+
+import psutil
+import pytest
+
+if sys.platform != "linux":
+    pytest.skip("needs /proc", allow_module_level=True)
+
+PYTHON = sys.executable
+
+# Tells its process ID, and goes on until it is killed, whatever else it is told.
+STAYS = """\
+import os, pathlib, signal, sys
+for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(signum, signal.SIG_IGN)
+name, *ways = sys.argv[1:]
+if "background" in ways and os.fork():
+    os._exit(0)
+if "session" in ways:
+    if os.fork():
+        while not os.path.exists(name + ".pid"):
+            pass
+        os._exit(0)
+    os.setsid()
+pathlib.Path(f"{name}.tmp").write_text(str(os.getpid()))
+os.replace(f"{name}.tmp", f"{name}.pid")
+while True:
+    signal.pause()
+"""
+
+
+def process_of(project, name):
+    return psutil.Process(int(project.read(f"{name}.pid")))
+
+
+def assert_ends(*processes):
+    _, alive = psutil.wait_procs(processes, timeout=60)
+    for process in alive:
+        process.kill()
+    assert not alive
+
+
+def test_commands_die_with_dvc(make_project):
+    project = make_project(
+        dvc_yaml=f"""
+        stages:
+          done: {{cmd: echo done > done.txt, outs: [done.txt]}}
+          one:
+            cmd: test -e go || {PYTHON} stays.py one; echo one > one.txt
+            deps: [done.txt]
+            outs: [one.txt]
+          two:
+            cmd: test -e go || setsid {PYTHON} stays.py two; echo two > two.txt
+            deps: [done.txt]
+            outs: [two.txt]
+        """,
+        files={"stays.py": STAYS},
+    )
+    dvc = project.start("repro", "-j", 2)
+    project.wait_for("one.pid", "two.pid")
+    commands = [process_of(project, name) for name in ("one", "two")]
+    dvc.send_signal(signal.SIGKILL)
+    dvc.communicate()
+    assert_ends(*commands)
+    assert not project.exists("one.txt")
+
+    project.write({"go": ""})
+    assert project.reproduce() == ["one", "two"]
+
+
+def test_commands_of_a_run_in_a_command_die_with_the_outer_one(make_project):
+    dvc = f"{PYTHON} -m dvc"
+    project = make_project(
+        dvc_yaml=f"""
+        stages:
+          outer: {{cmd: cd inner && {dvc} repro -j 2}}
+          other: {{cmd: {PYTHON} stays.py other}}
+        """,
+        files={"stays.py": STAYS},
+    )
+    inner = project.path / "inner"
+    inner.mkdir()
+    project.dvc("init", "--no-scm", cwd=inner)
+    project.write(
+        {
+            "inner/stays.py": STAYS,
+            "inner/dvc.yaml": f"""
+            stages:
+              a: {{cmd: {PYTHON} stays.py a}}
+              b: {{cmd: {PYTHON} stays.py b}}
+            """,
+        }
+    )
+    process = project.start("repro", "-j", 2)
+    names = ("other", "inner/a", "inner/b")
+    project.wait_for(*[f"{name}.pid" for name in names])
+    commands = [process_of(project, name) for name in names]
+    commands.append(commands[1].parent())
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert_ends(*commands)
+
+
+@pytest.mark.parametrize("way", ["background", "session"])
+def test_what_stays_behind_ends_with_the_run(make_project, way):
+    project = make_project(
+        dvc_yaml=f"""
+        stages:
+          one:
+            cmd: {PYTHON} stays.py one {way} && echo one > one.txt
+            outs: [one.txt]
+          two:
+            cmd: until test -e one.pid; do sleep 0.05; done; echo two > two.txt
+            outs: [two.txt]
+        """,
+        files={"stays.py": STAYS},
+    )
+    project.dvc("repro", "-j", 2)
+    assert not psutil.pid_exists(int(project.read("one.pid")))
+
+
+def test_the_warden_ends_with_the_run(make_project):
+    project = make_project(
+        dvc_yaml="""
+        stages:
+          one: {cmd: until test -e go; do sleep 0.05; done}
+          two: {cmd: echo $DVC_PARALLEL_RUN > two.txt, outs: [two.txt]}
+        """
+    )
+    process = project.start("repro", "-j", 2)
+    project.wait_for("two.txt")
+    (warden,) = [
+        child
+        for child in psutil.Process(process.pid).children()
+        if "warden.py" in " ".join(child.cmdline())
+    ]
+    assert project.read("two.txt").strip() == warden.cmdline()[-1]
+    project.write({"go": ""})
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert not warden.is_running()

@@ -1,0 +1,69 @@
+import os
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from dvc_parallel.runners import warden
+
+if sys.platform != "linux":
+    pytest.skip("needs /proc", allow_module_level=True)
+
+WAIT = [sys.executable, "-c", "print(1, flush=True); input()"]
+
+
+@pytest.fixture
+def start():
+    processes = []
+
+    def start(*run_ids):
+        env = dict(os.environ)
+        for run_id in run_ids:
+            env = warden.marked(env, run_id)
+        process = subprocess.Popen(WAIT, stdin=-1, stdout=-1, env=env)
+        processes.append(process)
+        process.stdout.readline()
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_a_run_within_a_run_belongs_to_both():
+    env = warden.marked({"A": "b"}, "outer")
+    assert env == {"A": "b", "DVC_PARALLEL_RUN": "outer"}
+    env = warden.marked(env, "inner")
+    assert env == {"A": "b", "DVC_PARALLEL_RUN": "outer:inner"}
+
+
+def test_processes_of_a_run(start):
+    one, both, other = start("one"), start("one", "two"), start("other")
+    assert set(warden.processes_of("one")) == {one.pid, both.pid}
+    assert set(warden.processes_of("two")) == {both.pid}
+    assert set(warden.processes_of("other")) == {other.pid}
+    assert not set(warden.processes_of("on"))
+
+
+def test_kills_all_of_a_run_and_nothing_else(start):
+    one, both, other = start("one"), start("one", "two"), start("other")
+    warden.kill_all("one")
+    assert one.wait(60) == both.wait(60) == -9
+    assert other.poll() is None
+
+
+def test_does_nothing_when_dismissed(start):
+    process = start("one")
+    guard = warden.start("one")
+    children = psutil.Process().children()
+    guard.dismiss()
+    assert process.poll() is None
+    assert len(psutil.Process().children()) == len(children) - 1
+
+
+@pytest.mark.parametrize("executable", ["", "/no/such/python"])
+def test_none_where_python_cannot_be_started(monkeypatch, executable):
+    monkeypatch.setattr(sys, "executable", executable)
+    assert warden.start("one") is None
