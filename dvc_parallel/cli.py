@@ -8,6 +8,7 @@ from . import __version__
 USAGE = """\
 usage: dvc-parallel repro ...   the same as `dvc repro ...`, with --jobs; so is
                                 any other command of dvc
+       dvc-parallel report      show a run as a page, or as a trace
        dvc-parallel doctor      tell whether everything is in place
        dvc-parallel --version
 """
@@ -38,4 +39,7 @@ def main(argv: Optional[list[str]] = None) -> int:
 
     from dvc.cli import main as dvc
 
+    from .commands import add_to_dvc
+
+    add_to_dvc()
     return dvc(argv)
