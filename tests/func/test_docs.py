@@ -10,6 +10,7 @@ import pytest
 from tests.capabilities import HAS_KEEP_GOING
 
 ROOT = Path(__file__).parents[2]
+UPSTREAM = ROOT / "docs/upstream"
 PAGES = [
     "README.md",
     "docs/guide.md",
@@ -78,7 +79,7 @@ def run_all(commands, project):
 
 def test_figures_are_those_of_the_benchmarks():
     measured = (ROOT / "docs/benchmarks.md").read_text()
-    text = (ROOT / "docs/upstream/pull-request.md").read_text()
+    text = (UPSTREAM / "pull-request.md").read_text()
     benchmarks = re.findall(r"^python -m benchmarks .+$", text, re.MULTILINE)
     rows = re.findall(r"^\| \d.+ \| (.+) s \| (.+) s \|.*\|$", text, re.MULTILINE)
     assert len(rows) == len(benchmarks) > 0
@@ -86,6 +87,24 @@ def test_figures_are_those_of_the_benchmarks():
         section = measured.partition(f"\n{command}\n")[2].partition("```sh")[0]
         for figure in seconds:
             assert f"| {figure} |" in section, (command, figure)
+
+
+@pytest.mark.parametrize("part", sorted((ROOT / "patches/parts").glob("[0-9]*")))
+def test_pull_requests_have_the_titles_of_the_patches(part):
+    title = (part / "message.txt").read_text().partition("\n")[0]
+    overview = (UPSTREAM / "pull-request.md").read_text()
+    assert f" | {title} | " in overview
+    texts = [*UPSTREAM.glob(f"{part.name[0]}-*.md"), UPSTREAM / "pull-request.md"]
+    assert texts[0].read_text().startswith(f"# {title}\n")
+
+
+@pytest.mark.parametrize("page", sorted(UPSTREAM.glob("*.md")))
+def test_files_of_dvc_are_in_the_patches(page):
+    patches = [path.read_text() for path in ROOT.glob("patches/dvc-*/*.patch")]
+    names = re.findall(r"`((?:dvc|tests)/[\w./]+(?:\.py|/))`", page.read_text())
+    for name in names if patches else ():
+        ours = (ROOT / name).exists()
+        assert ours or any(f"+++ b/{name}" in patch for patch in patches), name
 
 
 @pytest.mark.parametrize(
