@@ -10,7 +10,14 @@ import pytest
 from tests.capabilities import HAS_KEEP_GOING
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", "docs/guide.md", "docs/report.md"]
+UPSTREAM = ROOT / "docs/upstream"
+PAGES = [
+    "README.md",
+    "docs/guide.md",
+    "docs/report.md",
+    "docs/upstream/pull-request.md",
+    "docs/upstream/issue-755.md",
+]
 
 DVC_YAML = """
     stages:
@@ -20,11 +27,20 @@ DVC_YAML = """
       all: {cmd: cat a.txt b.txt > all.txt, deps: [a.txt, b.txt], outs: [all.txt]}
 """
 
+# The pipeline that the reference of `dvc repro` on dvc.org draws
+BRANCHES = """
+    stages:
+      A1: {cmd: echo a > a1, outs: [a1]}
+      A2: {cmd: cp a1 a2, deps: [a1], outs: [a2]}
+      B1: {cmd: echo b > b1, outs: [b1]}
+      B2: {cmd: cp b1 b2, deps: [b1], outs: [b2]}
+      train: {cmd: cat a2 b2 > model, deps: [a2, b2], outs: [model]}
+"""
 
-def commands(page):
-    for block in re.findall(
-        r"```console\n(.*?)```", (ROOT / page).read_text(), re.DOTALL
-    ):
+
+def commands(page, language="console"):
+    text = (ROOT / page).read_text()
+    for block in re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL):
         for line in block.splitlines():
             assert line.startswith("$ "), line
             yield line[2:]
@@ -32,10 +48,19 @@ def commands(page):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_commands(make_project, page):
-    project = make_project("docs", DVC_YAML)
+    run_all(commands(page), make_project("docs", DVC_YAML))
+
+
+def test_commands_for_dvc_org(make_project):
+    project = make_project("docs", BRANCHES)
+    run_all(commands("docs/upstream/dvc.org/repro.md", "cli"), project)
+    assert project.read("model") == "a\nb\n"
+
+
+def run_all(commands, project):
     for args in (["add", "."], ["commit", "-qm", "first"]):
         subprocess.run(["git", *args], cwd=project.path, check=True)
-    run = list(commands(page))
+    run = list(commands)
     assert run
     for command in run:
         command = re.sub(r"^python ", f"{sys.executable} ", command)
@@ -53,11 +78,43 @@ def test_commands(make_project, page):
         assert result.returncode == 0, f"{command}: {result.stdout}{result.stderr}"
 
 
-@pytest.mark.parametrize("page", ["README.md", *sorted((ROOT / "docs").glob("*.md"))])
+def test_figures_are_those_of_the_benchmarks():
+    measured = (ROOT / "docs/benchmarks.md").read_text()
+    text = (UPSTREAM / "pull-request.md").read_text()
+    benchmarks = re.findall(r"^python -m benchmarks .+$", text, re.MULTILINE)
+    rows = re.findall(r"^\| \d.+ \| (.+) s \| (.+) s \|.*\|$", text, re.MULTILINE)
+    assert len(rows) == len(benchmarks) > 0
+    for command, seconds in zip(benchmarks, rows):
+        section = measured.partition(f"\n{command}\n")[2].partition("```sh")[0]
+        for figure in seconds:
+            assert f"| {figure} |" in section, (command, figure)
+
+
+@pytest.mark.parametrize("part", sorted((ROOT / "patches/parts").glob("[0-9]*")))
+def test_pull_requests_have_the_titles_of_the_patches(part):
+    title = (part / "message.txt").read_text().partition("\n")[0]
+    overview = (UPSTREAM / "pull-request.md").read_text()
+    assert f" | {title} | " in overview
+    texts = [*UPSTREAM.glob(f"{part.name[0]}-*.md"), UPSTREAM / "pull-request.md"]
+    assert texts[0].read_text().startswith(f"# {title}\n")
+
+
+@pytest.mark.parametrize("page", sorted(UPSTREAM.glob("*.md")))
+def test_files_of_dvc_are_in_the_patches(page):
+    patches = [path.read_text() for path in ROOT.glob("patches/dvc-*/*.patch")]
+    names = re.findall(r"`((?:dvc|tests)/[\w./]+(?:\.py|/))`", page.read_text())
+    for name in names if patches else ():
+        ours = (ROOT / name).exists()
+        assert ours or any(f"+++ b/{name}" in patch for patch in patches), name
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+)
 def test_links_and_modules_exist(page):
     page = ROOT / page
     text = page.read_text()
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+    for target in re.findall(r"\]\((?!http|/)([^)#]+)\)", text):
         assert (page.parent / target).exists(), target
     for name in re.findall(r"`(\w+\.py)`", text):
         assert list(ROOT.glob(f"dvc_parallel/**/{name}")), name
