@@ -1,10 +1,10 @@
 """Updating a dvc.lock: one entry in its text, and the file at once.
 
-DVC parses all of dvc.lock and writes it anew, in place, after every stage.  Here the
+To parse all of dvc.lock and to write it anew after every stage takes long.  Here the
 text is kept for as long as the file does not change, only the entry in question is
 made anew (:mod:`dvc_parallel.lockfile_text`), and the file is replaced as a whole.
-The result is byte for byte DVC's; where that cannot be had, DVC's own round trip makes
-it.
+The result is byte for byte that of a round trip by ruamel.yaml; where that cannot be
+had otherwise, a round trip makes it.
 """
 
 import os

@@ -1,7 +1,7 @@
 """Replacing single entries in the text of a dvc.lock.
 
-DVC parses the whole dvc.lock, changes one entry and writes all of it again, after
-every stage: for n stages that is O(n^2) work in a slow parser.  Here the text is cut
+To parse the whole dvc.lock, change one entry and write all of it again after every
+stage is, for n stages, O(n^2) work in a slow parser.  Here the text is cut
 into the blocks of its entries, and only one block is made anew::
 
     schema: '2.0'
@@ -15,8 +15,8 @@ into the blocks of its entries, and only one block is made anew::
 The result is byte for byte what DVC's round trip (load and dump by ruamel.yaml)
 leaves.  For that, the round trip must not change any other part of the text: every
 field has to be a fixed point of it.  A field certainly is one if it consists of a
-small subset of YAML (:mod:`dvc_parallel.simple_yaml`).  Any other field is sent through
-DVC's round trip, by itself and once in a process.
+small subset of YAML (:mod:`dvc_parallel.simple_yaml`).  Any other field is
+sent through DVC's round trip, by itself and once in a process.
 
 Where a field is not a fixed point, or could depend on the rest of the text (aliases,
 comments), nothing is done here, and the whole file has to take DVC's round trip.

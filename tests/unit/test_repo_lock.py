@@ -1,14 +1,11 @@
-import os
 import threading
 
 import pytest
 from dvc.exceptions import DvcException
-from dvc.lock import Lock, LockError
+from dvc.lock import Lock
 
 from dvc_parallel import repo_lock
-from dvc_parallel.patience import TRY_EVERY
 from dvc_parallel.repo_lock import SharedRepoLock
-from dvc_parallel.run import WatchedRepoLock
 
 
 class FakeRepo:
@@ -20,30 +17,6 @@ class FakeRepo:
         self.resets += 1
 
 
-def test_a_pause_is_long_enough_for_those_who_try():
-    assert TRY_EVERY < repo_lock.PAUSE / 2
-
-
-def test_tries_often_and_then_as_dvc_does(lock_file, monkeypatch):
-    monkeypatch.setattr("dvc.lock.DEFAULT_TIMEOUT", 0.12)
-    holder, other = Lock(lock_file), Lock(lock_file)
-    holder.lock()
-    tries = []
-    monkeypatch.setattr(other, "_do_lock", lambda: tries.append(1) or fail())
-    with pytest.raises(LockError):
-        other.lock()
-    # NOTE: seven are DVC's own
-    assert len(tries) > 7
-    monkeypatch.undo()
-    holder.unlock()
-    other.lock()
-    assert other.is_locked
-
-
-def fail():
-    raise LockError("locked")
-
-
 @pytest.fixture
 def lock_file(tmp_path):
     return str(tmp_path / "lock")
@@ -52,8 +25,11 @@ def lock_file(tmp_path):
 @pytest.fixture
 def repo(lock_file):
     repo = FakeRepo(Lock(lock_file))
-    repo.lock.lock()
-    return repo
+    lock = repo.lock
+    lock.lock()
+    yield repo
+    if lock.is_locked:
+        lock.unlock()
 
 
 @pytest.fixture
@@ -151,19 +127,6 @@ def test_waits_for_another_process_for_as_long_as_it_takes(
     thread.join(10)
     assert not thread.is_alive()
     assert locked_by_another(lock_file)
-
-
-def test_knows_whether_another_process_had_the_lock(repo, lock_file):
-    shared = WatchedRepoLock(repo)
-    shared.unlock()
-    shared.lock()
-    assert shared.intrusions == 0
-
-    shared.unlock()
-    with open(lock_file, "w") as fobj:  # as another process leaves it
-        fobj.write(f" {os.getppid()}\n")
-    shared.lock()
-    assert shared.intrusions == 1
 
 
 def test_does_not_hold_the_file_on_and_on(shared, repo, monkeypatch):

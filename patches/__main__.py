@@ -1,0 +1,36 @@
+"""The upstream series.
+
+    python -m patches make               write dvc-3.67.1/*.patch anew
+    python -m patches check              fail if they are not what would be written
+    python -m patches try [CHECKOUT]     apply them, and run DVC's own tests
+    python -m patches take CHECKOUT      take over what was edited in a patched DVC
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from . import make, take, trial
+from .source import SourceError
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m patches", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("make").set_defaults(run=lambda _: make.make())
+    commands.add_parser("check").set_defaults(run=lambda _: make.check())
+    trial.add_parser(commands)
+    taking = commands.add_parser("take")
+    taking.add_argument("checkout", type=Path, help="with the series applied by git am")
+    taking.set_defaults(run=lambda args: take.take(args.checkout))
+    args = parser.parse_args()
+    try:
+        return args.run(args) or 0
+    except (make.DriftError, make.GitError, SourceError) as exc:
+        sys.stderr.write(f"{exc}\n")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

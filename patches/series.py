@@ -1,0 +1,148 @@
+"""What the upstream series consists of: the one place to change for another layout.
+
+Each patch takes modules and tests of dvc-parallel over as they are, but for their names
+(:mod:`patches.source`), and edits files of DVC (``parts/``).
+"""
+
+from dataclasses import dataclass
+
+BASE = "3.67.1"
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A file of the plugin, taken over into DVC.
+
+    Attributes:
+        source: path in this repository.
+        target: path in DVC's.
+        without: names of what DVC has no use for: "function", "Class.method".
+        replace: pairs of texts, each of which is there exactly once: what a module of
+            DVC would say, and in another way.
+    """
+
+    source: str
+    target: str
+    without: tuple[str, ...] = ()
+    replace: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def module(self) -> str:
+        return _module(self.source)
+
+    @property
+    def new_module(self) -> str:
+        return _module(self.target)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One patch."""
+
+    number: int
+    name: str
+    copies: tuple[Copy, ...]
+
+
+def _module(path: str) -> str:
+    return path[: -len(".py")].replace("/", ".").removesuffix(".__init__")
+
+
+# In all files: a module of DVC does not speak of DVC as of another program.
+WORDS = (("serial DVC", "a serial run"),)
+
+LOGGER = (
+    """\
+# NOTE: DVC configures the loggers below "dvc"
+logger = logging.getLogger("dvc.parallel")
+""",
+    "logger = logger.getChild(__name__)\n",
+)
+
+NEW_LOCKFILE = (
+    Copy("dvc_parallel/atomic.py", "dvc/utils/atomic.py"),
+    Copy("dvc_parallel/signature.py", "dvc/utils/signature.py"),
+    Copy(
+        "dvc_parallel/simple_yaml.py",
+        "dvc/utils/serialize/simple_yaml.py",
+        without=("dumps_simple",),
+    ),
+    Copy("dvc_parallel/lockfile_text.py", "dvc/stage/lockfile_text.py"),
+    Copy("dvc_parallel/lockfile.py", "dvc/stage/lockfile.py"),
+    Copy("tests/unit/test_atomic.py", "tests/unit/utils/test_atomic.py"),
+    Copy(
+        "tests/unit/test_lockfile_text.py",
+        "tests/unit/stage/test_lockfile_text.py",
+        without=("test_dvc_put",),
+    ),
+)
+
+NEW_PATH_LOCKS = (
+    Copy(
+        "dvc_parallel/path_locks.py",
+        "dvc/path_locks.py",
+        replace=(LOGGER, ("import logging\n", "from dvc.log import logger\n")),
+    ),
+    Copy("tests/unit/test_path_locks.py", "tests/unit/test_path_locks.py"),
+)
+
+NEW_REPO_LOCK = (
+    Copy("dvc_parallel/repo_lock.py", "dvc/repo/shared_lock.py"),
+    Copy("tests/unit/test_repo_lock.py", "tests/unit/repo/test_shared_lock.py"),
+)
+
+NEW_EXECUTOR = (
+    Copy("dvc_parallel/jobs.py", "dvc/utils/jobs.py", without=("CONFIG_OPTION",)),
+    *(
+        Copy(f"dvc_parallel/{name}.py", f"dvc/repo/parallel/{name}.py")
+        for name in (
+            "plan",
+            "job",
+            "messages",
+            "order",
+            "serial_order",
+            "signals",
+            "workers",
+            "runners/__init__",
+            "runners/local",
+            "runners/pipes",
+        )
+    ),
+    Copy(
+        "dvc_parallel/executor.py",
+        "dvc/repo/parallel/executor.py",
+        without=("ParallelExecutor._known_seconds",),
+        replace=(("            seconds=self._known_seconds(),\n", ""),),
+    ),
+    Copy(
+        "dvc_parallel/reporter.py",
+        "dvc/repo/parallel/reporter.py",
+        replace=(
+            LOGGER,
+            (
+                "from dvc.progress import Tqdm\n",
+                "from dvc.log import logger\nfrom dvc.progress import Tqdm\n",
+            ),
+        ),
+    ),
+    Copy("tests/unit/test_jobs.py", "tests/unit/utils/test_jobs.py"),
+    *(
+        Copy(f"tests/unit/{name}.py", f"tests/unit/repo/parallel/{name}.py")
+        for name in (
+            "__init__",
+            "simulation",
+            "test_local_runner",
+            "test_plan",
+            "test_reporter",
+            "test_serial_order",
+            "test_workers",
+        )
+    ),
+)
+
+SERIES = (
+    Part(1, "lockfile", NEW_LOCKFILE),
+    Part(2, "path-locks", NEW_PATH_LOCKS),
+    Part(3, "repo-lock", NEW_REPO_LOCK),
+    Part(4, "parallel-executor", NEW_EXECUTOR),
+)

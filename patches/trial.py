@@ -1,0 +1,205 @@
+"""Trying the series: DVC's own tests, with it and without.
+
+A test that fails without the series, too, is none of its failures.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Optional
+
+from tests.dvc_suite.__main__ import TESTS, as_ordinary_user
+
+from .make import OUTPUT, git, start
+from .series import BASE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HERE = Path(__file__).parent
+# One line of pytest's summary.
+OUTCOME = re.compile(r"^(FAILED|ERROR) (\S+?)(?: - .*)?$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How DVC's tests are run."""
+
+    name: str
+    jobs: Optional[int] = None
+
+
+MODES = (Mode("without core.parallel_jobs"), Mode("core.parallel_jobs=4", jobs=4))
+
+
+def add_parser(commands) -> None:
+    parser = commands.add_parser(
+        "try", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "checkout", nargs="?", type=Path, help=f"of DVC; default: the sdist of {BASE}"
+    )
+    parser.add_argument("--each", action="store_true", help="after each patch")
+    parser.add_argument("--lint", action="store_true", help="ruff and mypy as DVC's")
+    parser.add_argument("--all", action="store_true", help="all of DVC's tests")
+    parser.add_argument(
+        "--pytest", nargs=argparse.REMAINDER, default=[], help="what pytest gets"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Apply the series, and report.
+
+    Returns:
+        int: exit status, 1 if anything fails that does not fail without the series.
+    """
+    # NOTE: whoever runs this in the background may have it ignore SIGINT
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    patches = sorted(OUTPUT.glob("*.patch"))
+    with _checkout(args.checkout) as folder:
+        tests = args.pytest or (["tests"] if args.all else _existing(TESTS, folder))
+        trial = Trial(folder, tests, args.lint)
+        for number, patch in enumerate(patches, 1):
+            git(folder, "am", "--3way", str(patch))
+            if number == len(patches) or args.each:
+                # NOTE: there is no such option before the last patch
+                modes = MODES if number == len(patches) else MODES[:1]
+                trial.run(patch.stem, modes)
+        return 1 if trial.bad else 0
+
+
+class Trial:
+    """What has come of the series so far.
+
+    Attributes:
+        bad (bool): whether anything fails that does not fail without the series.
+    """
+
+    def __init__(self, folder: Path, tests: list[str], lint: bool):
+        self.bad = False
+        self._folder = folder
+        self._tests = tests
+        self._lint = lint
+        self._mypy = _mypy(folder) if lint else set()
+        self._base = git(folder, "rev-parse", "HEAD").strip()
+        self._known: dict[str, bool] = {}  # whether a test fails without the series
+
+    def run(self, name: str, modes: tuple[Mode, ...]) -> None:
+        if self._lint:
+            self._say(name, "ruff", _ruff(self._folder))
+            self._say(name, "mypy", _mypy(self._folder) - self._mypy)
+        for mode in modes:
+            summary, failed = _pytest(self._folder, self._tests, mode)
+            unknown = sorted(test for test in failed if test not in self._known)
+            if unknown:
+                self._try_without(unknown)
+            new = {test for test in failed if not self._known[test]}
+            self._say(name, mode.name, new, summary)
+
+    def _try_without(self, tests: list[str]) -> None:
+        """Find out which tests fail without the series."""
+        with TemporaryDirectory() as tmp:
+            git(self._folder, "worktree", "add", "--force", tmp, self._base)
+            there = [t for t in tests if Path(tmp, t.partition("::")[0]).exists()]
+            failed = _pytest(Path(tmp), there, MODES[0])[1] if there else set()
+        self._known.update({test: test in failed for test in tests})
+
+    def _say(self, name: str, what: str, bad: set[str], note: str = "") -> None:
+        self.bad = self.bad or bool(bad)
+        verdict = f"{len(bad)} fail" if bad else "ok"
+        print(f"{name}: {what}: {verdict} {note}", flush=True)
+        for row in sorted(bad):
+            print(f"    {row}", flush=True)
+
+
+@contextmanager
+def _checkout(origin: Optional[Path]) -> "Iterator[Path]":
+    with TemporaryDirectory() as tmp:
+        folder = Path(tmp) / "dvc"
+        if origin:
+            git(Path(tmp), "clone", "--quiet", str(origin.resolve()), str(folder))
+        else:
+            _unpack_release(Path(tmp), folder)
+            start(folder)
+        yield folder
+
+
+def _unpack_release(tmp: Path, folder: Path) -> None:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command += ["--no-binary", ":all:", "--dest", str(tmp), f"dvc=={BASE}"]
+    subprocess.run(command, check=True)
+    with tarfile.open(tmp / f"dvc-{BASE}.tar.gz") as archive:
+        archive.extractall(tmp)
+    # NOTE: what is made for the sdist, and is not in the repository
+    for name in ("PKG-INFO", "setup.cfg", "dvc/_version.py"):
+        (tmp / f"dvc-{BASE}" / name).unlink(missing_ok=True)
+    shutil.rmtree(tmp / f"dvc-{BASE}" / "dvc.egg-info")
+    (tmp / f"dvc-{BASE}").rename(folder)
+
+
+def _existing(tests: list[str], folder: Path) -> list[str]:
+    # NOTE: the tests that the series brings, too
+    new = ["tests/unit/utils", "tests/unit/test_path_locks.py", "tests/unit/command"]
+    return [test for test in [*tests, *new] if (folder / test).exists()]
+
+
+def _pytest(folder: Path, tests: list[str], mode: Mode) -> tuple[str, set[str]]:
+    """Run tests; return the last line of the summary, and which have failed."""
+    env = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{HERE}"}
+    env.pop("PARALLEL_JOBS", None)
+    if mode.jobs:
+        env["PARALLEL_JOBS"] = str(mode.jobs)
+    # NOTE: some tests start `dvc`
+    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
+    options = ["-p", "no:cacheprovider", "--timeout=300", "-q", "-rfE", "--color=no"]
+    options += ["-p", "with_jobs"]
+    if not any(test.startswith("-n") for test in tests):
+        options.append("-n2")
+    command = [*as_ordinary_user(), sys.executable, "-m", "pytest", *options, *tests]
+    result = subprocess.run(
+        command, cwd=folder, env=env, capture_output=True, text=True, check=False
+    )
+    failed = {match[2] for match in OUTCOME.finditer(result.stdout)}
+    lines = result.stdout.strip().splitlines() or [result.stderr.strip()]
+    if result.returncode not in (0, 1) or (result.returncode and not failed):
+        sys.stderr.write(result.stdout + result.stderr)
+        failed.add(f"pytest ends with {result.returncode}")
+    return lines[-1], failed
+
+
+def _ruff(folder: Path) -> set[str]:
+    bad = set()
+    for command in (["check", "--no-fix"], ["format", "--check"]):
+        result = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, "--output-format=concise", "."],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if result.returncode:
+            bad.update(result.stdout.splitlines())
+    return bad
+
+
+def _mypy(folder: Path) -> set[str]:
+    """Errors, without their places."""
+    result = subprocess.run(
+        [sys.executable, "-m", "mypy", "--no-pretty", "--no-color-output"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    rows = re.findall(r"^(\S+?):\d+:\d+: error: (.*)$", result.stdout, re.MULTILINE)
+    return {f"{path}: {error}" for path, error in rows}
