@@ -27,7 +27,7 @@ def main() -> int:
     args = parser.parse_args()
     try:
         return args.run(args) or 0
-    except (make.DriftError, make.GitError, SourceError) as exc:
+    except (make.DriftError, make.GitError, SourceError, trial.TrialError) as exc:
         sys.stderr.write(f"{exc}\n")
         return 1
 

@@ -104,7 +104,7 @@ def _with_absolute_imports(text: str, copy: Copy) -> str:
         for alias in node.names:
             told = f"{alias.name} as {alias.asname}" if alias.asname else alias.name
             submodule = f"{module}.{alias.name}"
-            source, name = module, told
+            source, name = _new_names().get(module, module), told
             if submodule in _new_names():
                 source, _, new = _new_names()[submodule].rpartition(".")
                 name = told if new == alias.name else f"{new} as {alias.name}"

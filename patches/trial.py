@@ -13,6 +13,7 @@ import sys
 import tarfile
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import distributions
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Optional
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 # One line of pytest's summary.
 OUTCOME = re.compile(r"^(FAILED|ERROR) (\S+?)(?: - .*)?$", re.MULTILINE)
+
+
+class TrialError(Exception):
+    """The series cannot be tried here."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         int: exit status, 1 if anything fails that does not fail without the series.
     """
+    if any(distributions(name="dvc-parallel")):
+        raise TrialError("needs an environment without dvc-parallel: tox -e patches")
     # NOTE: whoever runs this in the background may have it ignore SIGINT
     signal.signal(signal.SIGINT, signal.default_int_handler)
     patches = sorted(OUTPUT.glob("*.patch"))
@@ -179,9 +186,10 @@ def _pytest(folder: Path, tests: list[str], mode: Mode) -> tuple[str, set[str]]:
 
 def _ruff(folder: Path) -> set[str]:
     bad = set()
-    for command in (["check", "--no-fix"], ["format", "--check"]):
+    check = ["check", "--no-fix", "--output-format=concise"]
+    for command in (check, ["format", "--check"]):
         result = subprocess.run(
-            [sys.executable, "-m", "ruff", *command, "--output-format=concise", "."],
+            [sys.executable, "-m", "ruff", *command, "."],
             cwd=folder,
             capture_output=True,
             text=True,
