@@ -6,7 +6,9 @@ Each is a module with an ``add_parser`` like those of ``dvc.commands``, and goes
 
 from types import ModuleType
 
-COMMANDS: tuple[ModuleType, ...] = ()
+from . import logs
+
+COMMANDS: tuple[ModuleType, ...] = (logs,)
 
 
 def add_to_dvc() -> None:
