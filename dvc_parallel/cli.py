@@ -1,5 +1,6 @@
 """``dvc-parallel``, and ``python -m dvc_parallel``."""
 
+import os
 import sys
 from typing import Optional
 
@@ -8,10 +9,16 @@ from . import __version__
 USAGE = """\
 usage: dvc-parallel repro ...   the same as `dvc repro ...`, with --jobs; so is
                                 any other command of dvc
+       dvc-parallel logs        what the stages of a run printed, and how they stand
        dvc-parallel report      show a run as a page, or as a trace
        dvc-parallel doctor      tell whether everything is in place
        dvc-parallel --version
+
+`dvc-parallel logs --help` tells more of it; so does that of any other command.
 """
+
+# Commands of our own that go through DVC's command line.
+OWN = frozenset({"logs", "report"})
 
 
 def main(argv: Optional[list[str]] = None) -> int:
@@ -39,7 +46,27 @@ def main(argv: Optional[list[str]] = None) -> int:
 
     from dvc.cli import main as dvc
 
-    from .commands import add_to_dvc
+    own = _command(argv) in OWN
+    reason = hook.unsupported or hook.problem
+    if reason is None:
+        from .commands import add_to_dvc
 
-    add_to_dvc()
+        add_to_dvc()
+    elif own:
+        sys.stderr.write(f"ERROR: {reason}\n")
+        return 1
+    if own:
+        # NOTE: DVC's authors have nothing to learn from them
+        os.environ["DVC_NO_ANALYTICS"] = "true"
     return dvc(argv)
+
+
+def _command(argv: list[str]) -> Optional[str]:
+    """The command among arguments for DVC."""
+    words = iter(argv)
+    for word in words:
+        if word == "--cd":
+            next(words, None)
+        elif not word.startswith("-"):
+            return word
+    return None

@@ -93,16 +93,20 @@ class Project:
 
     def dvc(self, *args, check=True, **kwargs) -> subprocess.CompletedProcess:
         """Run the real ``dvc`` in the project."""
+        return self.run(self.command(*args), check, **kwargs)
+
+    def run(self, command, check=True, **kwargs) -> subprocess.CompletedProcess:
+        """Run a command in the project."""
         kwargs.setdefault("stdin", subprocess.DEVNULL)
         kwargs.setdefault("cwd", self.path)
         result = subprocess.run(
-            self.command(*args),
+            command,
             capture_output=True,
             check=False,
             **{"text": True, "timeout": 120, **kwargs},
         )
         if check and result.returncode:
-            raise AssertionError(f"{args}: {result.stdout}{result.stderr}")
+            raise AssertionError(f"{command}: {result.stdout}{result.stderr}")
         return result
 
     def start(self, *args, **kwargs) -> subprocess.Popen:

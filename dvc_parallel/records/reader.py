@@ -2,13 +2,16 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from difflib import get_close_matches
+from itertools import islice
 from typing import Any, Optional
 
 import psutil
+from dvc.exceptions import DvcException
 
 from .logs import log_name
 
@@ -18,9 +21,11 @@ LOGS = "logs"
 
 # Seconds by which the clocks of the system and of the journal may differ.
 SLACK = 5.0
+# Names that an error lists.
+SHOWN = 10
 
 
-class RecordError(Exception):
+class RecordError(DvcException):
     """There is no such record, or it cannot be read."""
 
 
@@ -78,6 +83,7 @@ class Run:
         stages: in the order of serial DVC.
         end: "ok", "failed" or "interrupted"; None if the journal does not say.
         last: time of the last line, in seconds since the start.
+        offset: bytes of the journal that have been read.
     """
 
     folder: str
@@ -85,6 +91,11 @@ class Run:
     stages: list[Stage]
     end: Optional[str] = None
     last: float = 0.0
+    offset: int = 0
+
+    @property
+    def journal(self) -> str:
+        return os.path.join(self.folder, JOURNAL)
 
     @property
     def id(self) -> str:
@@ -110,6 +121,31 @@ class Run:
             return self.last
         return (datetime.now(timezone.utc) - self.started).total_seconds()
 
+    def stage(self, name: str) -> Stage:
+        """The stage of that name.
+
+        Raises:
+            RecordError: there is none.
+        """
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        names = [stage.name for stage in self.stages]
+        known = _listed(get_close_matches(name, names) or names, len(names))
+        raise RecordError(f"run {self.id} has no stage '{name}'; there are {known}")
+
+    def update(self) -> None:
+        """Read what has been added to the journal.
+
+        Lines that make no sense are left out, and so is one that is being written.
+
+        Raises:
+            RecordError: the journal cannot be read any more.
+        """
+        for entry in _entries(self):
+            with suppress(KeyError, IndexError, TypeError, ValueError):
+                _add(self, entry)
+
 
 class Runs:
     """The records that there are of the runs of a repo.
@@ -117,6 +153,17 @@ class Runs:
     Args:
         tmp_dir: ``.dvc/tmp`` of the repo.
     """
+
+    @classmethod
+    def of_repo(cls) -> "Runs":
+        """Those of the repo that the current folder is in.
+
+        Raises:
+            NotDvcRepoError: it is in none.
+        """
+        from dvc.repo import Repo
+
+        return cls(os.path.join(Repo.find_root(), Repo.DVC_DIR, "tmp"))
 
     def __init__(self, tmp_dir: str):
         self._folder = os.path.join(tmp_dir, "parallel", "runs")
@@ -136,21 +183,31 @@ class Runs:
     def load(self, run_id: Optional[str] = None) -> Run:
         """Read a record; without ``run_id`` the last one.
 
+        Args:
+            run_id: the ID of a run or the beginning of one.
+
         Raises:
             RecordError: there is none, or it cannot be read.
         """
         ids = self.ids()
-        if run_id is None:
-            if not ids:
-                raise RecordError(
-                    "no run has been recorded yet; `dvc repro` with more than one job "
-                    "does that"
-                )
-            run_id = ids[-1]
-        elif run_id not in ids:
-            known = f"those are {', '.join(ids)}" if ids else "there are none"
-            raise RecordError(f"'{run_id}' is none of the recorded runs; {known}")
-        return read(self.folder(run_id))
+        if not ids:
+            raise RecordError(
+                "no run has been recorded yet; `dvc repro` with more than one job is"
+            )
+        matching = [known for known in ids if known.startswith(run_id or "")]
+        if run_id in ids:
+            matching = [run_id]
+        if not matching:
+            raise RecordError(f"there is no run '{run_id}'; there are {', '.join(ids)}")
+        if run_id is not None and len(matching) > 1:
+            raise RecordError(f"'{run_id}' can be {' or '.join(matching)}")
+        return read(self.folder(matching[-1]))
+
+    def all(self) -> Iterator[Run]:
+        """Those that can be read, the oldest first."""
+        for run_id in self.ids():
+            with suppress(RecordError):
+                yield read(self.folder(run_id))
 
     def goes_on(self, run_id: str) -> bool:
         """Whether a run has not ended yet; one that cannot be read has."""
@@ -163,50 +220,50 @@ class Runs:
 def read(folder: str) -> Run:
     """Read the record in a folder.
 
-    Lines that make no sense are left out, such as one that is being written.
-
     Raises:
-        RecordError: not even its first line can be read.
+        RecordError: it cannot be read, or was written by a newer version of this.
     """
-    path = os.path.join(folder, JOURNAL)
+    run = Run(folder, {}, [])
+    header = next(_entries(run, 1), {})
+    if header.get("format") != FORMAT:
+        raise RecordError(f"{run.journal} is not a journal that can be read")
     try:
-        with open(path, "rb") as fobj:
-            entries = _entries(fobj.read())
-        run = _begin(folder, next(entries))
-    except OSError as exc:
-        raise RecordError(f"cannot read {path}: {exc.strerror}") from exc
-    except (StopIteration, KeyError, TypeError, ValueError, AttributeError):
-        raise RecordError(f"{path} is not the journal of a run") from None
-    if run.header.get("format") != FORMAT:
-        raise RecordError(f"{path} was written by another version of dvc-parallel")
-    for entry in entries:
-        with suppress(KeyError, IndexError, TypeError, ValueError):
-            _add(run, entry)
+        datetime.fromisoformat(header["started"])
+        run.stages += _stages(folder, header["stages"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise RecordError(f"{run.journal} is not a journal that can be read") from None
+    run.header = header
+    run.update()
     return run
 
 
-def _entries(data: bytes) -> Iterator[dict[str, Any]]:
-    for line in data.splitlines():
-        with suppress(ValueError, RecursionError):
-            entry = json.loads(line)
-            if isinstance(entry, dict):
-                yield entry
+def _entries(run: Run, count: Optional[int] = None) -> Iterator[dict[str, Any]]:
+    """New lines of a journal, or the next few of them."""
+    try:
+        with open(run.journal, "rb") as fobj:
+            fobj.seek(run.offset)
+            for line in islice(fobj, count):
+                if not line.endswith(b"\n"):
+                    return
+                run.offset += len(line)
+                with suppress(ValueError, RecursionError):
+                    entry = json.loads(line)
+                    if isinstance(entry, dict):
+                        yield entry
+    except OSError as exc:
+        raise RecordError(f"cannot read {run.journal}: {exc.strerror}") from exc
 
 
-def _begin(folder: str, header: dict[str, Any]) -> Run:
-    datetime.fromisoformat(header["started"])
-    logs = os.path.join(folder, LOGS)
-    stages = [
-        Stage(
-            str(stage["name"]),
+def _stages(folder: str, stages: list[dict[str, Any]]) -> Iterator[Stage]:
+    for rank, stage in enumerate(stages):
+        name = str(stage["name"])
+        yield Stage(
+            name,
             stage.get("upstream", []),
             stage.get("after", []),
             stage.get("seconds"),
-            os.path.join(logs, log_name(rank, str(stage["name"]))),
+            os.path.join(folder, LOGS, log_name(rank, name)),
         )
-        for rank, stage in enumerate(header["stages"])
-    ]
-    return Run(folder, header, stages)
 
 
 def _add(run: Run, entry: dict[str, Any]) -> None:
@@ -220,6 +277,13 @@ def _add(run: Run, entry: dict[str, Any]) -> None:
             return
         run.stages[rank].phases.append((time, phase, details))
     run.last = time
+
+
+def _listed(names: Sequence[str], count: int) -> str:
+    """Some names, and how many more there are."""
+    shown = names[:SHOWN]
+    more = f" and {count - len(shown)} more" if count > len(shown) else ""
+    return ", ".join(shown) + more
 
 
 def _is_alive(header: dict[str, Any]) -> bool:

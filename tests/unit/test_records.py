@@ -115,17 +115,22 @@ def test_a_journal_is_read_wherever_it_is_cut_off(recorder, tmp_path):
     recorder.ended(OK)
     path = journal(tmp_path)
     data = path.read_bytes()
-    begin = data.index(b"\n")
-    for size in range(len(data)):
+
+    def known(run):
+        return len(run.stages[0].phases) + (run.end is not None)
+
+    last = None
+    for size in range(len(data) + 1):
         path.write_bytes(data[:size])
-        if size < begin:
-            with pytest.raises(RecordError, match="not the journal of a run"):
+        entries = data[:size].count(b"\n") - 1
+        if entries < 0:
+            with pytest.raises(RecordError, match="is not a journal"):
                 reader.read(str(path.parent))
         else:
-            # NOTE: a line without its line break may be whole
-            entries = data[: size + 1].count(b"\n") - 1
-            run = reader.read(str(path.parent))
-            assert len(run.stages[0].phases) + (run.end is not None) == entries
+            assert known(reader.read(str(path.parent))) == entries
+            last = last or reader.read(str(path.parent))
+            last.update()
+            assert known(last) == entries
 
 
 @pytest.mark.parametrize(
@@ -155,8 +160,35 @@ def test_no_such_run(tmp_path, recorder):
     with pytest.raises(RecordError, match="no run has been recorded yet"):
         Runs(str(tmp_path / "other")).load()
     (known,) = Runs(str(tmp_path)).ids()
-    with pytest.raises(RecordError, match=f"'x' is none of .* {known}"):
+    with pytest.raises(RecordError, match=f"no run 'x'; there are {known}"):
         Runs(str(tmp_path)).load("x")
+    assert Runs(str(tmp_path)).load(known[:-1]).id == known
+    (tmp_path / "parallel" / "runs" / f"{known}x").mkdir()
+    with pytest.raises(RecordError, match=f"'{known[:-1]}' can be {known} or {known}x"):
+        Runs(str(tmp_path)).load(known[:-1])
+    assert Runs(str(tmp_path)).load(known).id == known
+
+
+@pytest.mark.parametrize(
+    "header", [{}, {"format": 2}, {"format": 1}, {"format": 1, "started": "x"}]
+)
+def test_what_is_no_journal(tmp_path, header):
+    (tmp_path / "journal.jsonl").write_text(json.dumps(header) + "\n")
+    with pytest.raises(RecordError, match="is not a journal that can be read"):
+        reader.read(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "name, known",
+    [("tain@svm", "train@svm and 29 more"), ("x", "train@svm, 1, 2, 3, 4, 5, 6, 7, 8")],
+)
+def test_no_such_stage(tmp_path, name, known):
+    stages = [StageInfo("train@svm"), *(StageInfo(str(n)) for n in range(1, 30))]
+    recorder = Recorder(str(tmp_path))
+    recorder.begun(RunInfo(stages, 2, "fail"))
+    recorder.close()
+    with pytest.raises(RecordError, match=f"no stage '{name}'; there are {known}"):
+        Runs(str(tmp_path)).load().stage(name)
 
 
 def test_the_last_runs_are_kept_and_those_that_go_on(tmp_path):
@@ -177,6 +209,8 @@ def test_the_last_runs_are_kept_and_those_that_go_on(tmp_path):
         return Runs(str(tmp_path)).ids()
 
     last = [f"2-{number:02}" for number in range(4, KEEP + 3)]
+    ids = [run.folder for run in Runs(str(tmp_path)).all()]
+    assert len(ids) == KEEP + 4
     assert begin_and_list()[:-1] == ["1-goes-on", *last]
     going_on.close()
     assert begin_and_list()[:-2] == last[1:]

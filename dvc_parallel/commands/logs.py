@@ -1,0 +1,219 @@
+"""``dvc-parallel logs``: what the stages of a run printed, and how they stand."""
+
+import os
+import sys
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, BinaryIO, Optional
+
+from dvc.cli import formatter
+from dvc.cli.command import CmdBaseNoRepo
+from dvc.exceptions import InvalidArgumentError
+from dvc.ui import ui
+from dvc.utils import relpath
+
+from dvc_parallel.records import Run, Runs, Stage
+from dvc_parallel.reporters.plain import duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+HELP = "Show what the stages of a parallel run printed."
+DESCRIPTION = """\
+Show how the stages of a run stand and where their output is kept, or the
+output of one of them. `dvc repro` with more than one job keeps it for the
+last 20 runs."""
+
+# Seconds between two looks at a log that is followed, and bytes of one that are read
+# at a time.
+INTERVAL = 0.2
+CHUNK = 2**20
+
+# What a phase is called in a table.
+WORDS = {
+    None: "waiting",
+    "ready": "ready",
+    "lock": "running",
+    "check": "running",
+    "command": "running",
+    "save": "saving",
+}
+
+
+class CmdLogs(CmdBaseNoRepo):
+    """Does not lock the repo: it has to work beside a run."""
+
+    def run(self) -> int:
+        args = self.args
+        runs = Runs.of_repo()
+        if args.follow and (args.json or not args.stage):
+            raise InvalidArgumentError("--follow needs a stage, and no --json")
+        if args.list:
+            if args.stage or args.run:
+                raise InvalidArgumentError("--list goes without a stage and --run")
+            _show_runs(runs, args.json)
+            return 0
+
+        run = runs.load(args.run)
+        if args.stage and not args.json:
+            _show_log(run, run.stage(args.stage), args.follow)
+        elif args.json:
+            stage = run.stage(args.stage) if args.stage else None
+            ui.write_json(_stage(run, stage) if stage else _whole(run))
+        else:
+            _show_stages(run)
+        return 0
+
+
+def _show_runs(runs: Runs, as_json: bool) -> None:
+    known = list(runs.all())
+    if as_json:
+        ui.write_json([_run(run) for run in known])
+        return
+    ui.table(
+        [
+            (
+                run.id,
+                run.state,
+                f"{run.started.astimezone():%Y-%m-%d %H:%M}",
+                duration(run.now),
+                str(len(run.stages)),
+                run.header.get("command", ""),
+            )
+            for run in known
+        ],
+        headers=["Run", "State", "Started", "Time", "Stages", "Command"],
+    )
+
+
+def _show_stages(run: Run) -> None:
+    rows = []
+    for stage in run.stages:
+        seconds = _seconds(run, stage)
+        taken = "-" if seconds is None else duration(seconds)
+        rows.append((stage.name, _state(run, stage), taken, _log(stage) or "-"))
+    ui.write(f"Run {run.id}: {run.state}, {duration(run.now)}", force=True)
+    ui.table(rows, headers=["Stage", "State", "Time", "Log"])
+
+
+def _state(run: Run, stage: Stage) -> str:
+    if stage.phase == "done":
+        return "done" if stage.details.get("changed") else "unchanged"
+    if stage.over or run.goes_on:
+        return WORDS.get(stage.phase, str(stage.phase))
+    return "not run" if stage.started is None else run.state
+
+
+def _seconds(run: Run, stage: Stage) -> Optional[float]:
+    if stage.started is None:
+        return None
+    return (run.now if stage.ended is None else stage.ended) - stage.started
+
+
+def _log(stage: Stage) -> Optional[str]:
+    return relpath(stage.log) if os.path.exists(stage.log) else None
+
+
+def _run(run: Run) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "state": run.state,
+        "started": run.header["started"],
+        "seconds": round(run.now, 3),
+        "command": run.header.get("command"),
+        "jobs": run.header.get("jobs"),
+    }
+
+
+def _whole(run: Run) -> dict[str, Any]:
+    return {**_run(run), "stages": [_stage(run, stage) for stage in run.stages]}
+
+
+def _stage(run: Run, stage: Stage) -> dict[str, Any]:
+    seconds, started = _seconds(run, stage), None
+    if stage.started is not None:
+        started = (run.started + timedelta(seconds=stage.started)).isoformat()
+    return {
+        "name": stage.name,
+        "state": _state(run, stage),
+        "started": started,
+        "seconds": None if seconds is None else round(seconds, 3),
+        "error": stage.details.get("error"),
+        "log": _log(stage),
+    }
+
+
+def _show_log(run: Run, stage: Stage, follow: bool) -> None:
+    stream = sys.stdout.buffer
+    offset = 0
+    while True:
+        # NOTE: before the last look at the log
+        over = not follow or stage.over or not run.goes_on
+        offset += _copy(stage.log, offset, stream)
+        if over:
+            break
+        time.sleep(INTERVAL)
+        run.update()
+    if not offset:
+        ui.error_write(
+            f"'{stage.name}' has printed nothing, it is {_state(run, stage)}"
+        )
+
+
+def _copy(path: str, offset: int, stream: BinaryIO) -> int:
+    """Copy what is in a file from an offset on; return how many bytes that was."""
+    size = 0
+    try:
+        with open(path, "rb") as fobj:
+            fobj.seek(offset)
+            chunks: Iterable[bytes] = iter(lambda: fobj.read(CHUNK), b"")
+            for chunk in chunks:
+                stream.write(chunk)
+                size += len(chunk)
+    except FileNotFoundError:
+        pass
+    stream.flush()
+    return size
+
+
+def add_parser(subparsers, parent_parser) -> None:
+    parser = subparsers.add_parser(
+        "logs",
+        parents=[parent_parser],
+        description=DESCRIPTION,
+        help=HELP,
+        formatter_class=formatter.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "stage",
+        nargs="?",
+        help="Stage whose output to show. All stages are listed without one.",
+    )
+    parser.add_argument(
+        "--run",
+        help=(
+            "ID of the run, or as much of its beginning as is needed to tell it from "
+            "others. The default is the last one, which may still go on."
+        ),
+        metavar="<id>",
+    )
+    parser.add_argument(
+        "-f",
+        "--follow",
+        action="store_true",
+        default=False,
+        help="Show what the stage goes on to print, until it ends.",
+    )
+    parser.add_argument(
+        "--list",
+        action="store_true",
+        default=False,
+        help="List the runs that are kept, the oldest first.",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        default=False,
+        help="Show it in JSON: state, times and where the output is.",
+    )
+    parser.set_defaults(func=CmdLogs)

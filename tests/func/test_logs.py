@@ -1,0 +1,191 @@
+"""``dvc-parallel logs``."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from dvc_parallel.records import Runs
+from tests.project import finish
+
+PYTHON = sys.executable
+
+DVC_YAML = """
+    stages:
+      one: {cmd: "echo first; echo 1 > one.txt", outs: [one.txt]}
+      two: {cmd: "cat one.txt; echo problem; exit 3", deps: [one.txt]}
+      three: {cmd: echo 3, deps: [two.txt]}
+      quiet: {cmd: "true", deps: [one.txt]}
+      four: {cmd: echo 2 > two.txt, deps: [four.txt], outs: [two.txt]}
+      five: {cmd: "false", deps: [one.txt], outs: [four.txt]}
+"""
+
+
+@pytest.fixture
+def project(make_project):
+    return make_project("logs", DVC_YAML)
+
+
+def logs(project, *args, check=True):
+    return project.run(
+        [PYTHON, "-m", "dvc_parallel", "logs", *map(str, args)], check=check
+    )
+
+
+def test_no_run_yet(project):
+    result = logs(project, check=False)
+    assert result.returncode == 255
+    assert result.stderr == (
+        "ERROR: no run has been recorded yet; `dvc repro` with more than one job is\n"
+    )
+
+
+def test_outside_of_a_repo(project):
+    result = project.run(
+        [PYTHON, "-m", "dvc_parallel", "--cd", "/", "logs"], check=False
+    )
+    assert result.returncode == 253
+
+
+@pytest.fixture
+def ran(project):
+    project.dvc("repro", "-j", 2, "two", "three", "quiet", check=False)
+    project.dvc("repro", "-j", 2, "one")
+    return project
+
+
+def test_stages_and_logs_of_runs(ran):
+    runs = json.loads(logs(ran, "--list", "--json").stdout)
+    assert [run["state"] for run in runs] == ["failed", "ok"]
+    first, second = (run["id"] for run in runs)
+    table = logs(ran, "--list").stdout
+    assert first in table
+    assert "dvc repro -j 2 two three quiet" in table
+
+    lines = logs(ran).stdout.splitlines()
+    assert lines[0].startswith(f"Run {second}: ok, ")
+    assert lines[1].split() == ["Stage", "State", "Time", "Log"]
+    assert lines[2].split()[:2] == ["one", "unchanged"]
+    assert lines[2].split()[-1] == "-"
+
+    rows = [line.split() for line in logs(ran, "--run", first).stdout.splitlines()]
+    states = {row[0]: (row[1], row[-1]) for row in rows[2:]}
+    log = f".dvc/tmp/parallel/runs/{first}/logs/0000-one.log"
+    assert states["one"] == ("done", log)
+    assert (ran.path / log).read_text() == ("> echo first; echo 1 > one.txt\nfirst\n")
+    assert states["three"][1] == "-"
+    assert logs(ran, "one", "--run", first).stdout == (ran.path / log).read_text()
+
+
+def test_json(ran):
+    first = json.loads(logs(ran, "--list", "--json").stdout)[0]["id"]
+    run = json.loads(logs(ran, "--run", first, "--json").stdout)
+    assert run["jobs"] == 2
+    stages = {stage["name"]: stage for stage in run["stages"]}
+    assert next(iter(stages)) == "one"
+    assert stages["one"]["state"] == "done"
+    assert stages["one"]["seconds"] > 0
+    failed = next(s for s in stages.values() if s["state"] == "failed")
+    assert "exited with" in failed["error"]
+    one = json.loads(logs(ran, "one", "--run", first, "--json").stdout)
+    assert one == stages["one"]
+
+
+def test_a_stage_that_printed_nothing(ran):
+    result = logs(ran, "one")
+    assert result.stdout == ""
+    assert result.stderr == "'one' has printed nothing, it is unchanged\n"
+
+
+@pytest.mark.parametrize(
+    "args, error",
+    [
+        (["on"], "has no stage 'on'; there are one"),
+        (["--run", "x"], "there is no run 'x'; there are 2"),
+        (["--follow"], "--follow needs a stage, and no --json"),
+        (["--list", "one"], "--list goes without a stage and --run"),
+    ],
+)
+def test_errors(ran, args, error):
+    result = logs(ran, *args, check=False)
+    assert result.returncode == 255
+    assert error in result.stderr
+
+
+@pytest.fixture
+def running(make_project):
+    """A stage that goes on until it is told to end."""
+    project = make_project(
+        "running",
+        """
+        stages:
+          a: {cmd: "echo begin; until [ -f go ]; do sleep 0.1; done; echo end"}
+          b: {cmd: "until [ -f end ]; do sleep 0.1; done"}
+        """,
+    )
+    process = project.start("repro", "-j", 2)
+    # NOTE: `logs` does not need the repo, which the run has while it starts
+    while "begin\n" not in logs(project, "a", check=False).stdout:
+        assert process.poll() is None
+    yield project, process
+    project.write({"go": "", "end": ""})
+    finish(process)
+
+
+def test_beside_a_run(running):
+    project, _ = running
+    assert "running," in logs(project).stdout.splitlines()[0]
+    follow = subprocess.Popen(
+        [PYTHON, "-m", "dvc_parallel", "logs", "-f", "a"],
+        cwd=project.path,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    lines = iter(follow.stdout.readline, "")
+    assert "begin\n" in lines
+    project.write({"go": ""})
+    # NOTE: the run goes on
+    assert list(lines) == ["end\n"]
+    assert follow.wait(60) == 0
+
+
+def test_a_run_that_was_killed(running):
+    project, process = running
+    process.kill()
+    process.wait()
+    result = logs(project, "-f", "a")
+    assert result.stdout.endswith("begin\n")
+    project.write({"go": "", "end": ""})
+    lines = logs(project).stdout.splitlines()
+    assert "killed" in lines[0]
+    assert lines[2].split()[:2] == ["a", "killed"]
+    run = Runs(str(project.path / ".dvc" / "tmp")).load()
+    assert run.end is None
+
+
+def test_our_own_commands_send_no_analytics(ran, mocker, monkeypatch):
+    from dvc import analytics
+
+    from dvc_parallel import cli, commands
+
+    mocker.patch.object(commands, "add_to_dvc")
+    main = mocker.patch("dvc.cli.main")
+    for name in ("DVC_NO_ANALYTICS", "DVC_TEST"):
+        monkeypatch.delenv(name, raising=False)
+    cli.main(["repro", "logs"])
+    assert analytics.is_enabled()
+    monkeypatch.setenv("DVC_NO_ANALYTICS", "")
+    cli.main(["--cd", "x", "logs"])
+    assert not analytics.is_enabled()
+    assert main.call_count == 2
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion(project, shell):
+    script = project.run(
+        [PYTHON, "-m", "dvc_parallel", "completion", "-s", shell]
+    ).stdout
+    assert "_shtab_dvc_parallel" in script
+    assert "--follow" in script
+    assert "--output" in script

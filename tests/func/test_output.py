@@ -1,0 +1,193 @@
+"""What stages print: how it is shown, and that nothing of it is lost."""
+
+import os
+import re
+import sys
+
+import pytest
+from dvc.exceptions import InvalidArgumentError
+
+from dvc_parallel.records import Runs
+
+PYTHON = sys.executable
+
+# Prints all that is hard to print, some of it after its end.
+HARD = r"""
+import os, sys, time
+os.write(1, b"\xff\xfe raw\n1%\r2%\r\n")
+os.write(2, b"to stderr\n")
+os.write(1, b"no end")
+if "leave" in sys.argv and os.fork() == 0:
+    os.setpgid(0, 0)
+    time.sleep(300)
+if "fail" in sys.argv:
+    sys.exit(3)
+"""
+HARD_BYTES = {b"\xff\xfe raw", b"1%\r2%", b"to stderr", b"no end"}
+
+TWO = f"""
+    stages:
+      good: {{cmd: "{PYTHON} hard.py leave"}}
+      bad: {{cmd: "{PYTHON} hard.py fail", deps: [hard.py]}}
+"""
+
+
+@pytest.fixture
+def project(make_project):
+    return make_project("output", TWO, {"hard.py": HARD})
+
+
+def run_of(project):
+    return Runs(str(project.path / ".dvc" / "tmp")).load()
+
+
+def lines_of(result):
+    shown = re.sub(rb"(good|bad) \| ", b"", result.stdout + result.stderr)
+    return [line.rstrip(b"\r") for line in shown.split(b"\n")]
+
+
+def repro(project, *args):
+    return project.dvc("repro", "-j", 2, *args, check=False, text=False)
+
+
+def test_prefixed(project):
+    result = repro(project)
+    assert result.returncode == 255
+    lines = lines_of(result)
+    for line in HARD_BYTES:
+        assert lines.count(line) == 2, line
+    assert b"good | \xff\xfe raw\ngood | 1%\rgood | 2%\n" in result.stdout
+
+
+def test_grouped(project):
+    result = repro(project, "--output", "grouped")
+    command = re.escape(f"> {PYTHON} hard.py".encode())
+    block = rb"=== %s\n%s %s\n\xff\xfe raw\n1%%\r2%%\r\nto stderr\nno end\n"
+    for name, arg in ((b"good", b"leave"), (b"bad", b"fail")):
+        assert re.search(block % (name, command, arg), result.stdout)
+    lines = lines_of(result)
+    assert all(lines.count(line) == 2 for line in HARD_BYTES)
+
+
+def test_failed(project):
+    result = repro(project, "--output", "failed")
+    assert b"=== bad\n" in result.stdout
+    assert b"good" not in result.stdout.replace(b"Running stage 'good':", b"")
+    lines = lines_of(result)
+    assert all(lines.count(line) == 1 for line in HARD_BYTES)
+
+
+def test_none(project):
+    result = repro(project, "--output", "none")
+    assert HARD_BYTES.isdisjoint(lines_of(result))
+
+
+@pytest.mark.parametrize("output", ["prefixed", "grouped", "failed", "none"])
+def test_a_failure_shows_its_last_lines_once_and_names_its_log(project, output):
+    stderr = repro(project, "--output", output).stderr.decode(errors="replace")
+    (end,) = re.findall(
+        r"^ERROR: the last lines of .*", stderr, re.MULTILINE | re.DOTALL
+    )
+    path = re.match(r"ERROR: .* 'bad' \(all of them in (.*)\):\n", end).group(1)
+    assert sorted(end.splitlines()[1:5]) == sorted(
+        ["  \ufffd\ufffd raw", "  2%", "  to stderr", "  no end"]
+    )
+    assert "failed to reproduce 'bad'" in end.splitlines()[5]
+    command = f"> {PYTHON} hard.py fail\n".encode()
+    log = (project.path / path).read_bytes()
+    assert log.startswith(command)
+    assert set(log[len(command) :].replace(b"\r\n", b"\n").split(b"\n")) == HARD_BYTES
+
+
+@pytest.mark.parametrize("output", ["prefixed", "grouped"])
+def test_much_output(make_project, output):
+    """Neither kept in memory nor lost, with line breaks and without."""
+    size = 100_000_000
+    project = make_project(
+        "much",
+        f"""
+        stages:
+          lines: {{cmd: "yes | head -c {size}"}}
+          line: {{cmd: "head -c {size} /dev/zero"}}
+        """,
+    )
+    command = [*project.command("repro", "-j", 2, "--output", output)]
+    code = (
+        "import resource, subprocess, sys;"
+        "p = subprocess.run(sys.argv[1:], stdout=-3, stderr=-3);"
+        "print(p.returncode, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    result = project.run([PYTHON, "-c", code, *command])
+    returncode, kib = map(int, result.stdout.split())
+    assert returncode == 0
+    assert kib < 200_000
+    run = run_of(project)
+    lines, line = (os.path.getsize(stage.log) for stage in run.stages)
+    assert lines >= size
+    assert line >= size
+
+
+def test_a_run_without_a_place_for_its_record(project):
+    project.write({".dvc/tmp/parallel": "a file"})
+    for output in ("prefixed", "grouped", "failed", "none"):
+        result = repro(project, "--output", output)
+        assert result.returncode == 255
+        assert b"the last lines of 'bad':\n" in result.stderr
+
+
+def test_what_is_recorded(make_project):
+    project = make_project(
+        "record",
+        """
+        stages:
+          a: {cmd: [echo 1 > a.txt, echo a], outs: [a.txt]}
+          b: {cmd: echo b > b.txt, deps: [a.txt], outs: [b.txt]}
+        """,
+    )
+    project.dvc("repro", "-j", 2)
+    run = run_of(project)
+    assert run.header["command"] == "dvc repro -j 2"
+    assert run.state == "ok"
+    first, second = run.stages
+    assert second.upstream == [0]
+    phases = [phase for _, phase, _ in first.phases]
+    assert phases == ["lock", "check", "command", "command", "lock", "save", "done"]
+    assert first.details == {"changed": True}
+    assert first.seconds is None
+    assert not os.path.exists(second.log)
+
+    project.dvc("repro", "-j", 2)
+    run = run_of(project)
+    assert [stage.details for stage in run.stages] == [{"changed": False}] * 2
+    assert [phase for _, phase, _ in run.stages[0].phases] == ["lock", "check", "done"]
+    assert run.stages[0].seconds > 0
+
+
+@pytest.mark.parametrize("args", [["repro", "--output", "x"], ["repro", "--output="]])
+def test_bad_modes(project, args):
+    result = project.dvc(*args, check=False)
+    assert result.returncode == 254
+    assert "argument --output: invalid choice" in result.stderr
+
+
+def test_bad_modes_from_python(project):
+    with pytest.raises(
+        InvalidArgumentError, match="output: expected one of 'prefixed'"
+    ):
+        project.reproduce(jobs=2, output="x")
+
+
+def test_config(project):
+    result = project.dvc("config", "core.parallel_output", "x", check=False)
+    assert result.returncode == 251
+    assert "expected one of 'prefixed', 'grouped', 'failed', 'none'" in result.stderr
+
+    project.dvc("config", "--local", "core.parallel_output", "grouped")
+    assert b"=== bad\n" in repro(project).stdout
+    assert b"===" not in repro(project, "--output", "none").stdout
+    assert "===" not in project.dvc("repro", "-j", 1, "bad", check=False).stdout
+
+
+def test_config_of_the_project_warns_of_teammates(project):
+    result = project.dvc("config", "core.parallel_output", "none")
+    assert "teammates who get 'core.parallel_output'" in result.stderr
