@@ -10,7 +10,7 @@ USAGE = """\
 usage: dvc-parallel repro ...   the same as `dvc repro ...`, with --jobs; so is
                                 any other command of dvc
        dvc-parallel logs        what the stages of a run printed, and how they stand
-       dvc-parallel report      show a run as a page, or as a trace
+       dvc-parallel report      a run as a page, or as a trace: what took so long
        dvc-parallel doctor      tell whether everything is in place
        dvc-parallel --version
 

@@ -1,10 +1,10 @@
 """A run as one HTML file that needs nothing else.
 
-Tables are written by ``sections.py``; the chart and the table of all stages are drawn by
-``page.js`` from the data in the page.  Nothing of a run becomes code: text is escaped,
-data is JSON in a block that is not run, and the page's own policy lets nothing run or
-load but the one script and the one style sheet in it (by their hashes: W3C, Content
-Security Policy Level 3, 2.3.1).
+Tables are written by ``sections.py``; the chart and the table of all stages are drawn
+by ``page.js`` from the data in the page.  Nothing of a run becomes code: text is
+escaped, data is JSON in a block that is not run, and the page's own policy lets nothing
+run or load but the one script and the one style sheet in it (by their hashes: W3C,
+Content Security Policy Level 3, 2.3.1).
 """
 
 import json
