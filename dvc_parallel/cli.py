@@ -38,4 +38,7 @@ def main(argv: Optional[list[str]] = None) -> int:
 
     from dvc.cli import main as dvc
 
+    from .commands import add_to_dvc
+
+    add_to_dvc()
     return dvc(argv)

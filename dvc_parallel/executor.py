@@ -90,10 +90,11 @@ class ParallelExecutor:
             rank: {ranks[stage] for stage in stages if stage in ranks}
             for rank, stages in enumerate(self.upstream)
         }
+        self.after = stages_to_come_after(steps, upstream)
         self.plan = plan.Plan(
             range(len(steps)),
             upstream,
-            after=stages_to_come_after(steps, upstream),
+            after=self.after,
             seconds=self._known_seconds(),
             jobs=jobs,
             on_error=on_error,

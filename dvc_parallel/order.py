@@ -64,6 +64,11 @@ def _parts(path: str) -> Path:
     return tuple(path.replace(os.sep, "/").split("/"))
 
 
+def overlaps(one: str, other: str) -> bool:
+    """Whether one of two paths is the other one, or in it."""
+    return all(a == b for a, b in zip(_parts(one), _parts(other)))
+
+
 def _local_paths(stage: "Stage") -> Iterator[Path]:
     for dep in stage.deps:
         if dep.fs_path and dep.protocol == "local" and not stage.is_repo_import:

@@ -125,6 +125,33 @@ class PathLocks:
         self._in_file = held
 
 
+class OthersPathLocks(PathLocks):
+    """The path locks of other processes, heeded by one that only reads.
+
+    It has the repo locked, so no other can take a path meanwhile, and leaves no mark.
+    """
+
+    @contextmanager
+    def hold(
+        self,
+        tmp_dir,
+        fs,
+        cmd,
+        read: list[str],
+        write: list[str],
+        hardlink,  # noqa: ARG002
+    ) -> Iterator[None]:
+        """See that nobody writes to any of the paths.
+
+        Raises:
+            LockError: another process does.
+        """
+        path = os.path.join(tmp_dir, dvc_rwlock.RWLOCK_FILE)
+        self._file.read(path, fs, cmd, {})
+        self._file.check(tmp_dir, [*read, *write], [])
+        yield
+
+
 class _File:
     """The file.  Owned by whoever has locked its guard."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from dvc_parallel import saving, stand_ins
 
-from .repro import run_stages
+from .repro import Instead, run_stages
 
 if TYPE_CHECKING:
     from dvc.stage import Stage
@@ -43,6 +43,7 @@ def reproduce_steps(
     force_downstream: bool = False,
     *,
     jobs: Jobs = None,
+    instead: Instead = None,
     **kwargs,
 ) -> list["Stage"]:
     """``_reproduce_stages`` of 3.4 and 3.5: reproduce these, in this order."""
@@ -56,7 +57,14 @@ def reproduce_steps(
         return Executor(stages, stages.graph, count, **kwargs)
 
     serially = partial(original, stages, force_downstream=force_downstream, **kwargs)
-    return run_stages(jobs, stages, serially, executor)
+    return run_stages(
+        jobs,
+        stages,
+        serially,
+        executor,
+        dry=kwargs.get("dry", False),
+        instead=instead,
+    )
 
 
 def reproduce_targets(
@@ -67,6 +75,7 @@ def reproduce_targets(
     single_item: bool = False,
     *,
     jobs: Jobs = None,
+    instead: Instead = None,
     **kwargs,
 ) -> list["Stage"]:
     """``_reproduce_stages`` of 3.0 to 3.3: reproduce targets and what it takes."""
@@ -80,7 +89,14 @@ def reproduce_targets(
         return Executor(steps, graph, count, **options)
 
     serially = partial(original, graph, stages, downstream, single_item, **kwargs)
-    return run_stages(jobs, stages, serially, executor)
+    return run_stages(
+        jobs,
+        stages,
+        serially,
+        executor,
+        dry=kwargs.get("dry", False),
+        instead=instead,
+    )
 
 
 def reproduce_targets_in_2(
@@ -92,6 +108,7 @@ def reproduce_targets_in_2(
     on_unchanged: Optional[Callable[[list["Stage"]], None]] = None,
     *,
     jobs: Jobs = None,
+    instead: Instead = None,
     **kwargs,
 ) -> list["Stage"]:
     """``_reproduce_stages`` before 3.0.0, which has checkpoints."""
@@ -106,7 +123,15 @@ def reproduce_targets_in_2(
         return ExecutorIn2(steps, graph, count, on_unchanged=on_unchanged, **options)
 
     args = (graph, stages, downstream, single_item, on_unchanged)
-    return run_stages(jobs, stages, partial(original, *args, **kwargs), executor)
+    serially = partial(original, *args, **kwargs)
+    return run_stages(
+        jobs,
+        stages,
+        serially,
+        executor,
+        dry=kwargs.get("dry", False),
+        instead=instead,
+    )
 
 
 def _parallel_steps(
@@ -130,7 +155,7 @@ def _parallel_steps(
 
 def _is_serial(force_downstream: bool, kwargs: dict[str, Any]) -> bool:
     # NOTE: which stages are forced is known only when all before them have ended
-    return kwargs.get("dry", False) or (force_downstream and not kwargs.get("force"))
+    return force_downstream and not kwargs.get("force")
 
 
 def run(

@@ -4,9 +4,9 @@ Each is a module with an ``add_parser`` like those of ``dvc.commands``, and goes
 ``dvc.cli``: errors, ``-q``, ``-v``, ``--cd`` and completion are DVC's.
 """
 
-from types import ModuleType
+from . import plan
 
-COMMANDS: tuple[ModuleType, ...] = ()
+COMMANDS = (plan,)
 
 
 def add_to_dvc() -> None:
