@@ -62,8 +62,6 @@ class Reason:
     def __str__(self) -> str:
         if self.kind in ("command", "definition"):
             return f"changed {self.kind}"
-        if self.kind == "upstream":
-            return f"after {self.name}"
         if self.name is None:
             return self.kind
         state = WORDS.get(self.state or "", self.state)

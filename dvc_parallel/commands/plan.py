@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DESCRIPTION = "Show which stages would run, why, in which order, and how long it takes."
 
 # How many reasons of a stage are shown, and how many stages of the critical path.
-REASONS = 3
+SHOWN = 3
 PATH = 8
 
 
@@ -95,9 +95,18 @@ def _row(entry: "Entry") -> tuple[str, ...]:
 
 
 def _why(entry: "Entry") -> str:
-    reasons = [str(reason) for reason in entry.step.reasons]
-    more = len(reasons) - REASONS
-    return ", ".join(reasons[:REASONS]) + (f" and {more} more" if more > 0 else "")
+    reasons = entry.step.reasons
+    why = [str(reason) for reason in reasons if reason.kind != "upstream"]
+    before = [str(reason.name) for reason in reasons if reason.kind == "upstream"]
+    parts = [_some(why)] if why else []
+    if before:
+        parts.append(f"after {_some(before)}")
+    return ", ".join(parts)
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _notes(outlook: "Outlook") -> "Iterator[str]":

@@ -131,7 +131,7 @@ def test_options_of_repro(done):
     assert why(done, "-f", "--downstream", "two") == dict.fromkeys(
         ["two", "left", "right"], forced
     )
-    assert list(why(done, "-f", "--glob", "*t")) == ["one", "two", "left", "right"]
+    assert {*why(done, "-f", "--glob", "*t")} == {"one", "two", "left", "right"}
     assert list(why(done, "-P")) == ["always"]
     done.write({"in.txt": "2\n"})
     assert why(done, "--force-downstream", "two")["two"] == forced
