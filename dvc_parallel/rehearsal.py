@@ -127,7 +127,7 @@ class Rehearsal:
         # NOTE: what could be pulled is not known without asking the remote
         kwargs["allow_missing"] = kwargs.get("allow_missing") or kwargs.get("pull")
         kwargs.update(dry=True, interactive=False, pull=False)
-        with _quiet():
+        with quiet():
             repo.reproduce(**kwargs, instead=rehearsal._take)
         return rehearsal
 
@@ -221,7 +221,7 @@ def _reasons_in(entry: Union[str, dict]) -> Iterator[Reason]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Do without what DVC says of stages as it goes through them."""
     logger = logging.getLogger("dvc")
     level = logger.level

@@ -4,9 +4,9 @@ Each is a module with an ``add_parser`` like those of ``dvc.commands``, and goes
 ``dvc.cli``: errors, ``-q``, ``-v``, ``--cd`` and completion are DVC's.
 """
 
-from . import plan
+from . import plan, validate
 
-COMMANDS = (plan,)
+COMMANDS = (plan, validate)
 
 
 def add_to_dvc() -> None:
