@@ -9,8 +9,10 @@ from . import __version__
 USAGE = """\
 usage: dvc-parallel repro ...   the same as `dvc repro ...`, with --jobs; so is
                                 any other command of dvc
+       dvc-parallel plan        what would run, why, and how long it takes
        dvc-parallel logs        what the stages of a run printed, and how they stand
        dvc-parallel report      a run as a page, or as a trace: what took so long
+       dvc-parallel validate    which stages are not reproducible
        dvc-parallel doctor      tell whether everything is in place
        dvc-parallel --version
 
@@ -18,7 +20,7 @@ usage: dvc-parallel repro ...   the same as `dvc repro ...`, with --jobs; so is
 """
 
 # Commands of our own that go through DVC's command line.
-OWN = frozenset({"logs", "report"})
+OWN = frozenset({"logs", "plan", "report", "validate"})
 
 
 def main(argv: Optional[list[str]] = None) -> int:

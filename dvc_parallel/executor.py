@@ -286,6 +286,11 @@ class ParallelExecutor:
         return instructions
 
     @property
+    def interrupted(self) -> bool:
+        """Whether a signal has ended the run: what runs now may fail for that."""
+        return self._signal is not None
+
+    @property
     def _running(self) -> int:
         return self.plan.count(plan.State.RUNNING) + self.plan.count(plan.State.SAVING)
 

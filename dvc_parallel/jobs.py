@@ -1,6 +1,7 @@
 """How many stages to run at a time."""
 
 import os
+from argparse import ArgumentParser, ArgumentTypeError
 from typing import Optional, Union
 
 AUTO = "auto"
@@ -22,6 +23,27 @@ def parse_jobs(value: Union[int, str]) -> Union[int, str]:
     if not isinstance(value, bool) and text.isdecimal() and int(text) > 0:
         return int(text)
     raise ValueError(f"expected a positive integer or '{AUTO}', got '{value}'")
+
+
+def add_argument(parser: ArgumentParser) -> None:
+    """Add ``--jobs`` to a command that runs stages."""
+    parser.add_argument(
+        "-j",
+        "--jobs",
+        type=_jobs_type,
+        help=(
+            "Number of stages to run simultaneously, or 'auto' for the number of "
+            "CPUs. The default value is 'core.parallel_jobs' of the config, or 1."
+        ),
+        metavar="<number>",
+    )
+
+
+def _jobs_type(value: str) -> Union[int, str]:
+    try:
+        return parse_jobs(value)
+    except ValueError as exc:
+        raise ArgumentTypeError(str(exc)) from None
 
 
 def count_jobs(value: Union[int, str]) -> int:

@@ -40,7 +40,7 @@ def stages_to_come_after(
 
     ranks = range(len(steps))
     outs = _index(
-        (_parts(out.fs_path), rank) for rank in ranks for out in steps[rank].outs
+        (parts_of(out.fs_path), rank) for rank in ranks for out in steps[rank].outs
     )
     files = _index((path, rank) for rank in ranks for path in _files_of(steps[rank]))
     for rank, stage in enumerate(steps):
@@ -48,7 +48,7 @@ def stages_to_come_after(
             for writer in (*_above(outs, dep), *_below(outs, dep), *_below(files, dep)):
                 keep_order(rank, writer)
         for out in stage.outs:
-            for writer in _above(outs, _parts(out.fs_path)):
+            for writer in _above(outs, parts_of(out.fs_path)):
                 keep_order(rank, writer)
     return after
 
@@ -60,24 +60,29 @@ def _index(writers: Iterable[tuple[Path, int]]) -> Trie:
     return index
 
 
-def _parts(path: str) -> Path:
+def parts_of(path: str) -> Path:
     return tuple(path.replace(os.sep, "/").split("/"))
+
+
+def overlaps(one: str, other: str) -> bool:
+    """Whether one of two paths is the other one, or in it."""
+    return all(a == b for a, b in zip(parts_of(one), parts_of(other)))
 
 
 def _local_paths(stage: "Stage") -> Iterator[Path]:
     for dep in stage.deps:
         if dep.fs_path and dep.protocol == "local" and not stage.is_repo_import:
-            yield _parts(dep.fs_path)
+            yield parts_of(dep.fs_path)
 
 
 def _files_of(stage: "Stage") -> Iterator[Path]:
     dvcfile = stage.dvcfile
     if isinstance(dvcfile, ProjectFile):
         dvcfile = dvcfile._lockfile
-    yield _parts(dvcfile.path)
+    yield parts_of(dvcfile.path)
     for out in stage.outs:
         if out.use_scm_ignore:
-            yield (*_parts(out.fs_path)[:-1], ".gitignore")
+            yield (*parts_of(out.fs_path)[:-1], ".gitignore")
 
 
 def _above(trie: Trie, path: Path) -> Iterator[int]:

@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from dvc.stage import Stage
     from dvc.stage.cache import StageCache
 
-    from .run import RunJob
+    from .fast_executor import FastJob
 
 # What takes longer than a change of owners: 8 MiB are hashed in some 10 ms.
 LARGE_SIZE = 8 * 2**20
 MANY_FILES = 200
 
 
-def current_job() -> Optional["RunJob"]:
-    """As :func:`dvc_parallel.job.current_job`; jobs are those of a ``Run``."""
+def current_job() -> Optional["FastJob"]:
+    """As :func:`dvc_parallel.job.current_job`; jobs are those of a ``FastExecutor``."""
     return running.current_job()  # type: ignore[return-value]
 
 

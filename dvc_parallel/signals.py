@@ -72,6 +72,19 @@ def interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, old)
 
 
+_last_acts: list[Callable[[], None]] = []
+
+
+@contextmanager
+def before_death(func: Callable[[], None]) -> Iterator[None]:
+    """Have ``func`` called before a run ends the process, which ends no ``with``."""
+    _last_acts.append(func)
+    try:
+        yield
+    finally:
+        _last_acts.remove(func)
+
+
 def die_of(signum: int) -> None:
     """End as serial DVC does on a signal.
 
@@ -79,5 +92,7 @@ def die_of(signum: int) -> None:
         KeyboardInterrupt: for SIGINT.
     """
     if signum != signal.SIGINT:
+        for func in _last_acts:
+            func()
         os.kill(os.getpid(), signum)
     raise KeyboardInterrupt

@@ -5,19 +5,17 @@ Before that release, ``_reproduce_stages`` has no graph and no ``on_error``, and
 """
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Callable, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from dvc_parallel import saving, stand_ins
 
-from .repro import run_stages
+from .repro import Options, run_stages
 
 if TYPE_CHECKING:
     from dvc.stage import Stage
     from networkx import DiGraph
 
     from .executor_before_3_6 import Executor
-
-Jobs = Union[int, str, None]
 
 
 class Steps(list):
@@ -41,23 +39,21 @@ def reproduce_steps(
     original: Callable,
     stages: list["Stage"],
     force_downstream: bool = False,
-    *,
-    jobs: Jobs = None,
-    output: Optional[str] = None,
     **kwargs,
 ) -> list["Stage"]:
     """``_reproduce_stages`` of 3.4 and 3.5: reproduce these, in this order."""
+    options = Options.taken_from(kwargs)
 
-    def executor(count: int, reporters) -> Optional["Executor"]:
+    def executor(count: int, **parts) -> Optional["Executor"]:
         # NOTE: there is no graph of single items
         if not isinstance(stages, Steps) or _is_serial(force_downstream, kwargs):
             return None
         from .executor_before_3_6 import Executor
 
-        return Executor(stages, stages.graph, count, reporters=reporters, **kwargs)
+        return Executor(stages, stages.graph, count, **parts, **kwargs)
 
     serially = partial(original, stages, force_downstream=force_downstream, **kwargs)
-    return run_stages(jobs, output, stages, serially, executor)
+    return run_stages(options, stages, serially, executor, dry=kwargs.get("dry", False))
 
 
 def reproduce_targets(
@@ -66,23 +62,21 @@ def reproduce_targets(
     stages: list["Stage"],
     downstream: bool = False,
     single_item: bool = False,
-    *,
-    jobs: Jobs = None,
-    output: Optional[str] = None,
     **kwargs,
 ) -> list["Stage"]:
     """``_reproduce_stages`` of 3.0 to 3.3: reproduce targets and what it takes."""
+    options = Options.taken_from(kwargs)
 
-    def executor(count: int, reporters) -> Optional["Executor"]:
-        steps, options = _parallel_steps(graph, stages, downstream, single_item, kwargs)
+    def executor(count: int, **parts) -> Optional["Executor"]:
+        steps, others = _parallel_steps(graph, stages, downstream, single_item, kwargs)
         if steps is None:
             return None
         from .executor_before_3_6 import Executor
 
-        return Executor(steps, graph, count, reporters=reporters, **options)
+        return Executor(steps, graph, count, **parts, **others)
 
     serially = partial(original, graph, stages, downstream, single_item, **kwargs)
-    return run_stages(jobs, output, stages, serially, executor)
+    return run_stages(options, stages, serially, executor, dry=kwargs.get("dry", False))
 
 
 def reproduce_targets_in_2(
@@ -92,27 +86,24 @@ def reproduce_targets_in_2(
     downstream: bool = False,
     single_item: bool = False,
     on_unchanged: Optional[Callable[[list["Stage"]], None]] = None,
-    *,
-    jobs: Jobs = None,
-    output: Optional[str] = None,
     **kwargs,
 ) -> list["Stage"]:
     """``_reproduce_stages`` before 3.0.0, which has checkpoints."""
+    options = Options.taken_from(kwargs)
 
-    def executor(count: int, reporters) -> Optional["Executor"]:
-        steps, options = _parallel_steps(graph, stages, downstream, single_item, kwargs)
+    def executor(count: int, **parts) -> Optional["Executor"]:
+        steps, others = _parallel_steps(graph, stages, downstream, single_item, kwargs)
         # NOTE: checkpoints are commits, one after the other
         if steps is None or any(step.is_checkpoint for step in steps):
             return None
         from .executor_before_3_6 import ExecutorIn2
 
-        options.update(reporters=reporters, on_unchanged=on_unchanged)
-        return ExecutorIn2(steps, graph, count, **options)
+        others["on_unchanged"] = on_unchanged
+        return ExecutorIn2(steps, graph, count, **parts, **others)
 
     args = (graph, stages, downstream, single_item, on_unchanged)
-    return run_stages(
-        jobs, output, stages, partial(original, *args, **kwargs), executor
-    )
+    serially = partial(original, *args, **kwargs)
+    return run_stages(options, stages, serially, executor, dry=kwargs.get("dry", False))
 
 
 def _parallel_steps(
@@ -136,7 +127,7 @@ def _parallel_steps(
 
 def _is_serial(force_downstream: bool, kwargs: dict[str, Any]) -> bool:
     # NOTE: which stages are forced is known only when all before them have ended
-    return kwargs.get("dry", False) or (force_downstream and not kwargs.get("force"))
+    return force_downstream and not kwargs.get("force")
 
 
 def run(

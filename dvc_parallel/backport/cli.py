@@ -2,9 +2,9 @@
 
 import logging
 from argparse import SUPPRESS, ArgumentTypeError
-from typing import TYPE_CHECKING, Any, Callable, Union
+from typing import TYPE_CHECKING, Any, Callable
 
-from dvc_parallel.jobs import parse_jobs
+from dvc_parallel.jobs import add_argument
 from dvc_parallel.output_modes import OUTPUT_MODES
 
 from .config import OPTIONS
@@ -17,13 +17,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dvc.parallel")
 
 
-def jobs_type(value: str) -> Union[int, str]:
-    try:
-        return parse_jobs(value)
-    except ValueError as exc:
-        raise ArgumentTypeError(str(exc)) from None
-
-
 def add_parser(original: Callable, subparsers, parent_parser) -> None:
     """``dvc.commands.repro.add_parser``: the parser of ``dvc repro``.
 
@@ -31,16 +24,7 @@ def add_parser(original: Callable, subparsers, parent_parser) -> None:
     """
     original(subparsers, parent_parser)
     parser = subparsers.choices["repro"]
-    parser.add_argument(
-        "-j",
-        "--jobs",
-        type=jobs_type,
-        help=(
-            "Number of stages to run simultaneously, or 'auto' for the number of "
-            "CPUs. The default value is 'core.parallel_jobs' of the config, or 1."
-        ),
-        metavar="<number>",
-    )
+    add_argument(parser)
     parser.add_argument(
         "--output",
         choices=OUTPUT_MODES,

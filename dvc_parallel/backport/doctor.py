@@ -17,6 +17,13 @@ from . import seams
 # Options of `dvc config` that are not called as the level of the config is.
 FLAGS = {"repo": "project"}
 
+# Seams by the runs that they are in.
+GROUPS = (
+    ("all", seams.IN_RUNS),
+    ("parallel", seams.IN_JOBS),
+    ("planned", seams.IN_REHEARSALS),
+)
+
 # Whether a plain `dvc` gets the hook, as a new interpreter sees it.
 CHECK_PTH = "import sys; sys.exit('dvc_parallel.backport.hook' not in sys.modules)"
 
@@ -69,7 +76,7 @@ def _hook_problems(hook: Any):
         misfit = seam.misfit()
         if misfit or not seam.installed:
             yield misfit or f"{seam} is not patched"
-    for when, group in (("all", seams.IN_RUNS), ("parallel", seams.IN_JOBS)):
+    for when, group in GROUPS:
         for seam in seams.present(group):
             ui.write(f"seam: {seam} (in {when} runs)")
         yield from seams.misfits(group)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Callable, Optional
 from dvc.exceptions import ReproductionError
 from dvc.repo.reproduce import _reproduce_stage
 
-from dvc_parallel.run import Run
+from dvc_parallel.fast_executor import FastExecutor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ def _active(graph: "DiGraph", ranks: "Mapping[Stage, int]") -> "DiGraph":
     return active
 
 
-class Executor(Run):
+class Executor(FastExecutor):
     """What serial DVC from 3.0 to 3.5 does with each stage, and with failures.
 
     Args:

@@ -1,5 +1,6 @@
 """``Repo.reproduce(jobs=..., output=...)``, and what the config says of them."""
 
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
@@ -11,70 +12,127 @@ from dvc_parallel import output_modes
 from . import seams
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from dvc.repo import Repo
     from dvc.stage import Stage
 
-    from dvc_parallel.reporters import Reporter
-    from dvc_parallel.run import Run
+    from dvc_parallel.bookkeeping import Bookkeeping
+    from dvc_parallel.fast_executor import FastExecutor
 
-    Executor = Callable[[int, Sequence[Reporter]], Optional[Run]]
+    # Makes the executor for a number of jobs, with parts such as reporters, or None
+    # where stages have to run one after the other.
+    MakeExecutor = Callable[..., Optional[FastExecutor]]
+
+
+@dataclass(frozen=True)
+class PendingRun:
+    """A run that ``Repo.reproduce`` is about to begin.
+
+    Attributes:
+        repo: its repo, which is locked.
+        jobs: how many stages at a time.
+    """
+
+    repo: "Repo"
+    jobs: int
+    _serially: Callable[[], list["Stage"]]
+    _executor: "MakeExecutor"
+
+    def executor(self, **parts: Any) -> Optional["FastExecutor"]:
+        """What runs the stages side by side; None where they run one after another."""
+        return self._executor(self.jobs, **parts)
+
+    def rehearse(self, books: "Bookkeeping") -> None:
+        """Go through the stages as serial DVC does, and run none of them.
+
+        Raises:
+            DvcException: this DVC is not as its release was.
+        """
+        needed = (*seams.IN_RUNS, *seams.IN_REHEARSALS)
+        for misfit in seams.misfits(needed):
+            raise DvcException(f"cannot tell what would run: {misfit}")
+        with seams.installed(needed):
+            _keep_books(self.repo, books, self._serially)
+
+    def perform(self, executor: "FastExecutor") -> list["Stage"]:
+        """Run the stages.
+
+        Raises:
+            DvcException: this DVC is not as its release was.
+        """
+        needed = (*seams.IN_RUNS, *seams.IN_JOBS)
+        for misfit in seams.misfits(needed):
+            raise DvcException(f"cannot run stages in parallel: {misfit}")
+        with seams.installed(needed):
+            return executor.run()
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is ours among the arguments of ``Repo.reproduce``.
+
+    Attributes:
+        jobs: a positive integer, "auto", or None for what the config says.
+        output: how the output of stages is shown, or None for what the config says.
+        instead: called with the :class:`PendingRun` to do something else with it.
+    """
+
+    jobs: Union[int, str, None] = None
+    output: Optional[str] = None
+    instead: Optional[Callable[[PendingRun], Any]] = None
+
+    @classmethod
+    def taken_from(cls, kwargs: dict[str, Any]) -> "Options":
+        """Take them out of arguments, so that DVC is left with its own."""
+        names = [field.name for field in fields(cls) if field.name in kwargs]
+        return cls(**{name: kwargs.pop(name) for name in names})
 
 
 def reproduce(
-    original: Callable,
-    stages: list["Stage"],
-    graph=None,
-    *,
-    jobs: Union[int, str, None] = None,
-    output: Optional[str] = None,
-    **kwargs,
+    original: Callable, stages: list["Stage"], graph=None, **kwargs
 ) -> list["Stage"]:
     """``dvc.repo.reproduce._reproduce``: reproduce stages, ``jobs`` at a time.
 
     Raises:
-        InvalidArgumentError: ``jobs`` or ``output`` is none of what they can be.
+        InvalidArgumentError: one of the :class:`Options` is none of what it can be.
     """
+    options = Options.taken_from(kwargs)
 
-    def executor(count: int, reporters) -> Optional["Run"]:
-        # NOTE: a single item has no graph that tells what may run side by side, and
-        # there is nothing to run in a dry run.
-        if graph is None or kwargs.get("dry"):
+    def executor(count: int, **parts) -> Optional["FastExecutor"]:
+        # NOTE: a single item has no graph that tells what may run side by side
+        if graph is None:
             return None
         from dvc.repo.reproduce import _reproduce_stage
 
-        from dvc_parallel.run import Run
+        from dvc_parallel.fast_executor import FastExecutor
 
         kwargs.setdefault("repro_fn", _reproduce_stage)
-        return Run(stages, graph, count, reporters=reporters, **kwargs)
+        return FastExecutor(stages, graph, count, **parts, **kwargs)
 
     serially = partial(original, stages, graph=graph, **kwargs)
-    return run_stages(jobs, output, stages, serially, executor)
+    return run_stages(options, stages, serially, executor, dry=kwargs.get("dry", False))
 
 
 def run_stages(
-    jobs: Union[int, str, None],
-    output: Optional[str],
+    options: Options,
     stages: list["Stage"],
     serially: Callable[[], list["Stage"]],
-    executor: "Executor",
+    executor: "MakeExecutor",
+    *,
+    dry: bool = False,
 ) -> list["Stage"]:
-    """Reproduce stages, ``jobs`` at a time.
+    """Reproduce stages, as many at a time as is asked for.
 
     Args:
-        jobs: a positive integer, "auto", or None for what the config says.
-        output: how their output is shown, or None for what the config says.
         stages: some stages of the repo.
         serially: does it as DVC does.
-        executor: makes the executor for a number of jobs and some reporters, or None
-            where stages have to run one after the other.
+        dry: whether there is nothing to run.
 
     Raises:
-        InvalidArgumentError: ``jobs`` or ``output`` is none of what they can be.
+        InvalidArgumentError: one of the options is none of what it can be.
         DvcException: this DVC is not as its release was.
     """
     config = stages[0].repo.config["core"] if stages else {}
+    jobs, output = options.jobs, options.output
     if jobs is None:
         jobs = config.get(parallel_jobs.CONFIG_OPTION, 1)
     if output is None:
@@ -84,45 +142,40 @@ def run_stages(
     if not stages:
         return serially()
 
-    parallel = _parallel(count, output, stages[0].repo, executor)
-    if parallel is None:
-        return _reproduce_serially(stages[0].repo, serially)
+    run = PendingRun(stages[0].repo, count, serially, executor)
+    if options.instead is not None:
+        options.instead(run)
+        return []
+    if count > 1 and not dry:
+        from dvc_parallel.reporters.choice import reporters
 
-    needed = (*seams.IN_RUNS, *seams.IN_JOBS)
-    for misfit in seams.misfits(needed):
-        raise DvcException(f"cannot run stages in parallel: {misfit}")
-    with seams.installed(needed):
-        return parallel.run()
+        parallel = run.executor(reporters=reporters(run.repo.tmp_dir, output))
+        if parallel is not None:
+            return run.perform(parallel)
+    return _reproduce_serially(run.repo, serially)
 
 
 def _reproduce_serially(
     repo: "Repo", reproduce: Callable[[], list["Stage"]]
 ) -> list["Stage"]:
     from dvc_parallel.bookkeeping import Bookkeeping
-    from dvc_parallel.state import state_kept_open
 
     if seams.misfits(seams.IN_RUNS):
         return reproduce()
-    books = Bookkeeping()
-    with (
-        seams.installed(seams.IN_RUNS),
-        books.in_this_thread(),
-        state_kept_open(repo.state),
-    ):
+    with seams.installed(seams.IN_RUNS):
+        return _keep_books(repo, Bookkeeping(), reproduce)
+
+
+def _keep_books(
+    repo: "Repo", books: "Bookkeeping", reproduce: Callable[[], list["Stage"]]
+) -> list["Stage"]:
+    from dvc_parallel.state import state_kept_open
+
+    with books.in_this_thread(), state_kept_open(repo.state):
         try:
             return reproduce()
         finally:
             books.flush()
-
-
-def _parallel(
-    count: int, output: str, repo: "Repo", executor: "Executor"
-) -> Optional["Run"]:
-    if count == 1:
-        return None
-    from dvc_parallel.reporters.choice import reporters
-
-    return executor(count, reporters(repo.tmp_dir, output))
 
 
 def _checked(name: str, check: Callable[[Any], Any], value: Any) -> Any:

@@ -1,10 +1,11 @@
 """Where released DVC is patched, in one place.
 
-There are three kinds of seams.  ``IN_DVC`` give DVC the command and the option, a quick
+There are four kinds of seams.  ``IN_DVC`` give DVC the command and the option, a quick
 way to read dvc.lock and one to lock the repo beside a run; the import hook installs
 them with their modules.
 ``IN_RUNS`` make DVC's bookkeeping cheap while stages are reproduced, and ``IN_JOBS``
-change what DVC does in a job of a parallel run; both are there only as long.
+change what DVC does in a job of a parallel run; both are there only as long. With
+``IN_REHEARSALS``, DVC goes through the stages of a run and runs none.
 
 Each seam says which releases of DVC it is for.  The packages that DVC is made of
 (dvc-data, dvc-objects, scmrepo, dulwich) have versions of their own, which go with many
@@ -24,6 +25,7 @@ REPRO = "dvc_parallel.backport.repro"
 BEFORE_3_6 = "dvc_parallel.backport.before_3_6"
 CLI = "dvc_parallel.backport.cli"
 STAND_INS = "dvc_parallel.stand_ins"
+REHEARSAL = "dvc_parallel.rehearsal"
 SAVING = "dvc_parallel.saving"
 
 IN_DVC = (
@@ -189,6 +191,11 @@ IN_RUNS = (
         f"{STAND_INS}:reflink",
         dispensable=True,
     ),
+)
+
+IN_REHEARSALS = (
+    Seam("dvc.stage", "Stage.reproduce", "self interactive", f"{REHEARSAL}:reproduce"),
+    Seam("dvc.stage", "Stage.run", "self dry", f"{REHEARSAL}:run"),
 )
 
 _guard = threading.Lock()

@@ -6,9 +6,9 @@ Each is a module with an ``add_parser`` like those of ``dvc.commands``, and goes
 
 from types import ModuleType
 
-from . import logs, report
+from . import logs, plan, report, validate
 
-COMMANDS: tuple[ModuleType, ...] = (logs, report)
+COMMANDS: tuple[ModuleType, ...] = (logs, plan, report, validate)
 
 
 def add_to_dvc() -> None:

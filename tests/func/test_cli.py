@@ -75,7 +75,7 @@ def test_jobs_from_python(make_project):
 
 
 def test_one_job_is_the_loop_of_dvc(make_project, mocker):
-    executor = mocker.patch("dvc_parallel.run.Run")
+    executor = mocker.patch("dvc_parallel.fast_executor.FastExecutor")
     project = make_project(dvc_yaml=TWO)
     assert project.reproduce(jobs=1) == ["a", "b"]
     with project.repo() as repo:

@@ -14,6 +14,7 @@ UPSTREAM = ROOT / "docs/upstream"
 PAGES = [
     "README.md",
     "docs/guide.md",
+    "docs/plan.md",
     "docs/report.md",
     "docs/upstream/pull-request.md",
     "docs/upstream/issue-755.md",

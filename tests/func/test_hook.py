@@ -160,7 +160,12 @@ def test_this_dvc_has_all_seams_as_described():
     from dvc_parallel.backport import seams
     from dvc_parallel.backport.seam import NEWEST
 
-    everything = (*seams.IN_DVC, *seams.IN_RUNS, *seams.IN_JOBS)
+    everything = (
+        *seams.IN_DVC,
+        *seams.IN_RUNS,
+        *seams.IN_JOBS,
+        *seams.IN_REHEARSALS,
+    )
     assert not seams.misfits(everything)
     lacking = {str(seam) for seam in everything if seam.dispensable and seam.misfit()}
     if dvc.version_tuple[:3] == NEWEST:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from networkx import DiGraph
 
 
-class Run(ParallelExecutor):
+class FastExecutor(ParallelExecutor):
     """As :class:`ParallelExecutor`, whose other arguments it takes.
 
     Attributes:
@@ -52,8 +52,8 @@ class Run(ParallelExecutor):
         on_wait = self.reporter.waiting_for_lock
         return WatchedRepoLock(self.repo, on_wait, before_unlock=self.books.flush)
 
-    def _make_job(self, rank: int) -> "RunJob":
-        return RunJob(self, self.steps[rank], rank)
+    def _make_job(self, rank: int) -> "FastJob":
+        return FastJob(self, self.steps[rank], rank)
 
     def run(self) -> list["Stage"]:
         with state_kept_open(self.repo.state) as self._end_thread:  # type: ignore[method-assign]
@@ -110,17 +110,17 @@ class WatchedRepoLock(SharedRepoLock):
         super().give_back()
 
 
-class RunJob(Job):
+class FastJob(Job):
     """A job that can save large data without owning the repo.
 
     Attributes:
         data_is_large (bool): whether what was hashed last takes a while to read.
     """
 
-    run: Run
+    run: FastExecutor
     lock: WatchedRepoLock
 
-    def __init__(self, run: Run, stage: "Stage", rank: int):
+    def __init__(self, run: FastExecutor, stage: "Stage", rank: int):
         super().__init__(run, stage, rank)
         self.data_is_large = False
         self._pins = 0

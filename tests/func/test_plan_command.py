@@ -1,0 +1,336 @@
+"""``dvc-parallel plan``: it says what serial DVC then runs, and changes nothing."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from itertools import count
+
+import pytest
+from dvc.exceptions import ReproductionError
+from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import strategies as st
+
+from dvc_parallel.durations import Durations
+from dvc_parallel.rehearsal import Rehearsal
+from tests.capabilities import GOES_IN_ORDER, HAS_KEEP_GOING
+from tests.project import Project
+
+from .random_project import pipelines
+
+EXAMPLES = int(os.environ.get("DVC_PARALLEL_EXAMPLES", "15"))
+numbers = count()
+
+CHAIN = """
+    stages:
+      one: {cmd: cat in.txt > one.txt, deps: [in.txt], params: [x], outs: [one.txt]}
+      two: {cmd: cat one.txt > two.txt, deps: [one.txt], outs: [two.txt]}
+      left: {cmd: cat two.txt > left.txt, deps: [two.txt], outs: [left.txt]}
+      right: {cmd: cat two.txt > right.txt, deps: [two.txt], outs: [right.txt]}
+      always: {cmd: echo a > always.txt, always_changed: true, outs: [always.txt]}
+"""
+FILES = {"in.txt": "1\n", "params.yaml": "x: 1\n"}
+
+
+def plan(project, *args, check=True, **kwargs):
+    result = subprocess.run(
+        [sys.executable, "-m", "dvc_parallel", "plan", *args],
+        cwd=project.path,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        **kwargs,
+    )
+    if check:
+        assert result.returncode == 0, result.stderr
+    return result
+
+
+def plan_json(project, *args):
+    return json.loads(plan(project, "--json", *args).stdout)
+
+
+def why(project, *args):
+    return {
+        stage["name"]: (
+            stage["runs"],
+            [tuple(reason.values()) for reason in stage["reasons"]],
+        )
+        for stage in plan_json(project, *args)["stages"]
+    }
+
+
+@pytest.fixture
+def chain(make_project):
+    return make_project(dvc_yaml=CHAIN, files=FILES)
+
+
+@pytest.fixture
+def done(chain):
+    chain.reproduce(jobs=2)
+    return chain
+
+
+ALWAYS = {"always": ("yes", [("always changed",)])}
+BEHIND_TWO = {name: ("maybe", [("upstream", "two")]) for name in ("left", "right")}
+
+
+def test_nothing_has_run(chain):
+    assert why(chain) == {
+        name: ("yes", [("never run",)])
+        for name in ("one", "two", "left", "right", "always")
+    }
+
+
+def test_all_is_up_to_date(done):
+    seen = plan_json(done)
+    assert [stage["name"] for stage in seen["stages"]] == ["always"]
+    assert seen["up_to_date"] == ["one", "two", "left", "right"]
+
+
+def test_reasons(done):
+    done.write({"params.yaml": "x: 2\n"})
+    (done.path / "right.txt").unlink()
+    assert why(done) == {
+        "one": ("yes", [("param", "x", "modified", "params.yaml")]),
+        "two": ("maybe", [("upstream", "one")]),
+        "left": ("maybe", [("upstream", "two")]),
+        "right": ("yes", [("output", "right.txt", "deleted")]),
+        **ALWAYS,
+    }
+
+
+def test_an_output_that_is_gone_may_come_back_as_it_was(done):
+    (done.path / "one.txt").unlink()
+    assert why(done) == {
+        "one": ("yes", [("output", "one.txt", "deleted")]),
+        "two": ("maybe", [("dependency", "one.txt", "deleted"), ("upstream", "one")]),
+        **BEHIND_TWO,
+        **ALWAYS,
+    }
+    assert done.reproduce() == ["one", "always"]
+
+
+def test_changed_command(done):
+    text = done.read("dvc.yaml").replace("cat one.txt", "cat one.txt one.txt")
+    done.write({"dvc.yaml": text})
+    assert why(done) == {"two": ("yes", [("command",)]), **BEHIND_TWO, **ALWAYS}
+
+
+def test_changed_dependency_that_is_no_output(done):
+    done.write({"in.txt": "2\n"})
+    assert why(done, "one") == {"one": ("yes", [("dependency", "in.txt", "modified")])}
+
+
+def test_options_of_repro(done):
+    forced = ("yes", [("forced",)])
+    assert why(done, "--force", "two") == {"one": forced, "two": forced}
+    assert why(done, "-f", "-s", "left") == {"left": forced}
+    assert why(done, "-f", "--downstream", "two") == dict.fromkeys(
+        ["two", "left", "right"], forced
+    )
+    assert {*why(done, "-f", "--glob", "*t")} == {"one", "two", "left", "right"}
+    assert list(why(done, "-P")) == ["always"]
+    done.write({"in.txt": "2\n"})
+    assert why(done, "--force-downstream", "two")["two"] == forced
+    assert why(done, "-s", "one", "two")["two"] == ("maybe", [("upstream", "one")])
+
+
+def test_missing_data(done):
+    for name in ("one.txt", "left.txt"):
+        (done.path / name).unlink()
+    if HAS_KEEP_GOING:  # before, --allow-missing does not mean the workspace
+        assert why(done, "--allow-missing") == ALWAYS
+        assert why(done, "--pull") == ALWAYS
+
+
+def test_a_data_source_that_changed_is_not_written_by_a_run(make_project):
+    project = make_project(
+        dvc_yaml="""
+            stages:
+              use: {cmd: cat data > used, deps: [data], outs: [used]}
+              sum: {cmd: cat used > sum, deps: [used], outs: [sum]}
+        """,
+        files={"data": "1\n"},
+    )
+    project.dvc("add", "data")
+    project.reproduce(jobs=2)
+    (project.path / "data").unlink()
+    project.write({"data": "2\n"})
+    assert why(project) == {
+        "data.dvc": ("yes", [("output", "data", "modified")]),
+        "use": ("yes", [("dependency", "data", "modified")]),
+        "sum": ("maybe", [("upstream", "use")]),
+    }
+
+
+def everything(project):
+    return {
+        path: path.read_bytes() if path.is_file() else None
+        for path in project.path.rglob("*")
+        # NOTE: as `dvc status` touches them
+        if path.name not in ("lock", "btime")
+    }
+
+
+@pytest.mark.parametrize("args", [[], ["--force", "--json"], ["-s", "right"]])
+def test_nothing_is_run_or_changed(done, args):
+    done.write({"in.txt": "2\n"})
+    (done.path / "two.txt").unlink()
+    locks = done.path / ".dvc" / "tmp" / "rwlock"
+    locks.unlink(missing_ok=True)
+    before = everything(done)
+    plan(done, *args)
+    assert everything(done) == before
+    assert not locks.exists()
+
+
+def test_paths_that_another_process_writes_to(done):
+    path = str(done.path / "one.txt")
+    lock = {"write": {path: {"pid": os.getpid(), "cmd": "other"}}, "read": {}}
+    done.write({".dvc/tmp/rwlock": json.dumps(lock)})
+    result = plan(done, check=False)
+    assert result.returncode == 255
+    assert "cannot tell what would run" in result.stderr
+    assert "one.txt' is busy" in result.stderr
+    assert json.loads(done.path_locks()) == lock
+
+    readers = {"write": {}, "read": {path: [{"pid": os.getpid(), "cmd": "other"}]}}
+    done.write({".dvc/tmp/rwlock": json.dumps(readers)})
+    plan(done)
+
+
+def test_times_and_order(done):
+    Durations(str(done.path / ".dvc" / "tmp")).save(
+        {"one": 1, "two": 10, "left": 2, "right": 7, "always": 3}
+    )
+    seen = plan_json(done, "-f", "-j", "2")
+    assert [(s["name"], s["start"], s["critical"]) for s in seen["stages"]] == [
+        ("one", 0, True),
+        ("always", 0, False),
+        ("two", 1, True),
+        ("right", 11, True),
+        ("left", 11, False),
+    ]
+    assert seen["critical_path"] == {"stages": ["one", "two", "right"], "seconds": 18}
+    assert seen["jobs"] == 2
+    assert seen["width"] == 2
+    assert [tuple(speed.values()) for speed in seen["speeds"]] == [
+        (1, 23, 1, 1),
+        (2, 18, 1.278, 1.278),
+    ]
+    assert not any(stage["guessed"] for stage in seen["stages"])
+
+
+def test_single_items_go_one_after_the_other(done):
+    seen = plan_json(done, "-f", "-s", "-j", "4", "left", "right")
+    assert seen["jobs"] == 1
+    assert seen["width"] == 1
+
+
+def test_the_number_of_jobs_of_the_config(done):
+    done.dvc("config", "--local", "core.parallel_jobs", "3")
+    assert plan_json(done)["jobs"] == 3
+    result = plan(done, "-j", "0", check=False)
+    assert result.returncode == 254
+    assert "expected a positive integer or 'auto', got '0'" in result.stderr
+
+
+def test_text(done):
+    (done.path / "right.txt").unlink()
+    done.write({"in.txt": "2\n"})
+    lines = plan(done, "-j", "2", "right").stdout.splitlines()
+    assert lines[0] == "2 to run, 1 may run, 0 up to date."
+    assert any(line.split()[-2:] == ["after", "one"] for line in lines)
+    assert any(line.endswith("one > two > right") for line in lines)
+
+
+def test_text_when_there_is_nothing_to_do(done):
+    assert plan(done, "left").stdout == "0 to run, 0 may run, 3 up to date.\n"
+
+
+def test_dot(done):
+    done.write({"in.txt": "2\n"})
+    dot = plan(done, "--dot").stdout
+    assert '"one" [label="one\\nchanged dependency in.txt", penwidth=3];' in dot
+    assert '"one" -> "two";' in dot
+    assert "style=dashed" in dot
+
+
+def test_mermaid(done):
+    done.write({"in.txt": "2\n"})
+    lines = plan(done, "--mermaid").stdout.splitlines()
+    assert lines[0] == "flowchart TD"
+    ids = {line.split('["')[1].split("<br>")[0]: line for line in lines if "[" in line}
+    one, two = (ids[name].strip().split("[")[0] for name in ("one", "two"))
+    assert f"\t{one}-->{two}" in lines
+    marked = {
+        line.split()[2]: line.split()[1]
+        for line in lines
+        if line.startswith("\tclass ")
+    }
+    assert one in marked["critical"].split(",")
+    assert two in marked["maybe"].split(",")
+
+
+def test_bad_target(chain):
+    result = plan(chain, "nothing", check=False)
+    assert result.returncode == 255
+    assert "nothing" in result.stderr
+
+
+FLAGS = st.fixed_dictionaries(
+    {},
+    optional={
+        "force": st.just(True),
+        "force_downstream": st.just(True),
+        "single_item": st.just(True),
+        "pipeline": st.just(True),
+    },
+)
+
+
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    phases=[phase for phase in Phase if phase is not Phase.shrink],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(data=st.data(), jobs=st.integers(1, 4))
+def test_random_projects(tmp_path, data, jobs):
+    pipeline = data.draw(pipelines())
+    project = Project(tmp_path / f"plan{next(numbers)}")
+    for number in range(data.draw(st.integers(2, 3))):
+        pipeline.write_to(project, frozen=number > 0)
+        kwargs = data.draw(FLAGS)
+        names = [step.name for step in pipeline.steps]
+        targets = data.draw(st.lists(st.sampled_from(names), max_size=2, unique=True))
+        if targets:
+            kwargs["targets"] = targets
+            kwargs["downstream"] = data.draw(st.booleans())
+        elif not GOES_IN_ORDER:
+            kwargs.pop("pipeline", None)  # needs a target
+        note(f"reproduce({kwargs})")
+
+        with project.repo() as repo:
+            steps = Rehearsal.of(repo, jobs=jobs, **kwargs).steps
+        certain = {step.stage.addressing for step in steps if step.certain}
+        possible = {step.stage.addressing for step in steps if step.runs}
+        try:
+            ran = project.reproduce(**kwargs)
+        except ReproductionError:  # with some targets, an input is missing
+            break
+        assert certain <= set(ran) <= possible
+        in_order = [s.stage.addressing for s in steps if s.stage.addressing in ran]
+        assert in_order == ran
+
+        changed = data.draw(st.sampled_from(["in0.txt", "in1.txt", "one/readme"]))
+        removed = data.draw(st.sampled_from([None, *pipeline.steps]))
+        note(f"changed {changed}, removed {removed}")
+        project.write({changed: f"{changed}, {number}\n"})
+        if removed and removed.out and project.exists(removed.out):
+            path = project.path / removed.out
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.rmtree(project.path)
