@@ -139,10 +139,7 @@ class Rehearsal:
         else:
             self.jobs = run.jobs
             self._graph = executor.graph
-            self._after = {
-                rank: set(stage.after)
-                for rank, stage in enumerate(executor.info.stages)
-            }
+            self._after = [set(stage.after) for stage in executor.info.stages]
         run.rehearse(_Books(self))
 
     def begin(self, stage: "Stage") -> None:
