@@ -609,8 +609,8 @@ def test_the_second_run_knows_how_long_stages_take(make_project):
 
 
 MATRIX = """\
-matrix: {x: [1, 2], y: [c]}, cmd: 'echo ${item.x} > ${key}.json', deps: [a.out],
-             metrics: ['${key}.json'], plots: []"""
+matrix: {x: [1, 2], y: [c]}, cmd: 'echo ${item.x} > ${item.x}${item.y}.json',
+             deps: [a.out], metrics: ['${item.x}${item.y}.json'], plots: []"""
 FOREACH = """\
 foreach: [1, 2], do: {cmd: 'echo ${item} > ${item}.json', deps: [a.out],
              metrics: ['${item}.json']}"""
