@@ -55,9 +55,9 @@ def install_refusal(module: Any, reason: str) -> None:
 def repro_kwargs(original: Callable, cmd: "CmdRepro") -> dict[str, Any]:
     """``CmdRepro._repro_kwargs``: arguments for ``Repo.reproduce``."""
     kwargs = original(cmd)
-    for name in ("jobs", "output"):
-        if getattr(cmd.args, name) is not None:
-            kwargs[name] = getattr(cmd.args, name)
+    # NOTE: commands that share the options of DVC's may not have all of ours
+    ours = {name: getattr(cmd.args, name, None) for name in ("jobs", "output")}
+    kwargs.update((name, value) for name, value in ours.items() if value is not None)
     return kwargs
 
 
