@@ -9,6 +9,8 @@ USAGE = """\
 usage: dvc-parallel repro ...   the same as `dvc repro ...`, with --jobs; so is
                                 any other command of dvc
        dvc-parallel plan ...    tell what would run, why, and how long it takes
+       dvc-parallel validate ...
+                                run stages again in a copy, tell which differ
        dvc-parallel doctor      tell whether everything is in place
        dvc-parallel --version
 """
