@@ -3,7 +3,6 @@
 import re
 from typing import TYPE_CHECKING
 
-from dvc.cli import formatter
 from dvc.commands import dag, repro
 from dvc.exceptions import DvcException, ReproductionError
 from dvc.ui import ui
@@ -187,7 +186,7 @@ def add_parser(subparsers, parent_parser) -> None:
         parents=[parent_parser],
         description=f"{DESCRIPTION} Nothing is run or changed.",
         help=DESCRIPTION,
-        formatter_class=formatter.RawDescriptionHelpFormatter,
+        formatter_class=subparsers.choices["repro"].formatter_class,
     )
     repro.add_arguments(parser)
     parser.add_argument(
