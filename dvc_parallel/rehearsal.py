@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
+from dvc.exceptions import DvcException, ReproductionError
+
 from .bookkeeping import Bookkeeping, current_books
 from .order import overlaps
 from .others_path_locks import OthersPathLocks
@@ -121,14 +123,18 @@ class Rehearsal:
             kwargs: as for ``Repo.reproduce``.
 
         Raises:
-            DvcException: as ``Repo.reproduce``, before it comes to commands.
+            DvcException: as ``Repo.reproduce``, before it comes to commands; or another
+                process writes to what stages read.
         """
         rehearsal = cls()
         # NOTE: what could be pulled is not known without asking the remote
         kwargs["allow_missing"] = kwargs.get("allow_missing") or kwargs.get("pull")
         kwargs.update(dry=True, interactive=False, pull=False)
-        with quiet():
-            repo.reproduce(**kwargs, instead=rehearsal._take)
+        try:
+            with quiet():
+                repo.reproduce(**kwargs, instead=rehearsal._take)
+        except ReproductionError as exc:
+            raise DvcException("cannot tell what would run") from exc.__cause__ or exc
         return rehearsal
 
     def _take(self, run: "PendingRun") -> None:

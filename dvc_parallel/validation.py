@@ -132,7 +132,8 @@ def validate(
     with ExitStack() as stack:
         with lock_repo(repo):
             # NOTE: of those that are asked for, not of what they depend on
-            rehearsal = Rehearsal.of(repo, single_item=True, jobs=jobs, **kwargs)
+            alone = not kwargs.get("all_pipelines")
+            rehearsal = Rehearsal.of(repo, single_item=alone, jobs=jobs, **kwargs)
             skipped = _skipped(rehearsal.steps)
             chosen = [
                 step for step in rehearsal.steps if step.stage.addressing not in skipped

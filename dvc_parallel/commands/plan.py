@@ -3,9 +3,7 @@
 import re
 from typing import TYPE_CHECKING
 
-from dvc.cli import formatter
 from dvc.commands import dag, repro
-from dvc.exceptions import DvcException, ReproductionError
 from dvc.ui import ui
 
 from dvc_parallel import jobs
@@ -31,11 +29,8 @@ class CmdPlan(repro.CmdRepro):
         from dvc_parallel.outlook import Outlook
         from dvc_parallel.rehearsal import Rehearsal
 
-        try:
-            kwargs = {**self._common_kwargs, **self._repro_kwargs}
-            rehearsal = Rehearsal.of(self.repo, **kwargs)
-        except ReproductionError as exc:
-            raise DvcException("cannot tell what would run") from exc.__cause__ or exc
+        kwargs = {**self._common_kwargs, **self._repro_kwargs}
+        rehearsal = Rehearsal.of(self.repo, **kwargs)
         outlook = Outlook(rehearsal, Durations(self.repo.tmp_dir))
 
         if self.args.json:
@@ -187,7 +182,7 @@ def add_parser(subparsers, parent_parser) -> None:
         parents=[parent_parser],
         description=f"{DESCRIPTION} Nothing is run or changed.",
         help=DESCRIPTION,
-        formatter_class=formatter.RawDescriptionHelpFormatter,
+        formatter_class=subparsers.choices["repro"].formatter_class,
     )
     repro.add_arguments(parser)
     parser.add_argument(

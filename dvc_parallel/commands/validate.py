@@ -4,7 +4,7 @@ import sys
 from contextlib import ExitStack, redirect_stdout
 from typing import TYPE_CHECKING, Optional
 
-from dvc.cli import completion, formatter
+from dvc.cli import completion
 from dvc.cli.command import CmdBase
 from dvc.ui import ui
 
@@ -72,7 +72,7 @@ def add_parser(subparsers, parent_parser) -> None:
         parents=[parent_parser],
         description=f"{DESCRIPTION} Nothing in the workspace is changed.",
         help=DESCRIPTION,
-        formatter_class=formatter.RawDescriptionHelpFormatter,
+        formatter_class=subparsers.choices["repro"].formatter_class,
     )
     parser.add_argument(
         "targets",

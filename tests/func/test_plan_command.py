@@ -87,7 +87,7 @@ def test_nothing_has_run(chain):
 def test_all_is_up_to_date(done):
     seen = plan_json(done)
     assert [stage["name"] for stage in seen["stages"]] == ["always"]
-    assert seen["up_to_date"] == ["one", "two", "left", "right"]
+    assert set(seen["up_to_date"]) == {"one", "two", "left", "right"}
 
 
 def test_reasons(done):
