@@ -10,6 +10,7 @@ USAGE = """\
 usage: dvc-parallel repro ...   the same as `dvc repro ...`, with --jobs; so is
                                 any other command of dvc
        dvc-parallel logs        what the stages of a run printed, and how they stand
+       dvc-parallel report      a run as a page, or as a trace: what took so long
        dvc-parallel doctor      tell whether everything is in place
        dvc-parallel --version
 
@@ -17,7 +18,7 @@ usage: dvc-parallel repro ...   the same as `dvc repro ...`, with --jobs; so is
 """
 
 # Commands of our own that go through DVC's command line.
-OWN = frozenset({"logs"})
+OWN = frozenset({"logs", "report"})
 
 
 def main(argv: Optional[list[str]] = None) -> int:

@@ -6,9 +6,9 @@ Each is a module with an ``add_parser`` like those of ``dvc.commands``, and goes
 
 from types import ModuleType
 
-from . import logs
+from . import logs, report
 
-COMMANDS: tuple[ModuleType, ...] = (logs,)
+COMMANDS: tuple[ModuleType, ...] = (logs, report)
 
 
 def add_to_dvc() -> None:

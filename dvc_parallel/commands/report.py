@@ -1,0 +1,140 @@
+"""``dvc-parallel report``: a run as a page, or as a trace for Perfetto."""
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dvc.cli import completion, formatter
+from dvc.cli.command import CmdBase
+from dvc.exceptions import DvcException, InvalidArgumentError
+from dvc.ui import ui
+
+if TYPE_CHECKING:
+    from dvc_parallel.records import Run
+    from dvc_parallel.report.page import Failure
+    from dvc_parallel.report.summary import Summary
+    from dvc_parallel.report.timeline import StageTimes
+
+NAME = "report.html"
+PAGES = (".html", ".htm")
+TRACES = (".json",)
+
+# Of the ends of logs that go into a page: bytes of one, and of all together.
+LOG_BYTES = 32_000
+PAGE_BYTES = 2_000_000
+
+HELP = "Show a parallel run as a page: what ran when, and what it waited for."
+
+STATES = {
+    "ok": "has succeeded",
+    "failed": "has failed",
+    "interrupted": "was interrupted",
+    "killed": "was killed: its records end where this report ends",
+    "running": "still goes on: this is how far it is",
+}
+
+
+class CmdReport(CmdBase):
+    def run(self) -> int:
+        from dvc_parallel.records import Runs
+        from dvc_parallel.records.reader import RecordError
+        from dvc_parallel.report.summary import summary
+        from dvc_parallel.report.timeline import timeline
+
+        suffix = _suffix(self.args.out) if self.args.out else PAGES[0]
+        try:
+            run = Runs(self.repo.tmp_dir).load(self.args.run)
+        except RecordError as exc:
+            raise DvcException(str(exc)) from exc
+        jobs = run.header.get("jobs")
+        jobs = jobs if isinstance(jobs, int) and jobs > 0 else 1
+        found = summary(timeline(run.stages, jobs, run.now))
+
+        if self.args.json:
+            told = {"id": run.id, "started": run.header["started"], "state": run.state}
+            ui.write_json({**told, **found.as_dict()})
+            return 0
+
+        path = Path(self.args.out or os.path.join(run.folder, NAME)).absolute()
+        _write(path, _trace(run, found) if suffix in TRACES else _page(run, found))
+        ui.write(path.as_uri())
+        return 0
+
+
+def _suffix(name: str) -> str:
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix not in (*PAGES, *TRACES):
+        raise InvalidArgumentError(
+            f"cannot tell from '{name}' what to write: use a name that ends in .html, "
+            "for a page, or in .json, for a trace (Perfetto, chrome://tracing)"
+        )
+    return suffix
+
+
+def _trace(run: "Run", found: "Summary") -> str:
+    from dvc_parallel.report.chrome_trace import chrome_trace
+
+    return json.dumps(chrome_trace(run.header, found), separators=(",", ":"))
+
+
+def _page(run: "Run", found: "Summary") -> str:
+    from dvc_parallel.report.page import MOST_FAILURES, page
+
+    shown = found.failed[:MOST_FAILURES]
+    most = min(LOG_BYTES, PAGE_BYTES // max(1, len(shown)))
+    failures = [_failure(run, stage, most) for stage in shown]
+    return page(run.header, STATES.get(run.state, run.state), found, failures)
+
+
+def _failure(run: "Run", stage: "StageTimes", most: int) -> "Failure":
+    from dvc_parallel.report.page import Failure
+    from dvc_parallel.report.text import tail
+
+    path = run.stages[stage.index].log
+    with suppress(OSError):
+        log, more = tail(path, most)
+        return Failure(stage, log, os.path.relpath(path), more)
+    return Failure(stage)
+
+
+def _write(path: Path, text: str) -> None:
+    from dvc_parallel.atomic import atomic_write
+
+    try:
+        with atomic_write(str(path), str(path.parent), sync=False) as fobj:
+            fobj.write(text)
+    except OSError as exc:
+        raise DvcException(f"cannot write '{path}': {exc.strerror}") from exc
+
+
+def add_parser(subparsers, parent_parser):
+    report_parser = subparsers.add_parser(
+        "report",
+        parents=[parent_parser],
+        description=HELP,
+        help=HELP,
+        formatter_class=formatter.RawDescriptionHelpFormatter,
+    )
+    report_parser.add_argument(
+        "--run", metavar="<id>", help="The run to show. By default the last one."
+    )
+    output = report_parser.add_mutually_exclusive_group()
+    output.add_argument(
+        "-o",
+        "--out",
+        metavar="<file>",
+        help=(
+            "Where to write it: a page to a file that ends in .html, a trace for "
+            "Perfetto or chrome://tracing to one that ends in .json. By default a page "
+            "in the folder of the run."
+        ),
+    ).complete = completion.FILE
+    output.add_argument(
+        "--json",
+        action="store_true",
+        default=False,
+        help="Print a summary as JSON instead.",
+    )
+    report_parser.set_defaults(func=CmdReport)

@@ -1,0 +1,175 @@
+"""A run in the Trace Event Format, for Perfetto and chrome://tracing.
+
+    process "dvc repro -j 2"
+      slot 1     | train@svm                     | train@forest          |
+                 | lock | check | command        | check | command       |
+      slot 2     | ...
+      saving 1                                   | train@svm: save       |
+      counters     stages that run, are being saved, wait for a slot
+
+Format: Nat Duca and Dan Sinclair, "Trace Event Format", Google, 2016 on,
+https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU: JSON
+Object Format; complete ("X"), flow ("s", "f"), counter ("C"), instant ("i") and
+metadata ("M") events.  Slices of one track have to lie within each other or apart, else
+Perfetto leaves them out (https://perfetto.dev/docs/faq), so times are whole
+microseconds, all of them rounded down.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .summary import Summary
+from .timeline import FAILED, STOPPED, StageTimes, Timeline
+
+PROCESS = 1
+Event = dict[str, Any]
+
+
+def chrome_trace(header: Mapping[str, Any], summary: Summary) -> dict[str, Any]:
+    """A run, to be written as JSON.
+
+    Args:
+        header: the first record of the run.
+        summary: what the run did.
+    """
+    timeline = summary.timeline
+    events = [*_tracks(header, timeline)]
+    on_path = {step.stage.index for step in summary.path}
+    for stage in timeline.stages:
+        events += _slices(stage, timeline, stage.index in on_path)
+    events += _flow(summary, timeline)
+    events += _counters(timeline)
+    told = ("id", "started", "command", "jobs", "dvc", "dvc_parallel")
+    return {
+        "traceEvents": events,
+        "displayTimeUnit": "ms",
+        "otherData": {name: header[name] for name in told if name in header},
+    }
+
+
+def _micros(seconds: float) -> int:
+    return int(seconds * 1_000_000)
+
+
+def _slot_track(stage: StageTimes) -> int:
+    assert stage.slot is not None
+    return 1 + stage.slot
+
+
+def _saving_track(stage: StageTimes, timeline: Timeline) -> int:
+    assert stage.saving_lane is not None
+    return 1 + timeline.slots + stage.saving_lane
+
+
+def _tracks(header: Mapping[str, Any], timeline: Timeline) -> Iterator[Event]:
+    def meta(what: str, track: int, **args) -> Event:
+        return {"ph": "M", "name": what, "pid": PROCESS, "tid": track, "args": args}
+
+    yield meta("process_name", 0, name=str(header.get("command") or "dvc repro"))
+    names = [f"slot {number + 1}" for number in range(timeline.slots)]
+    names += [f"saving {number + 1}" for number in range(timeline.lanes)]
+    for track, name in enumerate(names, 1):
+        yield meta("thread_name", track, name=name)
+        yield meta("thread_sort_index", track, sort_index=track)
+
+
+def _slice(
+    name: str, category: str, track: int, start: float, end: float, **args
+) -> Event:
+    begun = _micros(start)
+    return {
+        "ph": "X",
+        "name": name,
+        "cat": category,
+        "pid": PROCESS,
+        "tid": track,
+        "ts": begun,
+        "dur": _micros(end) - begun,
+        "args": args,
+    }
+
+
+def _slices(stage: StageTimes, timeline: Timeline, critical: bool) -> Iterator[Event]:
+    """A slice for the stage on each of its tracks, with its phases in it."""
+    args: dict[str, Any] = {"outcome": stage.outcome, "on critical path": critical}
+    if stage.error:
+        args["error"] = stage.error
+    for track, when in (
+        (stage.held and _slot_track(stage), stage.held),
+        (stage.saved and _saving_track(stage, timeline), stage.saved),
+    ):
+        if not when or not track:
+            continue
+        yield _slice(stage.name, "stage", track, *when, **args)
+        for span in stage.spans:
+            if span.phase != "ready" and when[0] <= span.start < when[1]:
+                more = {"cmd": span.detail} if span.detail else {}
+                yield _slice(span.phase, "phase", track, span.start, span.end, **more)
+        if stage.outcome in (FAILED, STOPPED) and when[1] == stage.end:
+            yield {
+                "ph": "i",
+                "s": "t",
+                "name": f"{stage.name} {stage.outcome}",
+                "cat": stage.outcome,
+                "pid": PROCESS,
+                "tid": track,
+                "ts": _micros(stage.end),
+            }
+
+
+def _flow(summary: Summary, timeline: Timeline) -> Iterator[Event]:
+    """Arrows from each stage of the critical path to the next one."""
+    for step in summary.path:
+        last, stage = step.behind, step.stage
+        if not last or not last.held or not stage.held:
+            continue
+        track, begun = _slot_track(last), last.held[0]
+        if last.saved and step.start > last.held[1]:
+            track, begun = _saving_track(last, timeline), last.saved[0]
+        common = {
+            "name": f"critical path: waited for {step.why}",
+            "cat": "critical path",
+            "id": stage.index,
+            "pid": PROCESS,
+        }
+        # NOTE: an arrow starts in the slice that its time lies in, so before its end
+        start = max(_micros(begun), _micros(step.start) - 1)
+        yield {**common, "ph": "s", "tid": track, "ts": start}
+        yield {
+            **common,
+            "ph": "f",
+            "bp": "e",
+            "tid": _slot_track(stage),
+            "ts": _micros(stage.held[0]),
+        }
+
+
+def _counters(timeline: Timeline) -> Iterator[Event]:
+    """How many stages run, are being saved, and wait for a slot, at each change."""
+    changes: dict[int, Counter[str]] = {}
+
+    def during(name: str, start: float, end: float) -> None:
+        changes.setdefault(_micros(start), Counter())[name] += 1
+        changes.setdefault(_micros(end), Counter())[name] -= 1
+
+    for stage in timeline.stages:
+        if stage.held:
+            during("running", *stage.held)
+        if stage.saved:
+            during("being saved", *stage.saved)
+        for span in stage.spans:
+            if span.phase == "ready":
+                during("waiting for a slot", span.start, span.end)
+    now = dict.fromkeys(("running", "being saved", "waiting for a slot"), 0)
+    for when in sorted(changes):
+        for name, change in changes[when].items():
+            now[name] += change
+        yield {
+            "ph": "C",
+            "name": "stages",
+            "pid": PROCESS,
+            "tid": 0,
+            "ts": when,
+            "args": dict(now),
+        }

@@ -1,0 +1,146 @@
+"""What made a run end when it did.
+
+The critical path of a run that has happened, not of its graph: from the stage that
+ended last back to the start, each step being what the next one waited for last.  That
+is the upstream that ended last, or, where a stage was ready and no slot was free, the
+stage whose slot it got.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Optional
+
+from .timeline import Span, StageTimes, Timeline
+
+START = "start"  # nothing had to end before it
+UPSTREAM = "upstream"
+SLOT = "slot"
+POOL = "pool"
+
+# Seconds between the end of a stage and the start of the next one that are no waiting.
+HANDOVER = 0.001
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage on the critical path.
+
+    Attributes:
+        stage: the stage.
+        start, end: the time of the run that it accounts for; the steps of a path
+            follow each other without a gap.
+        why: what it waited for last: "upstream", "slot", "pool", or "start".
+        behind: the stage that it waited for, the step before.
+    """
+
+    stage: StageTimes
+    start: float
+    end: float
+    why: str
+    behind: Optional[StageTimes]
+
+    @property
+    def spans(self) -> Iterator[Span]:
+        """What the stage did in that time."""
+        for span in self.stage.spans:
+            start, end = max(span.start, self.start), min(span.end, self.end)
+            if start < end:
+                yield Span(span.phase, start, end, span.detail)
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a stage started when it did.
+
+    Attributes:
+        why: what it waited for last: "upstream", "slot", "pool", or "start".
+        behind: the stage that it waited for.
+        when: when that let it go on.
+    """
+
+    why: str
+    behind: Optional[StageTimes]
+    when: float
+
+
+class Causes:
+    """Tells of each stage of a run that has started why it did when it did."""
+
+    def __init__(self, timeline: Timeline):
+        self._timeline = timeline
+        self._releases = _Releases(timeline)
+
+    def of(self, stage: StageTimes) -> Cause:
+        assert stage.held
+        ready, begun = stage.ready, stage.held[0]
+        if begun - ready > HANDOVER:
+            release = self._releases.before(begun)
+            # NOTE: what had ended before it was ready is not what it waited for
+            if release and release[0] > ready:
+                when, other = release
+                queued = (span for span in stage.spans if span.phase == "ready")
+                pool = any(span.detail for span in queued)
+                return Cause(POOL if pool else SLOT, other, when)
+        ups = (self._timeline.stages[index] for index in stage.waits_for)
+        through = [up for up in ups if up.held and up.end <= ready + HANDOVER]
+        if not through:
+            return Cause(START, None, 0.0)
+        last = max(through, key=lambda up: (up.end, up.index))
+        return Cause(UPSTREAM, last, min(last.end, begun))
+
+
+def critical_path(timeline: Timeline, causes: Causes) -> list[Step]:
+    """The steps that lead to the end of a run, first to last.
+
+    Returns:
+        list: empty where no stage has started.
+    """
+    ran = [stage for stage in timeline.stages if stage.held]
+    if not ran:
+        return []
+    stage: Optional[StageTimes] = max(ran, key=lambda stage: (stage.end, stage.index))
+    end, steps = timeline.seconds, []
+    seen: set[int] = set()
+    while stage is not None and stage.index not in seen:
+        seen.add(stage.index)
+        end = min(end, stage.end)
+        cause = causes.of(stage)
+        steps.append(Step(stage, cause.when, end, cause.why, cause.behind))
+        stage, end = cause.behind, cause.when
+    return steps[::-1]
+
+
+class _Releases:
+    """When stages gave up their slots, and when they ended."""
+
+    def __init__(self, timeline: Timeline):
+        self._in_flight = 2 * timeline.jobs
+        held = [(stage.held, stage) for stage in timeline.stages if stage.held]
+        self._starts = sorted(when[0] for when, _ in held)
+        self._slots = sorted(
+            ((when[1], stage.index, stage) for when, stage in held),
+            key=lambda item: item[:2],
+        )
+        self._slot_times = [when for when, _, _ in self._slots]
+        self._ends = sorted(
+            ((stage.end, stage.index, stage) for _, stage in held),
+            key=lambda item: item[:2],
+        )
+        self._end_times = [when for when, _, _ in self._ends]
+
+    def before(self, when: float) -> Optional[tuple[float, StageTimes]]:
+        """The last thing that let a stage start at ``when``."""
+        place = bisect_right(self._slot_times, when) - 1
+        if place < 0:
+            return None
+        released, _, stage = self._slots[place]
+        # NOTE: no more than twice as many stages as jobs are in flight, those that
+        # are being saved included; then a slot is free only when one has ended
+        in_flight = bisect_left(self._starts, when) - bisect_right(
+            self._end_times, released
+        )
+        if in_flight >= self._in_flight:
+            place = bisect_right(self._end_times, when) - 1
+            released, _, stage = self._ends[place]
+        return released, stage

@@ -1,0 +1,187 @@
+"""Where the time of a run went."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from .critical import Causes, Step, critical_path
+from .timeline import FAILED, StageTimes, Timeline
+
+# What a stage can wait for, in the order in which it meets it.
+CAUSES = ("upstream", "slot", "pool", "lock", "saving")
+# What happens on the critical path; "handover" is between the end of one and the
+# start of the next.
+ON_PATH = ("command", "check", "save", "lock", "handover")
+
+
+@dataclass
+class Waiting:
+    """What stages waited for one cause.
+
+    Attributes:
+        seconds: of all stages together.
+        stages: how many had to wait.
+        longest: the stage that waited longest.
+        longest_seconds: how long it did.
+    """
+
+    seconds: float = 0.0
+    stages: int = 0
+    longest: Optional[StageTimes] = None
+    longest_seconds: float = 0.0
+
+    def add(self, stage: StageTimes, seconds: float) -> None:
+        if seconds <= 0:
+            return
+        self.seconds += seconds
+        self.stages += 1
+        if seconds > self.longest_seconds:
+            self.longest, self.longest_seconds = stage, seconds
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What there is to tell about a run.
+
+    Attributes:
+        timeline: the run.
+        causes: why stages started when they did.
+        path: its critical path.
+        outcomes: how many stages ended in which way.
+        busy: seconds of all stages together, without those in which they waited.
+        chain: seconds of the longest chain of stages that depend on each other:
+            no number of jobs would have made this run shorter than that.
+        waiting: by cause.
+        on_path: seconds on the critical path, by what happened; they add up to those
+            of the run up to the end of its last stage.
+    """
+
+    timeline: Timeline
+    causes: Causes
+    path: list[Step]
+    outcomes: Mapping[str, int]
+    busy: float
+    chain: float
+    waiting: Mapping[str, Waiting]
+    on_path: Mapping[str, float]
+
+    @property
+    def slowest(self) -> list[StageTimes]:
+        """Stages that were reproduced or failed, the slowest ones first."""
+        ran = [stage for stage in self.timeline.stages if stage.busy > 0]
+        return sorted(ran, key=lambda stage: (-stage.busy, stage.index))
+
+    @property
+    def failed(self) -> list[StageTimes]:
+        return [stage for stage in self.timeline.stages if stage.outcome == FAILED]
+
+    @property
+    def usage(self) -> float:
+        """Which part of the time of all slots was used, from 0 to 1."""
+        held = sum(
+            stage.held[1] - stage.held[0]
+            for stage in self.timeline.stages
+            if stage.held
+        )
+        all_of_it = self.timeline.jobs * self.timeline.seconds
+        return min(1.0, held / all_of_it) if all_of_it else 0.0
+
+    def as_dict(self, most: int = 20) -> dict[str, Any]:
+        """The same for scripts: numbers are seconds, stages go by their names."""
+
+        def seconds(value: float) -> float:
+            return round(value, 4)
+
+        return {
+            "seconds": seconds(self.timeline.seconds),
+            "jobs": self.timeline.jobs,
+            "stages": len(self.timeline.stages),
+            "outcomes": dict(self.outcomes),
+            "busy": seconds(self.busy),
+            "longest_chain": seconds(self.chain),
+            "slots_used": round(self.usage, 4),
+            "waiting": {
+                cause: {
+                    "seconds": seconds(waiting.seconds),
+                    "stages": waiting.stages,
+                    "longest": waiting.longest and waiting.longest.name,
+                    "longest_seconds": seconds(waiting.longest_seconds),
+                }
+                for cause, waiting in self.waiting.items()
+            },
+            "critical_path": {
+                "seconds": {what: seconds(on) for what, on in self.on_path.items()},
+                "steps": [
+                    {
+                        "stage": step.stage.name,
+                        "start": seconds(step.start),
+                        "end": seconds(step.end),
+                        "waited_for": step.why,
+                        "behind": step.behind and step.behind.name,
+                    }
+                    for step in self.path
+                ],
+            },
+            "slowest": [
+                {
+                    "stage": stage.name,
+                    "seconds": seconds(stage.busy),
+                    "command": seconds(stage.seconds("command")),
+                    "outcome": stage.outcome,
+                }
+                for stage in self.slowest[:most]
+            ],
+            "failed": [
+                {"stage": stage.name, "error": stage.error} for stage in self.failed
+            ],
+        }
+
+
+def summary(timeline: Timeline) -> Summary:
+    """Sum a run up."""
+    causes = Causes(timeline)
+    path = critical_path(timeline, causes)
+    return Summary(
+        timeline,
+        causes,
+        path,
+        Counter(stage.outcome for stage in timeline.stages),
+        sum(stage.busy for stage in timeline.stages),
+        _longest_chain(timeline),
+        _waiting(timeline),
+        _on_path(path),
+    )
+
+
+def _longest_chain(timeline: Timeline) -> float:
+    lengths: list[float] = []
+    for stage in timeline.stages:
+        before = max((lengths[index] for index in stage.waits_for), default=0.0)
+        lengths.append(before + stage.busy)
+    return max(lengths, default=0.0)
+
+
+def _waiting(timeline: Timeline) -> dict[str, Waiting]:
+    waiting = {cause: Waiting() for cause in CAUSES}
+    for stage in timeline.stages:
+        waiting["upstream"].add(stage, stage.ready)
+        queued = [span for span in stage.spans if span.phase == "ready"]
+        in_pools = sum(span.seconds for span in queued if span.detail)
+        waiting["slot"].add(stage, stage.seconds("ready") - in_pools)
+        waiting["pool"].add(stage, in_pools)
+        waiting["lock"].add(stage, stage.seconds("lock"))
+        waiting["saving"].add(stage, stage.seconds("save"))
+    return waiting
+
+
+def _on_path(path: list[Step]) -> dict[str, float]:
+    seconds = dict.fromkeys(ON_PATH, 0.0)
+    for step in path:
+        told = 0.0
+        for span in step.spans:
+            if span.phase != "ready":
+                seconds[span.phase] += span.seconds
+                told += span.seconds
+        seconds["handover"] += step.end - step.start - told
+    return seconds

@@ -1,0 +1,152 @@
+"""``dvc-parallel report``, with the real command."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from tests.unit.journals import Journal
+
+TWO = """
+    stages:
+      a: {cmd: echo one; echo a > a.txt, outs: [a.txt]}
+      b: {cmd: cat a.txt; exit 3, deps: [a.txt], outs: [b.txt]}
+"""
+
+
+def report(project, *args, check=True):
+    result = subprocess.run(
+        [sys.executable, "-m", "dvc_parallel", "report", *args],
+        cwd=project.path,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    if check:
+        assert result.returncode == 0, result.stdout + result.stderr
+    return result
+
+
+def path_of(link):
+    return Path(unquote(urlsplit(link.strip()).path))
+
+
+def runs(project):
+    return project.path / ".dvc" / "tmp" / "parallel" / "runs"
+
+
+@pytest.fixture
+def recorded(make_project):
+    """A project with the records of two runs."""
+    project = make_project("with space")
+    old = Journal({}, [1.0], names=["old"], id="20261120-083000-aaaa")
+    old.write(runs(project))
+    new = Journal(
+        {1: [0]},
+        [1.0, 2.0],
+        names=["new", "bad"],
+        failing=frozenset({1}),
+        id="20261121-083000-bbbb",
+    )
+    folder = new.write(runs(project))
+    (folder / "logs" / "0001-bad.log").write_bytes(b"no such \xff table\n")
+    return project
+
+
+def test_page_of_the_last_run(recorded):
+    path = path_of(report(recorded).stdout)
+    assert path == runs(recorded) / "20261121-083000-bbbb" / "report.html"
+    text = path.read_text(encoding="utf-8")
+    assert "<title>dvc repro -j 2 · 20261121-083000-bbbb</title>" in text
+    assert "has failed" in text
+    assert "no such \ufffd table" in text
+    assert "0001-bad.log" in text
+
+
+def test_page_of_a_run(recorded):
+    path = path_of(report(recorded, "--run", "20261120-083000-aaaa").stdout)
+    assert path.parent.name == "20261120-083000-aaaa"
+    assert "has succeeded" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["out.html", "OUT.HTM"])
+def test_page_to_a_file(recorded, name):
+    assert path_of(report(recorded, "-o", name).stdout) == recorded.path / name
+    assert recorded.read(name).startswith("<!DOCTYPE html>")
+
+
+def test_trace_to_a_file(recorded):
+    report(recorded, "--out", "trace.json")
+    trace = json.loads(recorded.read("trace.json"))
+    names = {event["name"] for event in trace["traceEvents"] if event["ph"] == "X"}
+    assert {"new", "bad", "command"} <= names
+    assert trace["otherData"]["id"] == "20261121-083000-bbbb"
+
+
+def test_json(recorded):
+    told = json.loads(report(recorded, "--json").stdout)
+    assert told["id"] == "20261121-083000-bbbb"
+    assert told["state"] == "failed"
+    assert told["seconds"] == 3
+    assert [s["stage"] for s in told["critical_path"]["steps"]] == ["new", "bad"]
+    assert told["failed"] == [{"stage": "bad", "error": "failed to reproduce 'bad'"}]
+
+
+def test_it_replaces_what_is_there_and_leaves_nothing_else(recorded):
+    recorded.write({"x/out.html": "old"})
+    report(recorded, "-o", "x/out.html")
+    assert os.listdir(recorded.path / "x") == ["out.html"]
+    assert "<title>" in recorded.read("x/out.html")
+
+
+def test_quiet(recorded):
+    assert report(recorded, "-q").stdout == ""
+
+
+@pytest.mark.parametrize(
+    "args, code, error",
+    [
+        (("--run", "x"), 255, r"'x' .*20261120-083000-aaaa, 20261121-083000-bbbb"),
+        (("-o", "out.pdf"), 255, r"'out.pdf'.*\.html.*\.json"),
+        (("-o", "out"), 255, r"'out'.*\.html.*\.json"),
+        (("-o", "no/out.html"), 255, r"cannot write '.*no/out.html': No such file"),
+        (("-o", "folder.html"), 255, r"cannot write '.*folder.html': Is a directory"),
+        (("-o", "a.html", "--json"), 254, r"not allowed with"),
+    ],
+)
+def test_errors(recorded, args, code, error):
+    (recorded.path / "folder.html").mkdir()
+    result = report(recorded, *args, check=False)
+    assert re.search(f"^ERROR: .*{error}", result.stderr, re.MULTILINE), result.stderr
+    assert result.returncode == code
+    assert "Traceback" not in result.stderr
+    assert "dvc.org/support" not in result.stderr
+
+
+def test_no_runs(make_project):
+    result = report(make_project(), check=False)
+    assert result.returncode == 255
+    assert re.fullmatch(r"ERROR: no run has been recorded yet.*\n", result.stderr)
+
+
+def test_no_repo(tmp_path, make_project):
+    project = make_project()
+    project.path = tmp_path
+    result = report(project, check=False)
+    assert result.returncode == 253  # as DVC's own commands
+
+
+def test_completion_offers_files(make_project):
+    script = subprocess.run(
+        [sys.executable, "-m", "dvc_parallel", "completion", "-s", "bash"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert re.search(r"report___out_COMPGEN=_shtab_compgen_files", script)

@@ -1,0 +1,269 @@
+"""What a report tells about runs whose end is known by hand, and about large ones."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from dvc_parallel.records.reader import read
+from dvc_parallel.report.chrome_trace import chrome_trace
+from dvc_parallel.report.critical import Causes
+from dvc_parallel.report.summary import summary
+from dvc_parallel.report.timeline import RUNNING, timeline
+
+from .journals import Journal, large
+
+
+@pytest.fixture
+def told(tmp_path):
+    """Write a journal, read it, and sum it up."""
+
+    def tell(journal):
+        run = read(str(journal.write(tmp_path)))
+        return summary(timeline(run.stages, journal.jobs, run.last))
+
+    return tell
+
+
+def names(path):
+    return [step.stage.name for step in path]
+
+
+def whys(path):
+    return [step.why for step in path]
+
+
+def check_path(found):
+    """What holds for the critical path of any run."""
+    path = found.path
+    assert path[0].why == "start"
+    assert path[0].start == 0
+    assert path[-1].end == max(s.end for s in found.timeline.stages if s.held)
+    for step, after in zip(path, path[1:]):
+        assert step.start <= step.end == after.start
+        assert after.behind is step.stage
+    assert sum(found.on_path.values()) == pytest.approx(path[-1].end)
+
+
+def check_rows(timeline):
+    """No two stages are in one row at a time, and none is left out."""
+    for number, held in (("slot", "held"), ("saving_lane", "saved")):
+        rows = {}
+        for stage in timeline.stages:
+            when = getattr(stage, held)
+            assert (getattr(stage, number) is None) == (when is None)
+            if when:
+                rows.setdefault(getattr(stage, number), []).append(when)
+        for row in rows.values():
+            row.sort()
+            assert all(one[1] <= other[0] for one, other in zip(row, row[1:]))
+    assert timeline.slots == timeline.jobs
+
+
+def test_path_goes_through_the_upstream_that_ended_last(told):
+    found = told(Journal({2: [0, 1]}, [1.0, 3.0, 2.0], jobs=2))
+    assert names(found.path) == ["s1", "s2"]
+    assert whys(found.path) == ["start", "upstream"]
+    assert [(step.start, step.end) for step in found.path] == [(0, 3), (3, 5)]
+    check_path(found)
+
+
+def test_path_goes_through_the_slots_that_became_free(told):
+    # NOTE: s3 gets the slot of s0 before s1, which depends on s0, is ready
+    found = told(Journal({1: [0]}, [1.0, 1.0, 5.5, 4.0], jobs=2))
+    assert names(found.path) == ["s0", "s3", "s1"]
+    assert whys(found.path) == ["start", "slot", "slot"]
+    assert found.timeline.seconds == 6
+    assert found.waiting["slot"].longest.name == "s1"
+    assert found.waiting["slot"].longest_seconds == 4
+    assert found.waiting["slot"].seconds == 5
+    check_path(found)
+
+
+def test_saving_belongs_to_the_path_if_a_dependent_waits_for_it(told):
+    found = told(Journal({1: [0]}, [1.0, 1.0], lock=0.25, check=0.5, save=2.0))
+    assert found.on_path == {
+        "command": 2,
+        "check": 1,
+        "save": 4,
+        "lock": 1,
+        "handover": 0,
+    }
+    check_path(found)
+
+
+def test_saving_does_not_belong_to_it_if_only_the_slot_was_waited_for(told):
+    found = told(Journal({}, [1.0, 1.0], jobs=1, save=0.5))
+    assert names(found.path) == ["s0", "s1"]
+    assert [step.end for step in found.path] == [1, 2.5]
+    assert found.on_path["save"] == 0.5
+    check_path(found)
+
+
+def test_where_as_many_are_saved_as_may_be_their_end_is_waited_for(told):
+    # NOTE: with one job, a third stage starts only when one of two has been saved
+    found = told(Journal({}, [1.0, 1.0, 1.0], jobs=1, save=5.0))
+    assert names(found.path) == ["s0", "s2"]
+    assert found.path[0].end == found.path[1].start == 6
+    check_path(found)
+
+
+def test_pool(told):
+    found = told(Journal({}, [1.0, 2.0], jobs=1, pool=frozenset({1})))
+    assert whys(found.path) == ["start", "pool"]
+    assert found.waiting["pool"].seconds == 1
+    assert found.waiting["slot"].seconds == 0
+
+
+def test_longest_chain_counts_no_waiting(told):
+    journal = Journal({1: [0], 3: [2]}, [1.0, 2.0, 1.0, 4.0], 1, lock=7.0, save=0.5)
+    assert told(journal).chain == 6
+
+
+def test_unchanged_stage_holds_its_slot_to_its_end(told):
+    found = told(Journal({}, [None, 1.0], jobs=1, check=0.5))
+    assert [stage.outcome for stage in found.timeline.stages] == [
+        "unchanged",
+        "changed",
+    ]
+    assert found.timeline.stages[0].held == (0, 0.5)
+    assert found.timeline.stages[0].saved is None
+
+
+def test_failure_and_what_is_skipped(told):
+    journal = Journal(
+        {1: [0], 2: [1]}, [1.0] * 3, failing=frozenset({0}), on_error="keep-going"
+    )
+    found = told(journal)
+    assert found.outcomes == {"failed": 1, "skipped": 2}
+    assert [stage.error for stage in found.failed] == ["failed to reproduce 's0'"]
+    assert names(found.path) == ["s0"]
+    check_rows(found.timeline)
+
+
+def test_nothing_has_started(told):
+    found = told(Journal({1: [0]}, [1.0, 1.0], lock=1.0, killed_at=-1))
+    assert found.path == []
+    assert found.timeline.seconds == 0
+    assert found.usage == 0
+    json.dumps(found.as_dict())
+
+
+def test_killed_in_the_middle(told):
+    found = told(Journal({1: [0]}, [1.0, 3.0], save=0.5, killed_at=2.0))
+    assert found.outcomes == {"changed": 1, RUNNING: 1}
+    assert names(found.path) == ["s0", "s1"]
+    check_path(found)
+
+
+@pytest.mark.parametrize(
+    "jobs, seed, saves", [(1, 1, 0.3), (3, 2, 0.3), (16, 3, 0.3), (4, 4, 30.0)]
+)
+def test_random_runs(told, jobs, seed, saves):
+    journal = large(
+        300,
+        jobs,
+        seed,
+        save=saves,
+        on_error="ignore",
+        failing=frozenset(range(0, 300, 11)),
+    )
+    found = told(journal)
+    check_path(found)
+    check_rows(found.timeline)
+    assert found.chain <= found.timeline.seconds + 1e-6
+    causes = Causes(found.timeline)
+    for stage in found.timeline.stages:
+        cause = causes.of(stage)
+        assert cause.when <= stage.held[0]
+        if cause.why in ("slot", "pool"):
+            # NOTE: on the virtual clock, what frees a slot and what takes it coincide
+            assert cause.when == stage.held[0]
+
+
+def check_trace(trace):
+    """What the format asks for, and what Perfetto would leave out."""
+    json.dumps(trace)
+    for event in trace["traceEvents"]:
+        assert {"ph", "name", "pid"} <= set(event)
+        assert event["ph"] in "MXCisf"
+        if event["ph"] != "M":
+            assert isinstance(event["ts"], int)
+            assert event["ts"] >= 0
+    slices = [event for event in trace["traceEvents"] if event["ph"] == "X"]
+    open_on = {}
+    for event in sorted(slices, key=lambda event: (event["ts"], -event["dur"])):
+        assert isinstance(event["dur"], int)
+        assert event["dur"] >= 0
+        stack = open_on.setdefault(event["tid"], [])
+        while stack and stack[-1] <= event["ts"]:
+            stack.pop()
+        end = event["ts"] + event["dur"]
+        assert not stack or end <= stack[-1], f"{event} crosses the end of another"
+        stack.append(end)
+    return slices
+
+
+def check_flow(trace, slices):
+    """Each arrow has both of its ends, in slices of the stages that it is about."""
+    ends = Counter((e["id"], e["ph"]) for e in trace["traceEvents"] if e["ph"] in "sf")
+    assert set(ends.values()) <= {1}
+    assert {i for i, ph in ends if ph == "s"} == {i for i, ph in ends if ph == "f"}
+    spans = {}
+    for event in slices:
+        end = event["ts"] + event["dur"]
+        spans.setdefault(event["tid"], []).append((event["ts"], end))
+    for event in trace["traceEvents"]:
+        if event["ph"] in "sf":
+            on_track = spans[event["tid"]]
+            assert any(start <= event["ts"] <= end for start, end in on_track)
+
+
+@pytest.mark.parametrize("jobs, count", [(1, 40), (4, 300), (16, 3000)])
+def test_trace(told, jobs, count):
+    journal = large(count, jobs, on_error="ignore", failing=frozenset({7, 30}))
+    found = told(journal)
+    trace = chrome_trace(journal.header, found)
+    slices = check_trace(trace)
+    check_flow(trace, slices)
+
+    tracks = {
+        event["tid"]: event["args"]["name"]
+        for event in trace["traceEvents"]
+        if event["name"] == "thread_name"
+    }
+    assert [name for name in tracks.values() if name.startswith("slot")] == [
+        f"slot {number + 1}" for number in range(jobs)
+    ]
+    shown = {
+        event["name"]
+        for event in slices
+        if event["cat"] == "stage" and tracks[event["tid"]].startswith("slot")
+    }
+    assert shown == set(journal.names)
+    counts = [e["args"] for e in trace["traceEvents"] if e["ph"] == "C"]
+    assert set(counts[-1].values()) == {0}
+    assert max(count["running"] for count in counts) == jobs
+    failed = [e["name"] for e in trace["traceEvents"] if e["ph"] == "i"]
+    assert failed == [f"{journal.names[7]} failed", f"{journal.names[30]} failed"]
+
+
+def test_trace_of_a_small_run(told):
+    journal = Journal({1: [0]}, [1.0, 2.0], jobs=1, check=0.5, save=0.25)
+    slices = check_trace(chrome_trace(journal.header, told(journal)))
+    assert [(e["name"], e["tid"], e["ts"], e["dur"]) for e in slices] == [
+        ("s0", 1, 0, 1_500_000),
+        ("lock", 1, 0, 0),
+        ("check", 1, 0, 500_000),
+        ("command", 1, 500_000, 1_000_000),
+        ("s0", 2, 1_500_000, 250_000),
+        ("lock", 2, 1_500_000, 0),
+        ("save", 2, 1_500_000, 250_000),
+        ("s1", 1, 1_750_000, 2_500_000),
+        ("lock", 1, 1_750_000, 0),
+        ("check", 1, 1_750_000, 500_000),
+        ("command", 1, 2_250_000, 2_000_000),
+        ("s1", 2, 4_250_000, 250_000),
+        ("lock", 2, 4_250_000, 0),
+        ("save", 2, 4_250_000, 250_000),
+    ]
