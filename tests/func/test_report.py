@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from tests.unit.journals import Journal
+from tests.unit.test_report import check_trace
 
 TWO = """
     stages:
@@ -57,6 +58,27 @@ def recorded(make_project):
     folder = new.write(runs(project))
     (folder / "logs" / "0001-bad.log").write_bytes(b"no such \xff table\n")
     return project
+
+
+def test_real_run(make_project):
+    project = make_project(dvc_yaml=TWO)
+    assert project.dvc("repro", "-j", "2", check=False).returncode == 255
+    told = json.loads(report(project, "--json").stdout)
+    assert told["state"] == "failed"
+    assert told["outcomes"] == {"changed": 1, "failed": 1}
+    steps = told["critical_path"]["steps"]
+    assert [step["stage"] for step in steps] == ["a", "b"]
+    assert [step["waited_for"] for step in steps] == ["start", "upstream"]
+    assert 0 < told["critical_path"]["seconds"]["command"] < told["seconds"]
+    text = path_of(report(project).stdout).read_text(encoding="utf-8")
+    assert "failed to run: cat a.txt; exit 3, exited with 3" in text
+    assert '<pre tabindex="0">&gt; cat a.txt; exit 3\na</pre>' in text
+    report(project, "-o", "trace.json")
+    slices = check_trace(json.loads(project.read("trace.json")))
+    assert [e["name"] for e in slices if e["cat"] == "stage" and e["tid"] == 1] == [
+        "a",
+        "b",
+    ]
 
 
 def test_page_of_the_last_run(recorded):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dvc_parallel import plan
-from dvc_parallel.plan import Plan, State
+from dvc_parallel.plan import Plan
 
 STARTED = "2026-11-21T09:30:00.000+01:00"
 
@@ -49,10 +49,6 @@ class Journal:
         self._now = 0.0
         self._order = 0
         self._events: list = []
-        self._behind: dict[int, list[int]] = {}
-        for stage, ups in self.upstream.items():
-            for up in ups:
-                self._behind.setdefault(up, []).append(stage)
 
     @property
     def header(self) -> dict:
@@ -85,17 +81,16 @@ class Journal:
         entry = {"t": round(self._now, 6), "stage": stage, "phase": phase}
         self.entries.append({**entry, **details})
 
-    def _carry_out(self, instructions, candidates) -> None:
-        starts = [i.stage for i in instructions if isinstance(i, plan.Start)]
-        for stage in candidates:
-            if self.plan.state(stage) is State.READY or stage in starts:
+    def _carry_out(self, instructions) -> None:
+        for instruction in instructions:
+            stage = instruction.stage
+            if isinstance(instruction, plan.Wait):
                 pool = {"pool": "gpu"} if stage in self.pool else {}
                 self._tell(stage, "ready", **pool)
-        for instruction in instructions:
-            if isinstance(instruction, plan.Skip):
-                self._tell(instruction.stage, "skipped", failed=instruction.failed)
-        for stage in starts:
-            self._start(stage)
+            elif isinstance(instruction, plan.Skip):
+                self._tell(stage, "skipped", failed=instruction.failed)
+            else:
+                self._start(stage)
 
     def _start(self, stage) -> None:
         when = self._now
@@ -113,35 +108,23 @@ class Journal:
         if stage in self.failing:
             error = f"failed to reproduce '{self.names[stage]}'"
             self._tell(stage, "failed", error=error)
-            instructions = self.plan.handle(plan.Failed(stage))
-            self._carry_out(instructions, self._made_ready(stage))
+            self._carry_out(self.plan.handle(plan.Failed(stage)))
             return
         self._tell(stage, "lock")
         self._at(self._now + self.lock, self._tell, stage, "save")
         self._at(self._now + self.lock + self.save, self._over, stage, True)
-        self._carry_out(self.plan.handle(plan.CommandEnded(stage)), ())
+        self._carry_out(self.plan.handle(plan.CommandEnded(stage)))
 
     def _over(self, stage, changed) -> None:
         self._tell(stage, "done", changed=changed)
-        instructions = self.plan.handle(plan.Finished(stage, changed))
-        self._carry_out(instructions, self._made_ready(stage))
-
-    def _made_ready(self, stage) -> list:
-        return [
-            other
-            for other in self._behind.get(stage, ())
-            if self.plan.state(other) in (State.READY, State.RUNNING)
-            and all(self.plan.state(up) in plan.FINAL for up in self.upstream[other])
-        ]
+        self._carry_out(self.plan.handle(plan.Finished(stage, changed)))
 
     def lines(self) -> list[dict]:
         """All entries of the journal, header and end included."""
-        roots = [s for s in range(len(self.names)) if not self.upstream.get(s)]
-        self._carry_out(self.plan.handle(plan.Begun()), roots)
+        self._carry_out(self.plan.handle(plan.Begun()))
         while self._events and self._events[0][0] <= self.killed_at:
             self._now, _, what, args = heapq.heappop(self._events)
             what(*args)
-            self.plan.validate() if len(self.names) < 50 else None
         lines: list[dict] = [self.header, *self.entries]
         if not self._events:
             failed = any(entry["phase"] == "failed" for entry in self.entries)
