@@ -13,7 +13,7 @@ from dvc.ui import ui
 
 if TYPE_CHECKING:
     from dvc_parallel.records import Run
-    from dvc_parallel.report.page import Failure
+    from dvc_parallel.report.sections import Failure
     from dvc_parallel.report.summary import Summary
     from dvc_parallel.report.timeline import StageTimes
 
@@ -26,14 +26,6 @@ LOG_BYTES = 32_000
 PAGE_BYTES = 2_000_000
 
 HELP = "Show a parallel run as a page: what ran when, and what it waited for."
-
-STATES = {
-    "ok": "has succeeded",
-    "failed": "has failed",
-    "interrupted": "was interrupted",
-    "killed": "was killed: its records end where this report ends",
-    "running": "still goes on: this is how far it is",
-}
 
 
 class CmdReport(CmdBase):
@@ -80,16 +72,17 @@ def _trace(run: "Run", found: "Summary") -> str:
 
 
 def _page(run: "Run", found: "Summary") -> str:
-    from dvc_parallel.report.page import MOST_FAILURES, page
+    from dvc_parallel.report.page import page
+    from dvc_parallel.report.sections import MOST_FAILURES
 
     shown = found.failed[:MOST_FAILURES]
     most = min(LOG_BYTES, PAGE_BYTES // max(1, len(shown)))
     failures = [_failure(run, stage, most) for stage in shown]
-    return page(run.header, STATES.get(run.state, run.state), found, failures)
+    return page(run.header, run.state, found, failures)
 
 
 def _failure(run: "Run", stage: "StageTimes", most: int) -> "Failure":
-    from dvc_parallel.report.page import Failure
+    from dvc_parallel.report.sections import Failure
     from dvc_parallel.report.text import tail
 
     path = run.stages[stage.index].log

@@ -3,8 +3,8 @@
     timeline.py       when each stage did what, and in which slot
     critical.py       what made the run end when it did
     summary.py        where the time went
-    page.py           all that as one HTML file
+    page.py           all that as one HTML file: sections.py, markup.py, page.js
     chrome_trace.py   all that for Perfetto and chrome://tracing
 
-All of these are pure, and know neither DVC nor files.
+All of these are pure, and know neither DVC nor records.
 """

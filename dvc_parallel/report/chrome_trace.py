@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .summary import Summary
+from .text import clean
 from .timeline import FAILED, STOPPED, StageTimes, Timeline
 
 PROCESS = 1
@@ -40,7 +41,7 @@ def chrome_trace(header: Mapping[str, Any], summary: Summary) -> dict[str, Any]:
         events += _slices(stage, timeline, stage.index in on_path)
     events += _flow(summary, timeline)
     events += _counters(timeline)
-    told = ("id", "started", "command", "jobs", "dvc", "dvc_parallel")
+    told = ("id", "started", "jobs", "dvc", "dvc_parallel")
     return {
         "traceEvents": events,
         "displayTimeUnit": "ms",
@@ -66,7 +67,7 @@ def _tracks(header: Mapping[str, Any], timeline: Timeline) -> Iterator[Event]:
     def meta(what: str, track: int, **args) -> Event:
         return {"ph": "M", "name": what, "pid": PROCESS, "tid": track, "args": args}
 
-    yield meta("process_name", 0, name=str(header.get("command") or "dvc repro"))
+    yield meta("process_name", 0, name=clean(str(header.get("command") or "dvc repro")))
     names = [f"slot {number + 1}" for number in range(timeline.slots)]
     names += [f"saving {number + 1}" for number in range(timeline.lanes)]
     for track, name in enumerate(names, 1):
@@ -94,23 +95,23 @@ def _slices(stage: StageTimes, timeline: Timeline, critical: bool) -> Iterator[E
     """A slice for the stage on each of its tracks, with its phases in it."""
     args: dict[str, Any] = {"outcome": stage.outcome, "on critical path": critical}
     if stage.error:
-        args["error"] = stage.error
+        args["error"] = clean(stage.error)
     for track, when in (
         (stage.held and _slot_track(stage), stage.held),
         (stage.saved and _saving_track(stage, timeline), stage.saved),
     ):
         if not when or not track:
             continue
-        yield _slice(stage.name, "stage", track, *when, **args)
+        yield _slice(clean(stage.name), "stage", track, *when, **args)
         for span in stage.spans:
             if span.phase != "ready" and when[0] <= span.start < when[1]:
-                more = {"cmd": span.detail} if span.detail else {}
+                more = {"cmd": clean(span.detail)} if span.detail else {}
                 yield _slice(span.phase, "phase", track, span.start, span.end, **more)
         if stage.outcome in (FAILED, STOPPED) and when[1] == stage.end:
             yield {
                 "ph": "i",
                 "s": "t",
-                "name": f"{stage.name} {stage.outcome}",
+                "name": f"{clean(stage.name)} {stage.outcome}",
                 "cat": stage.outcome,
                 "pid": PROCESS,
                 "tid": track,

@@ -135,8 +135,8 @@ class _Releases:
         if place < 0:
             return None
         released, _, stage = self._slots[place]
-        # NOTE: no more than twice as many stages as jobs are in flight, those that
-        # are being saved included; then a slot is free only when one has ended
+        # NOTE: a plan keeps no more than twice as many stages as jobs in flight, those
+        # that are being saved included: then one has to end before another starts
         in_flight = bisect_left(self._starts, when) - bisect_right(
             self._end_times, released
         )

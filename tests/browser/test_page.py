@@ -9,7 +9,8 @@ import shutil
 import pytest
 
 from dvc_parallel.records.reader import read
-from dvc_parallel.report.page import Failure, page
+from dvc_parallel.report.page import page
+from dvc_parallel.report.sections import Failure
 from dvc_parallel.report.summary import summary
 from dvc_parallel.report.timeline import timeline
 from tests.unit.journals import Journal, large
@@ -47,7 +48,7 @@ def show(browser, tmp_path):
         found = summary(timeline(run.stages, journal.jobs, run.last))
         failures = [Failure(stage, log, "log") for stage in found.failed]
         path = tmp_path / "report.html"
-        text = page(run.header, "has ended", found, failures)
+        text = page(run.header, "failed", found, failures)
         path.write_text(text, encoding="utf-8")
         context = browser.new_context(
             color_scheme=scheme,

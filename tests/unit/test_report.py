@@ -248,6 +248,15 @@ def test_trace(told, jobs, count):
     assert failed == [f"{journal.names[7]} failed", f"{journal.names[30]} failed"]
 
 
+def test_trace_of_names_that_are_not_text(told):
+    journal = Journal({}, [1.0], names=["a\ud800\0"])
+    trace = chrome_trace(
+        {**journal.header, "command": "dvc repro \udce9"}, told(journal)
+    )
+    json.dumps(trace, ensure_ascii=False).encode()
+    assert {e["name"] for e in check_trace(trace)} >= {"a?"}
+
+
 def test_trace_of_a_small_run(told):
     journal = Journal({1: [0]}, [1.0, 2.0], jobs=1, check=0.5, save=0.25)
     slices = check_trace(chrome_trace(journal.header, told(journal)))

@@ -9,7 +9,8 @@ from html.parser import HTMLParser
 import pytest
 
 from dvc_parallel.records.reader import read
-from dvc_parallel.report.page import Failure, page
+from dvc_parallel.report.page import page
+from dvc_parallel.report.sections import Failure
 from dvc_parallel.report.summary import summary
 from dvc_parallel.report.text import TAIL_LINES, clean, tail, time
 from dvc_parallel.report.timeline import timeline
@@ -54,7 +55,7 @@ def make_page(tmp_path):
         run = read(str(journal.write(tmp_path)))
         found = summary(timeline(run.stages, journal.jobs, run.last))
         failures = [Failure(stage, log, "x.log") for stage in found.failed]
-        return page({**run.header, **header}, "has failed", found, failures)
+        return page({**run.header, **header}, "failed", found, failures)
 
     return make
 
