@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dvc.cli import completion, formatter
+from dvc.cli import completion
 from dvc.cli.command import CmdBase
 from dvc.exceptions import DvcException, InvalidArgumentError
 from dvc.ui import ui
@@ -108,7 +108,8 @@ def add_parser(subparsers, parent_parser):
         parents=[parent_parser],
         description=HELP,
         help=HELP,
-        formatter_class=formatter.RawDescriptionHelpFormatter,
+        # NOTE: DVC's own, which older releases have in another place
+        formatter_class=subparsers.choices["repro"].formatter_class,
     )
     report_parser.add_argument(
         "--run", metavar="<id>", help="The run to show. By default the last one."
