@@ -23,7 +23,6 @@ from .summary import Summary
 from .text import clean
 from .timeline import FAILED, STOPPED, StageTimes, Timeline
 
-PROCESS = 1
 Event = dict[str, Any]
 
 
@@ -41,9 +40,10 @@ def chrome_trace(header: Mapping[str, Any], summary: Summary) -> dict[str, Any]:
         events += _slices(stage, timeline, stage.index in on_path)
     events += _flow(summary, timeline)
     events += _counters(timeline)
+    pid = header.get("pid", 0)
     told = ("id", "started", "jobs", "dvc", "dvc_parallel")
     return {
-        "traceEvents": events,
+        "traceEvents": [{**event, "pid": pid} for event in events],
         "displayTimeUnit": "ms",
         "otherData": {name: header[name] for name in told if name in header},
     }
@@ -65,7 +65,7 @@ def _saving_track(stage: StageTimes, timeline: Timeline) -> int:
 
 def _tracks(header: Mapping[str, Any], timeline: Timeline) -> Iterator[Event]:
     def meta(what: str, track: int, **args) -> Event:
-        return {"ph": "M", "name": what, "pid": PROCESS, "tid": track, "args": args}
+        return {"ph": "M", "name": what, "tid": track, "args": args}
 
     yield meta("process_name", 0, name=clean(str(header.get("command") or "dvc repro")))
     names = [f"slot {number + 1}" for number in range(timeline.slots)]
@@ -83,7 +83,6 @@ def _slice(
         "ph": "X",
         "name": name,
         "cat": category,
-        "pid": PROCESS,
         "tid": track,
         "ts": begun,
         "dur": _micros(end) - begun,
@@ -113,7 +112,6 @@ def _slices(stage: StageTimes, timeline: Timeline, critical: bool) -> Iterator[E
                 "s": "t",
                 "name": f"{clean(stage.name)} {stage.outcome}",
                 "cat": stage.outcome,
-                "pid": PROCESS,
                 "tid": track,
                 "ts": _micros(stage.end),
             }
@@ -132,7 +130,6 @@ def _flow(summary: Summary, timeline: Timeline) -> Iterator[Event]:
             "name": f"critical path: waited for {step.why}",
             "cat": "critical path",
             "id": stage.index,
-            "pid": PROCESS,
         }
         # NOTE: an arrow starts in the slice that its time lies in, so before its end
         start = max(_micros(begun), _micros(step.start) - 1)
@@ -169,7 +166,6 @@ def _counters(timeline: Timeline) -> Iterator[Event]:
         yield {
             "ph": "C",
             "name": "stages",
-            "pid": PROCESS,
             "tid": 0,
             "ts": when,
             "args": dict(now),
