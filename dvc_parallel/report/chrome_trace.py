@@ -1,6 +1,7 @@
 """A run in the Trace Event Format, for Perfetto and chrome://tracing.
 
     process "dvc repro -j 2"
+      critical path          | train@svm                 | evaluate      |
       slot 1     | train@svm                     | train@forest          |
                  | lock | check | command        | check | command       |
       slot 2     | ...
@@ -38,6 +39,7 @@ def chrome_trace(header: Mapping[str, Any], summary: Summary) -> dict[str, Any]:
     on_path = {step.stage.index for step in summary.path}
     for stage in timeline.stages:
         events += _slices(stage, timeline, stage.index in on_path)
+    events += _path(summary, timeline)
     events += _flow(summary, timeline)
     events += _counters(timeline)
     pid = header.get("pid", 0)
@@ -63,6 +65,10 @@ def _saving_track(stage: StageTimes, timeline: Timeline) -> int:
     return 1 + timeline.slots + stage.saving_lane
 
 
+def _path_track(timeline: Timeline) -> int:
+    return 1 + timeline.slots + timeline.lanes
+
+
 def _tracks(header: Mapping[str, Any], timeline: Timeline) -> Iterator[Event]:
     def meta(what: str, track: int, **args) -> Event:
         return {"ph": "M", "name": what, "tid": track, "args": args}
@@ -73,6 +79,8 @@ def _tracks(header: Mapping[str, Any], timeline: Timeline) -> Iterator[Event]:
     for track, name in enumerate(names, 1):
         yield meta("thread_name", track, name=name)
         yield meta("thread_sort_index", track, sort_index=track)
+    yield meta("thread_name", _path_track(timeline), name="critical path")
+    yield meta("thread_sort_index", _path_track(timeline), sort_index=0)
 
 
 def _slice(
@@ -115,6 +123,21 @@ def _slices(stage: StageTimes, timeline: Timeline, critical: bool) -> Iterator[E
                 "tid": track,
                 "ts": _micros(stage.end),
             }
+
+
+def _path(summary: Summary, timeline: Timeline) -> Iterator[Event]:
+    """The critical path, on a track of its own."""
+    track = _path_track(timeline)
+    for step in summary.path:
+        behind = {"behind": clean(step.behind.name)} if step.behind else {}
+        yield _slice(
+            clean(step.stage.name),
+            "critical path",
+            track,
+            step.start,
+            step.end,
+            **{"waited for": step.why, **behind},
+        )
 
 
 def _flow(summary: Summary, timeline: Timeline) -> Iterator[Event]:
