@@ -1,11 +1,11 @@
 """A run in the Trace Event Format, for Perfetto and chrome://tracing.
 
     process "dvc repro -j 2"
-      critical path          | train@svm                 | evaluate      |
       slot 1     | train@svm                     | train@forest          |
                  | lock | check | command        | check | command       |
       slot 2     | ...
       saving 1                                   | train@svm: save       |
+      critical path          | train@svm                 | evaluate      |
       counters     stages that run, are being saved, wait for a slot
 
 Format: Nat Duca and Dan Sinclair, "Trace Event Format", Google, 2016 on,
@@ -76,11 +76,9 @@ def _tracks(header: Mapping[str, Any], timeline: Timeline) -> Iterator[Event]:
     yield meta("process_name", 0, name=clean(str(header.get("command") or "dvc repro")))
     names = [f"slot {number + 1}" for number in range(timeline.slots)]
     names += [f"saving {number + 1}" for number in range(timeline.lanes)]
-    for track, name in enumerate(names, 1):
+    for track, name in enumerate([*names, "critical path"], 1):
         yield meta("thread_name", track, name=name)
         yield meta("thread_sort_index", track, sort_index=track)
-    yield meta("thread_name", _path_track(timeline), name="critical path")
-    yield meta("thread_sort_index", _path_track(timeline), sort_index=0)
 
 
 def _slice(
