@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dvc.cli import completion
-from dvc.cli.command import CmdBase
+from dvc.cli.command import CmdBaseNoRepo
 from dvc.exceptions import DvcException, InvalidArgumentError
 from dvc.ui import ui
 
@@ -28,18 +28,16 @@ PAGE_BYTES = 2_000_000
 HELP = "Show a parallel run as a page: what ran when, and what it waited for."
 
 
-class CmdReport(CmdBase):
+class CmdReport(CmdBaseNoRepo):
+    """Does not need the repo, only its records: it works beside a run."""
+
     def run(self) -> int:
         from dvc_parallel.records import Runs
-        from dvc_parallel.records.reader import RecordError
         from dvc_parallel.report.summary import summary
         from dvc_parallel.report.timeline import timeline
 
         suffix = _suffix(self.args.out) if self.args.out else PAGES[0]
-        try:
-            run = Runs(self.repo.tmp_dir).load(self.args.run)
-        except RecordError as exc:
-            raise DvcException(str(exc)) from exc
+        run = Runs.of_repo().load(self.args.run)
         jobs = run.header.get("jobs")
         jobs = jobs if isinstance(jobs, int) and jobs > 0 else 1
         found = summary(timeline(run.stages, jobs, run.now))
@@ -112,7 +110,12 @@ def add_parser(subparsers, parent_parser):
         formatter_class=subparsers.choices["repro"].formatter_class,
     )
     report_parser.add_argument(
-        "--run", metavar="<id>", help="The run to show. By default the last one."
+        "--run",
+        metavar="<id>",
+        help=(
+            "ID of the run, or as much of its beginning as is needed to tell it from "
+            "others. The default is the last one, which may still go on."
+        ),
     )
     output = report_parser.add_mutually_exclusive_group()
     output.add_argument(
@@ -121,8 +124,8 @@ def add_parser(subparsers, parent_parser):
         metavar="<file>",
         help=(
             "Where to write it: a page to a file that ends in .html, a trace for "
-            "Perfetto or chrome://tracing to one that ends in .json. By default a page "
-            "in the folder of the run."
+            "Perfetto or chrome://tracing to one that ends in .json. The default is a "
+            "page in the folder of the run."
         ),
     ).complete = completion.FILE
     output.add_argument(

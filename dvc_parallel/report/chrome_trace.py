@@ -5,6 +5,7 @@
                  | lock | check | command        | check | command       |
       slot 2     | ...
       saving 1                                   | train@svm: save       |
+      critical path          | train@svm                 | evaluate      |
       counters     stages that run, are being saved, wait for a slot
 
 Format: Nat Duca and Dan Sinclair, "Trace Event Format", Google, 2016 on,
@@ -23,7 +24,6 @@ from .summary import Summary
 from .text import clean
 from .timeline import FAILED, STOPPED, StageTimes, Timeline
 
-PROCESS = 1
 Event = dict[str, Any]
 
 
@@ -39,11 +39,13 @@ def chrome_trace(header: Mapping[str, Any], summary: Summary) -> dict[str, Any]:
     on_path = {step.stage.index for step in summary.path}
     for stage in timeline.stages:
         events += _slices(stage, timeline, stage.index in on_path)
+    events += _path(summary, timeline)
     events += _flow(summary, timeline)
     events += _counters(timeline)
+    pid = header.get("pid", 0)
     told = ("id", "started", "jobs", "dvc", "dvc_parallel")
     return {
-        "traceEvents": events,
+        "traceEvents": [{**event, "pid": pid} for event in events],
         "displayTimeUnit": "ms",
         "otherData": {name: header[name] for name in told if name in header},
     }
@@ -63,14 +65,18 @@ def _saving_track(stage: StageTimes, timeline: Timeline) -> int:
     return 1 + timeline.slots + stage.saving_lane
 
 
+def _path_track(timeline: Timeline) -> int:
+    return 1 + timeline.slots + timeline.lanes
+
+
 def _tracks(header: Mapping[str, Any], timeline: Timeline) -> Iterator[Event]:
     def meta(what: str, track: int, **args) -> Event:
-        return {"ph": "M", "name": what, "pid": PROCESS, "tid": track, "args": args}
+        return {"ph": "M", "name": what, "tid": track, "args": args}
 
     yield meta("process_name", 0, name=clean(str(header.get("command") or "dvc repro")))
     names = [f"slot {number + 1}" for number in range(timeline.slots)]
     names += [f"saving {number + 1}" for number in range(timeline.lanes)]
-    for track, name in enumerate(names, 1):
+    for track, name in enumerate([*names, "critical path"], 1):
         yield meta("thread_name", track, name=name)
         yield meta("thread_sort_index", track, sort_index=track)
 
@@ -83,7 +89,6 @@ def _slice(
         "ph": "X",
         "name": name,
         "cat": category,
-        "pid": PROCESS,
         "tid": track,
         "ts": begun,
         "dur": _micros(end) - begun,
@@ -113,10 +118,24 @@ def _slices(stage: StageTimes, timeline: Timeline, critical: bool) -> Iterator[E
                 "s": "t",
                 "name": f"{clean(stage.name)} {stage.outcome}",
                 "cat": stage.outcome,
-                "pid": PROCESS,
                 "tid": track,
                 "ts": _micros(stage.end),
             }
+
+
+def _path(summary: Summary, timeline: Timeline) -> Iterator[Event]:
+    """The critical path, on a track of its own."""
+    track = _path_track(timeline)
+    for step in summary.path:
+        behind = {"behind": clean(step.behind.name)} if step.behind else {}
+        yield _slice(
+            clean(step.stage.name),
+            "critical path",
+            track,
+            step.start,
+            step.end,
+            **{"waited for": step.why, **behind},
+        )
 
 
 def _flow(summary: Summary, timeline: Timeline) -> Iterator[Event]:
@@ -132,7 +151,6 @@ def _flow(summary: Summary, timeline: Timeline) -> Iterator[Event]:
             "name": f"critical path: waited for {step.why}",
             "cat": "critical path",
             "id": stage.index,
-            "pid": PROCESS,
         }
         # NOTE: an arrow starts in the slice that its time lies in, so before its end
         start = max(_micros(begun), _micros(step.start) - 1)
@@ -169,7 +187,6 @@ def _counters(timeline: Timeline) -> Iterator[Event]:
         yield {
             "ph": "C",
             "name": "stages",
-            "pid": PROCESS,
             "tid": 0,
             "ts": when,
             "args": dict(now),

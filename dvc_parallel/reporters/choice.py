@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 from dvc_parallel.output_modes import FAILED, GROUPED, NONE
 from dvc_parallel.records.writer import Recorder
 
+from .heartbeat import Heartbeat
+from .live import LiveView, can_be_shown
 from .modes import FailedReporter, GroupedReporter, SilentReporter
 from .plain import PlainReporter
 
@@ -20,7 +22,8 @@ def reporters(tmp_dir: str, output: str) -> list["Reporter"]:
         output: how the output of stages is shown, one of ``OUTPUT_MODES``.
     """
     recorder = Recorder(tmp_dir)
-    return [recorder, _shown(recorder, output)]
+    shown = _shown(recorder, output)
+    return [recorder, shown, LiveView() if can_be_shown() else Heartbeat(shown)]
 
 
 def _shown(recorder: Recorder, output: str) -> PlainReporter:

@@ -74,6 +74,7 @@ class GroupedReporter(PlainReporter):
             stream = sys.stdout
             if self._over or stream is None or self._recorder.logs is None:
                 return
+            self.times_shown += 1
             with suppress(OSError, ValueError), Tqdm.external_write_mode(file=stream):
                 header = self._colored(f"=== {self._name(stage)}", stage, stream)
                 write(stream, header + b"\n")

@@ -31,6 +31,9 @@ class PlainReporter(Reporter):
 
     Args:
         log_of: tells where all output of a stage is kept, if it is.
+
+    Attributes:
+        times_shown (int): how many times output has been shown.
     """
 
     def __init__(self, log_of: Optional[Callable[[int], Optional[str]]] = None):
@@ -41,6 +44,7 @@ class PlainReporter(Reporter):
         self._begun: dict[tuple[int, str], bytes] = {}  # lines without their end
         self._tails: dict[int, deque[bytes]] = {}
         self._over = False
+        self.times_shown = 0
 
     def begun(self, run: RunInfo) -> None:
         self._run = run
@@ -99,6 +103,7 @@ class PlainReporter(Reporter):
         with self._guard:
             if self._over or file is None:
                 return
+            self.times_shown += 1
             with suppress(OSError, ValueError):
                 prefix = self._prefix(stage, file)
                 text = data

@@ -185,7 +185,8 @@ def test_config(project):
     project.dvc("config", "--local", "core.parallel_output", "grouped")
     assert b"=== bad\n" in repro(project).stdout
     assert b"===" not in repro(project, "--output", "none").stdout
-    assert "===" not in project.dvc("repro", "-j", 1, "bad", check=False).stdout
+    result = project.dvc("repro", "-j", 1, "bad", check=False, text=False)
+    assert b"===" not in result.stdout
 
 
 def test_config_of_the_project_warns_of_teammates(project):

@@ -134,7 +134,7 @@ def test_quiet(recorded):
 @pytest.mark.parametrize(
     "args, code, error",
     [
-        (("--run", "x"), 255, r"'x' .*20261120-083000-aaaa, 20261121-083000-bbbb"),
+        (("--run", "x"), 255, r"'x'.*20261120-083000-aaaa, 20261121-083000-bbbb"),
         (("-o", "out.pdf"), 255, r"'out.pdf'.*\.html.*\.json"),
         (("-o", "out"), 255, r"'out'.*\.html.*\.json"),
         (("-o", "no/out.html"), 255, r"cannot write '.*no/out.html': No such file"),

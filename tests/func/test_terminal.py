@@ -1,0 +1,247 @@
+"""What a run looks like on a terminal: a real one, as `dvc` sees it."""
+
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+
+import pyte
+import pytest
+
+PYTHON = sys.executable
+
+# Prints what is hard to show, then goes on until it is told to end.
+WORK = r"""
+import os, pathlib, sys, time
+name = sys.argv[1]
+os.write(1, f"{name} says\n\x1b[31mthe last line\x1b[0m of {name}\n".encode())
+pathlib.Path(name + ".runs").touch()
+while not pathlib.Path(name + ".go").exists():
+    time.sleep(0.01)
+pathlib.Path(name + ".txt").write_text(name * 1000)
+"""
+
+DVC_YAML = f"""
+    stages:
+      first: {{cmd: echo 1 > first.txt, outs: [first.txt]}}
+      work:
+        foreach: [one, two, a_stage_with_a_name_that_is_rather_long]
+        do:
+          cmd: {PYTHON} work.py ${{item}}
+          deps: [first.txt]
+          outs: ["${{item}}.txt"]
+      bad: {{cmd: "echo problem; exit 3", deps: [one.txt]}}
+"""
+
+
+def _take_terminal():
+    """Let Ctrl-C reach the process, before it is `dvc`."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+class Terminal:
+    """A process on a terminal of its own, and what is to be seen there."""
+
+    def __init__(self, project, *args, columns=80, rows=24, **env):
+        self.screen = pyte.HistoryScreen(columns, rows, history=1000)
+        self._stream = pyte.ByteStream(self.screen)
+        self.raw = b""
+        self._fd, fd = pty.openpty()
+        self._set_size(columns, rows)
+        environ = {**os.environ, "TERM": "xterm-256color", **env}
+        for name in ("COLUMNS", "LINES", "NO_COLOR"):
+            if name not in env:
+                environ.pop(name, None)
+        self.process = subprocess.Popen(
+            project.command(*args),
+            cwd=project.path,
+            stdin=fd,
+            stdout=fd,
+            stderr=fd,
+            start_new_session=True,
+            env=environ,
+            preexec_fn=_take_terminal,  # noqa: PLW1509
+        )
+        os.close(fd)
+
+    def _set_size(self, columns, rows):
+        size = struct.pack("HHHH", rows, columns, 0, 0)
+        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, size)
+
+    def resize(self, columns, rows):
+        self._set_size(columns, rows)
+        self.screen.resize(rows, columns)
+
+    def type(self, text):
+        os.write(self._fd, text.encode())
+
+    def read(self, seconds=0.1):
+        """Take what is printed; return False at the end."""
+        if not select.select([self._fd], [], [], seconds)[0]:
+            return True
+        try:
+            data = os.read(self._fd, 2**16)
+        except OSError:
+            return False
+        self.raw += data
+        self._stream.feed(data)
+        return bool(data)
+
+    @property
+    def text(self):
+        """All lines, those that have been scrolled away first."""
+        above = [
+            "".join(c.data for _, c in sorted(line.items()))
+            for line in self.screen.history.top
+        ]
+        return [line.rstrip() for line in (*above, *self.screen.display)]
+
+    def wait_for(self, pattern, seconds=60):
+        """Wait until the screen looks like that."""
+        end = time.monotonic() + seconds
+        while not re.search(pattern, "\n".join(self.text), re.MULTILINE):
+            assert self.read(), "\n".join(self.text)
+            assert time.monotonic() < end, "\n".join(self.text)
+
+    def finish(self, seconds=60):
+        """Return all that is to be seen in the end."""
+        end = time.monotonic() + seconds
+        while self.read():
+            assert time.monotonic() < end, "\n".join(self.text)
+        self.process.wait(seconds)
+        return "\n".join(self.text)
+
+    def close(self):
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        os.close(self._fd)
+
+
+@pytest.fixture
+def project(make_project):
+    return make_project("terminal", DVC_YAML, {"work.py": WORK})
+
+
+@pytest.fixture
+def on_terminal(project):
+    terminals = []
+
+    def start(*args, **kwargs):
+        terminals.append(Terminal(project, "repro", "-j", "4", *args, **kwargs))
+        return terminals[-1]
+
+    yield start
+    for name in ("one", "two", "a_stage_with_a_name_that_is_rather_long"):
+        project.write({f"{name}.go": ""})
+    for terminal in terminals:
+        terminal.close()
+
+
+def go_on(project, *names):
+    project.write({f"{name}.go": "" for name in names})
+
+
+ALL = ("one", "two", "a_stage_with_a_name_that_is_rather_long")
+
+
+def test_a_line_for_each_running_stage(on_terminal, project):
+    terminal = on_terminal("--output", "none")
+    terminal.wait_for(r"^━+─+ 1/5, 3 running$")
+    terminal.wait_for(r"^work@one +\d:\d\d  the last line of one$")
+    terminal.wait_for(r"^work@a_stage_with_a_name_… +\d")
+    terminal.wait_for(r"^first \| done in ")
+    go_on(project, "one")
+    terminal.wait_for(r"^work@one \| done in ")
+    terminal.wait_for(r"^bad \| failed in ")
+    go_on(project, *ALL)
+    text = terminal.finish()
+    assert "━" not in text
+    assert "Ran 4 stages, skipped 0, failed 1" in text
+    assert "the last lines of 'bad'" in text
+    assert terminal.process.returncode == 255
+
+
+def test_lines_scroll_above_the_view(on_terminal, project):
+    terminal = on_terminal(columns=100)
+    terminal.wait_for("─ 1/5, 3 running")
+    terminal.wait_for(r"(?s)work@two \| the last line of two.*3 running")
+    go_on(project, *ALL)
+    lines = terminal.finish().splitlines()
+    for name in ALL[:2]:
+        for line in (f"{name} says", f"the last line of {name}"):
+            assert lines.count(f"work@{name} | {line}") == 1
+    assert "bad | problem" in lines
+    # NOTE: nor is there anything left of DVC's own progress bars
+    assert not [line for line in lines if re.match("   |.*[━─]", line)]
+
+
+def test_a_terminal_that_changes_its_size(on_terminal, project):
+    terminal = on_terminal("--output", "none")
+    terminal.wait_for("3 running")
+    terminal.resize(40, 12)
+    terminal.wait_for(r"^work@a_stage… +\d.*…$")
+    assert all(len(line) <= 40 for line in terminal.text[-12:])
+    terminal.resize(100, 3)
+    terminal.wait_for("^and 2 more|^and 3 more")
+    terminal.resize(100, 30)
+    terminal.wait_for("^work@a_stage_with_a_name_that_is")
+    go_on(project, *ALL)
+    terminal.finish()
+
+
+def test_without_colors(on_terminal, project):
+    terminal = on_terminal("--output", "none", NO_COLOR="1")
+    terminal.wait_for("3 running")
+    view = terminal.raw[terminal.raw.rindex(b"\x1b[J") :]
+    assert not re.search(rb"\x1b\[[\d;]*3\dm", view)
+    go_on(project, *ALL)
+    terminal.finish()
+
+
+@pytest.mark.parametrize("args, env", [(["-q"], {}), ([], {"TERM": "dumb"})])
+def test_no_view(on_terminal, project, args, env):
+    terminal = on_terminal(*args, **env)
+    go_on(project, *ALL)
+    text = terminal.finish()
+    assert "running" not in text
+    assert "work@one | the last line of one" in text.splitlines()
+    assert b"\x1b[J" not in terminal.raw
+
+
+def test_logs_of_dvc_scroll_above_the_view(on_terminal, project):
+    terminal = on_terminal("--verbose", columns=300, rows=60)
+    terminal.wait_for("3 running")
+    go_on(project, *ALL)
+    lines = terminal.finish().splitlines()
+    assert any("DEBUG: Removing" in line or "DEBUG: Computed" in line for line in lines)
+    for line in lines:
+        assert line.count("DEBUG") <= 1
+
+
+def test_a_question(on_terminal, project):
+    terminal = on_terminal("--interactive", "--output", "none", "first")
+    terminal.wait_for(r"Going to reproduce stage: 'first'.*\[y/n\]")
+    assert "running" not in "\n".join(terminal.text)
+    terminal.type("y\n")
+    text = terminal.finish()
+    assert "Ran 1 stage" in text
+
+
+def test_ctrl_c(on_terminal, project):
+    terminal = on_terminal("--output", "none")
+    terminal.wait_for("3 running")
+    terminal.wait_for("the last line of two")
+    terminal.type("\x03")
+    text = terminal.finish()
+    assert "interrupted, waiting for 3 running" in text
+    assert "interrupted by the user" in text
+    assert "━" not in text
+    assert terminal.process.returncode == 252

@@ -1,0 +1,40 @@
+import pytest
+
+from dvc_parallel.estimate import time_left
+from dvc_parallel.reporters import StageInfo
+
+
+def stages(*seconds, upstream=(), after=()):
+    upstream, after = dict(upstream), dict(after)
+    return [
+        StageInfo(str(rank), upstream.get(rank, ()), after.get(rank, ()), value)
+        for rank, value in enumerate(seconds)
+    ]
+
+
+FAN = stages(1, 2, 3, 4)
+CHAIN = stages(1, 2, 3, upstream={1: (0,), 2: (1,)})
+
+
+@pytest.mark.parametrize(
+    "known, over, elapsed, jobs, left",
+    [
+        (FAN, (), {}, 1, 10),
+        (FAN, (), {}, 2, 5),
+        (FAN, (), {}, 8, 4),
+        (FAN, {3}, {}, 8, 3),
+        (FAN, {0, 1}, {2: 1.0, 3: 2.5}, 1, 3.5),
+        (FAN, {0, 1}, {2: 100.0, 3: 100.0}, 1, 0),
+        (FAN, {0, 1, 2, 3}, {}, 2, 0),
+        (CHAIN, (), {}, 8, 6),
+        (CHAIN, {0}, {1: 1.5}, 8, 3.5),
+        (stages(1, 2, after={1: (0,)}), (), {}, 8, 3),
+        (stages(1, None, 9, 2), (), {}, 1, 14),
+        (stages(None, None), (), {}, 2, None),
+        ([], (), {}, 2, None),
+    ],
+)
+def test_time_left(known, over, elapsed, jobs, left):
+    assert time_left(known, over, elapsed, jobs) == (
+        None if left is None else pytest.approx(left)
+    )
