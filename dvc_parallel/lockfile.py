@@ -24,9 +24,9 @@ Place = Callable[[str], Optional[str]]
 
 
 class _Entries(dict):
-    """What DVC sees as ``stages``: entries are read when it asks for them.
+    """What is seen as ``stages``: entries are read when they are asked for.
 
-    Itself, it holds what DVC has put in.
+    Itself, it holds what has been put in.
     """
 
     def __init__(self, text: LockfileText):
@@ -96,11 +96,11 @@ class Lockfiles:
         except FileNotFoundError:
             return LockfileText.parse("")
         except UnicodeDecodeError:
-            return None  # DVC says what is wrong
+            return None  # the round trip says what is wrong
 
 
 def _put(text: LockfileText, entries: dict, place: Place) -> bool:
-    """Put entries into the text, or tell that it takes DVC's round trip."""
+    """Put entries into the text, or tell that it takes a round trip."""
     try:
         for name, entry in entries.items():
             successor = None if name in text else place(name)

@@ -12,14 +12,14 @@ into the blocks of its entries, and only one block is made anew::
         - path: train.py
           hash: md5
 
-The result is byte for byte what DVC's round trip (load and dump by ruamel.yaml)
+The result is byte for byte what a round trip (load and dump by ruamel.yaml)
 leaves.  For that, the round trip must not change any other part of the text: every
 field has to be a fixed point of it.  A field certainly is one if it consists of a
 small subset of YAML (:mod:`dvc_parallel.simple_yaml`).  Any other field is
-sent through DVC's round trip, by itself and once in a process.
+sent through a round trip, by itself and once in a process.
 
 Where a field is not a fixed point, or could depend on the rest of the text (aliases,
-comments), nothing is done here, and the whole file has to take DVC's round trip.
+comments), nothing is done here, and the whole file has to take the round trip.
 """
 
 import re
@@ -55,7 +55,7 @@ _FIELD = re.compile(r"    [^ \-].*\n(?:    [ \-].*\n)*")
 
 
 class UnstableEntryError(Exception):
-    """An entry that DVC's next round trip changes, or that depends on others."""
+    """An entry that the next round trip changes, or that depends on others."""
 
 
 class LockfileText:
@@ -69,11 +69,11 @@ class LockfileText:
         """Take over the text of a dvc.lock.
 
         Args:
-            text: as DVC reads it, that is with "\\n" for any line break; empty for a
-                file that does not exist yet.
+            text: as it is read from a file, that is with "\\n" for any line break;
+                empty for a file that does not exist yet.
 
         Returns:
-            None if DVC's round trip would change the text, or if it may take a round
+            None if a round trip would change the text, or if it may take a round
             trip of the whole text to replace an entry.
         """
         self = cls()
@@ -103,7 +103,7 @@ class LockfileText:
         return name in self._blocks
 
     def load(self) -> dict[str, Any]:
-        """All data, as DVC's loader for reading ("safe") returns it."""
+        """All data, as the loader for reading ("safe") returns it."""
         stages: dict[str, Any] = {}
         for name, block in self._blocks.items():
             entry: dict[str, Any] = {}
@@ -119,11 +119,11 @@ class LockfileText:
     def get(self, name: str) -> Optional[dict[str, Any]]:
         """Data of an entry, or None if there is none.
 
-        It is equal to what the data that DVC loads is equal to.
+        It is equal to what the data that a round trip loads is equal to.
         """
         if name not in self._blocks:
             return None
-        # NOTE: as in DVC, this is != to an OrderedDict in another order
+        # NOTE: as what it loads, this is != to an OrderedDict in another order
         entry: dict[str, Any] = OrderedDict()
         for field in _FIELD.findall(self._blocks[name]):
             try:
@@ -145,9 +145,9 @@ class LockfileText:
                 at the end.
 
         Raises:
-            UnstableEntryError: it takes DVC's round trip to write this entry.
+            UnstableEntryError: it takes a round trip to write this entry.
             KeyError: there is no entry ``before``.
-            Exception: whatever DVC raises for data that it cannot write.
+            Exception: whatever ruamel.yaml raises for data that it cannot write.
 
             After any of these, nothing is changed.
         """
@@ -206,7 +206,7 @@ def _verified_name(block: str) -> Optional[str]:
 def _verified_key(text: str, depth: int) -> Optional[str]:
     """Return the only key at a depth of a text.
 
-    Or None if the text is not a fixed point of DVC's round trip, whatever is around.
+    Or None if the text is not a fixed point of the round trip, whatever is around.
     """
     try:
         data = parse_yaml_for_update(text, "dvc.lock")

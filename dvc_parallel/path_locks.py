@@ -84,7 +84,7 @@ class PathLocks:
                 # 3 s. A stage must not fail for that once it has run.
                 continue
             except (OSError, DvcException) as exc:
-                # NOTE: DVC's handlers raise when nobody reads what they write
+                # NOTE: log handlers raise when nobody reads what they write
                 with suppress(Exception):
                     logger.warning("path locks could not be released: %s", exc)
                 return

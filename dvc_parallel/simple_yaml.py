@@ -1,4 +1,4 @@
-"""A small subset of YAML, written and read exactly as DVC does by ruamel.yaml.
+"""A small subset of YAML, written and read exactly as by ruamel.yaml.
 
 Mappings and sequences in block style, with strings, numbers, booleans and null as plain
 scalars.  That is what nearly all of a dvc.lock consists of, and it is
@@ -102,7 +102,7 @@ def _is_annotated(node: Any) -> bool:
 
 
 def format_value(value: Any, head: str, column: int) -> str:
-    """Write a value exactly as DVC does.
+    """Write a value exactly as ``dumps_yaml`` does.
 
     Args:
         value: data of any depth.

@@ -49,7 +49,7 @@ def _module(path: str) -> str:
 
 
 # In all files: a module of DVC does not speak of DVC as of another program.
-WORDS = (("serial DVC", "a serial run"),)
+WORDS = (("serial DVC", "a serial run"), ("Serial DVC", "A serial run"))
 
 LOGGER = (
     """\

@@ -35,7 +35,7 @@ def render(copy: Copy) -> str:
     for old, new in WORDS:
         text = text.replace(old, new)
     text = _without(text, copy)
-    text = _with_absolute_imports(text, copy)
+    text = _with_new_imports(text, copy)
     return _NAME.sub(lambda match: _new_name(match, copy), text)
 
 
@@ -85,12 +85,11 @@ def _find(node: ast.AST, name: str, copy: Copy) -> ast.AST:
     raise SourceError(f"{copy.source} has no {name}")
 
 
-def _with_absolute_imports(text: str, copy: Copy) -> str:
-    """Name modules in full; those of a package one by one, as they part ways."""
+def _with_new_imports(text: str, copy: Copy) -> str:
+    """Import modules from where they are; each by itself, as they part ways."""
     lines = text.splitlines(keepends=True)
-    package = copy.module.split(".")
-    if not copy.source.endswith("__init__.py"):
-        package.pop()
+    package = _package(copy.module, copy.source)
+    new_package = ".".join(_package(copy.new_module, copy.target))
     imports = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.ImportFrom)]
     for node in imports:
         module = node.module or ""
@@ -108,6 +107,9 @@ def _with_absolute_imports(text: str, copy: Copy) -> str:
             if submodule in _new_names():
                 source, _, new = _new_names()[submodule].rpartition(".")
                 name = told if new == alias.name else f"{new} as {alias.name}"
+            if source == new_package or source.startswith(f"{new_package}."):
+                source = source[len(new_package) :]
+                source = source if source.startswith(".") else f".{source}"
             names.setdefault(source, []).append(name)
         rows = [
             f"{indent}from {source} import {', '.join(found)}\n"
@@ -116,3 +118,9 @@ def _with_absolute_imports(text: str, copy: Copy) -> str:
         first, last = node.lineno - 1, node.end_lineno or node.lineno
         lines[first:last] = ["".join(rows), *[""] * (last - first - 1)]
     return "".join(lines)
+
+
+def _package(module: str, path: str) -> list[str]:
+    """The package that relative imports of a module start from."""
+    parts = module.split(".")
+    return parts if path.endswith("__init__.py") else parts[:-1]
