@@ -111,7 +111,11 @@ class WatchedRepoLock(SharedRepoLock):
 
 
 class FastJob(Job):
-    """A job that can save large data without owning the repo.
+    """A job that can save large data without owning the repo, see ``saving.py``.
+
+        ┌ owns the repo ┐             ┌ owns the repo ┐             ┌ owns the repo ┐
+        │ changed?      │   command   │ record hashes │ hash, copy  │ dvc.lock      │
+        └───────────────┴─── away ────┴───────────────┴─── away ────┴───────────────┘
 
     Attributes:
         data_is_large (bool): whether what was hashed last takes a while to read.

@@ -1,12 +1,11 @@
 """A stage being run: what its thread may do, and when.
 
-    ┌ owns the repo ┐             ┌ owns the repo ┐             ┌ owns the repo ┐
-    │ changed?      │   command   │ outputs       │    ...      │ dvc.lock      │
-    └───────────────┴─── away ────┴───────────────┴─── away ────┴───────────────┘
+    ┌ owns the repo ┐             ┌ owns the repo ┐
+    │ changed?      │   command   │ save          │
+    └───────────────┴─── away ────┴───────────────┘
 
 Everything that a thread does to the repo, it does while it owns it
-(:mod:`dvc_parallel.repo_lock`).  It gives it away around a command, and where what
-it does takes long and does not touch the repo.
+(:mod:`dvc_parallel.repo_lock`).  It gives it away around a command.
 """
 
 import threading

@@ -1,7 +1,7 @@
 """The stages of a run, as its plan and its reporters know them: by their ranks."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 from .order import stages_to_come_after
 from .plan import Plan
@@ -13,14 +13,16 @@ if TYPE_CHECKING:
 
 
 def describe(
-    steps: Sequence["Stage"], graph: "DiGraph", seconds: Mapping[str, float]
+    steps: Sequence["Stage"],
+    graph: "DiGraph",
+    seconds: Optional[Mapping[str, float]] = None,
 ) -> list[StageInfo]:
     """Tell what each stage waits for, and how long it is known to take.
 
     Args:
         steps: the stages of a run in the order of serial DVC.
         graph: the graph whose edges run from stages to their upstreams.
-        seconds: how long stages took in earlier runs.
+        seconds: how long stages took in earlier runs, as far as that is known.
     """
     # NOTE: stages go by their ranks, as it takes long to hash a `Stage`
     ranks = {stage: rank for rank, stage in enumerate(steps)}
@@ -34,7 +36,7 @@ def describe(
             name,
             tuple(sorted(upstream[rank])),
             tuple(sorted(after.get(rank, ()))),
-            seconds.get(name),
+            seconds.get(name) if seconds else None,
         )
         for rank, name in enumerate(stage.addressing for stage in steps)
     ]

@@ -1,9 +1,9 @@
 """The upstream series.
 
-    python -m patches make               write dvc-3.67.1/*.patch anew
-    python -m patches check              fail if they are not what would be written
-    python -m patches try [CHECKOUT]     apply them, and run DVC's own tests
-    python -m patches take CHECKOUT      take over what was edited in a patched DVC
+python -m patches make               write dvc-3.67.1/*.patch anew
+python -m patches check              fail if they are not what would be written
+python -m patches try [CHECKOUT]     apply them, and run DVC's own tests
+python -m patches take CHECKOUT      take over what was edited in a patched DVC
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """Making the series, as files for ``git am``.
 
-    modules and tests of the plugin ──┐
-    parts/<n>/files                   ├──> commits on top of released DVC ──> <n>.patch
-    parts/<n>/changes.diff            ┘
+modules and tests of the plugin ──┐
+parts/<n>/files                   ├──> commits on top of released DVC ──> <n>.patch
+parts/<n>/changes.diff            ┘
 """
 
 import os

@@ -92,39 +92,52 @@ NEW_REPO_LOCK = (
 )
 
 NEW_EXECUTOR = (
-    Copy("dvc_parallel/jobs.py", "dvc/utils/jobs.py", without=("CONFIG_OPTION",)),
+    Copy(
+        "dvc_parallel/jobs.py",
+        "dvc/utils/jobs.py",
+        without=("CONFIG_OPTION", "add_argument", "_jobs_type"),
+    ),
     *(
         Copy(f"dvc_parallel/{name}.py", f"dvc/repo/parallel/{name}.py")
         for name in (
             "plan",
             "job",
             "messages",
-            "order",
+            "run_info",
             "serial_order",
-            "signals",
             "workers",
+            "reporters/__init__",
             "runners/__init__",
             "runners/local",
             "runners/pipes",
         )
     ),
+    Copy("dvc_parallel/order.py", "dvc/repo/parallel/order.py", without=("overlaps",)),
+    Copy(
+        "dvc_parallel/signals.py",
+        "dvc/repo/parallel/signals.py",
+        without=("before_death",),
+    ),
     Copy(
         "dvc_parallel/executor.py",
         "dvc/repo/parallel/executor.py",
-        without=("ParallelExecutor._known_seconds",),
-        replace=(("            seconds=self._known_seconds(),\n", ""),),
-    ),
-    Copy(
-        "dvc_parallel/reporter.py",
-        "dvc/repo/parallel/reporter.py",
+        without=(
+            "ParallelExecutor._known_seconds",
+            "ParallelExecutor.interrupted",
+        ),
         replace=(
-            LOGGER,
             (
-                "from dvc.progress import Tqdm\n",
-                "from dvc.log import logger\nfrom dvc.progress import Tqdm\n",
+                "describe(steps, graph, self._known_seconds())",
+                "describe(steps, graph)",
             ),
         ),
     ),
+    Copy(
+        "dvc_parallel/reporters/interface.py",
+        "dvc/repo/parallel/reporters/interface.py",
+        replace=(LOGGER, ("import logging\n", "from dvc.log import logger\n")),
+    ),
+    Copy("dvc_parallel/reporters/plain.py", "dvc/repo/parallel/reporters/plain.py"),
     Copy("tests/unit/test_jobs.py", "tests/unit/utils/test_jobs.py"),
     *(
         Copy(f"tests/unit/{name}.py", f"tests/unit/repo/parallel/{name}.py")
@@ -133,7 +146,7 @@ NEW_EXECUTOR = (
             "simulation",
             "test_local_runner",
             "test_plan",
-            "test_reporter",
+            "test_plain_reporter",
             "test_serial_order",
             "test_workers",
         )

@@ -78,8 +78,8 @@ def _without(text: str, copy: Copy) -> str:
 
 def _find(node: ast.AST, name: str, copy: Copy) -> ast.AST:
     for child in ast.iter_child_nodes(node):
-        targets = child.targets if isinstance(child, ast.Assign) else [child]
-        for target in targets:
+        targets = child.targets if isinstance(child, ast.Assign) else []
+        for target in [child, *targets]:
             if name in (getattr(target, "name", None), getattr(target, "id", None)):
                 return child
     raise SourceError(f"{copy.source} has no {name}")

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HERE = Path(__file__).parent
-# One line of pytest's summary.
-OUTCOME = re.compile(r"^(FAILED|ERROR) (\S+?)(?: - .*)?$", re.MULTILINE)
 
 
 class TrialError(Exception):
@@ -82,23 +80,25 @@ def run(args: argparse.Namespace) -> int:
                 # NOTE: there is no such option before the last patch
                 modes = MODES if number == len(patches) else MODES[:1]
                 trial.run(patch.stem, modes)
-        return 1 if trial.bad else 0
+        trial.report()
+        return 1 if trial.failed else 0
 
 
 class Trial:
     """What has come of the series so far.
 
     Attributes:
-        bad (bool): whether anything fails that does not fail without the series.
+        failed: whatever fails, but not without the series.
     """
 
     def __init__(self, folder: Path, tests: list[str], lint: bool):
-        self.bad = False
+        self.failed: set[str] = set()
         self._folder = folder
         self._tests = tests
         self._lint = lint
         self._mypy = _mypy(folder) if lint else set()
         self._base = git(folder, "rev-parse", "HEAD").strip()
+        self._report: list[str] = []
         self._known: dict[str, bool] = {}  # whether a test fails without the series
 
     def run(self, name: str, modes: tuple[Mode, ...]) -> None:
@@ -106,27 +106,33 @@ class Trial:
             self._say(name, "ruff", _ruff(self._folder))
             self._say(name, "mypy", _mypy(self._folder) - self._mypy)
         for mode in modes:
-            summary, failed = _pytest(self._folder, self._tests, mode)
+            print(f"{name}: {mode.name}:", flush=True)
+            failed = _pytest(self._folder, self._tests, mode)
             unknown = sorted(test for test in failed if test not in self._known)
             if unknown:
                 self._try_without(unknown)
             new = {test for test in failed if not self._known[test]}
-            self._say(name, mode.name, new, summary)
+            self._say(name, mode.name, new)
 
     def _try_without(self, tests: list[str]) -> None:
         """Find out which tests fail without the series."""
         with TemporaryDirectory() as tmp:
             git(self._folder, "worktree", "add", "--force", tmp, self._base)
             there = [t for t in tests if Path(tmp, t.partition("::")[0]).exists()]
-            failed = _pytest(Path(tmp), there, MODES[0])[1] if there else set()
+            print(f"{len(there)} of them without the series:", flush=True)
+            failed = _pytest(Path(tmp), there, MODES[0]) if there else set()
         self._known.update({test: test in failed for test in tests})
 
-    def _say(self, name: str, what: str, bad: set[str], note: str = "") -> None:
-        self.bad = self.bad or bool(bad)
-        verdict = f"{len(bad)} fail" if bad else "ok"
-        print(f"{name}: {what}: {verdict} {note}", flush=True)
-        for row in sorted(bad):
-            print(f"    {row}", flush=True)
+    def _say(self, name: str, what: str, bad: set[str]) -> None:
+        self.failed |= bad
+        rows = [f"{name}: {what}: {f'{len(bad)} fail' if bad else 'ok'}"]
+        rows += [f"    {row}" for row in sorted(bad)]
+        self._report += rows
+        print("\n".join(rows), flush=True)
+
+    def report(self) -> None:
+        """Say it all again, without what pytest has printed between."""
+        print("", *self._report, sep="\n")
 
 
 @contextmanager
@@ -160,28 +166,25 @@ def _existing(tests: list[str], folder: Path) -> list[str]:
     return [test for test in [*tests, *new] if (folder / test).exists()]
 
 
-def _pytest(folder: Path, tests: list[str], mode: Mode) -> tuple[str, set[str]]:
-    """Run tests; return the last line of the summary, and which have failed."""
+def _pytest(folder: Path, tests: list[str], mode: Mode) -> set[str]:
+    """Run tests, with all that pytest prints; return those that have failed."""
     env = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{HERE}"}
     env.pop("PARALLEL_JOBS", None)
     if mode.jobs:
         env["PARALLEL_JOBS"] = str(mode.jobs)
     # NOTE: some tests start `dvc`
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
-    options = ["-p", "no:cacheprovider", "--timeout=300", "-q", "-rfE", "--color=no"]
-    options += ["-p", "with_jobs"]
-    if not any(test.startswith("-n") for test in tests):
-        options.append("-n2")
-    command = [*as_ordinary_user(), sys.executable, "-m", "pytest", *options, *tests]
-    result = subprocess.run(
-        command, cwd=folder, env=env, capture_output=True, text=True, check=False
-    )
-    failed = {match[2] for match in OUTCOME.finditer(result.stdout)}
-    lines = result.stdout.strip().splitlines() or [result.stderr.strip()]
-    if result.returncode not in (0, 1) or (result.returncode and not failed):
-        sys.stderr.write(result.stdout + result.stderr)
-        failed.add(f"pytest ends with {result.returncode}")
-    return lines[-1], failed
+    options = ["-p", "no:cacheprovider", "--timeout=300", "-q", "-rfE"]
+    options += ["-p", "suite_plugin", "-n2", *tests]
+    with TemporaryDirectory() as tmp:
+        failed = Path(tmp) / "failed"
+        env["FAILED_TESTS"] = str(failed)
+        command = [*as_ordinary_user(), sys.executable, "-m", "pytest", *options]
+        result = subprocess.run(command, cwd=folder, env=env, check=False)
+        names = set(failed.read_text().splitlines()) if failed.exists() else set()
+    if result.returncode not in (0, 1) or (result.returncode and not names):
+        names.add(f"pytest ends with {result.returncode}")
+    return names
 
 
 def _ruff(folder: Path) -> set[str]:

@@ -6,7 +6,6 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, BinaryIO, Optional
 
-from dvc.cli import formatter
 from dvc.cli.command import CmdBaseNoRepo
 from dvc.exceptions import InvalidArgumentError
 from dvc.ui import ui
@@ -182,7 +181,8 @@ def add_parser(subparsers, parent_parser) -> None:
         parents=[parent_parser],
         description=DESCRIPTION,
         help=HELP,
-        formatter_class=formatter.RawDescriptionHelpFormatter,
+        # NOTE: DVC's own, which older releases have in another place
+        formatter_class=subparsers.choices["repro"].formatter_class,
     )
     parser.add_argument(
         "stage",

@@ -1,6 +1,7 @@
 """The upstream series is made from the plugin, and goes with it."""
 
 import shutil
+import textwrap
 from importlib.metadata import version
 
 import pytest
@@ -152,11 +153,33 @@ def test_take_wants_the_commits_of_the_series(patched, parts):
         take.take(patched)
 
 
-def test_outcomes_of_pytest():
-    summary = (
-        "FAILED tests/a.py::test_b[x y] - AssertionError: FAILED\n"
-        "ERROR tests/c.py\n"
-        "FAILED in words\n"
+def test_trial_tells_what_fails_only_with_the_series(tmp_path):
+    """With a project whose tests fail for this reason or that."""
+    tests = """
+        import os, pytest
+        def test_good(): pass
+        def test_bad(): assert False
+        def test_broken(): assert not os.path.exists("new")
+        @pytest.mark.parametrize("x", ["a b"])
+        def test_parallel(x): assert not os.path.exists("{config}")
+    """
+    project = tmp_path / "project"
+    (project / "tests").mkdir(parents=True)
+    config = tmp_path / "config"
+    (project / "tests" / "test_x.py").write_text(
+        textwrap.dedent(tests).format(config=config)
     )
-    found = [match[2] for match in trial.OUTCOME.finditer(summary)]
-    assert found == ["tests/a.py::test_b[x y]", "tests/c.py"]
+    (project / "tests" / "conftest.py").write_text(
+        f"import os; os.environ['DVC_SYSTEM_CONFIG_DIR'] = {str(tmp_path)!r}"
+    )
+    make.start(project)
+    outcome = trial.Trial(project, ["-n0", "tests"], lint=False)
+    (project / "new").write_text("")
+    make.git(project, "add", "--all")
+    make.git(project, "commit", "--quiet", "--message", "the series")
+
+    outcome.run("last", trial.MODES[:1])
+    assert outcome.failed == {"tests/test_x.py::test_broken"}
+    outcome.run("last", trial.MODES)
+    parallel = "tests/test_x.py::test_parallel[a b]"
+    assert outcome.failed == {"tests/test_x.py::test_broken", parallel}
