@@ -10,7 +10,7 @@ import pytest
 from tests.capabilities import HAS_KEEP_GOING
 
 ROOT = Path(__file__).parents[2]
-PAGES = ["README.md", "docs/guide.md"]
+PAGES = ["README.md", "docs/guide.md", "docs/runs.md"]
 
 DVC_YAML = """
     stages:
