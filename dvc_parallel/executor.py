@@ -22,8 +22,9 @@ from . import plan, signals
 from .job import Job
 from .lockfile import Lockfiles
 from .messages import CommandEnded, Over, Question, Signal, WithdrawnError
+from .outcome import Outcome
 from .repo_lock import SharedRepoLock
-from .reporters import Phase, Reporter, Reporters, RunInfo, Summary
+from .reporters import Phase, Reporter, Reporters, RunInfo
 from .reporters.plain import PlainReporter
 from .run_info import describe, plan_of
 from .runners import Runner, RunnerClosedError
@@ -93,10 +94,7 @@ class ParallelExecutor:
         self._inbox: queue.SimpleQueue = queue.SimpleQueue()
         self._started: dict[int, Job] = {}
         self._in_flight: set[Job] = set()
-        self._results: dict[int, Stage] = {}
-        self._failed: dict[int, BaseException] = {}
-        self._stopped: dict[int, BaseException] = {}  # failed after a signal
-        self._signal: Optional[int] = None
+        self.outcome = Outcome()
         self._kill_at: Optional[float] = None
 
     def _known_seconds(self) -> Mapping[str, float]:
@@ -139,8 +137,11 @@ class ParallelExecutor:
                 finally:
                     self.runner.close()
                     self.reporter.stages_over()
-            self.reporter.ended(self._summary(time.monotonic() - start))
-        return self._outcome()
+            busy = (job.busy for job in self._started.values())
+            self.reporter.ended(
+                self.outcome.summary(self.plan, time.monotonic() - start, busy)
+            )
+        return self._conclude()
 
     @contextmanager
     def _shared_repo(self) -> "Iterator[None]":
@@ -238,9 +239,9 @@ class ParallelExecutor:
         self._inbox.put(message)
 
     def _reproduce(self, job: Job, force: bool) -> Optional["Stage"]:
-        if self._signal is not None:
+        if self.outcome.signal is not None:
             raise RunnerClosedError
-        if self._failed and self.on_error == "fail":
+        if self.outcome.failed and self.on_error == "fail":
             raise WithdrawnError
         return self.repro_fn(
             job.stage, upstream=self.upstream[job.rank], force=force, **self.kwargs
@@ -262,7 +263,7 @@ class ParallelExecutor:
         if exc is None:
             changed = bool(message.result)
             if message.result:
-                self._results[job.rank] = message.result
+                self.outcome.results[job.rank] = message.result
             job.tell(Phase.DONE, changed=changed)
             return self.plan.handle(plan.Finished(job.rank, changed))
 
@@ -271,12 +272,12 @@ class ParallelExecutor:
             return self.plan.handle(plan.Withdrawn(job.rank))
 
         instructions = self.plan.handle(plan.Failed(job.rank))
-        if self._signal is not None:
-            self._stopped[job.rank] = exc
+        if self.outcome.signal is not None:
+            self.outcome.stopped[job.rank] = exc
             job.tell(Phase.STOPPED)
             return instructions
 
-        self._failed[job.rank] = exc
+        self.outcome.failed[job.rank] = exc
         job.tell(Phase.FAILED, error=str(exc))
         if isinstance(exc, Exception):
             if self.on_error == "fail":
@@ -284,11 +285,6 @@ class ParallelExecutor:
             else:
                 reproduce.handle_error(self.graph, self.on_error, exc, job.stage)
         return instructions
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether a signal has ended the run: what runs now may fail for that."""
-        return self._signal is not None
 
     @property
     def _running(self) -> int:
@@ -302,9 +298,9 @@ class ParallelExecutor:
 
     def _interrupt(self, signum: Optional[int]) -> None:
         """First, pass the signal on; the second time or after a while, kill."""
-        if self._signal is None:
+        if self.outcome.signal is None:
             assert signum
-            self._signal = signum
+            self.outcome.signal = signum
             self.plan.handle(plan.Interrupted())
             self.runner.signal(signum)
             self._kill_at = time.monotonic() + GRACE
@@ -314,40 +310,20 @@ class ParallelExecutor:
             self.runner.signal(signals.SIGKILL)
             self.reporter.killing(self._running)
 
-    def _summary(self, seconds: float) -> Summary:
-        done = self.plan.count(plan.State.DONE)
-        ended = done + len(self._failed) + len(self._stopped)
-        return Summary(
-            "interrupted" if self._cut_short else "failed" if self._failed else "ok",
-            seconds,
-            busy=sum(job.busy for job in self._started.values()),
-            ran=len(self._results),
-            skipped=done - len(self._results),
-            failed=list(self._failed),
-            stopped=len(self._stopped),
-            not_run=len(self.plan) - ended,
-        )
-
-    @property
-    def _cut_short(self) -> bool:
-        """Whether a signal has kept something from being done."""
-        ended = sum(self.plan.count(state) for state in plan.FINAL)
-        complete = ended == len(self.steps)
-        return self._signal is not None and bool(self._stopped or not complete)
-
-    def _outcome(self) -> list["Stage"]:
-        if self._cut_short:
-            assert self._signal
-            signals.die_of(self._signal)
-        for exc in self._failed.values():
+    def _conclude(self) -> list["Stage"]:
+        outcome = self.outcome
+        if outcome.is_cut_short(self.plan):
+            assert outcome.signal
+            signals.die_of(outcome.signal)
+        for exc in outcome.failed.values():
             if not isinstance(exc, Exception):
                 raise exc
-        if self._failed and self.on_error != "ignore":
-            failed = [self.steps[rank] for rank in sorted(self._failed)]
-            first = next(iter(self._failed.values()))
+        if outcome.failed and self.on_error != "ignore":
+            failed = [self.steps[rank] for rank in sorted(outcome.failed)]
+            first = next(iter(outcome.failed.values()))
             cause = first if self.on_error == "fail" else None
             self._raise_error(cause, *failed)
-        return [self._results[rank] for rank in sorted(self._results)]
+        return [outcome.results[rank] for rank in sorted(outcome.results)]
 
     def _raise_error(self, cause: Optional[BaseException], *failed: "Stage") -> None:
         reproduce._raise_error(cause, *failed)  # type: ignore[arg-type]

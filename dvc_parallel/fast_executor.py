@@ -59,10 +59,10 @@ class FastExecutor(ParallelExecutor):
         with state_kept_open(self.repo.state) as self._end_thread:  # type: ignore[method-assign]
             return super().run()
 
-    def _outcome(self) -> list["Stage"]:
-        ran = [self._started[rank] for rank in self._results]
+    def _conclude(self) -> list["Stage"]:
+        ran = [self._started[rank] for rank in self.outcome.results]
         self.durations.save({job.name: job.busy for job in ran})
-        return super()._outcome()
+        return super()._conclude()
 
 
 class WatchedRepoLock(SharedRepoLock):

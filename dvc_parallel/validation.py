@@ -233,7 +233,7 @@ class _Validator:
             stage.reproduce(**kwargs)
             verdict.differences = [_difference(o) for o in recorded if _differs(o)]
         except Exception as exc:
-            if self._executor.interrupted:
+            if self._executor.outcome.signal is not None:
                 raise
             logger.warning("%s", exc)
             verdict.error = str(exc)

@@ -103,6 +103,7 @@ NEW_EXECUTOR = (
             "plan",
             "job",
             "messages",
+            "outcome",
             "run_info",
             "serial_order",
             "workers",
@@ -121,10 +122,7 @@ NEW_EXECUTOR = (
     Copy(
         "dvc_parallel/executor.py",
         "dvc/repo/parallel/executor.py",
-        without=(
-            "ParallelExecutor._known_seconds",
-            "ParallelExecutor.interrupted",
-        ),
+        without=("ParallelExecutor._known_seconds",),
         replace=(
             (
                 "describe(steps, graph, self._known_seconds())",

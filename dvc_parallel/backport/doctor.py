@@ -13,6 +13,7 @@ from dvc_parallel import __version__
 from dvc_parallel.jobs import CONFIG_OPTION, count_jobs
 
 from . import seams
+from .config import OPTIONS
 
 # Options of `dvc config` that are not called as the level of the config is.
 FLAGS = {"repo": "project"}
@@ -85,10 +86,15 @@ def _hook_problems(hook: Any):
 def _jobs():
     try:
         config = Config.from_cwd(validate=False)
-        levels = {
-            level: config.load_one(level).get("core", {}).get(CONFIG_OPTION)
-            for level in config.LEVELS
-            if level in config.files
+        set_in = {
+            option: {
+                level: value
+                for level in config.LEVELS
+                if level in config.files
+                and (value := config.load_one(level).get("core", {}).get(option))
+                is not None
+            }
+            for option in OPTIONS
         }
     except ConfigError as exc:
         yield str(exc)
@@ -96,14 +102,15 @@ def _jobs():
 
     source = "the default"
     setting: Any = 1
-    for level, value in levels.items():
-        if value is not None:
-            setting, source = value, config.files[level]
+    for option, values in set_in.items():
+        for level in values:
             ui.write(
-                f"core.{CONFIG_OPTION} is set in {source}; before you remove "
+                f"core.{option} is set in {config.files[level]}; before you remove "
                 f"dvc-parallel: `dvc config --{FLAGS.get(level, level)} --unset "
-                f"core.{CONFIG_OPTION}`"
+                f"core.{option}`"
             )
+    for level, value in set_in[CONFIG_OPTION].items():
+        setting, source = value, config.files[level]
     try:
         count = count_jobs(setting)
     except ValueError as exc:

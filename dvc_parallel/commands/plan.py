@@ -7,7 +7,7 @@ from dvc.commands import dag, repro
 from dvc.ui import ui
 
 from dvc_parallel import jobs
-from dvc_parallel.times import format_seconds
+from dvc_parallel.reporters.plain import duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +59,7 @@ def _show(outlook: "Outlook") -> None:
     for note in _notes(outlook):
         ui.write(note)
     ui.write(
-        f"\nCritical path: {format_seconds(forecast.critical)},",
+        f"\nCritical path: {duration(forecast.critical)},",
         _shortened(outlook.critical_path),
     )
     ui.write(f"At the widest point, {forecast.width} can run at the same time.\n")
@@ -67,7 +67,7 @@ def _show(outlook: "Outlook") -> None:
         [
             (
                 str(speed.jobs),
-                format_seconds(speed.seconds),
+                duration(speed.seconds),
                 f"{speed.speedup:.1f}",
                 f"{speed.bound:.1f}",
             )
@@ -81,8 +81,8 @@ def _row(entry: "Entry") -> tuple[str, ...]:
     marks = ("*" if entry.critical else "") + ("" if entry.step.certain else "?")
     about = "~" if entry.guessed else ""
     return (
-        format_seconds(entry.start),
-        f"{about}{format_seconds(entry.seconds)}",
+        duration(entry.start),
+        f"{about}{duration(entry.seconds)}",
         marks,
         entry.name,
         _why(entry),

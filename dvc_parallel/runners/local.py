@@ -33,7 +33,8 @@ class LocalRunner(Runner):
     """
 
     def __init__(self):
-        self._guard = threading.Lock()  # of the fields below
+        # NOTE: a signal handler may call `signal` while its thread is in it already
+        self._guard = threading.RLock()  # of the fields below
         self._running: dict[int, subprocess.Popen] = {}
         self._ended: set[int] = set()
         self._closed = False

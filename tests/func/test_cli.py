@@ -204,6 +204,9 @@ def test_doctor(make_project):
         end = f"`dvc config --{flag} --unset core.parallel_jobs`"
         assert any(line.startswith(start) and line.endswith(end) for line in lines)
 
+    project.dvc("config", "--local", "core.parallel_output", "none")
+    assert "--local --unset core.parallel_output" in run().stdout
+
     project.write({".dvc/config.local": "[core]\n    parallel_jobs = x\n"})
     result = run()
     assert result.returncode == 1

@@ -16,6 +16,7 @@ PAGES = [
     "docs/guide.md",
     "docs/plan.md",
     "docs/report.md",
+    "docs/runs.md",
     "docs/validate.md",
     "docs/upstream/pull-request.md",
     "docs/upstream/issue-755.md",
