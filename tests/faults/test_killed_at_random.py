@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from itertools import count
+from zlib import crc32
 
 import psutil
 import pytest
@@ -20,7 +21,9 @@ from tests.project import Project
 from .pipeline import write_pipeline
 
 KILLS = int(os.environ.get("DVC_PARALLEL_KILLS", "6"))
-SEED = int(os.environ.get("DVC_PARALLEL_SEED", random.randrange(10**6)))
+# NOTE: all workers of a run have to collect the same tests
+RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", "")
+SEED = int(os.environ.get("DVC_PARALLEL_SEED", crc32(RUN.encode())))
 KILLS_OF_ONE = 20
 
 
