@@ -59,6 +59,7 @@ class Lockfiles:
         Raises:
             OSError, ParseError: with the file untouched.
         """
+        path = os.fspath(path)
         text = self._text(path)
         if text is None:
             with _round_trip(path, fs, place) as whole:

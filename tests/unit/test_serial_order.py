@@ -60,6 +60,14 @@ def test_entries_of_other_processes_stay(tmp_path, lock):
     assert list(load_yaml(lock)["stages"]) == ["a", "z", "other"]
 
 
+def test_the_path_of_a_lockfile_is_any_path(tmp_path, lock):
+    order = SerialOrder(str(tmp_path), Lockfiles())
+    for rank, name in enumerate("ab"):
+        modify = partial(order.modify_lockfile, fs=None, rank=rank)
+        record(tmp_path / "dvc.lock", name, modify)
+    assert list(load_yaml(lock)["stages"]) == ["a", "b"]
+
+
 def test_lockfile_is_untouched_after_an_error(tmp_path, lock):
     record(lock, "a")
     before = read(lock)

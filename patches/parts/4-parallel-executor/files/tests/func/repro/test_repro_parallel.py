@@ -9,7 +9,7 @@ import pytest
 from dvc.config import ConfigError
 from dvc.exceptions import InvalidArgumentError, ReproductionError
 from dvc.repo import Repo
-from dvc.repo.reproduce import get_active_graph, plan_repro
+from dvc.repo.reproduce import _count_jobs, get_active_graph, plan_repro
 
 # Waits until so many of its kind have come; fails if they do not.
 MEET = """
@@ -169,10 +169,13 @@ def test_bad_jobs(dvc, jobs):
         dvc.reproduce(jobs=jobs)
 
 
+def test_one_job_by_default(mocker):
+    assert _count_jobs(mocker.Mock(config={"core": {}}), None) == 1
+
+
 @pytest.mark.parametrize(
     "kwargs",
     [
-        {},
         {"jobs": 1},
         {"jobs": 2, "dry": True},
         {"jobs": 2, "single_item": True, "targets": ["foo"]},
