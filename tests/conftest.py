@@ -17,8 +17,10 @@ if not all(seam.installed for seam in seams.present(seams.IN_DVC)):
         "use --assert=plain"
     )
 
-# NOTE: whoever runs this in the background may have it ignore SIGINT
+# NOTE: whoever runs this in the background may have it ignore these
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 os.environ["DVC_TEST"] = "true"  # no updater, no analytics
 os.environ["DVC_NO_ANALYTICS"] = "true"
