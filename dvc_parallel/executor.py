@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from dvc.repo import reproduce
 
-from . import plan, signals
+from . import events, plan, signals
 from .bookkeeping import Bookkeeping
 from .durations import Durations
 from .job import Job
@@ -153,7 +153,7 @@ class ParallelExecutor:
             self.lock.give_back()
 
     def _loop(self, workers: Workers) -> None:
-        self._carry_out(self.plan.handle(plan.Begun()), workers)
+        self._carry_out(self.plan.handle(events.Begun()), workers)
         self.lock.unlock()
         while not self.plan.done:
             message = self._next_message()
@@ -165,7 +165,7 @@ class ParallelExecutor:
                     # NOTE: only now, so that what it has made ready comes next
                     self._leave(message.job)
             elif isinstance(message, CommandEnded):
-                event = plan.CommandEnded(message.job.rank)
+                event = events.CommandEnded(message.job.rank)
                 self._carry_out(self.plan.handle(event), workers)
             elif isinstance(message, Question):
                 self._put(message)
@@ -216,14 +216,14 @@ class ParallelExecutor:
     def _carry_out(self, instructions, workers: Workers) -> None:
         for instruction in instructions:
             rank = instruction.stage
-            if isinstance(instruction, plan.Start):
+            if isinstance(instruction, events.Start):
                 job = Job(self, self.steps[rank], rank)
                 job.tell(Phase.LOCK)
                 job.turn = self.lock.reserve()
                 self._started[rank] = job
                 workers.submit(self._run_job, job, instruction.force)
                 self._in_flight.add(job)
-            elif isinstance(instruction, plan.Wait):
+            elif isinstance(instruction, events.Wait):
                 self.reporter.phase(rank, Phase.READY)
             else:
                 self.reporter.phase(rank, Phase.SKIPPED, failed=instruction.failed)
@@ -264,13 +264,13 @@ class ParallelExecutor:
             if message.result:
                 self.outcome.results[job.rank] = message.result
             job.tell(Phase.DONE, changed=changed)
-            return self.plan.handle(plan.Finished(job.rank, changed))
+            return self.plan.handle(events.Finished(job.rank, changed))
 
         if isinstance(exc, WithdrawnError):
             job.tell(Phase.SKIPPED, failed=None)
-            return self.plan.handle(plan.Withdrawn(job.rank))
+            return self.plan.handle(events.Withdrawn(job.rank))
 
-        instructions = self.plan.handle(plan.Failed(job.rank))
+        instructions = self.plan.handle(events.Failed(job.rank))
         if self.outcome.signal is not None:
             self.outcome.stopped[job.rank] = exc
             job.tell(Phase.STOPPED)
@@ -300,7 +300,7 @@ class ParallelExecutor:
         if self.outcome.signal is None:
             assert signum
             self.outcome.signal = signum
-            self.plan.handle(plan.Interrupted())
+            self.plan.handle(events.Interrupted())
             self.runner.signal(signum)
             self._kill_at = time.monotonic() + GRACE
             self.reporter.interrupted(self._running)

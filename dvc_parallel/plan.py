@@ -12,10 +12,22 @@ owns it.
 import heapq
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from enum import Enum
-from typing import Any, Optional, Union
+from typing import Any, Optional, Protocol
+
+from .events import (
+    Begun,
+    CommandEnded,
+    Event,
+    Finished,
+    Instruction,
+    Interrupted,
+    Skip,
+    Start,
+    Wait,
+    Withdrawn,
+)
 
 
 class State(Enum):
@@ -33,70 +45,46 @@ class State(Enum):
 FINAL = frozenset({State.DONE, State.FAILED, State.SKIPPED})
 
 
-@dataclass(frozen=True)
-class Begun:
-    """Event: the run has begun."""
+class Admission(Protocol):
+    """What stages need besides a slot; a plan asks for it when it starts them.
+
+    Owned by the owner of the plan.
+    """
+
+    def queue(self, stage: Any) -> Hashable:
+        """Take note that a stage is ready.
+
+        Returns:
+            Its kind: of one kind, either all can start now or none can.
+        """
+
+    def permits(self, stage: Any) -> bool:
+        """Whether a stage that is ready could start now."""
+
+    def take(self, stage: Any) -> bool:
+        """Give a stage all that it needs to start, if it is permitted.
+
+        That must not make what was not permitted possible for others.
+        """
+
+    def give_back(self, stage: Any) -> None:
+        """Take back what a stage was given: its commands have ended."""
 
 
-@dataclass(frozen=True)
-class CommandEnded:
-    """Event: the stage's last command has ended, its outputs get saved now."""
+class _All:
+    """The admission of stages that need nothing."""
 
-    stage: Any
+    def queue(self, stage: Any) -> Hashable:  # noqa: ARG002
+        return None
 
+    def permits(self, stage: Any) -> bool:  # noqa: ARG002
+        return True
 
-@dataclass(frozen=True)
-class Finished:
-    """Event: the stage is done; ``changed`` tells whether it was reproduced."""
+    def take(self, stage: Any) -> bool:  # noqa: ARG002
+        return True
 
-    stage: Any
-    changed: bool
-
-
-@dataclass(frozen=True)
-class Failed:
-    """Event: the stage has failed."""
-
-    stage: Any
-
-
-@dataclass(frozen=True)
-class Withdrawn:
-    """Event: the stage was started, but the run has stopped before it did anything."""
-
-    stage: Any
-
-
-@dataclass(frozen=True)
-class Interrupted:
-    """Event: nothing new may start."""
-
-
-@dataclass(frozen=True)
-class Wait:
-    """Instruction: take note that this stage could start, and waits for a slot."""
-
-    stage: Any
-
-
-@dataclass(frozen=True)
-class Start:
-    """Instruction: start this stage, with ``force`` even if unchanged."""
-
-    stage: Any
-    force: bool
-
-
-@dataclass(frozen=True)
-class Skip:
-    """Instruction: this stage does not run, because ``failed`` did."""
-
-    stage: Any
-    failed: Any
-
-
-Event = Union[Begun, CommandEnded, Finished, Failed, Withdrawn, Interrupted]
-Instruction = Union[Wait, Start, Skip]
+    def give_back(self, stage: Any) -> None:
+        pass
 
 
 class PlanError(AssertionError):
@@ -111,7 +99,10 @@ class Plan:
     dependents still before it starts first (Hu's algorithm, Operations
     Research 9(6), 1961), ties in the order of ``steps``. A path is as long as its
     stages took in earlier runs; one that is not known counts as the median of those
-    that are.
+    that are.  Before all that, the higher ``priority`` goes first.
+
+    It is greedy: a stage that has to wait for what it needs does not hold up others
+    behind it, unless the ``admission`` says so.
 
     Args:
         steps: all stages of the run, in the order in which serial DVC runs
@@ -121,7 +112,9 @@ class Plan:
         after: stages that a stage has to wait for without depending on them:
             however they end, it runs.
         seconds: how long stages took in earlier runs, as far as it is known.
+        priority: the higher goes first; 0 of all others.
         jobs: how many stages may run a command at a time, at least 1.
+        admission: says which stages may start, and gives them what they need.
         on_error: what a failure means for the rest, as in ``dvc repro``:
             "fail", "keep-going" or "ignore".
         force: reproduce every stage even if unchanged.
@@ -135,7 +128,9 @@ class Plan:
         upstream: Mapping[Any, Iterable[Any]],
         after: Optional[Mapping[Any, Iterable[Any]]] = None,
         seconds: Optional[Mapping[Any, float]] = None,
+        priority: Optional[Mapping[Any, int]] = None,
         jobs: int = 1,
+        admission: Optional[Admission] = None,
         on_error: str = "fail",
         force: bool = False,
         force_downstream: bool = False,
@@ -150,7 +145,10 @@ class Plan:
         self._story = {stage: [State.WAITING] for stage in steps}
         self._forced = set(steps) if force else set()
         self._count = Counter({State.WAITING: len(self._rank)})
-        self._ready: list[tuple[float, int, Any]] = []
+        self._admission: Admission = admission or _All()
+        self._priority = priority or {}
+        # NOTE: by kind, so that of many that cannot start only one is looked at
+        self._ready: dict[Hashable, list[tuple[int, float, int, Any]]] = {}
         self._new: list[Any] = []  # that have become ready in this event
 
         self._dependents: dict[Any, list[Any]] = defaultdict(list)
@@ -267,7 +265,9 @@ class Plan:
     def _make_ready(self, stage: Any) -> None:
         self._move(stage, State.READY, {State.WAITING})
         self._new.append(stage)
-        heapq.heappush(self._ready, (-self._height[stage], self._rank[stage], stage))
+        kind = self._admission.queue(stage)
+        place = (-self._priority.get(stage, 0), -self._height[stage], self._rank[stage])
+        heapq.heappush(self._ready.setdefault(kind, []), (*place, stage))
 
     def _slot_is_free(self) -> bool:
         # NOTE: a stage whose outputs are being saved needs no slot, but stages
@@ -277,8 +277,20 @@ class Plan:
         return running < self.jobs and in_flight < 2 * self.jobs
 
     def _starts(self) -> Iterable[Start]:
-        while self._ready and not self.stopping and self._slot_is_free():
-            _, _, stage = heapq.heappop(self._ready)
+        if self.stopping or not self._slot_is_free():
+            return
+        firsts = [(ready[0], kind) for kind, ready in self._ready.items()]
+        heapq.heapify(firsts)
+        while firsts and self._slot_is_free():
+            (*_, stage), kind = heapq.heappop(firsts)
+            if not self._admission.take(stage):
+                continue
+            ready = self._ready[kind]
+            heapq.heappop(ready)
+            if ready:
+                heapq.heappush(firsts, (ready[0], kind))
+            else:
+                del self._ready[kind]
             self._move(stage, State.RUNNING, {State.READY})
             yield Start(stage, stage in self._forced)
 
@@ -292,6 +304,8 @@ class Plan:
         self._count[to] += 1
         self._state[stage] = to
         self._story[stage].append(to)
+        if state is State.RUNNING:
+            self._admission.give_back(stage)
 
     def validate(self) -> None:
         """Check what must hold between two events; for tests.
@@ -308,7 +322,7 @@ class Plan:
             +self._count == Counter(self._state.values()), "the states are miscounted"
         )
         check(self._count[State.RUNNING] <= self.jobs, "more stages run than jobs")
-        ready = {stage for _, _, stage in self._ready}
+        ready = {stage for heap in self._ready.values() for *_, stage in heap}
         for stage, state in self._state.items():
             check((state is State.READY) == (stage in ready), f"{stage!r} is lost")
             if state in (State.WAITING, State.SKIPPED):
@@ -319,5 +333,9 @@ class Plan:
                     state in FINAL or not later,
                     f"{other!r} did not wait for {stage!r}",
                 )
-        idle = self._ready and not self.stopping and self._slot_is_free()
-        check(not idle, "a slot is idle while a stage is ready")
+        if self._slot_is_free() and not self.stopping:
+            for stage in ready:
+                check(
+                    not self._admission.permits(stage),
+                    f"a slot is idle while {stage!r} is ready and permitted",
+                )

@@ -561,7 +561,8 @@ def test_read_only_workspace(make_project):
 
 
 def test_an_error_of_our_own_leaves_no_thread_and_no_lock(make_project, mocker):
-    from dvc_parallel.plan import Finished, Plan, PlanError
+    from dvc_parallel.events import Finished
+    from dvc_parallel.plan import Plan, PlanError
 
     handle = Plan.handle
 

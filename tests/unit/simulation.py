@@ -3,7 +3,8 @@
 import heapq
 from dataclasses import dataclass, field
 
-from dvc_parallel.plan import Begun, Finished, Plan, Start, Wait
+from dvc_parallel.events import Begun, Finished, Start, Wait
+from dvc_parallel.plan import Plan
 
 
 @dataclass

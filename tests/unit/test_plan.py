@@ -2,19 +2,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dvc_parallel.plan import (
+from dvc_parallel.events import (
     Begun,
     CommandEnded,
     Failed,
     Finished,
     Interrupted,
-    Plan,
-    PlanError,
     Skip,
     Start,
-    State,
     Withdrawn,
 )
+from dvc_parallel.plan import Plan, PlanError, State
 
 from .simulation import Simulation, makespan
 
