@@ -13,6 +13,7 @@ import queue
 import time
 from collections.abc import Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
@@ -24,6 +25,7 @@ from .durations import Durations
 from .job import Job
 from .messages import CommandEnded, Over, Question, Signal, WithdrawnError
 from .outcome import Outcome
+from .provision import Provision
 from .repo_lock import SharedRepoLock
 from .reporters import Phase, Reporter, Reporters, RunInfo
 from .reporters.plain import PlainReporter
@@ -89,7 +91,14 @@ class ParallelExecutor:
         self.info = RunInfo(
             describe(steps, graph, self.durations.load()), jobs, on_error
         )
-        self.plan = plan_of(self.info, force=force, force_downstream=force_downstream)
+        self.provision = Provision(steps)
+        self.plan = plan_of(
+            self.info,
+            priority=self.provision.priority,
+            admission=self.provision.admission,
+            force=force,
+            force_downstream=force_downstream,
+        )
         self.books = Bookkeeping()
         self.order = SerialOrder(self.repo.tmp_dir, self.books.lockfiles)
         self.transfers = Transfers()
@@ -224,7 +233,10 @@ class ParallelExecutor:
                 workers.submit(self._run_job, job, instruction.force)
                 self._in_flight.add(job)
             elif isinstance(instruction, events.Wait):
-                self.reporter.phase(rank, Phase.READY)
+                pool = self.provision.admission.obstacle(rank)
+                self.reporter.phase(
+                    rank, Phase.READY, **({"pool": pool} if pool else {})
+                )
             else:
                 self.reporter.phase(rank, Phase.SKIPPED, failed=instruction.failed)
 
@@ -240,10 +252,17 @@ class ParallelExecutor:
     def _reproduce(self, job: Job, force: bool) -> Optional["Stage"]:
         if self.outcome.signal is not None:
             raise RunnerClosedError
-        if self.outcome.failed and self.on_error == "fail":
+        if self.is_stopping():
             raise WithdrawnError
-        return self.repro_fn(
-            job.stage, upstream=self.upstream[job.rank], force=force, **self.kwargs
+        reproduce = partial(
+            self.repro_fn, job.stage, upstream=self.upstream[job.rank], **self.kwargs
+        )
+        return job.attempts.run(reproduce, force, job.retrying)
+
+    def is_stopping(self) -> bool:
+        """Whether nothing new may start any more."""
+        return self.outcome.signal is not None or bool(
+            self.outcome.failed and self.on_error == "fail"
         )
 
     def command_ended(self, job: Job) -> None:

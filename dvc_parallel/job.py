@@ -14,6 +14,7 @@ import time
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Optional
 
+from .attempts import Attempts
 from .reporters import Phase
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Job:
         data_is_large (bool): whether what was hashed last takes a while to read.
         busy (float): seconds that it would have taken on its own: without
             those in the queue for the repo.
+        env: variables for its commands: the slots that it has.
+        attempts: at its commands.
     """
 
     def __init__(self, run: "ParallelExecutor", stage: "Stage", rank: int):
@@ -52,6 +55,8 @@ class Job:
         self.name: str = stage.addressing
         self.data_is_large = False
         self.busy = 0.0
+        self.env = run.provision.environment(rank)
+        self.attempts = Attempts(run.provision.needs(rank), run.is_stopping)
         self.turn: Optional[Turn] = None
         self._pins = 0
         self._intrusions = 0
@@ -65,6 +70,10 @@ class Job:
     def tell(self, phase: Phase, **details: Any) -> None:
         """Tell the reporter what the stage is about."""
         self.run.reporter.phase(self.rank, phase, **details)
+
+    def retrying(self, exc: BaseException) -> None:
+        """Take note that the commands are tried again after an error."""
+        self.tell(Phase.RETRY, attempt=self.attempts.number, error=str(exc))
 
     def command_ended(self) -> None:
         """Take note that what remains is to save what commands have made."""

@@ -19,6 +19,7 @@ from .lockfile import at_the_end, is_lockfile
 from .lockfile_text import LockfileText
 from .probes import CacheOfCopies
 from .reporters import Phase
+from .runners import TimeIsUpError
 from .simple_yaml import dumps_simple
 
 if TYPE_CHECKING:
@@ -52,11 +53,11 @@ def unlocked_repo(original: Callable, func: Callable) -> Callable:
                 books.flush()
             return serial(stage, *args, **kwargs)
         try:
-            with job.away():
-                try:
-                    return func(stage, *args, **kwargs)
-                finally:
-                    job.command_ended()
+            with (
+                job.away(),
+                job.attempts.commands(on_end=job.command_ended),
+            ):
+                return func(stage, *args, **kwargs)
         finally:
             job.start_saving()
 
@@ -71,7 +72,12 @@ def run(original: Callable, executable, cmd, **kwargs) -> None:
         return
 
     show = partial(job.run.reporter.output, job.rank)
-    returncode = job.run.runner.run(_make_cmd(executable, cmd), show, **kwargs)
+    kwargs["env"] = {**kwargs["env"], **job.env}
+    kwargs["timeout"] = job.attempts.seconds_left()
+    try:
+        returncode = job.run.runner.run(_make_cmd(executable, cmd), show, **kwargs)
+    except TimeIsUpError:
+        raise job.attempts.timeout(cmd) from None
     if returncode:
         raise StageCmdFailedError(cmd, returncode)
 

@@ -21,6 +21,7 @@ class Phase(str, Enum):
     LOCK = "lock"  # waits for its turn of the repo
     CHECK = "check"  # owns the repo before a command: is it changed?
     COMMAND = "command"  # its command runs
+    RETRY = "retry"  # owns the repo before its commands are tried again
     SAVE = "save"  # outputs are hashed and copied, dvc.lock is written
     DONE = "done"
     FAILED = "failed"
@@ -96,9 +97,11 @@ class Reporter:
         """A stage has got into a phase.
 
         Args:
-            details: "cmd" of a command, whether a stage that is done has "changed",
-                the "error" of one that failed, and the one that has "failed" and is
-                why one is skipped, or None.
+            details: the "pool" that one which is ready waits for, if it does; "cmd" of
+                a command; which "attempt" a retry is, and the "error" that is why;
+                whether a stage that is done has "changed", the "error" of one that
+                failed, and the one that has "failed" and is why one is skipped, or
+                None.
         """
 
     def output(self, stage: int, stream: str, data: bytes) -> None:

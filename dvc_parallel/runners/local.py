@@ -6,24 +6,22 @@ to which command, even after their parents have died.
 """
 
 import os
-import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from typing import Optional
 
 import psutil
 
 from dvc_parallel.signals import SIGKILL
 
-from . import Output, Runner, RunnerClosedError
+from . import Output, Runner, RunnerClosedError, TimeIsUpError
 from .pipes import follow
+from .stopping import POSIX, Stopper, signal_all
 
 # Seconds from SIGTERM to SIGKILL for what a command has left behind.
 GRACE = 3.0
-
-POSIX = os.name == "posix"
 
 
 class LocalRunner(Runner):
@@ -40,7 +38,9 @@ class LocalRunner(Runner):
         self._closed = False
         self._no_input = os.open(os.devnull, os.O_RDONLY)
 
-    def run(self, args, output: Output, **kwargs) -> int:
+    def run(
+        self, args, output: Output, timeout: Optional[float] = None, **kwargs
+    ) -> int:
         if POSIX:
             kwargs["start_new_session"] = True
         else:
@@ -59,22 +59,27 @@ class LocalRunner(Runner):
             )
             self._running[process.pid] = process
 
+        stopper = Stopper(process, timeout) if timeout is not None else None
         try:
-            return follow(process, output)
+            with stopper or nullcontext():
+                returncode = follow(process, output)
         except BaseException:
-            _signal_all(process, SIGKILL)
+            signal_all(process, SIGKILL)
             process.wait()
             raise
         finally:
             with self._guard:
                 del self._running[process.pid]
                 self._ended.add(process.pid)
+        if stopper and stopper.fired:
+            raise TimeIsUpError
+        return returncode
 
     def signal(self, signum: int) -> None:
         with self._guard:
             self._closed = True
             for process in self._running.values():
-                _signal_all(process, signum)
+                signal_all(process, signum)
 
     def close(self) -> None:
         with self._guard:
@@ -102,17 +107,3 @@ class LocalRunner(Runner):
                 # of which all have ended: its number has been given out again.
                 if session in self._ended and not psutil.pid_exists(session):
                     yield process
-
-
-def _signal_all(process: subprocess.Popen, signum: int) -> None:
-    if POSIX:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signum)
-        return
-    if sys.platform == "win32" and signum == signal.SIGINT:
-        process.send_signal(signal.CTRL_BREAK_EVENT)
-        return
-    with suppress(psutil.Error):
-        for child in psutil.Process(process.pid).children(recursive=True):
-            child.kill()
-    process.kill()
