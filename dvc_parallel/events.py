@@ -44,6 +44,11 @@ class Interrupted:
 
 
 @dataclass(frozen=True)
+class LookAgain:
+    """Event: by now, more may be admitted."""
+
+
+@dataclass(frozen=True)
 class Wait:
     """Instruction: take note that this stage could start, and waits for a slot."""
 
@@ -66,5 +71,5 @@ class Skip:
     failed: Any
 
 
-Event = Union[Begun, CommandEnded, Finished, Failed, Withdrawn, Interrupted]
+Event = Union[Begun, CommandEnded, Finished, Failed, Withdrawn, Interrupted, LookAgain]
 Instruction = Union[Wait, Start, Skip]

@@ -20,6 +20,7 @@ from .events import (
     Begun,
     CommandEnded,
     Event,
+    Failed,
     Finished,
     Instruction,
     Interrupted,
@@ -71,7 +72,7 @@ class Admission(Protocol):
         """Take back what a stage was given: its commands have ended."""
 
 
-class _All:
+class All:
     """The admission of stages that need nothing."""
 
     def queue(self, stage: Any) -> Hashable:  # noqa: ARG002
@@ -145,7 +146,7 @@ class Plan:
         self._story = {stage: [State.WAITING] for stage in steps}
         self._forced = set(steps) if force else set()
         self._count = Counter({State.WAITING: len(self._rank)})
-        self._admission: Admission = admission or _All()
+        self._admission: Admission = admission or All()
         self._priority = priority or {}
         # NOTE: by kind, so that of many that cannot start only one is looked at
         self._ready: dict[Hashable, list[tuple[int, float, int, Any]]] = {}
@@ -219,7 +220,7 @@ class Plan:
             self._move(event.stage, State.SKIPPED, {State.RUNNING})
         elif isinstance(event, Finished):
             self._finished(event)
-        else:
+        elif isinstance(event, Failed):
             instructions += self._failed(event.stage)
         instructions += self._starts()
         instructions += (
