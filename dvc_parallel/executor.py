@@ -23,7 +23,7 @@ from . import events, plan, signals
 from .bookkeeping import Bookkeeping
 from .durations import Durations
 from .job import Job
-from .messages import CommandEnded, Over, Question, Signal, WithdrawnError
+from .messages import CommandEnded, Over, Question, Signal, SlotFree, WithdrawnError
 from .outcome import Outcome
 from .provision import Provision
 from .repo_lock import SharedRepoLock
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 # Seconds from the first Ctrl-C to killing what still runs.
 GRACE = 10.0
+# Seconds from one look at the load of the machine to the next.
+LOOK = 1.0
 
 
 class ParallelExecutor:
@@ -60,6 +62,7 @@ class ParallelExecutor:
         repro_fn: reproduces one stage; called in a thread that owns the repo.
         runner: where commands run.
         reporters: show what goes on, instead of plain lines.
+        load_average: start nothing while the load of the machine is as high.
         kwargs: for ``repro_fn``.
     """
 
@@ -75,6 +78,7 @@ class ParallelExecutor:
         repro_fn: Callable[..., Optional["Stage"]],
         runner: Optional[Runner] = None,
         reporters: Sequence[Reporter] = (),
+        load_average: Optional[float] = None,
         **kwargs,
     ):
         self.repo = steps[0].repo
@@ -91,7 +95,7 @@ class ParallelExecutor:
         self.info = RunInfo(
             describe(steps, graph, self.durations.load()), jobs, on_error
         )
-        self.provision = Provision(steps)
+        self.provision = Provision(steps, jobs, load_average, self._on_slot)
         self.plan = plan_of(
             self.info,
             priority=self.provision.priority,
@@ -126,6 +130,7 @@ class ParallelExecutor:
             with (
                 signals.as_events(self._notify, self._give_up),
                 self._shared_repo(),
+                self.provision.slots(),
                 state_kept_open(self.repo.state) as close_state,
                 Workers(2 * self.plan.jobs, at_end=close_state) as workers,
             ):
@@ -182,6 +187,8 @@ class ParallelExecutor:
                 self._interrupt(message.signum)
             elif self._time_to_kill() == 0:
                 self._interrupt(None)
+            else:
+                self._carry_out(self.plan.handle(events.LookAgain()), workers)
 
     def _wind_down(self) -> None:
         """Get all threads to their end, after an error of our own."""
@@ -210,7 +217,7 @@ class ParallelExecutor:
 
     def _next_message(self):
         """Wait for a message, or until there is something to do without one."""
-        times = (self._time_to_kill(), self.reporter.due())
+        times = (self._time_to_kill(), self._time_to_look(), self.reporter.due())
         timeout = min((time for time in times if time is not None), default=None)
         try:
             return self._inbox.get(timeout=timeout)
@@ -221,6 +228,10 @@ class ParallelExecutor:
         if self._kill_at is None:
             return None
         return max(0.0, self._kill_at - time.monotonic())
+
+    def _time_to_look(self) -> Optional[float]:
+        waits = self.provision.has_to_look and self.plan.count(plan.State.READY)
+        return LOOK if waits else None
 
     def _carry_out(self, instructions, workers: Workers) -> None:
         for instruction in instructions:
@@ -233,7 +244,7 @@ class ParallelExecutor:
                 workers.submit(self._run_job, job, instruction.force)
                 self._in_flight.add(job)
             elif isinstance(instruction, events.Wait):
-                pool = self.provision.admission.obstacle(rank)
+                pool = self.provision.obstacle(rank)
                 self.reporter.phase(
                     rank, Phase.READY, **({"pool": pool} if pool else {})
                 )
@@ -313,6 +324,10 @@ class ParallelExecutor:
 
     def _give_up(self) -> None:
         self.runner.signal(signals.SIGKILL)
+        self.provision.give_up()
+
+    def _on_slot(self) -> None:
+        self._inbox.put(SlotFree())
 
     def _interrupt(self, signum: Optional[int]) -> None:
         """First, pass the signal on; the second time or after a while, kill."""

@@ -23,7 +23,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Optional
 
-ENV = "DVC_PARALLEL_JOBSERVER"
 MAKEFLAGS = "MAKEFLAGS"
 
 _AUTH = re.compile(r"--jobserver-(?:auth|fds)=(?:fifo:(?P<path>\S+)|(?P<fds>\d+,\d+))")

@@ -34,6 +34,11 @@ class Signal:
 
 
 @dataclass
+class SlotFree:
+    """One of those shared with others may be free."""
+
+
+@dataclass
 class Question:
     """To be asked on the main thread, where Ctrl-C can interrupt it."""
 

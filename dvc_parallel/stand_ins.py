@@ -74,6 +74,8 @@ def run(original: Callable, executable, cmd, **kwargs) -> None:
     show = partial(job.run.reporter.output, job.rank)
     kwargs["env"] = {**kwargs["env"], **job.env}
     kwargs["timeout"] = job.attempts.seconds_left()
+    if inherited := job.run.provision.inherited:
+        kwargs["pass_fds"] = inherited
     try:
         returncode = job.run.runner.run(_make_cmd(executable, cmd), show, **kwargs)
     except TimeIsUpError:

@@ -3,12 +3,15 @@
 import os
 import select
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Callable
 
 from .jobserver import Jobserver, Server
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
+
+    from typing_extensions import Self
 
     from .plan import Admission
 
@@ -23,23 +26,50 @@ class SharedSlots:
     program in the stage has of its own.  A run inside another one has such a slot
     itself, and takes tokens for all stages but one.
 
-    Owned by the owner of the plan.
+    Owned by the owner of the plan.  To be used as a context manager; when that ends,
+    all slots are given back, however the run has ended.
 
     Args:
-        jobserver: where slots are from; closed with this.
+        connect: makes the jobserver where slots are from.
         behind: the admission to ask otherwise.
         on_token: called in another thread when a stage had to wait for a slot, and
             there may be one now.
     """
 
     def __init__(
-        self, jobserver: Jobserver, behind: "Admission", on_token: Callable[[], None]
+        self,
+        connect: Callable[[], Jobserver],
+        behind: "Admission",
+        on_token: Callable[[], None],
     ):
-        self._jobserver = jobserver
+        self._connect = connect
         self._behind = behind
+        self._on_token = on_token
         self._taken: dict[Any, bytes] = {}
-        self._own = [] if isinstance(jobserver, Server) else [OWN]
-        self._watch = Watch(jobserver.fd, on_token)
+        self._own: list[bytes] = []
+        self._jobserver: Jobserver
+        self._watch: Watch
+
+    def __enter__(self) -> "Self":
+        self._jobserver = self._connect()
+        self._watch = Watch(self._jobserver.fd, self._on_token)
+        if not isinstance(self._jobserver, Server):
+            self._own = [OWN]
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._watch.end()
+        self.give_all_back()
+        self._jobserver.close()
+
+    def environment(self) -> dict[str, str]:
+        """Variables for the commands of stages."""
+        return self._jobserver.environment()
+
+    @property
+    def inherited(self) -> Sequence[int]:
+        """Descriptors that they have to inherit."""
+        return self._jobserver.inherited
 
     def queue(self, stage: Any) -> "Hashable":
         return self._behind.queue(stage)
@@ -74,13 +104,11 @@ class SharedSlots:
         else:
             self._jobserver.give_back(token)
 
-    def close(self) -> None:
-        """Give back what is left, however the run has ended."""
-        self._watch.end()
+    def give_all_back(self) -> None:
+        """Give back what is left: for others, this process is about to end."""
         while self._taken:
             _, token = self._taken.popitem()
             self._put_back(token)
-        self._jobserver.close()
 
 
 class Watch:

@@ -44,20 +44,21 @@ def reproduce_steps(
     *,
     jobs: Jobs = None,
     output: Optional[str] = None,
+    load_average: Optional[float] = None,
     **kwargs,
 ) -> list["Stage"]:
     """``_reproduce_stages`` of 3.4 and 3.5: reproduce these, in this order."""
 
-    def executor(count: int, reporters) -> Optional["Executor"]:
+    def executor(count: int, **options) -> Optional["Executor"]:
         # NOTE: there is no graph of single items
         if not isinstance(stages, Steps) or _is_serial(force_downstream, kwargs):
             return None
         from .executor_before_3_6 import Executor
 
-        return Executor(stages, stages.graph, count, reporters=reporters, **kwargs)
+        return Executor(stages, stages.graph, count, **options, **kwargs)
 
     serially = partial(original, stages, force_downstream=force_downstream, **kwargs)
-    return run_stages(jobs, output, stages, serially, executor)
+    return run_stages(jobs, output, load_average, stages, serially, executor)
 
 
 def reproduce_targets(
@@ -69,20 +70,21 @@ def reproduce_targets(
     *,
     jobs: Jobs = None,
     output: Optional[str] = None,
+    load_average: Optional[float] = None,
     **kwargs,
 ) -> list["Stage"]:
     """``_reproduce_stages`` of 3.0 to 3.3: reproduce targets and what it takes."""
 
-    def executor(count: int, reporters) -> Optional["Executor"]:
-        steps, options = _parallel_steps(graph, stages, downstream, single_item, kwargs)
+    def executor(count: int, **options) -> Optional["Executor"]:
+        steps, others = _parallel_steps(graph, stages, downstream, single_item, kwargs)
         if steps is None:
             return None
         from .executor_before_3_6 import Executor
 
-        return Executor(steps, graph, count, reporters=reporters, **options)
+        return Executor(steps, graph, count, **options, **others)
 
     serially = partial(original, graph, stages, downstream, single_item, **kwargs)
-    return run_stages(jobs, output, stages, serially, executor)
+    return run_stages(jobs, output, load_average, stages, serially, executor)
 
 
 def reproduce_targets_in_2(
@@ -95,24 +97,24 @@ def reproduce_targets_in_2(
     *,
     jobs: Jobs = None,
     output: Optional[str] = None,
+    load_average: Optional[float] = None,
     **kwargs,
 ) -> list["Stage"]:
     """``_reproduce_stages`` before 3.0.0, which has checkpoints."""
 
-    def executor(count: int, reporters) -> Optional["Executor"]:
-        steps, options = _parallel_steps(graph, stages, downstream, single_item, kwargs)
+    def executor(count: int, **options) -> Optional["Executor"]:
+        steps, others = _parallel_steps(graph, stages, downstream, single_item, kwargs)
         # NOTE: checkpoints are commits, one after the other
         if steps is None or any(step.is_checkpoint for step in steps):
             return None
         from .executor_before_3_6 import ExecutorIn2
 
-        options.update(reporters=reporters, on_unchanged=on_unchanged)
-        return ExecutorIn2(steps, graph, count, **options)
+        options.update(on_unchanged=on_unchanged)
+        return ExecutorIn2(steps, graph, count, **options, **others)
 
     args = (graph, stages, downstream, single_item, on_unchanged)
-    return run_stages(
-        jobs, output, stages, partial(original, *args, **kwargs), executor
-    )
+    serially = partial(original, *args, **kwargs)
+    return run_stages(jobs, output, load_average, stages, serially, executor)
 
 
 def _parallel_steps(

@@ -1,10 +1,11 @@
-"""The command line of DVC: ``repro --jobs --output``, and a word on ``config``."""
+"""The command line of DVC: options of ``repro``, and a word on ``config``."""
 
 import logging
 from argparse import SUPPRESS, ArgumentTypeError
-from typing import TYPE_CHECKING, Any, Callable, Union
+from typing import TYPE_CHECKING, Any, Callable
 
 from dvc_parallel.jobs import parse_jobs
+from dvc_parallel.load import parse_load
 from dvc_parallel.output_modes import OUTPUT_MODES
 
 from .config import OPTIONS
@@ -17,11 +18,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dvc.parallel")
 
 
-def jobs_type(value: str) -> Union[int, str]:
-    try:
-        return parse_jobs(value)
-    except ValueError as exc:
-        raise ArgumentTypeError(str(exc)) from None
+def _type(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    def check(value: str) -> Any:
+        try:
+            return parse(value)
+        except ValueError as exc:
+            raise ArgumentTypeError(str(exc)) from None
+
+    return check
 
 
 def add_parser(original: Callable, subparsers, parent_parser) -> None:
@@ -34,10 +38,20 @@ def add_parser(original: Callable, subparsers, parent_parser) -> None:
     parser.add_argument(
         "-j",
         "--jobs",
-        type=jobs_type,
+        type=_type(parse_jobs),
         help=(
             "Number of stages to run simultaneously, or 'auto' for the number of "
             "CPUs. The default value is 'core.parallel_jobs' of the config, or 1."
+        ),
+        metavar="<number>",
+    )
+    parser.add_argument(
+        "-l",
+        "--load-average",
+        type=_type(parse_load),
+        help=(
+            "Do not start stages while others are running and the load average is "
+            "as high as this number."
         ),
         metavar="<number>",
     )
@@ -71,7 +85,7 @@ def install_refusal(module: Any, reason: str) -> None:
 def repro_kwargs(original: Callable, cmd: "CmdRepro") -> dict[str, Any]:
     """``CmdRepro._repro_kwargs``: arguments for ``Repo.reproduce``."""
     kwargs = original(cmd)
-    for name in ("jobs", "output"):
+    for name in ("jobs", "load_average", "output"):
         if getattr(cmd.args, name) is not None:
             kwargs[name] = getattr(cmd.args, name)
     return kwargs

@@ -1,4 +1,4 @@
-"""``Repo.reproduce(jobs=..., output=...)``, and what the config says of them."""
+"""``Repo.reproduce(jobs=..., output=..., load_average=...)``, and the config."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
@@ -6,20 +6,17 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 from dvc.exceptions import DvcException, InvalidArgumentError
 
 from dvc_parallel import jobs as parallel_jobs
-from dvc_parallel import output_modes
+from dvc_parallel import load, output_modes
 
 from . import seams
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from dvc.repo import Repo
     from dvc.stage import Stage
 
     from dvc_parallel.executor import ParallelExecutor
-    from dvc_parallel.reporters import Reporter
 
-    Executor = Callable[[int, Sequence[Reporter]], Optional[ParallelExecutor]]
+    Executor = Callable[..., Optional[ParallelExecutor]]
 
 
 def reproduce(
@@ -29,15 +26,16 @@ def reproduce(
     *,
     jobs: Union[int, str, None] = None,
     output: Optional[str] = None,
+    load_average: Optional[float] = None,
     **kwargs,
 ) -> list["Stage"]:
     """``dvc.repo.reproduce._reproduce``: reproduce stages, ``jobs`` at a time.
 
     Raises:
-        InvalidArgumentError: ``jobs`` or ``output`` is none of what they can be.
+        InvalidArgumentError: one of these options is none of what it can be.
     """
 
-    def executor(count: int, reporters) -> Optional["ParallelExecutor"]:
+    def executor(count: int, **options) -> Optional["ParallelExecutor"]:
         # NOTE: a single item has no graph that tells what may run side by side, and
         # there is nothing to run in a dry run.
         if graph is None or kwargs.get("dry"):
@@ -47,15 +45,16 @@ def reproduce(
         from dvc_parallel.executor import ParallelExecutor
 
         kwargs.setdefault("repro_fn", _reproduce_stage)
-        return ParallelExecutor(stages, graph, count, reporters=reporters, **kwargs)
+        return ParallelExecutor(stages, graph, count, **options, **kwargs)
 
     serially = partial(original, stages, graph=graph, **kwargs)
-    return run_stages(jobs, output, stages, serially, executor)
+    return run_stages(jobs, output, load_average, stages, serially, executor)
 
 
 def run_stages(
     jobs: Union[int, str, None],
     output: Optional[str],
+    load_average: Optional[float],
     stages: list["Stage"],
     serially: Callable[[], list["Stage"]],
     executor: "Executor",
@@ -65,13 +64,14 @@ def run_stages(
     Args:
         jobs: a positive integer, "auto", or None for what the config says.
         output: how their output is shown, or None for what the config says.
+        load_average: start nothing while the load is as high, unless nothing runs.
         stages: some stages of the repo.
         serially: does it as DVC does.
-        executor: makes the executor for a number of jobs and some reporters, or None
+        executor: makes the executor for a number of jobs and other options, or None
             where stages have to run one after the other.
 
     Raises:
-        InvalidArgumentError: ``jobs`` or ``output`` is none of what they can be.
+        InvalidArgumentError: one of these options is none of what it can be.
         DvcException: this DVC is not as its release was.
     """
     config = stages[0].repo.config["core"] if stages else {}
@@ -81,9 +81,12 @@ def run_stages(
         output = config.get(output_modes.CONFIG_OPTION, output_modes.PREFIXED)
     count = _checked("jobs", parallel_jobs.count_jobs, jobs)
     output = _checked("output", output_modes.parse_output, output)
+    if load_average is not None:
+        load_average = _checked("load_average", load.parse_load, load_average)
     if not stages:
         return serially()
 
+    executor = partial(executor, load_average=load_average)
     parallel = _parallel(count, output, stages[0].repo, executor)
     if parallel is None:
         return _reproduce_serially(stages[0].repo, serially)
@@ -122,7 +125,7 @@ def _parallel(
         return None
     from dvc_parallel.reporters.choice import reporters
 
-    return executor(count, reporters(repo.tmp_dir, output))
+    return executor(count, reporters=reporters(repo.tmp_dir, output))
 
 
 def _checked(name: str, check: Callable[[Any], Any], value: Any) -> Any:

@@ -45,7 +45,8 @@ class Runner(ABC):
                 from any thread, one call at a time for each of the two streams.
             timeout: seconds after which all of its processes get SIGTERM, and
                 SIGKILL if they are still there after a while.
-            kwargs: ``cwd``, ``env``, ``shell`` and ``close_fds`` for Popen.
+            kwargs: ``cwd``, ``env``, ``shell``, ``close_fds`` and ``pass_fds`` for
+                Popen.
 
         Returns:
             int: exit status; the negative signal number if killed by one.

@@ -330,3 +330,76 @@ def test_dvc_lock_and_status_do_not_know_of_it(make_project):
     assert project.read("dvc.lock") == lock
     project.reproduce(jobs=2, force=True)
     assert project.read("dvc.lock") == lock
+
+
+def test_the_config_tells_the_sizes_and_the_environment_wins(make_project, monkeypatch):
+    dvc_yaml = """
+        stages:
+          a:
+            cmd: echo $DVC_POOL_GPU > gpu.txt
+            meta: {parallel: {pools: {gpu: 2}}}
+    """
+    project = make_project("config", dvc_yaml)
+    project.dvc("config", "--local", "core.parallel_pools", "gpu=4,5 mem=64")
+    assert project.dvc("config", "core.parallel_pools").stdout == "gpu=4,5 mem=64\n"
+    project.reproduce(jobs=2)
+    assert project.read("gpu.txt") == "4,5\n"
+
+    monkeypatch.setenv("DVC_PARALLEL_POOLS", "gpu=6,7")
+    project.reproduce(jobs=2, force=True)
+    assert project.read("gpu.txt") == "6,7\n"
+    monkeypatch.setenv("DVC_PARALLEL_POOLS", "")
+    with pytest.raises(DvcException, match="takes 2 of 'gpu', whose size is 1"):
+        project.reproduce(jobs=2, force=True)
+
+
+def test_the_config_is_validated_and_warns_of_teammates(make_project):
+    project = make_project()
+    result = project.dvc("config", "core.parallel_pools", "gpu=x", check=False)
+    assert result.returncode == 251
+    assert "expected a number of slots" in result.stderr
+    stderr = project.dvc("config", "core.parallel_pools", "gpu=2").stderr
+    assert "'core.parallel_pools'" in stderr
+    assert "--local" in stderr
+
+
+def test_load_average(make_project):
+    """A limit that is never met: one stage at a time, and all of them."""
+    dvc_yaml = f"""
+        stages:
+          a:
+            foreach: [1, 2, 3]
+            do: {{cmd: "{PYTHON} alone.py x"}}
+    """
+    project = make_project("load", dvc_yaml, SCRIPTS)
+    result = project.dvc("repro", "-j", 3, "-l", "0.01")
+    assert "Ran 3 stages" in result.stdout
+
+
+def test_stages_start_when_the_load_has_gone_down(make_project, mocker):
+    """The first stage ends only after the second one has started."""
+    dvc_yaml = f"""
+        stages:
+          a: {{foreach: [1, 2], do: {{cmd: "{PYTHON} meet.py ${{item}} 2"}}}}
+    """
+    mocker.patch("dvc_parallel.executor.LOOK", 0.01)
+    load = mocker.patch("os.getloadavg", side_effect=[[9]] * 10 + [[0]] * 1000)
+    project = make_project("load", dvc_yaml, SCRIPTS)
+    assert len(project.reproduce(jobs=2, load_average=3)) == 2
+    assert load.call_count > 10
+
+
+@pytest.mark.parametrize("value", ["0", "x"])
+def test_bad_load_average(make_project, value):
+    project = make_project(dvc_yaml="stages: {a: {cmd: touch a.txt}}")
+    result = project.dvc("repro", "-j2", "-l", value, check=False)
+    assert result.returncode == 254
+    line = f"argument -l/--load-average: expected a positive number, got '{value}'"
+    assert result.stderr == f"ERROR: {line}\n"
+    with pytest.raises(InvalidArgumentError, match="load_average: expected a positive"):
+        project.reproduce(jobs=1, load_average=value)
+
+
+def test_options_do_not_reach_dvc_with_one_job(make_project):
+    project = make_project(dvc_yaml="stages: {a: {cmd: touch a.txt}}")
+    assert project.reproduce(jobs=1, load_average=1) == ["a"]

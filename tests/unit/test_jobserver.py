@@ -166,7 +166,8 @@ class Run:
 
     def __init__(self, jobserver, stages=6, jobs=6):
         self.woken = threading.Semaphore(0)
-        self.slots = SharedSlots(jobserver, All(), self.woken.release)
+        self.slots = SharedSlots(lambda: jobserver, All(), self.woken.release)
+        self.slots.__enter__()
         self.plan = Plan(range(stages), {}, jobs=jobs, admission=self.slots)
 
     def tell(self, event):
@@ -188,7 +189,7 @@ def test_each_stage_takes_a_slot_until_its_command_has_ended(style):
     run.tell(Finished(1, True))
     assert run.plan.done
     assert free(server) == 3
-    run.slots.close()
+    run.slots.__exit__()
 
 
 def test_a_run_inside_another_one_has_a_slot_of_its_own(server):
@@ -198,7 +199,7 @@ def test_a_run_inside_another_one_has_a_slot_of_its_own(server):
     assert inner.tell(Finished(0, True)) == [3]
     inner.tell(Failed(1))
     assert inner.tell(Finished(2, True)) == []
-    inner.slots.close()
+    inner.slots.__exit__()
     # NOTE: also what stage 3 had
     assert free(server) == 2
 
@@ -215,7 +216,7 @@ def test_it_starts_when_others_give_a_slot_back(server):
     assert inner.woken.acquire(timeout=30)
     assert inner.tell(LookAgain()) == [2]
     assert inner.tell(Finished(0, True)) == [3]
-    inner.slots.close()
+    inner.slots.__exit__()
     assert free(server) == 2
 
 
@@ -226,7 +227,7 @@ def test_slots_that_were_lost_are_back_when_nothing_runs(style):
     server.take()  # by something in it that gets killed
     assert run.tell(Finished(0, True)) == [1]
     assert free(server) == 1
-    run.slots.close()
+    run.slots.__exit__()
 
 
 def test_an_admission_behind_it_that_refuses_costs_no_slot(server):
@@ -234,7 +235,6 @@ def test_an_admission_behind_it_that_refuses_costs_no_slot(server):
         def permits(self, stage):
             return False
 
-    slots = SharedSlots(client_of(server), Nobody(), lambda: None)
-    assert not slots.take("a")
-    assert free(server) == 3
-    slots.close()
+    with SharedSlots(lambda: client_of(server), Nobody(), lambda: None) as slots:
+        assert not slots.take("a")
+        assert free(server) == 3
