@@ -27,12 +27,6 @@ for name in sys.argv[1].split(","):
 SCRIPTS = {"alone.py": ALONE, "meet.py": MEET, "hold.py": HOLD}
 
 
-@pytest.fixture(autouse=True)
-def _no_pools(monkeypatch):
-    monkeypatch.delenv("DVC_PARALLEL_POOLS", raising=False)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-
-
 @pytest.mark.parametrize("pools", ["[db]", "{db: 1}"])
 def test_an_unsized_pool_is_a_mutex(twins, pools):
     dvc_yaml = f"""
