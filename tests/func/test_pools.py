@@ -1,5 +1,6 @@
 """``meta.parallel`` with the real DVC: pools, timeouts, retries."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -397,3 +398,42 @@ def test_bad_load_average(make_project, value):
 def test_options_do_not_reach_dvc_with_one_job(make_project):
     project = make_project(dvc_yaml="stages: {a: {cmd: touch a.txt}}")
     assert project.reproduce(jobs=1, load_average=1) == ["a"]
+
+
+def logs(project, *args):
+    return project.run([PYTHON, "-m", "dvc_parallel", "logs", *args]).stdout
+
+
+def test_who_waits_for_a_pool_is_shown(make_project):
+    dvc_yaml = f"""
+        stages:
+          hold:
+            foreach: [a, b]
+            do:
+              cmd: exec {PYTHON} hold.py ${{item}}
+              meta: {{parallel: {{pools: [db]}}}}
+    """
+    project = make_project("shown", dvc_yaml, SCRIPTS)
+    process = project.start("repro", "-j", 2)
+    project.wait_for("a.runs")
+    shown = logs(project)
+    project.write({"a.go": "", "b.go": ""})
+    finish(process)
+    assert re.search("hold@a +running", shown)
+    assert re.search("hold@b +waits for db", shown)
+
+
+def test_the_output_of_all_attempts_is_kept_and_shown_once(make_project):
+    dvc_yaml = f"""
+        stages:
+          flaky:
+            cmd: echo this is $(wc -l < tries); echo >> tries; {PYTHON} flaky.py x 2
+            meta: {{parallel: {{retries: 2}}}}
+    """
+    project = make_project("logs", dvc_yaml, {"flaky.py": FLAKY, "tries": ""})
+    shown = project.dvc("repro", "-j", 2, "--output", "grouped").stdout
+    log = logs(project, "flaky")
+    for number in range(3):
+        assert shown.count(f"this is {number}\n") == 1
+        assert log.count(f"this is {number}\n") == 1
+    assert shown.count("=== flaky") == 3
