@@ -33,7 +33,7 @@ from .serial_order import SerialOrder
 from .workers import Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from dvc.stage import Stage
     from networkx import DiGraph
@@ -88,7 +88,7 @@ class ParallelExecutor:
             describe(steps, graph, self._known_seconds()), jobs, on_error
         )
         self.order = SerialOrder(self.repo.tmp_dir, lockfiles)
-        self.plan = plan_of(self.info, force=force, force_downstream=force_downstream)
+        self.plan = self._make_plan(force=force, force_downstream=force_downstream)
         self.lock: SharedRepoLock
 
         self._inbox: queue.SimpleQueue = queue.SimpleQueue()
@@ -100,6 +100,9 @@ class ParallelExecutor:
     def _known_seconds(self) -> Mapping[str, float]:
         """How long stages took in earlier runs, as far as it is known."""
         return {}
+
+    def _make_plan(self, **kwargs) -> plan.Plan:
+        return plan_of(self.info, **kwargs)
 
     def _make_lock(self) -> SharedRepoLock:
         return SharedRepoLock(self.repo, on_wait=self.reporter.waiting_for_lock)
@@ -174,6 +177,8 @@ class ParallelExecutor:
                 self._interrupt(message.signum)
             elif self._time_to_kill() == 0:
                 self._interrupt(None)
+            else:
+                self._carry_out(self._look_again(), workers)
 
     def _wind_down(self) -> None:
         """Get all threads to their end, after an error of our own."""
@@ -202,17 +207,25 @@ class ParallelExecutor:
 
     def _next_message(self):
         """Wait for a message, or until there is something to do without one."""
-        times = (self._time_to_kill(), self.reporter.due())
-        timeout = min((time for time in times if time is not None), default=None)
+        times = (time for time in self._times() if time is not None)
+        timeout = min(times, default=None)
         try:
             return self._inbox.get(timeout=timeout)
         except queue.Empty:
             return None
 
+    def _times(self) -> "Iterable[Optional[float]]":
+        """Seconds until there is something to do without a message, if ever."""
+        return self._time_to_kill(), self.reporter.due()
+
     def _time_to_kill(self) -> Optional[float]:
         if self._kill_at is None:
             return None
         return max(0.0, self._kill_at - time.monotonic())
+
+    def _look_again(self) -> Sequence[plan.Instruction]:
+        """Called where no stage has news: may others start by now?"""
+        return ()
 
     def _carry_out(self, instructions, workers: Workers) -> None:
         for instruction in instructions:
@@ -225,24 +238,31 @@ class ParallelExecutor:
                 workers.submit(self._run_job, job, instruction.force)
                 self._in_flight.add(job)
             elif isinstance(instruction, plan.Wait):
-                self.reporter.phase(rank, Phase.READY)
+                self.reporter.phase(rank, Phase.READY, **self._obstacle(rank))
             else:
                 self.reporter.phase(rank, Phase.SKIPPED, failed=instruction.failed)
+
+    def _obstacle(self, rank: int) -> Mapping[str, Any]:  # noqa: ARG002
+        """Details of what a stage that is ready waits for, besides a slot."""
+        return {}
 
     def _run_job(self, job: Job, force: bool) -> None:
         message = Over(job)
         try:
             with job.in_this_thread():
+                self._refuse_if_stopping()
                 message.result = self._reproduce(job, force)
         except BaseException as exc:  # noqa: BLE001
             message.exc = exc
         self._inbox.put(message)
 
-    def _reproduce(self, job: Job, force: bool) -> Optional["Stage"]:
+    def _refuse_if_stopping(self) -> None:
         if self.outcome.signal is not None:
             raise RunnerClosedError
         if self.outcome.failed and self.on_error == "fail":
             raise WithdrawnError
+
+    def _reproduce(self, job: Job, force: bool) -> Optional["Stage"]:
         return self.repro_fn(
             job.stage, upstream=self.upstream[job.rank], force=force, **self.kwargs
         )

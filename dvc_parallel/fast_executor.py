@@ -1,44 +1,70 @@
 """A parallel run, with all that the executor can do without.
 
 The executor and what it is made of could be DVC's own as they are (``patches/``).  What
-makes runs quick on top of that comes together here: cheap bookkeeping, the durations of
+the plugin does on top of that comes together here: cheap bookkeeping, the durations of
 earlier runs, large data that is saved while other stages go on, and a warden over what
-has been started.
+has been started; and what stages need besides a slot.
 """
 
 import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Callable, Optional
+from functools import partial
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
+from .attempts import Attempts
 from .bookkeeping import Bookkeeping
 from .durations import Durations
 from .executor import ParallelExecutor
 from .job import Job
 from .patience import TRY_EVERY
+from .plan import Instruction, State
+from .pooled_plan import LookAgain, PooledPlan
+from .provision import Provision
 from .repo_lock import SharedRepoLock
+from .reporters import Phase
+from .run_info import plan_of
 from .runners.warded import WardedRunner
 from .state import state_kept_open
 from .transfers import Transfers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from contextlib import AbstractContextManager
 
     from dvc.repo import Repo
     from dvc.stage import Stage
     from networkx import DiGraph
 
+# Seconds from one look at the load of the machine to the next.
+LOOK = 1.0
+
 
 class FastExecutor(ParallelExecutor):
     """As :class:`ParallelExecutor`, whose other arguments it takes.
 
+    Args:
+        load_average: start nothing while the load of the machine is as high.
+
     Attributes:
+        provision: what its stages are given.
         books: what the run keeps.
         transfers: what its jobs put into the cache right now.
     """
 
-    def __init__(self, steps: Sequence["Stage"], graph: "DiGraph", jobs: int, **kwargs):
+    plan: PooledPlan
+
+    def __init__(
+        self,
+        steps: Sequence["Stage"],
+        graph: "DiGraph",
+        jobs: int,
+        *,
+        load_average: Optional[float] = None,
+        **kwargs,
+    ):
+        self.provision = Provision(steps, jobs, load_average, self._on_slot)
         self.books = Bookkeeping()
         self.transfers = Transfers()
         self.durations = Durations(steps[0].repo.tmp_dir)
@@ -47,6 +73,17 @@ class FastExecutor(ParallelExecutor):
 
     def _known_seconds(self) -> dict[str, float]:
         return self.durations.load()
+
+    def _make_plan(self, **kwargs) -> PooledPlan:
+        plan = plan_of(
+            self.info,
+            make=PooledPlan,
+            priority=self.provision.priority,
+            admission=self.provision.admission,
+            **kwargs,
+        )
+        assert isinstance(plan, PooledPlan)
+        return plan
 
     def _make_lock(self) -> "WatchedRepoLock":
         on_wait = self.reporter.waiting_for_lock
@@ -58,6 +95,37 @@ class FastExecutor(ParallelExecutor):
     def run(self) -> list["Stage"]:
         with state_kept_open(self.repo.state) as self._end_thread:  # type: ignore[method-assign]
             return super().run()
+
+    @contextmanager
+    def _shared_repo(self) -> Iterator[None]:
+        # NOTE: what is shared has to be back when a signal ends this process
+        with super()._shared_repo(), self.provision.slots():
+            yield
+
+    def is_stopping(self) -> bool:
+        """Whether nothing new may start any more."""
+        return self.plan.stopping
+
+    def _on_slot(self) -> None:
+        self._inbox.put(None)
+
+    def _look_again(self) -> Sequence[Instruction]:
+        return self.plan.handle(LookAgain())
+
+    def _times(self) -> "Iterable[Optional[float]]":
+        waits = self.provision.has_to_look and self.plan.count(State.READY)
+        return (*super()._times(), LOOK if waits else None)
+
+    def _obstacle(self, rank: int) -> dict[str, Any]:
+        pool = self.provision.obstacle(rank)
+        return {"pool": pool} if pool else {}
+
+    def _reproduce(self, job: "FastJob", force: bool) -> Optional["Stage"]:  # type: ignore[override]
+        return job.attempts.run(partial(super()._reproduce, job), force, job.retrying)
+
+    def _give_up(self) -> None:
+        super()._give_up()
+        self.provision.give_up()
 
     def _conclude(self) -> list["Stage"]:
         ran = [self._started[rank] for rank in self.outcome.results]
@@ -119,6 +187,8 @@ class FastJob(Job):
 
     Attributes:
         data_is_large (bool): whether what was hashed last takes a while to read.
+        env: variables for its commands: the slots that it has.
+        attempts: at its commands.
     """
 
     run: FastExecutor
@@ -127,6 +197,8 @@ class FastJob(Job):
     def __init__(self, run: FastExecutor, stage: "Stage", rank: int):
         super().__init__(run, stage, rank)
         self.data_is_large = False
+        self.env = run.provision.environment(rank)
+        self.attempts = Attempts(run.provision.needs(rank), run.is_stopping)
         self._pins = 0
         self._intrusions = 0
 
@@ -135,6 +207,10 @@ class FastJob(Job):
         with self.run.books.in_this_thread(), super().in_this_thread():
             self.start_saving()
             yield
+
+    def retrying(self, exc: BaseException) -> None:
+        """Take note that the commands are tried again after an error."""
+        self.tell(Phase.RETRY, attempt=self.attempts.number, error=str(exc))
 
     def start_saving(self) -> None:
         """Watch from now on whether another process has had the repo."""

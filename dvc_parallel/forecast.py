@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from .plan import Begun, Finished, Instruction, Plan, Start
 
@@ -52,6 +52,7 @@ class Forecast:
         steps: all stages, in the order of serial DVC.
         upstream, after, known: as ``upstream``, ``after`` and ``seconds`` of the plan.
         running: those of the stages that are not up to date.
+        make_plan: makes the plan, as :class:`Plan` does.
 
     Attributes:
         known: as it was given.
@@ -69,8 +70,10 @@ class Forecast:
         after: Mapping[Any, set],
         known: Mapping[Any, float],
         running: set,
+        make_plan: Callable[..., Plan] = Plan,
     ):
         self._steps, self._upstream, self._after = steps, upstream, after
+        self._make_plan = make_plan
         self.known = known
         usual = statistics.median(known.values()) if known else 1.0
         self.seconds = {s: known.get(s, usual) for s in steps if s in running}
@@ -81,7 +84,7 @@ class Forecast:
 
     def course(self, jobs: int) -> Course:
         """How the run goes with a number of jobs."""
-        plan = Plan(
+        plan = self._make_plan(
             self._steps, self._upstream, self._after, seconds=self.known, jobs=jobs
         )
         return _carry_out(plan, self.seconds)

@@ -61,6 +61,7 @@ class Outlook:
             after,
             {rank: known[names[rank]] for rank in ranks if names[rank] in known},
             running,
+            rehearsal.make_plan,
         )
         self.up_to_date = [names[rank] for rank in ranks if rank not in running]
         self.critical_path = [names[rank] for rank in self.forecast.critical_path]

@@ -150,7 +150,7 @@ class Plan:
         self._story = {stage: [State.WAITING] for stage in steps}
         self._forced = set(steps) if force else set()
         self._count = Counter({State.WAITING: len(self._rank)})
-        self._ready: list[tuple[float, int, Any]] = []
+        self._ready: list[tuple[tuple[float, int], Any]] = []
         self._new: list[Any] = []  # that have become ready in this event
 
         self._dependents: dict[Any, list[Any]] = defaultdict(list)
@@ -267,7 +267,21 @@ class Plan:
     def _make_ready(self, stage: Any) -> None:
         self._move(stage, State.READY, {State.WAITING})
         self._new.append(stage)
-        heapq.heappush(self._ready, (-self._height[stage], self._rank[stage], stage))
+        self._queue(stage)
+
+    def _place(self, stage: Any) -> tuple[float, int]:
+        return -self._height[stage], self._rank[stage]
+
+    def _queue(self, stage: Any) -> None:
+        """Have a stage that is ready wait for a slot."""
+        heapq.heappush(self._ready, (self._place(stage), stage))
+
+    def _queued(self) -> Iterable[Any]:
+        return (stage for _, stage in self._ready)
+
+    def _could_start(self) -> bool:
+        """Whether a stage waits for nothing but a slot."""
+        return bool(self._ready)
 
     def _slot_is_free(self) -> bool:
         # NOTE: a stage whose outputs are being saved needs no slot, but stages
@@ -278,7 +292,7 @@ class Plan:
 
     def _starts(self) -> Iterable[Start]:
         while self._ready and not self.stopping and self._slot_is_free():
-            _, _, stage = heapq.heappop(self._ready)
+            _, stage = heapq.heappop(self._ready)
             self._move(stage, State.RUNNING, {State.READY})
             yield Start(stage, stage in self._forced)
 
@@ -308,7 +322,7 @@ class Plan:
             +self._count == Counter(self._state.values()), "the states are miscounted"
         )
         check(self._count[State.RUNNING] <= self.jobs, "more stages run than jobs")
-        ready = {stage for _, _, stage in self._ready}
+        ready = set(self._queued())
         for stage, state in self._state.items():
             check((state is State.READY) == (stage in ready), f"{stage!r} is lost")
             if state in (State.WAITING, State.SKIPPED):
@@ -319,5 +333,5 @@ class Plan:
                     state in FINAL or not later,
                     f"{other!r} did not wait for {stage!r}",
                 )
-        idle = self._ready and not self.stopping and self._slot_is_free()
+        idle = self._could_start() and not self.stopping and self._slot_is_free()
         check(not idle, "a slot is idle while a stage is ready")

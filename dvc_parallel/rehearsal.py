@@ -17,6 +17,7 @@ from dvc.exceptions import DvcException, ReproductionError
 from .bookkeeping import Bookkeeping, current_books
 from .order import overlaps
 from .others_path_locks import OthersPathLocks
+from .plan import Plan
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -104,9 +105,11 @@ class Rehearsal:
     Attributes:
         steps: the stages that it would come to, in the order of serial DVC.
         jobs (int): how many stages it would run at a time.
+        make_plan: makes plans for its steps, which go by their ranks.
     """
 
     def __init__(self) -> None:
+        self.make_plan: Callable[..., Plan] = Plan
         self.steps: list[Step] = []
         self.jobs = 1
         self.side_by_side = True
@@ -144,6 +147,7 @@ class Rehearsal:
             self._graph = run.repo.index.graph
         else:
             self.jobs = run.jobs
+            self.make_plan = executor.provision.make_plan
             self._graph = executor.graph
             self._after = [set(stage.after) for stage in executor.info.stages]
         run.rehearse(_Books(self))

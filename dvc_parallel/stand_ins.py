@@ -19,6 +19,7 @@ from .lockfile import at_the_end
 from .lockfile_text import LockfileText
 from .probes import CacheOfCopies
 from .reporters import Phase
+from .runners.timed import TimeIsUpError
 from .saving import current_job
 from .simple_yaml import dumps_simple
 
@@ -53,11 +54,11 @@ def unlocked_repo(original: Callable, func: Callable) -> Callable:
                 books.flush()
             return serial(stage, *args, **kwargs)
         try:
-            with job.away():
-                try:
-                    return func(stage, *args, **kwargs)
-                finally:
-                    job.command_ended()
+            with (
+                job.away(),
+                job.attempts.commands(on_end=job.command_ended),
+            ):
+                return func(stage, *args, **kwargs)
         finally:
             job.start_saving()
 
@@ -72,7 +73,15 @@ def run(original: Callable, executable, cmd, **kwargs) -> None:
         return
 
     show = partial(job.run.reporter.output, job.rank)
-    returncode = job.run.runner.run(_make_cmd(executable, cmd), show, **kwargs)
+    kwargs["env"] = {**kwargs["env"], **job.env}
+    if (seconds := job.attempts.seconds_left()) is not None:
+        kwargs["timeout"] = seconds
+    if inherited := job.run.provision.inherited:
+        kwargs["pass_fds"] = inherited
+    try:
+        returncode = job.run.runner.run(_make_cmd(executable, cmd), show, **kwargs)
+    except TimeIsUpError:
+        raise job.attempts.timeout(cmd) from None
     if returncode:
         raise StageCmdFailedError(cmd, returncode)
 

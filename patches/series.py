@@ -104,7 +104,6 @@ NEW_EXECUTOR = (
             "job",
             "messages",
             "outcome",
-            "run_info",
             "serial_order",
             "workers",
             "reporters/__init__",
@@ -112,6 +111,14 @@ NEW_EXECUTOR = (
             "runners/local",
             "runners/pipes",
         )
+    ),
+    Copy(
+        "dvc_parallel/run_info.py",
+        "dvc/repo/parallel/run_info.py",
+        replace=(
+            ("make: Callable[..., Plan] = Plan, ", ""),
+            ("    return make(\n", "    return Plan(\n"),
+        ),
     ),
     Copy("dvc_parallel/order.py", "dvc/repo/parallel/order.py", without=("overlaps",)),
     Copy(
@@ -122,8 +129,20 @@ NEW_EXECUTOR = (
     Copy(
         "dvc_parallel/executor.py",
         "dvc/repo/parallel/executor.py",
-        without=("ParallelExecutor._known_seconds",),
+        without=(
+            "ParallelExecutor._known_seconds",
+            "ParallelExecutor._look_again",
+            "ParallelExecutor._obstacle",
+        ),
         replace=(
+            (", **self._obstacle(rank))", ")"),
+            (
+                """\
+            else:
+                self._carry_out(self._look_again(), workers)
+""",
+                "",
+            ),
             (
                 "describe(steps, graph, self._known_seconds())",
                 "describe(steps, graph)",
@@ -133,9 +152,38 @@ NEW_EXECUTOR = (
     Copy(
         "dvc_parallel/reporters/interface.py",
         "dvc/repo/parallel/reporters/interface.py",
-        replace=(LOGGER, ("import logging\n", "from dvc.log import logger\n")),
+        replace=(
+            LOGGER,
+            ("import logging\n", "from dvc.log import logger\n"),
+            (
+                """\
+    RETRY = "retry"  # owns the repo before its commands are tried again
+""",
+                "",
+            ),
+            (
+                """\
+                "pool": which one a stage that is ready waits for, if it does.
+                "attempt": which one a retry is; its "error" is why.
+""",
+                "",
+            ),
+        ),
     ),
-    Copy("dvc_parallel/reporters/plain.py", "dvc/repo/parallel/reporters/plain.py"),
+    Copy(
+        "dvc_parallel/reporters/plain.py",
+        "dvc/repo/parallel/reporters/plain.py",
+        without=("RETRYING", "PlainReporter._retry"),
+        replace=(
+            (
+                """\
+        elif phase is Phase.RETRY:
+            self._retry(stage, **details)
+""",
+                "",
+            ),
+        ),
+    ),
     Copy("tests/unit/test_jobs.py", "tests/unit/utils/test_jobs.py"),
     *(
         Copy(f"tests/unit/{name}.py", f"tests/unit/repo/parallel/{name}.py")

@@ -22,6 +22,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+RUN_SETTINGS = [
+    "DVC_PARALLEL_POOLS",
+    "DVC_PARALLEL_JOBSERVER",
+    "MAKEFLAGS",
+    "CUDA_VISIBLE_DEVICES",
+]
+
 os.environ["DVC_TEST"] = "true"  # no updater, no analytics
 os.environ["DVC_NO_ANALYTICS"] = "true"
 
@@ -37,8 +44,8 @@ def _own_settings(tmp_path_factory, monkeypatch):
     for role in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{role}_NAME", "tester")
         monkeypatch.setenv(f"GIT_{role}_EMAIL", "tester@example.com")
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    monkeypatch.delenv("DVC_STAGE", raising=False)
+    for name in ("DVC_ROOT", "DVC_STAGE", *RUN_SETTINGS):
+        monkeypatch.delenv(name, raising=False)
     # NOTE: the workers of DVC's queue start `dvc`
     bin_dir = os.path.dirname(sys.executable)
     monkeypatch.setenv("PATH", f"{bin_dir}{os.pathsep}{os.environ['PATH']}")

@@ -1,10 +1,11 @@
-"""The command line of DVC: ``repro --jobs --output``, and a word on ``config``."""
+"""The command line of DVC: options of ``repro``, and a word on ``config``."""
 
 import logging
 from argparse import SUPPRESS, ArgumentTypeError
 from typing import TYPE_CHECKING, Any, Callable
 
 from dvc_parallel.jobs import add_argument
+from dvc_parallel.load import parse_load
 from dvc_parallel.output_modes import OUTPUT_MODES
 
 from .config import OPTIONS
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dvc.parallel")
 
 
+def _load_type(value: str) -> float:
+    try:
+        return parse_load(value)
+    except ValueError as exc:
+        raise ArgumentTypeError(str(exc)) from None
+
+
 def add_parser(original: Callable, subparsers, parent_parser) -> None:
     """``dvc.commands.repro.add_parser``: the parser of ``dvc repro``.
 
@@ -25,6 +33,16 @@ def add_parser(original: Callable, subparsers, parent_parser) -> None:
     original(subparsers, parent_parser)
     parser = subparsers.choices["repro"]
     add_argument(parser)
+    parser.add_argument(
+        "-l",
+        "--load-average",
+        type=_load_type,
+        help=(
+            "Do not start stages while others are running and the load average is "
+            "as high as this number."
+        ),
+        metavar="<number>",
+    )
     parser.add_argument(
         "--output",
         choices=OUTPUT_MODES,
@@ -56,7 +74,8 @@ def repro_kwargs(original: Callable, cmd: "CmdRepro") -> dict[str, Any]:
     """``CmdRepro._repro_kwargs``: arguments for ``Repo.reproduce``."""
     kwargs = original(cmd)
     # NOTE: commands that share the options of DVC's may not have all of ours
-    ours = {name: getattr(cmd.args, name, None) for name in ("jobs", "output")}
+    names = ("jobs", "load_average", "output")
+    ours = {name: getattr(cmd.args, name, None) for name in names}
     kwargs.update((name, value) for name, value in ours.items() if value is not None)
     return kwargs
 

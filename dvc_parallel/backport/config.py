@@ -1,14 +1,15 @@
-"""The options ``core.parallel_jobs`` and ``core.parallel_output``."""
+"""The options ``core.parallel_jobs``, ``parallel_output`` and ``parallel_pools``."""
 
 from typing import Any, Callable
 
 from voluptuous import Invalid
 
-from dvc_parallel import jobs, output_modes
+from dvc_parallel import jobs, output_modes, pools
 
 OPTIONS: dict[str, Callable[[str], Any]] = {
     jobs.CONFIG_OPTION: jobs.parse_jobs,
     output_modes.CONFIG_OPTION: output_modes.parse_output,
+    pools.CONFIG_OPTION: pools.check_pools,
 }
 
 

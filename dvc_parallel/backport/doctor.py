@@ -9,8 +9,7 @@ import dvc
 from dvc.config import Config, ConfigError
 from dvc.ui import ui
 
-from dvc_parallel import __version__
-from dvc_parallel.jobs import CONFIG_OPTION, count_jobs
+from dvc_parallel import __version__, jobs, pools
 
 from . import seams
 from .config import OPTIONS
@@ -52,7 +51,7 @@ def _report(hook: Any):
     ui.write("dvc-parallel:", __version__)
     ui.write("Python:", sys.version.split()[0], "in", sys.prefix)
     yield from _hook_problems(hook)
-    yield from _jobs()
+    yield from _settings()
 
 
 def _hook_problems(hook: Any):
@@ -83,38 +82,48 @@ def _hook_problems(hook: Any):
         yield from seams.misfits(group)
 
 
-def _jobs():
+def _settings():
     try:
         config = Config.from_cwd(validate=False)
-        set_in = {
-            option: {
-                level: value
-                for level in config.LEVELS
-                if level in config.files
-                and (value := config.load_one(level).get("core", {}).get(option))
-                is not None
-            }
-            for option in OPTIONS
+        levels = {
+            config.files[level]: (level, config.load_one(level).get("core", {}))
+            for level in config.LEVELS
+            if level in config.files
         }
     except ConfigError as exc:
         yield str(exc)
         return
 
-    source = "the default"
-    setting: Any = 1
-    for option, values in set_in.items():
-        for level in values:
-            ui.write(
-                f"core.{option} is set in {config.files[level]}; before you remove "
-                f"dvc-parallel: `dvc config --{FLAGS.get(level, level)} --unset "
-                f"core.{option}`"
-            )
-    for level, value in set_in[CONFIG_OPTION].items():
-        setting, source = value, config.files[level]
+    settings = {}
+    for option in OPTIONS:
+        for path, (level, core) in levels.items():
+            if option in core:
+                settings[option] = core[option], path
+                ui.write(
+                    f"core.{option} is set in {path}; before you remove dvc-parallel: "
+                    f"`dvc config --{FLAGS.get(level, level)} --unset core.{option}`"
+                )
+    yield from _jobs(*settings.get(jobs.CONFIG_OPTION, (1, "the default")))
+    if pools.ENV in os.environ:
+        settings[pools.CONFIG_OPTION] = os.environ[pools.ENV], pools.ENV
+    yield from _pools(*settings.get(pools.CONFIG_OPTION, ("", "the default")))
+
+
+def _jobs(setting: Any, source: str):
     try:
-        count = count_jobs(setting)
+        count = jobs.count_jobs(setting)
     except ValueError as exc:
-        yield f"core.{CONFIG_OPTION} in {source}: {exc}"
+        yield f"core.{jobs.CONFIG_OPTION} in {source}: {exc}"
         return
     meaning = "" if str(count) == str(setting) else f" ({setting})"
     ui.write(f"jobs: {count}{meaning} from {source}; `dvc repro --jobs` wins over it")
+
+
+def _pools(text: str, source: str):
+    try:
+        sizes = pools.parse_pools(text)
+    except ValueError as exc:
+        yield f"pools from {source}: {exc}"
+        return
+    if sizes:
+        ui.write(f"pools: {pools.format_pools(sizes)} from {source}")

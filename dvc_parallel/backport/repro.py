@@ -1,4 +1,4 @@
-"""``Repo.reproduce(jobs=..., output=...)``, and what the config says of them."""
+"""``Repo.reproduce(jobs=..., output=..., load_average=...)``, and the config."""
 
 from dataclasses import dataclass, fields
 from functools import partial
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 from dvc.exceptions import DvcException, InvalidArgumentError
 
 from dvc_parallel import jobs as parallel_jobs
-from dvc_parallel import output_modes
+from dvc_parallel import load, output_modes
 
 from . import seams
 
@@ -73,11 +73,13 @@ class Options:
     Attributes:
         jobs: a positive integer, "auto", or None for what the config says.
         output: how the output of stages is shown, or None for what the config says.
+        load_average: start nothing while the load is as high, unless nothing runs.
         instead: called with the :class:`PendingRun` to do something else with it.
     """
 
     jobs: Union[int, str, None] = None
     output: Optional[str] = None
+    load_average: Optional[float] = None
     instead: Optional[Callable[[PendingRun], Any]] = None
 
     @classmethod
@@ -139,6 +141,9 @@ def run_stages(
         output = config.get(output_modes.CONFIG_OPTION, output_modes.PREFIXED)
     count = _checked("jobs", parallel_jobs.count_jobs, jobs)
     output = _checked("output", output_modes.parse_output, output)
+    load_average = options.load_average
+    if load_average is not None:
+        load_average = _checked("load_average", load.parse_load, load_average)
     if not stages:
         return serially()
 
@@ -149,7 +154,9 @@ def run_stages(
     if count > 1 and not dry:
         from dvc_parallel.reporters.choice import reporters
 
-        parallel = run.executor(reporters=reporters(run.repo.tmp_dir, output))
+        parallel = run.executor(
+            reporters=reporters(run.repo.tmp_dir, output), load_average=load_average
+        )
         if parallel is not None:
             return run.perform(parallel)
     return _reproduce_serially(run.repo, serially)

@@ -35,6 +35,7 @@ WORDS = {
     "lock": "running",
     "check": "running",
     "command": "running",
+    "retry": "running",
     "save": "saving",
 }
 
@@ -98,6 +99,8 @@ def _show_stages(run: Run) -> None:
 def _state(run: Run, stage: Stage) -> str:
     if stage.phase == "done":
         return "done" if stage.details.get("changed") else "unchanged"
+    if run.goes_on and stage.phase == "ready" and "pool" in stage.details:
+        return f"waits for {stage.details['pool']}"
     if stage.over or run.goes_on:
         return WORDS.get(stage.phase, str(stage.phase))
     return "not run" if stage.started is None else run.state

@@ -16,7 +16,11 @@ FAILED = "failed"
 SKIPPED = "skipped"
 STOPPED = "stopped"
 
-_PHASES = frozenset({"ready", "lock", "check", "command", "save"})
+# What spans call the phases.
+_PHASES = {
+    **{phase: phase for phase in ("ready", "lock", "check", "command", "save")},
+    "retry": "check",
+}
 _ENDS = frozenset({"done", FAILED, SKIPPED, STOPPED})
 
 
@@ -168,7 +172,8 @@ def _fill_in(
             stage.error = str(details.get("error") or "")
             return
         if phase in _PHASES:
-            begun = phase, when, str(details.get("cmd") or details.get("pool") or "")
+            detail = str(details.get("cmd") or details.get("pool") or "")
+            begun = _PHASES[phase], when, detail
             stage.outcome = RUNNING
     if begun:
         stage.spans.append(Span(begun[0], begun[1], seconds, begun[2]))

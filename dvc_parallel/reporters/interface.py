@@ -21,6 +21,7 @@ class Phase(str, Enum):
     LOCK = "lock"  # waits for its turn of the repo
     CHECK = "check"  # owns the repo before a command: is it changed?
     COMMAND = "command"  # its command runs
+    RETRY = "retry"  # owns the repo before its commands are tried again
     SAVE = "save"  # outputs are hashed and copied, dvc.lock is written
     DONE = "done"
     FAILED = "failed"
@@ -99,6 +100,8 @@ class Reporter:
             details: "cmd" of a command, whether a stage that is done has "changed",
                 the "error" of one that failed, and the one that has "failed" and is
                 why one is skipped, or None.
+                "pool": which one a stage that is ready waits for, if it does.
+                "attempt": which one a retry is; its "error" is why.
         """
 
     def output(self, stage: int, stream: str, data: bytes) -> None:

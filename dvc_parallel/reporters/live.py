@@ -34,6 +34,7 @@ BARS = ("dvc.progress", "dvc_data.callbacks", "dvc_objects._tqdm")
 DOING = {
     Phase.LOCK: "waits for the repo",
     Phase.CHECK: "is it changed?",
+    Phase.RETRY: "next attempt",
     Phase.SAVE: "saving",
 }
 

@@ -43,6 +43,7 @@ class GroupedReporter(PlainReporter):
         self._recorder = recorder
         self._to_show: set[int] = set()
         self._shown: set[int] = set()
+        self._sizes: dict[int, int] = {}  # of what has been shown of a log
 
     def _is_time(self, phase: Phase) -> bool:
         return phase in (Phase.LOCK, Phase.FAILED, Phase.STOPPED)
@@ -51,6 +52,8 @@ class GroupedReporter(PlainReporter):
         super().phase(stage, phase, **details)
         if phase is Phase.COMMAND:
             self._to_show.add(stage)
+        elif phase is Phase.RETRY:
+            self._shown.discard(stage)
         elif stage in self._to_show and self._is_time(phase):
             self._show_all(stage)
 
@@ -91,8 +94,10 @@ class GroupedReporter(PlainReporter):
             yield logs.commands(stage)
             return
         with open(logs.path(stage), "rb") as fobj:
+            fobj.seek(self._sizes.get(stage, 0))
             while chunk := fobj.read(CHUNK):
                 yield chunk
+            self._sizes[stage] = fobj.tell()
 
 
 class FailedReporter(GroupedReporter):

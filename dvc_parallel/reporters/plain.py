@@ -20,6 +20,7 @@ TAIL_LINES = 10
 TAIL_WIDTH = 1000
 # Bytes of a line that a progress bar goes back to the start of, again and again.
 LINE_LIMIT = 2**16
+RETRYING = "%s | %s; attempt %d"
 COLORS = (Fore.CYAN, Fore.YELLOW, Fore.GREEN, Fore.MAGENTA, Fore.BLUE, Fore.RED)
 
 
@@ -65,12 +66,18 @@ class PlainReporter(Reporter):
     def phase(self, stage: int, phase: Phase, **details: Any) -> None:
         if phase is Phase.COMMAND:
             self.command(stage, details["cmd"])
+        elif phase is Phase.RETRY:
+            self._retry(stage, **details)
         elif phase is Phase.LOCK or phase in FINAL:
             for stream in ("stdout", "stderr"):
                 if begun := self._begun.pop((stage, stream), b""):
                     self.show(stage, stream, begun)
             if phase is Phase.DONE:
                 self._tails.pop(stage, None)
+
+    def _retry(self, stage: int, attempt: int, error: str) -> None:
+        with self._guard:
+            log(logging.WARNING, RETRYING, self._name(stage), error, attempt)
 
     def command(self, stage: int, cmd: str) -> None:
         """Show a command that is about to run."""

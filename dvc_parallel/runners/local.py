@@ -12,6 +12,8 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
+from typing import Callable
 
 import psutil
 
@@ -41,6 +43,10 @@ class LocalRunner(Runner):
         self._no_input = os.open(os.devnull, os.O_RDONLY)
 
     def run(self, args, output: Output, **kwargs) -> int:
+        return self._run(args, partial(follow, output=output), **kwargs)
+
+    def _run(self, args, wait: Callable[[subprocess.Popen], int], **kwargs) -> int:
+        """Run a command; ``wait`` returns its exit status when it has ended."""
         if POSIX:
             kwargs["start_new_session"] = True
         else:
@@ -60,9 +66,9 @@ class LocalRunner(Runner):
             self._running[process.pid] = process
 
         try:
-            return follow(process, output)
+            return wait(process)
         except BaseException:
-            _signal_all(process, SIGKILL)
+            signal_all(process, SIGKILL)
             process.wait()
             raise
         finally:
@@ -74,7 +80,7 @@ class LocalRunner(Runner):
         with self._guard:
             self._closed = True
             for process in self._running.values():
-                _signal_all(process, signum)
+                signal_all(process, signum)
 
     def close(self) -> None:
         with self._guard:
@@ -104,7 +110,8 @@ class LocalRunner(Runner):
                     yield process
 
 
-def _signal_all(process: subprocess.Popen, signum: int) -> None:
+def signal_all(process: subprocess.Popen, signum: int) -> None:
+    """Send a signal to all processes of a command, as far as the system can."""
     if POSIX:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signum)

@@ -9,10 +9,10 @@ import psutil
 from shortuuid import uuid
 
 from . import Output, RunnerClosedError, warden
-from .local import LocalRunner
+from .timed import TimedRunner
 
 
-class WardedRunner(LocalRunner):
+class WardedRunner(TimedRunner):
     """Kills whatever the run has started: at its end, and when DVC is killed.
 
     That includes what has made itself a session of its own.

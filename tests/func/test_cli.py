@@ -211,3 +211,23 @@ def test_doctor(make_project):
     result = run()
     assert result.returncode == 1
     assert "expected a positive integer or 'auto', got 'x'" in result.stdout
+
+
+def test_doctor_knows_pools(make_project, monkeypatch):
+    project = make_project()
+    doctor = [sys.executable, "-m", "dvc_parallel", "doctor"]
+
+    def run():
+        return subprocess.run(
+            doctor, cwd=project.path, capture_output=True, text=True, check=False
+        )
+
+    assert "pools: " not in run().stdout
+    project.dvc("config", "--local", "core.parallel_pools", "gpu=0,1 mem=64")
+    shown = run().stdout
+    assert "pools: gpu=0,1, mem=64 from " in shown
+    assert "`dvc config --local --unset core.parallel_pools`" in shown
+    monkeypatch.setenv("DVC_PARALLEL_POOLS", "gpu=x")
+    result = run()
+    assert result.returncode == 1
+    assert "problem: pools from DVC_PARALLEL_POOLS: expected a number" in result.stdout

@@ -15,6 +15,7 @@ PAGES = [
     "README.md",
     "docs/guide.md",
     "docs/plan.md",
+    "docs/pools.md",
     "docs/report.md",
     "docs/runs.md",
     "docs/validate.md",
@@ -40,13 +41,30 @@ BRANCHES = """
       train: {cmd: cat a2 b2 > model, deps: [a2, b2], outs: [model]}
 """
 
+# Stands for all programs of the pages: makes whatever a stage called so may have made.
+PROGRAM = """
+import sys
+for suffix in (".json", ".pt", ".txt"):
+    with open(sys.argv[1] + suffix, "w") as fobj:
+        fobj.write(sys.argv[1])
+"""
+PROGRAMS = ["fetch", "join", "load", "plot", "report", "train"]
+
+
+def blocks(page, *languages):
+    """Blocks of code in a page, with their languages."""
+    pattern = rf"```({'|'.join(languages)})\n(.*?)```"
+    return re.findall(pattern, (ROOT / page).read_text(), re.DOTALL)
+
+
+def lines_of(block):
+    for line in block.splitlines():
+        assert line.startswith("$ "), line
+        yield line[2:]
+
 
 def commands(page, language="console"):
-    text = (ROOT / page).read_text()
-    for block in re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL):
-        for line in block.splitlines():
-            assert line.startswith("$ "), line
-            yield line[2:]
+    return [line for _, block in blocks(page, language) for line in lines_of(block)]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -63,22 +81,44 @@ def test_commands_for_dvc_org(make_project):
 def run_all(commands, project):
     for args in (["add", "."], ["commit", "-qm", "first"]):
         subprocess.run(["git", *args], cwd=project.path, check=True)
-    run = list(commands)
-    assert run
-    for command in run:
-        command = re.sub(r"^python ", f"{sys.executable} ", command)
-        if not HAS_KEEP_GOING:
-            command = command.replace("--keep-going ", "")
-        result = subprocess.run(
-            command,
-            shell=True,
-            cwd=project.path,
-            capture_output=True,
-            text=True,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-        assert result.returncode == 0, f"{command}: {result.stdout}{result.stderr}"
+    assert commands
+    for command in commands:
+        check(project, command)
+
+
+def check(project, command):
+    """Run a command that has to succeed."""
+    command = re.sub(r"^python ", f"{sys.executable} ", command)
+    if not HAS_KEEP_GOING:
+        command = command.replace("--keep-going ", "")
+    result = subprocess.run(
+        command,
+        shell=True,
+        cwd=project.path,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    assert result.returncode == 0, f"{command}: {result.stdout}{result.stderr}"
+    return result.stdout
+
+
+def test_recipes(make_project):
+    """Each dvc.yaml of the page in a project of its own, with the commands after it."""
+    project = None
+    programs = {f"{name}.py": PROGRAM for name in PROGRAMS}
+    ran = 0
+    for number, (language, block) in enumerate(
+        blocks("docs/pools.md", "yaml", "console")
+    ):
+        if language == "yaml":
+            project = make_project(f"recipe{number}", block, programs)
+            continue
+        for command in lines_of(block):
+            shown = check(project, command)
+            ran += "Ran " in shown
+    assert ran >= 8
 
 
 def test_figures_are_those_of_the_benchmarks():

@@ -134,10 +134,11 @@ def test_the_warden_ends_with_the_run(make_project):
     project.wait_for("two.txt")
     (warden,) = [
         child
-        for child in psutil.Process(process.pid).children()
-        if "warden.py" in " ".join(child.cmdline())
+        for child in psutil.process_iter(["ppid", "cmdline"])
+        if child.info["ppid"] == process.pid
+        and "warden.py" in " ".join(child.info["cmdline"] or ())
     ]
-    assert project.read("two.txt").strip() == warden.cmdline()[-1]
+    assert project.read("two.txt").strip() == warden.info["cmdline"][-1]
     project.write({"go": ""})
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output

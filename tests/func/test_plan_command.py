@@ -334,3 +334,36 @@ def test_random_projects(tmp_path, data, jobs):
             path = project.path / removed.out
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     shutil.rmtree(project.path)
+
+
+POOLS = """
+    stages:
+      late: {cmd: echo a > a.txt, outs: [a.txt], meta: {parallel: {pools: [db]}}}
+      first:
+        cmd: echo b > b.txt
+        outs: [b.txt]
+        meta: {parallel: {pools: [db], priority: 1}}
+      free: {cmd: echo c > c.txt, outs: [c.txt]}
+"""
+
+
+def test_stages_wait_for_pools_and_go_by_priority(make_project, monkeypatch):
+    project = make_project("pools", POOLS)
+    for jobs in ("1", "4"):
+        starts = {
+            s["name"]: s["start"] for s in plan_json(project, "-j", jobs)["stages"]
+        }
+        assert starts["first"] == 0 < starts["late"]
+    assert starts == {"first": 0, "free": 0, "late": 1}
+    assert [speed["jobs"] for speed in plan_json(project)["speeds"]] == [1, 2]
+
+    monkeypatch.setenv("DVC_PARALLEL_POOLS", "db=2")
+    assert {s["start"] for s in plan_json(project, "-j", "4")["stages"]} == {0}
+
+
+def test_stages_that_ask_for_more_than_there_is(make_project, monkeypatch):
+    project = make_project("pools", POOLS)
+    monkeypatch.setenv("DVC_PARALLEL_POOLS", "db=0")
+    result = plan(project, check=False)
+    assert result.returncode == 255
+    assert "stage 'late': meta.parallel.pools: takes 1 of 'db'" in result.stderr

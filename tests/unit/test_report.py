@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from dvc_parallel.records.reader import read
+from dvc_parallel.records.reader import Stage, read
 from dvc_parallel.report.chrome_trace import chrome_trace
 from dvc_parallel.report.critical import Causes
 from dvc_parallel.report.summary import summary
@@ -58,6 +58,25 @@ def check_rows(timeline):
             row.sort()
             assert all(one[1] <= other[0] for one, other in zip(row, row[1:]))
     assert timeline.slots == timeline.jobs
+
+
+def test_another_attempt_is_part_of_what_a_stage_did():
+    phases = [
+        (0.0, "check", {}),
+        (1.0, "command", {"cmd": "false"}),
+        (3.0, "retry", {"attempt": 2, "error": "failed"}),
+        (4.0, "command", {"cmd": "true"}),
+        (6.0, "done", {"changed": True}),
+    ]
+    record = Stage("a", [], [], None, "", phases)
+    (stage,) = timeline([record], 1, 6.0).stages
+    assert [(span.phase, span.seconds) for span in stage.spans] == [
+        ("check", 1),
+        ("command", 2),
+        ("check", 1),
+        ("command", 2),
+    ]
+    assert stage.held == (0, 6)
 
 
 def test_path_goes_through_the_upstream_that_ended_last(told):

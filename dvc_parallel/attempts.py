@@ -1,0 +1,96 @@
+"""The attempts of a stage at its commands: how long each may take, and whether there
+is another one.
+
+A stage is tried again by reproducing it once more, so DVC itself removes its outputs
+first.  In between, it keeps its slots.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Callable, Optional
+
+from dvc.exceptions import DvcException
+from dvc.stage.exceptions import StageCmdFailedError
+
+from .needs import Needs
+
+if TYPE_CHECKING:
+    from dvc.stage import Stage
+
+
+class StageTimeoutError(StageCmdFailedError):
+    """The commands of a stage have taken too long, and were stopped."""
+
+    def __init__(self, cmd: str, seconds: float):
+        DvcException.__init__(
+            self, f"failed to run: {cmd}, stopped at its timeout of {seconds:g} s"
+        )
+
+
+class Attempts:
+    """Those of one stage.  Owned by the thread that runs it.
+
+    Args:
+        needs: how long they may take, and how many there are.
+        is_stopping: whether nothing new may start any more.
+
+    Attributes:
+        number (int): which one it is, from 1 on.
+    """
+
+    def __init__(self, needs: Needs, is_stopping: Callable[[], bool]):
+        self.number = 1
+        self._needs = needs
+        self._is_stopping = is_stopping
+        self._deadline: Optional[float] = None
+        self._again = False
+
+    def run(
+        self,
+        reproduce: Callable[..., Optional["Stage"]],
+        force: bool,
+        on_retry: Callable[[BaseException], None],
+    ) -> Optional["Stage"]:
+        """Reproduce a stage, again if its commands fail.
+
+        Args:
+            reproduce: takes ``force``.
+            on_retry: called with the error before another attempt.
+        """
+        while True:
+            self._again = False
+            try:
+                return reproduce(force=force)
+            except Exception as exc:
+                if not self._again:
+                    raise
+                self.number += 1
+                on_retry(exc)
+            # NOTE: its dependencies look unchanged by now, as DVC has saved them
+            force = True
+
+    @contextmanager
+    def commands(self, on_end: Callable[[], None]) -> Iterator[None]:
+        """Around the commands of an attempt; calls ``on_end`` after the last one."""
+        if self._needs.timeout is not None:
+            self._deadline = time.monotonic() + self._needs.timeout
+        try:
+            yield
+        except StageCmdFailedError:
+            left = self._needs.retries - self.number + 1
+            self._again = left > 0 and not self._is_stopping()
+            raise
+        finally:
+            if not self._again:
+                on_end()
+
+    def seconds_left(self) -> Optional[float]:
+        """How long the next command may take, if that is limited."""
+        if self._deadline is None:
+            return None
+        return max(0.0, self._deadline - time.monotonic())
+
+    def timeout(self, cmd: str) -> StageTimeoutError:
+        assert self._needs.timeout is not None
+        return StageTimeoutError(cmd, self._needs.timeout)

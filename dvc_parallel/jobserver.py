@@ -1,0 +1,185 @@
+"""GNU make's jobserver: job slots that programs share, as bytes in a pipe.
+
+Whoever wants to run one more job reads a byte, and writes it back at the end.  Each
+program that takes part has one slot besides, its own.  ``MAKEFLAGS`` says where the
+pipe is: ``--jobserver-auth=fifo:PATH``, or ``--jobserver-auth=R,W`` for descriptors
+that are inherited, which is all that make knows before 4.4.  (GNU make manual, "Sharing
+Job Slots with GNU make",
+https://www.gnu.org/software/make/manual/html_node/Job-Slots.html)
+
+Here, it is always a named pipe, so that it can be opened once more: others expect reads
+from theirs to block.
+"""
+
+import fcntl
+import os
+import re
+import select
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Optional
+
+MAKEFLAGS = "MAKEFLAGS"
+
+_AUTH = re.compile(r"--jobserver-(?:auth|fds)=(?:fifo:(?P<path>\S+)|(?P<fds>\d+,\d+))")
+_JOBS = re.compile(r"(?:^|(?<=\s))(?:--jobserver-\w+=\S+|-j\d*|--jobs(?:=\d+)?)(?!\S)")
+_TOKEN = b"+"
+# First release of GNU make that knows named pipes.
+FIRST_WITH_FIFO = (4, 4)
+
+
+class JobserverError(Exception):
+    """``MAKEFLAGS`` names a jobserver that cannot be reached."""
+
+
+class Jobserver:
+    """Slots in a pipe.  Owned by the thread that made it.
+
+    Args:
+        fd: the pipe, open for reading without blocking, and for writing.
+    """
+
+    def __init__(self, fd: int):
+        self.fd = fd
+
+    def take(self) -> Optional[bytes]:
+        """A token for a slot, or None when there is none at the moment."""
+        with suppress(BlockingIOError):
+            return os.read(self.fd, 1) or None
+        return None
+
+    def give_back(self, token: bytes) -> None:
+        os.write(self.fd, token)
+
+    def has_tokens(self) -> bool:
+        return bool(select.select([self.fd], [], [], 0)[0])
+
+    def environment(self) -> dict[str, str]:
+        """Variables for programs that are to take part."""
+        return {}
+
+    @property
+    def inherited(self) -> Sequence[int]:
+        """Descriptors that they have to inherit."""
+        return ()
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+class Server(Jobserver):
+    """The jobserver of a run.
+
+    Args:
+        slots: how many there are; none is taken.
+        fifo: whether it is named in ``MAKEFLAGS`` by its path.
+    """
+
+    def __init__(self, slots: int, fifo: bool):
+        self._folder = tempfile.mkdtemp(prefix="dvc-parallel-")
+        self._path = os.path.join(self._folder, "jobserver")
+        self._slots = slots
+        os.mkfifo(self._path, 0o600)
+        super().__init__(os.open(self._path, os.O_RDWR | os.O_NONBLOCK))
+        self._ends = () if fifo else (self._open(os.O_RDONLY), self._open(os.O_WRONLY))
+        self.refill()
+
+    def _open(self, flags: int) -> int:
+        return os.open(self._path, flags)
+
+    def refill(self) -> None:
+        """Have all slots in the pipe, when nobody has one: some may have been lost."""
+        with suppress(BlockingIOError):
+            while os.read(self.fd, self._slots + 1):
+                pass
+        os.write(self.fd, _TOKEN * self._slots)
+
+    def environment(self) -> dict[str, str]:
+        auth = ",".join(map(str, self._ends)) or f"fifo:{self._path}"
+        flags = _JOBS.sub("", os.environ.get(MAKEFLAGS, ""))
+        return {MAKEFLAGS: f"{flags} -j{self._slots} --jobserver-auth={auth}"}
+
+    @property
+    def inherited(self) -> Sequence[int]:
+        return self._ends
+
+    def close(self) -> None:
+        for fd in self._ends:
+            os.close(fd)
+        super().close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class Client(Jobserver):
+    """The jobserver of whoever has started this process."""
+
+    def __init__(self, fd: int, inherited: Sequence[int] = ()):
+        super().__init__(fd)
+        self._inherited = inherited
+
+    @property
+    def inherited(self) -> Sequence[int]:
+        return self._inherited
+
+
+def connect(makeflags: str) -> Optional[Client]:
+    """The jobserver that ``MAKEFLAGS`` names, if it does.
+
+    Raises:
+        JobserverError: it cannot be reached; the message says why.
+    """
+    matches = list(_AUTH.finditer(makeflags))
+    if not matches:
+        return None
+    match = matches[-1]  # as make has it
+    if match["path"]:
+        return Client(_open_pipe(match["path"], match[0], os.O_RDWR))
+    reading, writing = map(int, match["fds"].split(","))
+    for fd, mode in ((reading, os.O_RDONLY), (writing, os.O_WRONLY)):
+        if not _is_pipe(fd, mode):
+            raise JobserverError(
+                f"{match[0]}: no such pipe is open; in a Makefile, commands that share "
+                "its jobs begin with '+'"
+            )
+    # NOTE: there, both ends of a pipe can be opened through one of them
+    fd = _open_pipe(f"/proc/self/fd/{reading}", match[0], os.O_RDWR)
+    return Client(fd, (reading, writing))
+
+
+def _open_pipe(path: str, auth: str, mode: int) -> int:
+    try:
+        fd = os.open(path, mode | os.O_NONBLOCK)
+    except OSError as exc:
+        raise JobserverError(f"{auth}: {exc}") from None
+    if not stat.S_ISFIFO(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise JobserverError(f"{auth}: this is no pipe")
+    return fd
+
+
+def _is_pipe(fd: int, mode: int) -> bool:
+    try:
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+        is_fifo = stat.S_ISFIFO(os.fstat(fd).st_mode)
+    except OSError:
+        return False
+    return is_fifo and flags & os.O_ACCMODE in (mode, os.O_RDWR)
+
+
+def make_knows_fifo() -> bool:
+    """Whether the make of this machine can be given a named pipe, if it has one."""
+    try:
+        shown = subprocess.run(
+            ["make", "--version"],  # noqa: S607
+            capture_output=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        ).stdout
+    except OSError:
+        return True
+    match = re.match(rb"GNU Make (\d+)\.(\d+)", shown)
+    return not match or tuple(map(int, match.groups())) >= FIRST_WITH_FIFO

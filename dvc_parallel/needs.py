@@ -1,0 +1,162 @@
+"""What a stage needs in order to run beside others: ``meta.parallel`` in dvc.yaml.
+
+::
+
+    stages:
+      train:
+        cmd: python train.py
+        meta:
+          parallel:
+            pools: {gpu: 1, mem: 16}  # or a list, which takes 1 of each
+            priority: 10              # higher goes first; 0 if there is none
+            timeout: 2h               # or seconds
+            retries: 3
+
+DVC allows anything below ``meta``, and does not look at it.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+KEYS = ("pools", "priority", "timeout", "retries")
+
+POOL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*", re.ASCII)
+
+_NUMBER = r"\d+(?:\.\d+)?"
+_UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+_TIMEOUT = re.compile("".join(rf"(?:({_NUMBER}){unit} ?)?" for unit in _UNITS))
+
+
+class NeedsError(ValueError):
+    """A stage asks for something that makes no sense; the message says what would."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a stage needs.
+
+    Attributes:
+        pools: how many slots it takes of each pool, at least 1.
+        priority: of two stages that are ready, the higher one goes first.
+        timeout: seconds that each of its commands may take, if limited.
+        retries: how many times it is run again when a command fails.
+    """
+
+    pools: Mapping[str, int] = field(default_factory=dict)
+    priority: int = 0
+    timeout: Optional[float] = None
+    retries: int = 0
+
+
+NOTHING = Needs()
+
+
+def read_needs(stage: str, meta: Any) -> Needs:
+    """What a stage declares.
+
+    Args:
+        stage: its name, for errors.
+        meta: what is below ``meta`` in dvc.yaml, whatever it is.
+
+    Raises:
+        NeedsError: names the stage, the key, the value, and what would be right.
+    """
+    if not isinstance(meta, Mapping) or "parallel" not in meta:
+        return NOTHING
+
+    def error(key: str, value: Any, expected: str) -> NeedsError:
+        where = f"meta.parallel.{key}" if key else "meta.parallel"
+        return NeedsError(
+            f"stage '{stage}': {where}: expected {expected}, got {value!r}"
+        )
+
+    declared = meta["parallel"]
+    if not isinstance(declared, Mapping):
+        raise error("", declared, f"a mapping with any of {', '.join(KEYS)}")
+    for key in declared:
+        if key not in KEYS:
+            raise NeedsError(
+                f"stage '{stage}': meta.parallel: unknown key {key!r} with value "
+                f"{declared[key]!r}; known are {', '.join(KEYS)}"
+            )
+
+    needs: dict[str, Any] = {}
+    for key, value in declared.items():
+        try:
+            needs[key] = _READERS[key](value)
+        except NeedsError as exc:
+            raise error(key, value, str(exc)) from None
+    return Needs(**needs)
+
+
+def env_name(pool: str) -> str:
+    """The environment variable in which a command finds its slots of a pool."""
+    return "DVC_POOL_" + pool.upper().replace("-", "_")
+
+
+def _read_pools(value: Any) -> dict[str, int]:
+    if isinstance(value, list):
+        if any(value.count(name) > 1 for name in value):
+            raise NeedsError("each pool once; take more of one as in {gpu: 2}")
+        value = dict.fromkeys(map(_pool_name, value), 1)
+    elif not isinstance(value, Mapping):
+        raise NeedsError("pools as in {gpu: 1, mem: 16} or [db]")
+
+    names: dict[str, str] = {}
+    for name in map(_pool_name, value):
+        other = names.setdefault(env_name(name), name)
+        if other != name:
+            raise NeedsError(f"pools that are not all {env_name(name)} for the command")
+    for name, amount in value.items():
+        if not _is_count(amount):
+            raise NeedsError(f"0 or a positive integer for '{name}'")
+    # NOTE: 0 is for templates, where some take none
+    return {name: amount for name, amount in value.items() if amount}
+
+
+def _pool_name(name: Any) -> str:
+    if not isinstance(name, str) or not POOL_NAME.fullmatch(name):
+        raise NeedsError(
+            f"names of letters, digits, '_' and '-' for pools instead of {name!r}"
+        )
+    return name
+
+
+def _read_priority(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise NeedsError("an integer")
+    return value
+
+
+def _read_timeout(value: Any) -> float:
+    expected = NeedsError("a time above 0 as in 90s, 30m, 1h30m or 2d, or in seconds")
+    if isinstance(value, str):
+        match = _TIMEOUT.fullmatch(value.strip())
+        counts = zip(match.groups(default="0"), _UNITS.values()) if match else ()
+        value = sum(float(count) * seconds for count, seconds in counts)
+    elif not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise expected
+    if not 0 < value < math.inf:
+        raise expected
+    return float(value)
+
+
+def _read_retries(value: Any) -> int:
+    if not _is_count(value):
+        raise NeedsError("0 or a positive integer")
+    return value
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+_READERS = {
+    "pools": _read_pools,
+    "priority": _read_priority,
+    "timeout": _read_timeout,
+    "retries": _read_retries,
+}

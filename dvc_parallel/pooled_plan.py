@@ -1,0 +1,105 @@
+"""Which stage starts when, if stages need more than a slot; pure as the plan is."""
+
+import heapq
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Optional, Protocol, Union
+
+from .plan import Event, Instruction, Plan, Start, State
+
+
+@dataclass(frozen=True)
+class LookAgain:
+    """Event: by now, more may be admitted."""
+
+
+class Admission(Protocol):
+    """What stages need besides a slot; a plan asks for it when it starts them.
+
+    Owned by the owner of the plan.
+    """
+
+    def queue(self, stage: Any) -> Hashable:
+        """Take note that a stage is ready.
+
+        Returns:
+            Its kind: of one kind, either all can start now or none can.
+        """
+
+    def permits(self, stage: Any) -> bool:
+        """Whether a stage that is ready could start now."""
+
+    def take(self, stage: Any) -> bool:
+        """Give a stage all that it needs to start, if it is permitted.
+
+        That must not make what was not permitted possible for others.
+        """
+
+    def give_back(self, stage: Any) -> None:
+        """Take back what a stage was given: its commands have ended."""
+
+
+class PooledPlan(Plan):
+    """As :class:`Plan`, whose other arguments it takes; of priorities and admissions.
+
+    The higher ``priority`` goes first, before what the plan goes by otherwise.  It is
+    greedy: a stage that has to wait for what it needs does not hold up others behind
+    it, unless the ``admission`` says so.
+
+    Args:
+        priority: the higher goes first; 0 of all others.
+        admission: says which stages may start, and gives them what they need.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        admission: Admission,
+        priority: Optional[Mapping[Any, int]] = None,
+        **kwargs: Any,
+    ):
+        super().__init__(*args, **kwargs)
+        self._admission = admission
+        self._priority = priority or {}
+        # NOTE: by kind, so that of many that cannot start only one is looked at
+        self._kinds: dict[Hashable, list[tuple[tuple[int, float, int], Any]]] = {}
+
+    def handle(self, event: Union[Event, LookAgain]) -> list[Instruction]:
+        if isinstance(event, LookAgain):
+            return list(self._starts())
+        return super().handle(event)
+
+    def _queue(self, stage: Any) -> None:
+        kind = self._admission.queue(stage)
+        place = (-self._priority.get(stage, 0), *self._place(stage))
+        heapq.heappush(self._kinds.setdefault(kind, []), (place, stage))
+
+    def _queued(self) -> Iterable[Any]:
+        return (stage for ready in self._kinds.values() for _, stage in ready)
+
+    def _could_start(self) -> bool:
+        return any(self._admission.permits(stage) for stage in self._queued())
+
+    def _starts(self) -> Iterable[Start]:
+        if self.stopping or not self._slot_is_free():
+            return
+        firsts = [(ready[0], kind) for kind, ready in self._kinds.items()]
+        heapq.heapify(firsts)
+        while firsts and self._slot_is_free():
+            (_, stage), kind = heapq.heappop(firsts)
+            if not self._admission.take(stage):
+                continue
+            ready = self._kinds[kind]
+            heapq.heappop(ready)
+            if ready:
+                heapq.heappush(firsts, (ready[0], kind))
+            else:
+                del self._kinds[kind]
+            self._move(stage, State.RUNNING, {State.READY})
+            yield Start(stage, stage in self._forced)
+
+    def _move(self, stage: Any, to: State, allowed: set[State]) -> None:
+        state = self._state.get(stage)
+        super()._move(stage, to, allowed)
+        if state is State.RUNNING:
+            self._admission.give_back(stage)

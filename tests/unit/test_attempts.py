@@ -1,0 +1,100 @@
+import pytest
+from dvc.stage.exceptions import StageCmdFailedError
+
+from dvc_parallel import attempts as module
+from dvc_parallel.attempts import Attempts
+from dvc_parallel.needs import Needs
+
+
+class Stage:
+    """A stage whose commands fail as told; it writes down what happens."""
+
+    def __init__(self, attempts, *errors):
+        self.attempts = attempts
+        self.errors = list(errors)
+        self.story = []
+
+    def reproduce(self, force):
+        self.story.append("force" if force else "try")
+        with self.attempts.commands(on_end=lambda: self.story.append("end")):
+            if self.errors and (error := self.errors.pop(0)):
+                raise error
+        return self
+
+    def run(self, force=False):
+        return self.attempts.run(
+            self.reproduce, force, lambda _: self.story.append(self.attempts.number)
+        )
+
+
+FAILURE = StageCmdFailedError("cmd", 1)
+
+
+def make(needs, *errors, is_stopping=lambda: False):
+    return Stage(Attempts(needs, is_stopping), *errors)
+
+
+def test_one_attempt():
+    stage = make(Needs())
+    assert stage.run() is stage
+    assert stage.story == ["try", "end"]
+
+
+def test_it_is_over_for_the_plan_after_the_last_attempt_only():
+    stage = make(Needs(retries=5), FAILURE, FAILURE)
+    assert stage.run() is stage
+    assert stage.story == ["try", 2, "force", 3, "force", "end"]
+
+
+def test_no_more_attempts_than_there_are():
+    stage = make(Needs(retries=1), FAILURE, FAILURE, FAILURE)
+    with pytest.raises(StageCmdFailedError):
+        stage.run()
+    assert stage.story == ["try", 2, "force", "end"]
+
+
+def test_none_after_another_error():
+    stage = make(Needs(retries=3), ValueError("ouch"))
+    with pytest.raises(ValueError, match="ouch"):
+        stage.run()
+    assert stage.story == ["try", "end"]
+
+
+def test_none_after_an_error_while_saving():
+    attempts = Attempts(Needs(retries=3), lambda: False)
+    stage = Stage(attempts, FAILURE)
+
+    def reproduce(force):
+        stage.reproduce(force)
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        attempts.run(reproduce, force=False, on_retry=lambda _: None)
+    assert stage.story == ["try", "force", "end"]
+
+
+def test_none_when_the_run_is_stopping():
+    stage = make(Needs(retries=3), FAILURE, is_stopping=lambda: True)
+    with pytest.raises(StageCmdFailedError):
+        stage.run()
+    assert stage.story == ["try", "end"]
+
+
+def test_a_timeout_is_one_for_all_commands_of_an_attempt(mocker):
+    clock = mocker.patch.object(module.time, "monotonic", return_value=100.0)
+    attempts = Attempts(Needs(timeout=10), lambda: False)
+    with attempts.commands(on_end=lambda: None):
+        assert attempts.seconds_left() == 10
+        clock.return_value = 107.0
+        assert attempts.seconds_left() == 3
+        clock.return_value = 200.0
+        assert attempts.seconds_left() == 0
+    with attempts.commands(on_end=lambda: None):
+        assert attempts.seconds_left() == 10
+    assert "cmd, stopped at its timeout of 10 s" in str(attempts.timeout("cmd"))
+
+
+def test_no_timeout():
+    attempts = Attempts(Needs(), lambda: False)
+    with attempts.commands(on_end=lambda: None):
+        assert attempts.seconds_left() is None

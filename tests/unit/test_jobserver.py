@@ -1,0 +1,244 @@
+import os
+import shutil
+import subprocess
+import threading
+
+import pytest
+
+from dvc_parallel.admission import PoolAdmission
+
+pytest.importorskip("fcntl")
+
+from dvc_parallel.jobserver import JobserverError, Server, connect, make_knows_fifo
+from dvc_parallel.plan import Begun, CommandEnded, Failed, Finished, Start
+from dvc_parallel.pooled_plan import LookAgain, PooledPlan
+from dvc_parallel.tokens import SharedSlots
+
+
+@pytest.fixture(params=["fifo", "pipe"])
+def style(request, monkeypatch):
+    monkeypatch.delenv("MAKEFLAGS", raising=False)
+    return request.param
+
+
+@pytest.fixture
+def server(style):
+    server = Server(3, fifo=style == "fifo")
+    yield server
+    server.close()
+
+
+def free(jobserver):
+    tokens = []
+    while (token := jobserver.take()) is not None:
+        tokens.append(token)
+    for token in tokens:
+        jobserver.give_back(token)
+    return len(tokens)
+
+
+def client_of(server):
+    return connect(server.environment()["MAKEFLAGS"])
+
+
+def test_makeflags(server, style):
+    flags = server.environment()["MAKEFLAGS"].split()
+    assert flags[0] == "-j3"
+    auth = flags[1].removeprefix("--jobserver-auth=")
+    if style == "fifo":
+        assert os.path.exists(auth.removeprefix("fifo:"))
+        assert not server.inherited
+    else:
+        assert auth == ",".join(map(str, server.inherited))
+
+
+@pytest.mark.parametrize(
+    "before, kept",
+    [
+        ("k", "k"),
+        ("ks -j7 --jobserver-auth=3,4 -- X=-j1", "ks -- X=-j1"),
+        (" -j --jobserver-fds=3,4 --jobserver-auth=fifo:/x --no-print-directory", ""),
+    ],
+)
+def test_other_flags_are_kept(server, monkeypatch, before, kept):
+    monkeypatch.setenv("MAKEFLAGS", before)
+    flags = server.environment()["MAKEFLAGS"].split()
+    assert flags[: len(kept.split())] == kept.split()
+    assert flags[-2] == "-j3"
+    assert sum("jobserver" in flag for flag in flags) == 1
+
+
+def test_server_and_client_share(server):
+    client = client_of(server)
+    tokens = [client.take(), server.take(), client.take()]
+    assert all(tokens)
+    assert client.take() is server.take() is None
+    assert not server.has_tokens()
+    server.give_back(tokens.pop())
+    assert client.has_tokens()
+    assert free(client) == 1
+    client.close()
+
+
+def test_what_is_lost_comes_back(server):
+    for _ in range(2):
+        server.take()
+    server.refill()
+    assert free(server) == 3
+
+
+def test_nothing_is_left(style):
+    server = Server(2, fifo=style == "fifo")
+    folder = os.path.dirname(server._path)
+    fds = [server.fd, *server.inherited]
+    server.close()
+    assert not os.path.exists(folder)
+    for fd in fds:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
+
+
+@pytest.mark.parametrize("flags", ["", "k", "-j8", "-- X=--jobserver"])
+def test_no_jobserver(flags):
+    assert connect(flags) is None
+
+
+@pytest.mark.parametrize(
+    "auth", ["fifo:/does/not/exist", "fifo:/dev/null", "990,991", "0,1"]
+)
+def test_a_jobserver_that_is_not_there(auth, monkeypatch):
+    with open(os.devnull, "rb") as no_pipe:
+        auth = auth.replace("0,1", f"{no_pipe.fileno()},{no_pipe.fileno()}")
+        with pytest.raises(JobserverError, match=f"^--jobserver-auth={auth}: "):
+            connect(f" -j8 --jobserver-auth={auth}")
+
+
+@pytest.mark.parametrize(
+    "version, knows",
+    [
+        ("GNU Make 4.3\n", 0),
+        ("GNU Make 4.4.1\n", 1),
+        ("GNU Make 10.0", 1),
+        ("bmake", 1),
+    ],
+)
+def test_make_knows_fifo(tmp_path, monkeypatch, version, knows):
+    make = tmp_path / "make"
+    make.write_text(f"#!/bin/sh\necho '{version}'\n")
+    make.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert make_knows_fifo() == bool(knows)
+    make.unlink()
+    assert make_knows_fifo()
+
+
+MAKEFILE = """
+all: a b c d e f
+%:
+\t@mkdir running.$@; echo running.* | wc -w; sleep 0.1; rmdir running.$@
+"""
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="there is no make")
+@pytest.mark.parametrize("taken", [0, 1, 2, 3])
+def test_make_takes_part(tmp_path, monkeypatch, taken):
+    """It runs one job by itself, and one for each slot that is free."""
+    monkeypatch.delenv("MAKEFLAGS", raising=False)
+    server = Server(3, fifo=make_knows_fifo())
+    for _ in range(taken):
+        server.take()
+    (tmp_path / "Makefile").write_text(MAKEFILE)
+    result = subprocess.run(
+        ["make"],
+        cwd=tmp_path,
+        env={**os.environ, **server.environment()},
+        pass_fds=server.inherited,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stderr == ""
+    assert max(map(int, result.stdout.split())) == 4 - taken
+    assert free(server) == 3 - taken
+    server.close()
+
+
+class Run:
+    """A plan whose stages take slots from a jobserver."""
+
+    def __init__(self, jobserver, stages=6, jobs=6):
+        self.woken = threading.Semaphore(0)
+        self.slots = SharedSlots(
+            lambda: jobserver, PoolAdmission({}, {}), self.woken.release
+        )
+        self.slots.__enter__()
+        self.plan = PooledPlan(range(stages), {}, jobs=jobs, admission=self.slots)
+
+    def tell(self, event):
+        started = [i.stage for i in self.plan.handle(event) if isinstance(i, Start)]
+        self.plan.validate()
+        return started
+
+
+def test_each_stage_takes_a_slot_until_its_command_has_ended(style):
+    server = Server(3, fifo=style == "fifo")
+    run = Run(server)
+    assert run.tell(Begun()) == [0, 1, 2]
+    assert free(server) == 0
+    assert run.tell(CommandEnded(1)) == [3]
+    assert run.tell(Failed(2)) == []
+    assert free(server) == 1
+    run.tell(Finished(0, True))
+    run.tell(Finished(3, True))
+    run.tell(Finished(1, True))
+    assert run.plan.done
+    assert free(server) == 3
+    run.slots.__exit__()
+
+
+def test_a_run_inside_another_one_has_a_slot_of_its_own(server):
+    server.take()
+    inner = Run(client_of(server))
+    assert inner.tell(Begun()) == [0, 1, 2]
+    assert inner.tell(Finished(0, True)) == [3]
+    inner.tell(Failed(1))
+    assert inner.tell(Finished(2, True)) == []
+    inner.slots.__exit__()
+    # NOTE: also what stage 3 had
+    assert free(server) == 2
+
+
+def test_it_starts_when_others_give_a_slot_back(server):
+    tokens = [server.take() for _ in range(3)]
+    inner = Run(client_of(server))
+    assert inner.tell(Begun()) == [0]
+    assert not inner.woken.acquire(blocking=False)
+    server.give_back(tokens.pop())
+    assert inner.woken.acquire(timeout=30)
+    assert inner.tell(LookAgain()) == [1]
+    server.give_back(tokens.pop())
+    assert inner.woken.acquire(timeout=30)
+    assert inner.tell(LookAgain()) == [2]
+    assert inner.tell(Finished(0, True)) == [3]
+    inner.slots.__exit__()
+    assert free(server) == 2
+
+
+def test_slots_that_were_lost_are_back_when_nothing_runs(style):
+    server = Server(2, fifo=style == "fifo")
+    run = Run(server, jobs=1)
+    assert run.tell(Begun()) == [0]
+    server.take()  # by something in it that gets killed
+    assert run.tell(Finished(0, True)) == [1]
+    assert free(server) == 1
+    run.slots.__exit__()
+
+
+def test_an_admission_behind_it_that_refuses_costs_no_slot(server):
+    class Nobody(PoolAdmission):
+        def permits(self, stage):
+            return False
+
+    with SharedSlots(lambda: client_of(server), Nobody({}, {}), lambda: None) as slots:
+        assert not slots.take("a")
+        assert free(server) == 3

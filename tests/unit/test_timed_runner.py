@@ -1,0 +1,128 @@
+import os
+import sys
+import threading
+from collections import defaultdict
+from textwrap import dedent
+
+import psutil
+import pytest
+
+from dvc_parallel.runners import pipes, stopping
+from dvc_parallel.runners.timed import TimedRunner, TimeIsUpError
+
+PYTHON = sys.executable
+
+
+@pytest.fixture(params=["pidfd", "no pidfd"])
+def runner(request, monkeypatch):
+    if request.param == "no pidfd":
+        monkeypatch.setattr(pipes, "pidfd_open", lambda _: None)
+    elif not hasattr(os, "pidfd_open"):
+        pytest.skip("this system has no os.pidfd_open")
+    runner = TimedRunner()
+    yield runner
+    runner.close()
+
+
+@pytest.fixture
+def said():
+    lines = defaultdict(list)
+
+    def output(name, line):
+        lines[name].append(line)
+
+    output.lines = lines
+    return output
+
+
+def test_a_command_that_ends_in_time(runner, said):
+    assert runner.run([PYTHON, "-c", "exit(3)"], said, timeout=60) == 3
+
+
+class Timer(threading.Thread):
+    """A timer that a test sets off."""
+
+    def __init__(self, _seconds, function):
+        super().__init__(target=self.work)
+        self.function = function
+        self.set_off = threading.Event()
+        self.cancelled = False
+        Timer.last = self
+
+    def work(self):
+        self.set_off.wait(60)
+        if not self.cancelled:
+            self.function()
+
+    def cancel(self):
+        self.cancelled = True
+        self.set_off.set()
+
+
+@pytest.fixture
+def stop_after(monkeypatch, said):
+    """Have the time of a command be up when it has printed so many lines."""
+    monkeypatch.setattr(stopping.threading, "Timer", Timer)
+
+    def make(count):
+        def output(name, line):
+            said(name, line)
+            if b"".join(said.lines[name]).count(b"\n") == count:
+                Timer.last.set_off.set()
+
+        return output
+
+    return make
+
+
+def test_time_is_up(runner, said, stop_after):
+    code = """
+        import os, signal, time
+        def stop(*_):
+            os.write(1, b"saved\\n")
+            os._exit(1)
+        signal.signal(signal.SIGTERM, stop)
+        os.write(1, b"begun\\n")
+        time.sleep(300)
+    """
+    with pytest.raises(TimeIsUpError):
+        runner.run([PYTHON, "-c", dedent(code)], stop_after(1), timeout=60)
+    assert said.lines["stdout"] == [b"begun\n", b"saved\n"]
+
+
+FAMILY = """
+    import os, signal, sys, time
+    def stay(way):
+        if way == "stubborn":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.write(1, b"%d\\n" % os.getpid())
+        time.sleep(300)
+        os._exit(0)
+    # NOTE: one in the group, one in a group of its own, one in a session of its own
+    for leave in (lambda: None, os.setpgrp, os.setsid):
+        if not os.fork():
+            leave()
+            stay(sys.argv[1])
+    stay(sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("children", ["ready", "stubborn"])
+@pytest.mark.parametrize("parent", ["ready", "stubborn"])
+def test_nothing_is_left_when_time_is_up(
+    runner, said, stop_after, monkeypatch, children, parent
+):
+    monkeypatch.setattr(stopping, "GRACE", 0.5)
+    command = [PYTHON, "-c", dedent(FAMILY), children, parent]
+    with pytest.raises(TimeIsUpError):
+        runner.run(command, stop_after(4), timeout=60)
+    pids = [int(line) for line in b"".join(said.lines["stdout"]).split()]
+    assert len(pids) == 4
+    assert not [pid for pid in pids if is_alive(pid)]
+
+
+def is_alive(pid):
+    try:
+        return stopping.is_alive(psutil.Process(pid))
+    except psutil.NoSuchProcess:
+        return False
