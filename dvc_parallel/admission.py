@@ -2,8 +2,8 @@
 
 A stage that is ready takes all the slots that it needs at once, or none: so stages
 never wait for each other's slots in a circle.  One that finds its slots free gets them,
-also if it comes after others that have to wait ("backfilling": D. G. Feitelson and
-A. W. Mu'alem, Utilization, Predictability, Workloads, and User Runtime Estimates in
+also if it comes after others that have to wait ("backfilling": A. W. Mu'alem and
+D. G. Feitelson, Utilization, Predictability, Workloads, and User Runtime Estimates in
 Scheduling the IBM SP2 with Backfilling, IEEE TPDS 12(6), 2001, section 2).  On its own,
 that starves who needs much: two GPUs at a time are never free while there are stages
 that take one.  There, the first job in the queue has a reservation, and others may
@@ -17,7 +17,8 @@ not delay it, by the run times that users estimate.  Here, nobody knows run time
 - **What a claim does.** Stages that it is against may only take so much that all they
   have taken since leaves enough for the claim.  So it gets its slots at the latest when
   all that ran when it came up, and all of higher priority, have ended; and what it does
-  not need remains in use.
+  not need remains in use.  Who has been passed by is also the next of its priority to
+  start, lest its slots idle while others take all jobs.
 - **Claims do not block each other.** Among those of one priority, the older one comes
   first.  So when nothing runs, the first of them can start.
 
@@ -126,6 +127,11 @@ class PoolAdmission:
                     if self._taken(name, other.since) + amount > left:
                         return name
         return None
+
+    def goes_first(self, stage: Any) -> bool:
+        """Whether a stage has been passed by for long enough."""
+        needs = self._needs.get(stage, NOTHING)
+        return bool(needs.pools) and self._waiting[_kind(needs)].claimed is not None
 
     def take(self, stage: Any) -> bool:
         """Give a stage all that it needs, if it is permitted.

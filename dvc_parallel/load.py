@@ -75,6 +75,9 @@ class LoadLimit:
     def permits(self, stage: Any) -> bool:
         return not self._is_too_high() and self._behind.permits(stage)
 
+    def goes_first(self, stage: Any) -> bool:
+        return self._behind.goes_first(stage)
+
     def take(self, stage: Any) -> bool:
         if self._is_too_high() or not self._behind.take(stage):
             return False

@@ -29,6 +29,9 @@ class Admission(Protocol):
     def permits(self, stage: Any) -> bool:
         """Whether a stage that is ready could start now."""
 
+    def goes_first(self, stage: Any) -> bool:
+        """Whether a stage that is ready goes before all others of its priority."""
+
     def take(self, stage: Any) -> bool:
         """Give a stage all that it needs to start, if it is permitted.
 
@@ -83,20 +86,25 @@ class PooledPlan(Plan):
     def _starts(self) -> Iterable[Start]:
         if self.stopping or not self._slot_is_free():
             return
-        firsts = [(ready[0], kind) for kind, ready in self._kinds.items()]
+        firsts = [self._first(kind) for kind in self._kinds]
         heapq.heapify(firsts)
         while firsts and self._slot_is_free():
-            (_, stage), kind = heapq.heappop(firsts)
+            *_, (_, stage), kind = heapq.heappop(firsts)
             if not self._admission.take(stage):
                 continue
             ready = self._kinds[kind]
             heapq.heappop(ready)
             if ready:
-                heapq.heappush(firsts, (ready[0], kind))
+                heapq.heappush(firsts, self._first(kind))
             else:
                 del self._kinds[kind]
             self._move(stage, State.RUNNING, {State.READY})
             yield Start(stage, stage in self._forced)
+
+    def _first(self, kind: Hashable) -> tuple[int, bool, tuple, Hashable]:
+        """The first stage of a kind, after what tells its place among others."""
+        place, stage = first = self._kinds[kind][0]
+        return place[0], not self._admission.goes_first(stage), first, kind
 
     def _move(self, stage: Any, to: State, allowed: set[State]) -> None:
         state = self._state.get(stage)

@@ -78,6 +78,9 @@ class SharedSlots:
         has_slot = bool(self._own) or self._jobserver.has_tokens()
         return has_slot and self._behind.permits(stage)
 
+    def goes_first(self, stage: Any) -> bool:
+        return self._behind.goes_first(stage)
+
     def take(self, stage: Any) -> bool:
         if not self._behind.permits(stage):
             return False

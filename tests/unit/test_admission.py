@@ -191,6 +191,26 @@ def test_two_of_different_pools_do_not_starve_who_needs_both():
     assert stream.order.index("both") <= 2 * ROUNDS + 1
 
 
+def test_who_has_a_claim_gets_the_next_job():
+    """Its slots do not idle while stages that take none have all jobs."""
+    smalls, others = [[f"{name}{n}" for n in range(9)] for name in ("small", "other")]
+    needs = {**dict.fromkeys(smalls, takes(gpu=1)), "big": takes(gpu=2)}
+    plan = make(
+        [*smalls, "big", *others],
+        needs,
+        "gpu=2",
+        upstream={other: ["small2"] for other in others},
+        seconds={**dict.fromkeys(needs, 1), **dict.fromkeys(others, 100)},
+        jobs=2,
+    )
+    assert started(plan.handle(Begun())) == ["small2", "small0"]
+    assert started(plan.handle(Finished("small0", True))) == ["small1"]
+    assert started(plan.handle(Finished("small1", True))) == ["small3"]
+    assert started(plan.handle(Finished("small2", True))) == ["other0"]
+    assert started(plan.handle(Finished("small3", True))) == ["big"]
+    assert started(plan.handle(Finished("other0", True))) == ["other1"]
+
+
 def test_equals_do_not_age():
     """The order of paths stays, however long somebody has been waiting."""
     steps = [f"s{n}" for n in range(20)]
