@@ -8,7 +8,7 @@ import sys
 import pytest
 from dvc.exceptions import DvcException, InvalidArgumentError, ReproductionError
 
-from tests.capabilities import HAS_MATRIX, needs_keep_going
+from tests.capabilities import GOES_IN_ORDER, HAS_MATRIX, needs_keep_going
 from tests.project import assert_same, finish
 
 from .test_parallel import HOLD, MEET
@@ -170,6 +170,7 @@ def test_slots_come_back_however_a_command_ends(make_project, how):
     assert project.exists("good.txt")
 
 
+@pytest.mark.skipif(not GOES_IN_ORDER, reason="any stage may be the first")
 def test_an_interrupted_run_with_stages_that_wait_for_a_pool(make_project):
     dvc_yaml = f"""
         stages:

@@ -4,6 +4,7 @@ import sys
 
 import psutil
 import pytest
+from shortuuid import uuid
 
 from dvc_parallel.runners import warden
 
@@ -39,24 +40,30 @@ def test_a_run_within_a_run_belongs_to_both():
     assert env == {"A": "b", "DVC_PARALLEL_RUN": "outer:inner"}
 
 
-def test_processes_of_a_run(start):
-    one, both, other = start("one"), start("one", "two"), start("other")
-    assert set(warden.processes_of("one")) == {one.pid, both.pid}
-    assert set(warden.processes_of("two")) == {both.pid}
-    assert set(warden.processes_of("other")) == {other.pid}
-    assert not set(warden.processes_of("on"))
+@pytest.fixture
+def ids():
+    # NOTE: others may run these tests at the same time
+    return uuid(), uuid(), uuid()
 
 
-def test_kills_all_of_a_run_and_nothing_else(start):
-    one, both, other = start("one"), start("one", "two"), start("other")
-    warden.kill_all("one")
+def test_processes_of_a_run(start, ids):
+    one, both, other = start(ids[0]), start(*ids[:2]), start(ids[2])
+    assert set(warden.processes_of(ids[0])) == {one.pid, both.pid}
+    assert set(warden.processes_of(ids[1])) == {both.pid}
+    assert set(warden.processes_of(ids[2])) == {other.pid}
+    assert not set(warden.processes_of(ids[0][:-1]))
+
+
+def test_kills_all_of_a_run_and_nothing_else(start, ids):
+    one, both, other = start(ids[0]), start(*ids[:2]), start(ids[2])
+    warden.kill_all(ids[0])
     assert one.wait(60) == both.wait(60) == -9
     assert other.poll() is None
 
 
-def test_does_nothing_when_dismissed(start):
-    process = start("one")
-    guard = warden.start("one")
+def test_does_nothing_when_dismissed(start, ids):
+    process = start(ids[0])
+    guard = warden.start(ids[0])
     children = psutil.Process().children()
     guard.dismiss()
     assert process.poll() is None
