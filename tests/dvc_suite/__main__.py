@@ -55,7 +55,8 @@ TESTS = [
 def download(folder: Path) -> Path:
     """Get the source of the installed DVC, with its tests, from PyPI."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-    command += ["--no-binary", ":all:", "--dest", folder, f"dvc=={dvc.__version__}"]
+    command += ["--no-binary", ":all:", "--dest", str(folder)]
+    command.append(f"dvc=={dvc.__version__}")
     subprocess.run(command, check=True)
     (sdist,) = folder.glob("dvc-*.tar.gz")
     with tarfile.open(sdist) as archive:
