@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
 from itertools import count
 
@@ -33,19 +32,9 @@ CHAIN = """
 FILES = {"in.txt": "1\n", "params.yaml": "x: 1\n"}
 
 
-def plan(project, *args, check=True, **kwargs):
-    result = subprocess.run(
-        [sys.executable, "-m", "dvc_parallel", "plan", *args],
-        cwd=project.path,
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        **kwargs,
-    )
-    if check:
-        assert result.returncode == 0, result.stderr
-    return result
+def plan(project, *args, **kwargs):
+    command = [sys.executable, "-m", "dvc_parallel", "plan", *args]
+    return project.run(command, **kwargs)
 
 
 def plan_json(project, *args):

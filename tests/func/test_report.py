@@ -20,18 +20,9 @@ TWO = """
 """
 
 
-def report(project, *args, check=True):
-    result = subprocess.run(
-        [sys.executable, "-m", "dvc_parallel", "report", *args],
-        cwd=project.path,
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
-    if check:
-        assert result.returncode == 0, result.stdout + result.stderr
-    return result
+def report(project, *args, **kwargs):
+    command = [sys.executable, "-m", "dvc_parallel", "report", *args]
+    return project.run(command, **kwargs)
 
 
 def path_of(link):

@@ -37,14 +37,7 @@ def command(*args):
 
 
 def validate(project, *args, cwd="."):
-    return subprocess.run(
-        command(*args),
-        cwd=project.path / cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
+    return project.run(command(*args), cwd=project.path / cwd, check=False)
 
 
 def validate_json(project, *args, **kwargs):
