@@ -18,6 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Optional
 
+from tests.dvc_suite.__main__ import HERE as DVC_SUITE
 from tests.dvc_suite.__main__ import TESTS, as_ordinary_user
 
 from .make import OUTPUT, git, start
@@ -168,14 +169,15 @@ def _existing(tests: list[str], folder: Path) -> list[str]:
 
 def _pytest(folder: Path, tests: list[str], mode: Mode) -> set[str]:
     """Run tests, with all that pytest prints; return those that have failed."""
-    env = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{HERE}"}
+    plugins = (str(HERE), str(DVC_SUITE))
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *plugins])}
     env.pop("PARALLEL_JOBS", None)
     if mode.jobs:
         env["PARALLEL_JOBS"] = str(mode.jobs)
     # NOTE: some tests start `dvc`
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
     options = ["-p", "no:cacheprovider", "--timeout=300", "-q", "-rfE"]
-    options += ["-p", "suite_plugin", "-n2", *tests]
+    options += ["-p", "suite_plugin", "-p", "parallel_option", "-n2", *tests]
     with TemporaryDirectory() as tmp:
         failed = Path(tmp) / "failed"
         env["FAILED_TESTS"] = str(failed)

@@ -86,7 +86,7 @@ def main() -> int:
     env = {**os.environ, "PYTHONPATH": str(HERE)}
     options = ["-p", "no:cacheprovider", "--timeout=300", "-n2", "-q", "-rfE"]
     # NOTE: pytest would load DVC itself, to rewrite its assertions, up to 3.30
-    options += ["-p", "with_dvc_parallel", "--assert=plain"]
+    options += ["-p", "parallel_option", "-p", "with_dvc_parallel", "--assert=plain"]
     if args.jobs:
         env["PARALLEL_JOBS"] = args.jobs
     # NOTE: some tests start `dvc`
