@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
         "--jobs",
         type=numbers,
         metavar="N,M",
-        help="numbers of jobs for ours; the other tools get the last one",
+        help="numbers of jobs for dvc repro -j; the other tools get the last one",
     )
     parser.add_argument("--rounds", type=int, metavar="N", help="default: 3, small: 1")
     parser.add_argument(

@@ -15,7 +15,7 @@ from .installs import Install
 from .model import Workload, lower_bound
 from .process import RunError, run
 from .results import Measured, Row
-from .tools import OURS, SERIAL
+from .tools import OURS, PARALLEL, SERIAL
 
 
 @dataclass
@@ -55,7 +55,7 @@ def measure(
     """Run a workload with all of the tools.
 
     Args:
-        jobs: ours runs with all of them, the others with the last one.
+        jobs: `dvc repro -j` runs with all of them, other tools with the last one.
         limit: seconds for a single run.
         workdir: where projects are written; None: where temporary files go.
         say: is told what goes on.
@@ -162,7 +162,7 @@ def _contenders(
 ) -> Iterator[Contender]:
     for install in installs:
         name = install.tool.name
-        counts: Sequence[Optional[int]] = jobs if name == OURS else jobs[-1:]
+        counts: Sequence[Optional[int]] = jobs if name in PARALLEL else jobs[-1:]
         for count in [None] if name == SERIAL else counts:
             cannot = install.tool.cannot(workload)
             if (name, count) in too_slow:
@@ -196,7 +196,7 @@ def _run_once(
         row.seconds.append(seconds)
         if workload.stamped:
             row.start_delays.append(max(project.start_delays(root, workload)))
-        if tool.name in (SERIAL, OURS):
+        if tool.name in (SERIAL, *PARALLEL):
             contender.fingerprints.add(project.fingerprint(root))
 
 
@@ -211,5 +211,5 @@ def _commands(install: Install, row: Row) -> list[list[str]]:
 def _compare_with_serial(contenders: Sequence[Contender]) -> None:
     serial = [c.fingerprints for c in contenders if c.row.tool == SERIAL]
     for contender in contenders:
-        if contender.row.tool == OURS and contender.fingerprints and any(serial):
+        if contender.row.tool in PARALLEL and contender.fingerprints and any(serial):
             contender.row.same_as_serial = contender.fingerprints == serial[0]

@@ -8,9 +8,10 @@ import venv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Optional
 
-from .tools import OURS, ROOT, SERIAL, Tool
+from .tools import PARALLEL, SERIAL, Tool
 
 VENVS = Path(__file__).parent / ".venvs"
 
@@ -87,9 +88,11 @@ def _make_venv(tool: Tool) -> Path:
         venv.create(folder, clear=True, with_pip=True)
         _pip(python, *tool.requirements)
         done.write_text(wanted, encoding="utf-8")
-    elif tool.name == OURS:
+    if tool.source:
         # The code may have changed since.
-        _pip(python, "--force-reinstall", "--no-deps", str(ROOT))
+        with TemporaryDirectory() as tmp:
+            source = tool.source(Path(tmp) / "source")
+            _pip(python, "--force-reinstall", "--no-deps", str(source))
     return python.parent
 
 
@@ -115,19 +118,19 @@ def _version(tool: Tool, folder: Path) -> str:
 
 
 def check_plugin(found: Install, env: Mapping[str, str]) -> None:
-    """See to it that `dvc repro` has --jobs with ours, and with ours only.
+    """See to it that `dvc repro` has --jobs unless it is serial DVC.
 
     Raises:
         SystemExit: it is otherwise, so that nothing would be what it is called.
     """
-    if found.tool.name not in (SERIAL, OURS):
+    if found.tool.name not in (SERIAL, *PARALLEL):
         return
     command = [str(found.folder / "dvc"), "repro", "--help"]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env=dict(env)
     )
     has_jobs = "--jobs" in done.stdout
-    if done.returncode or has_jobs != (found.tool.name == OURS):
+    if done.returncode or has_jobs != (found.tool.name in PARALLEL):
         sys.exit(
             f"{found.tool.name}: `{' '.join(command)}` exited with {done.returncode}, "
             f"and has {'' if has_jobs else 'no '}--jobs"

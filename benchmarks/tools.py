@@ -5,12 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Optional
 
+from patches.release import apply
+from patches.series import BASE
+
 from . import formats
 from .model import Workload
 
 ROOT = Path(__file__).parent.parent
 SERIAL = "serial-dvc"
 OURS = "dvc-parallel"
+SERIES = "dvc-with-series"
+# Those that have `dvc repro -j`.
+PARALLEL = (OURS, SERIES)
 
 Commands = list[list[str]]
 
@@ -22,6 +28,8 @@ class Tool:
     Attributes:
         executable: its first word on the command line.
         requirements: for pip; none: it comes with the system.
+        source: returns the folder that one more package is installed from; the one
+            that it gets, which does not exist, or another.
         distributions: whose versions to tell.
         files: what it reads, for a workload.
         commands: for a number of jobs; all of them are measured together.
@@ -36,6 +44,7 @@ class Tool:
     distributions: Sequence[str]
     files: Callable[[Workload], Mapping[str, str]]
     commands: Callable[[int], Commands]
+    source: Optional[Callable[[Path], Path]] = None
     note: str = ""
     is_dvc: bool = False
     has_params: bool = False
@@ -54,6 +63,11 @@ def tools(dvc_version: str) -> dict[str, Tool]:
         dvc_version: of the DVC for serial DVC, ours, and paraffin.
     """
     dvc = f"dvc=={dvc_version}"
+
+    def with_series(folder: Path) -> Path:
+        apply(folder)
+        return folder
+
     known = [
         Tool(
             SERIAL,
@@ -68,10 +82,23 @@ def tools(dvc_version: str) -> dict[str, Tool]:
         Tool(
             OURS,
             "dvc",
-            [dvc, str(ROOT)],
+            [dvc],
             ["dvc", "dvc-parallel"],
             formats.dvc,
             lambda jobs: [["dvc", "repro", "-j", str(jobs)]],
+            source=lambda _: ROOT,
+            is_dvc=True,
+            has_params=True,
+        ),
+        Tool(
+            SERIES,
+            "dvc",
+            [f"dvc=={BASE}"],
+            ["dvc"],
+            formats.dvc,
+            lambda jobs: [["dvc", "repro", "-j", str(jobs)]],
+            source=with_series,
+            note="released DVC with what patches/ proposes to it",
             is_dvc=True,
             has_params=True,
         ),

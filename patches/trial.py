@@ -6,11 +6,9 @@ A test that fails without the series, too, is none of its failures.
 import argparse
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import distributions
@@ -21,8 +19,9 @@ from typing import TYPE_CHECKING, Optional
 from tests.dvc_suite.__main__ import HERE as DVC_SUITE
 from tests.dvc_suite.__main__ import TESTS, as_ordinary_user
 
-from .make import OUTPUT, git, start
-from .series import BASE
+from .make import git
+from .release import patches, release
+from .series import BASE, SERIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,15 +70,14 @@ def run(args: argparse.Namespace) -> int:
         raise TrialError("needs an environment without dvc-parallel: tox -e patches")
     # NOTE: whoever runs this in the background may have it ignore SIGINT
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    patches = sorted(OUTPUT.glob("*.patch"))
     with _checkout(args.checkout) as folder:
         tests = args.pytest or (["tests"] if args.all else _existing(TESTS, folder))
         trial = Trial(folder, tests, args.lint)
-        for number, patch in enumerate(patches, 1):
+        for number, patch in enumerate(patches(), 1):
             git(folder, "am", "--3way", str(patch))
-            if number == len(patches) or args.each:
+            if number == len(SERIES) or args.each:
                 # NOTE: there is no such option before the last patch
-                modes = MODES if number == len(patches) else MODES[:1]
+                modes = MODES if number == len(SERIES) else MODES[:1]
                 trial.run(patch.stem, modes)
         trial.report()
         return 1 if trial.failed else 0
@@ -143,22 +141,8 @@ def _checkout(origin: Optional[Path]) -> "Iterator[Path]":
         if origin:
             git(Path(tmp), "clone", "--quiet", str(origin.resolve()), str(folder))
         else:
-            _unpack_release(Path(tmp), folder)
-            start(folder)
+            release(folder)
         yield folder
-
-
-def _unpack_release(tmp: Path, folder: Path) -> None:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-    command += ["--no-binary", ":all:", "--dest", str(tmp), f"dvc=={BASE}"]
-    subprocess.run(command, check=True)
-    with tarfile.open(tmp / f"dvc-{BASE}.tar.gz") as archive:
-        archive.extractall(tmp)
-    # NOTE: what is made for the sdist, and is not in the repository
-    for name in ("PKG-INFO", "setup.cfg", "dvc/_version.py"):
-        (tmp / f"dvc-{BASE}" / name).unlink(missing_ok=True)
-    shutil.rmtree(tmp / f"dvc-{BASE}" / "dvc.egg-info")
-    (tmp / f"dvc-{BASE}").rename(folder)
 
 
 def _existing(tests: list[str], folder: Path) -> list[str]:

@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 import pytest
 
-from patches import make, source, take, trial
+from patches import make, release, source, take, trial
 from patches.series import BASE, SERIES, Copy
 
 pytestmark = pytest.mark.skipif(version("dvc") != BASE, reason=f"is for DVC {BASE}")
@@ -31,12 +31,17 @@ def parts(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def patched():
+def patched(tmp_path, monkeypatch):
     """DVC with the series applied."""
-    with make.released_dvc() as folder:
-        patches = sorted(map(str, make.OUTPUT.glob("*.patch")))
-        make.git(folder, "am", "--quiet", *patches)
-        yield folder
+
+    def installed_dvc(folder):
+        with make.released_dvc() as there:
+            shutil.copytree(there, folder)
+
+    monkeypatch.setattr(release, "release", installed_dvc)
+    folder = tmp_path / "patched"
+    release.apply(folder)
+    return folder
 
 
 def test_the_series_is_what_the_plugin_makes():
@@ -107,6 +112,12 @@ def test_what_dvc_has_no_use_for_is_left_out(plugin):
 def test_what_the_table_does_not_know_of(plugin, text, kwargs, message):
     with pytest.raises(source.SourceError, match=message):
         source.render(copy(plugin, text, **kwargs))
+
+
+def test_apply_makes_a_new_folder(patched):
+    assert (patched / "dvc/repo/parallel/executor.py").exists()
+    with pytest.raises(FileExistsError, match="patched is there already"):
+        release.apply(patched)
 
 
 def files(folder):
