@@ -20,11 +20,13 @@ def release(folder: Path) -> None:
         with tarfile.open(Path(tmp) / f"dvc-{BASE}.tar.gz") as archive:
             archive.extractall(tmp)
         source = Path(tmp) / f"dvc-{BASE}"
-        # NOTE: what is made for the sdist, and is not in the repository
-        for name in ("PKG-INFO", "setup.cfg", "dvc/_version.py"):
+        # NOTE: what is made for the sdist, and is not in the repository; the version
+        # stays, as some of DVC's tests need one
+        for name in ("PKG-INFO", "setup.cfg"):
             (source / name).unlink(missing_ok=True)
         shutil.rmtree(source / "dvc.egg-info")
-        shutil.move(source, folder)
+        # NOTE: not moved, as files in it may belong to somebody else
+        shutil.copytree(source, folder, symlinks=True)
     start(folder)
     # NOTE: its build derives the version from that
     git(folder, "tag", BASE)
