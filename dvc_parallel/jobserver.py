@@ -25,8 +25,12 @@ from typing import Optional
 
 MAKEFLAGS = "MAKEFLAGS"
 
-_AUTH = re.compile(r"--jobserver-(?:auth|fds)=(?:fifo:(?P<path>\S+)|(?P<fds>\d+,\d+))")
-_JOBS = re.compile(r"(?:^|(?<=\s))(?:--jobserver-\w+=\S+|-j\d*|--jobs(?:=\d+)?)(?!\S)")
+_AUTH = re.compile(
+    r"--jobserver-(?:auth|fds)=(?:fifo:(?P<path>\S+)|(?P<fds>-?\d+,-?\d+))"
+)
+_JOBS = re.compile(r"(?:^|(?<=\s))(?:--jobserver-\w+=\S+|(?:-j|--jobs)[\s=]*\d*)(?!\S)")
+# Where options end, and what make is told of variables begins.
+_END = re.compile(r"(?:^|\s)(?=--\s)")
 _TOKEN = b"+"
 # First release of GNU make that knows named pipes.
 FIRST_WITH_FIFO = (4, 4)
@@ -85,7 +89,10 @@ class Server(Jobserver):
         self._slots = slots
         os.mkfifo(self._path, 0o600)
         super().__init__(os.open(self._path, os.O_RDWR | os.O_NONBLOCK))
-        self._ends = () if fifo else (self._open(os.O_RDONLY), self._open(os.O_WRONLY))
+        self._ends: Sequence[int] = ()
+        # NOTE: a path in MAKEFLAGS ends at a space
+        if not fifo or len(self._path.split()) > 1:
+            self._ends = self._open(os.O_RDONLY), self._open(os.O_WRONLY)
         self.refill()
 
     def _open(self, flags: int) -> int:
@@ -100,8 +107,9 @@ class Server(Jobserver):
 
     def environment(self) -> dict[str, str]:
         auth = ",".join(map(str, self._ends)) or f"fifo:{self._path}"
-        flags = _JOBS.sub("", os.environ.get(MAKEFLAGS, ""))
-        return {MAKEFLAGS: f"{flags} -j{self._slots} --jobserver-auth={auth}"}
+        options, *variables = _END.split(os.environ.get(MAKEFLAGS, ""), maxsplit=1)
+        ours = f"-j{self._slots} --jobserver-auth={auth}"
+        return {MAKEFLAGS: " ".join([_JOBS.sub("", options), ours, *variables])}
 
     @property
     def inherited(self) -> Sequence[int]:
@@ -132,7 +140,8 @@ def connect(makeflags: str) -> Optional[Client]:
     Raises:
         JobserverError: it cannot be reached; the message says why.
     """
-    matches = list(_AUTH.finditer(makeflags))
+    options, *_ = _END.split(makeflags, maxsplit=1)
+    matches = list(_AUTH.finditer(options))
     if not matches:
         return None
     match = matches[-1]  # as make has it
@@ -140,7 +149,7 @@ def connect(makeflags: str) -> Optional[Client]:
         return Client(_open_pipe(match["path"], match[0], os.O_RDWR))
     reading, writing = map(int, match["fds"].split(","))
     for fd, mode in ((reading, os.O_RDONLY), (writing, os.O_WRONLY)):
-        if not _is_pipe(fd, mode):
+        if not _is_inherited_pipe(fd, mode):
             raise JobserverError(
                 f"{match[0]}: no such pipe is open; in a Makefile, commands that share "
                 "its jobs begin with '+'"
@@ -161,13 +170,19 @@ def _open_pipe(path: str, auth: str, mode: int) -> int:
     return fd
 
 
-def _is_pipe(fd: int, mode: int) -> bool:
+def _is_inherited_pipe(fd: int, mode: int) -> bool:
+    """Whether a descriptor is an end of a pipe that this process has inherited."""
+    # NOTE: make says -2 to whoever has not
+    if fd < 0:
+        return False
     try:
         flags = fcntl.fcntl(fd, fcntl.F_GETFL)
         is_fifo = stat.S_ISFIFO(os.fstat(fd).st_mode)
+        # NOTE: what Python opens itself is not (PEP 446), and may have got the number
+        is_inherited = os.get_inheritable(fd)
     except OSError:
         return False
-    return is_fifo and flags & os.O_ACCMODE in (mode, os.O_RDWR)
+    return is_fifo and is_inherited and flags & os.O_ACCMODE in (mode, os.O_RDWR)
 
 
 def make_knows_fifo() -> bool:

@@ -1,6 +1,7 @@
 import os
 import shutil
 import subprocess
+import tempfile
 import threading
 
 import pytest
@@ -38,6 +39,8 @@ def free(jobserver):
 
 
 def client_of(server):
+    for fd in server.inherited:
+        os.set_inheritable(fd, True)
     return connect(server.environment()["MAKEFLAGS"])
 
 
@@ -53,19 +56,36 @@ def test_makeflags(server, style):
 
 
 @pytest.mark.parametrize(
-    "before, kept",
+    "before, options, variables",
     [
-        ("k", "k"),
-        ("ks -j7 --jobserver-auth=3,4 -- X=-j1", "ks -- X=-j1"),
-        (" -j --jobserver-fds=3,4 --jobserver-auth=fifo:/x --no-print-directory", ""),
+        ("k", "k", ""),
+        ("ks -j7 --jobserver-auth=3,4 -- X=a\\ -j1", "ks", "-- X=a\\ -j1"),
+        ("-- X=1", "", "-- X=1"),
+        (" -j --jobserver-fds=3,4 --jobserver-auth=fifo:/x -Oline", "-Oline", ""),
+        ("-j 8 --jobs 8 --jobs=8 -k", "-k", ""),
+        ("-j", "", ""),
     ],
 )
-def test_other_flags_are_kept(server, monkeypatch, before, kept):
+def test_other_flags_are_kept(server, monkeypatch, before, options, variables):
     monkeypatch.setenv("MAKEFLAGS", before)
     flags = server.environment()["MAKEFLAGS"].split()
-    assert flags[: len(kept.split())] == kept.split()
-    assert flags[-2] == "-j3"
-    assert sum("jobserver" in flag for flag in flags) == 1
+    ours = flags.index("-j3")
+    assert flags[:ours] == options.split()
+    assert flags[ours + 1].startswith("--jobserver-auth=")
+    # NOTE: make takes nothing behind "--" for an option
+    assert flags[ours + 2 :] == variables.split()
+
+
+def test_a_path_that_make_would_cut_in_two_is_not_named(tmp_path, monkeypatch):
+    folder = tmp_path / "my folder"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    server = Server(3, fifo=True)
+    assert "fifo" not in server.environment()["MAKEFLAGS"]
+    client = client_of(server)
+    assert free(client) == 3
+    client.close()
+    server.close()
 
 
 def test_server_and_client_share(server):
@@ -98,19 +118,36 @@ def test_nothing_is_left(style):
             os.fstat(fd)
 
 
-@pytest.mark.parametrize("flags", ["", "k", "-j8", "-- X=--jobserver"])
+@pytest.mark.parametrize(
+    "flags", ["", "k", "-j8", "-- X=--jobserver", "k -- X=--jobserver-auth=3,4"]
+)
 def test_no_jobserver(flags):
     assert connect(flags) is None
 
 
 @pytest.mark.parametrize(
-    "auth", ["fifo:/does/not/exist", "fifo:/dev/null", "990,991", "0,1"]
+    "auth", ["fifo:/does/not/exist", "fifo:/dev/null", "990,991", "0,1", "-2,-2"]
 )
 def test_a_jobserver_that_is_not_there(auth, monkeypatch):
     with open(os.devnull, "rb") as no_pipe:
         auth = auth.replace("0,1", f"{no_pipe.fileno()},{no_pipe.fileno()}")
         with pytest.raises(JobserverError, match=f"^--jobserver-auth={auth}: "):
             connect(f" -j8 --jobserver-auth={auth}")
+
+
+def test_make_tells_that_its_jobs_are_not_shared(server):
+    """As make 4.4 does behind what it tells other commands."""
+    flags = server.environment()["MAKEFLAGS"] + " --jobserver-auth=-2,-2 -- X=1"
+    with pytest.raises(JobserverError, match="commands that share its jobs begin"):
+        connect(flags)
+
+
+def test_a_pipe_of_our_own_under_that_number_is_not_the_jobserver():
+    reading, writing = os.pipe()
+    with pytest.raises(JobserverError, match="no such pipe is open"):
+        connect(f"-j8 --jobserver-auth={reading},{writing}")
+    os.close(reading)
+    os.close(writing)
 
 
 @pytest.mark.parametrize(
@@ -140,10 +177,12 @@ all: a b c d e f
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="there is no make")
-@pytest.mark.parametrize("taken", [0, 1, 2, 3])
-def test_make_takes_part(tmp_path, monkeypatch, taken):
+@pytest.mark.parametrize(
+    "taken, flags", [(0, "-j 8"), (1, "k -- X=1"), (2, ""), (3, "")]
+)
+def test_make_takes_part(tmp_path, monkeypatch, taken, flags):
     """It runs one job by itself, and one for each slot that is free."""
-    monkeypatch.delenv("MAKEFLAGS", raising=False)
+    monkeypatch.setenv("MAKEFLAGS", flags)
     server = Server(3, fifo=make_knows_fifo())
     for _ in range(taken):
         server.take()
