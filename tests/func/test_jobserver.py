@@ -1,17 +1,21 @@
 """Slots of a run shared with make, and with a run inside a stage."""
 
 import shutil
+import signal
 import subprocess
 import sys
 
 import pytest
 from dvc.exceptions import InvalidArgumentError
 
-from .test_parallel import MEET
+from tests.project import finish
+from tests.unit.test_jobserver import free
+
+from .test_parallel import HOLD, MEET
 
 pytest.importorskip("fcntl")
 
-from dvc_parallel.jobserver import make_knows_fifo
+from dvc_parallel.jobserver import Server, make_knows_fifo
 
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="there is no make")
 
@@ -126,6 +130,29 @@ def test_a_run_inside_make_shares_its_jobs(make_project, plus):
     assert unreachable == (not plus and not make_knows_fifo())
     if not unreachable:
         assert max(counts(project)) <= 3
+
+
+@pytest.mark.parametrize("fifo", [True, False])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_gives_back_what_it_has(
+    make_project, monkeypatch, signum, fifo
+):
+    server = Server(3, fifo=fifo)
+    for name, value in server.environment().items():
+        monkeypatch.setenv(name, value)
+    dvc_yaml = f"""
+        stages:
+          hold: {{foreach: [a, b, c], do: {{cmd: "exec {PYTHON} hold.py ${{item}}"}}}}
+    """
+    project = make_project("stopped", dvc_yaml, {"hold.py": HOLD})
+    process = project.start("repro", "-j", 3, pass_fds=server.inherited)
+    project.wait_for("a.runs", "b.runs", "c.runs")
+    # NOTE: one stage has the slot that the run has itself
+    assert free(server) == 1
+    process.send_signal(signum)
+    finish(process)
+    assert free(server) == 3
+    server.close()
 
 
 @pytest.mark.parametrize("value", ["2", "yes"])

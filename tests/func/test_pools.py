@@ -8,7 +8,7 @@ import sys
 import pytest
 from dvc.exceptions import DvcException, InvalidArgumentError, ReproductionError
 
-from tests.capabilities import GOES_IN_ORDER, HAS_MATRIX, needs_keep_going
+from tests.capabilities import HAS_MATRIX, needs_keep_going
 from tests.project import assert_same, finish
 
 from .test_parallel import HOLD, MEET
@@ -170,17 +170,19 @@ def test_slots_come_back_however_a_command_ends(make_project, how):
     assert project.exists("good.txt")
 
 
-@pytest.mark.skipif(not GOES_IN_ORDER, reason="any stage may be the first")
+# Two that exclude each other; the first one goes first, whatever order targets have.
+HOLD_DB = f"""
+    stages:
+      hold:
+        foreach: {{a: 1, b: 0}}
+        do:
+          cmd: exec {PYTHON} hold.py ${{key}}
+          meta: {{parallel: {{pools: [db], priority: "${{item}}", retries: 3}}}}
+"""
+
+
 def test_an_interrupted_run_with_stages_that_wait_for_a_pool(make_project):
-    dvc_yaml = f"""
-        stages:
-          hold:
-            foreach: [a, b]
-            do:
-              cmd: exec {PYTHON} hold.py ${{item}}
-              meta: {{parallel: {{pools: [db], retries: 3}}}}
-    """
-    project = make_project("interrupted", dvc_yaml, SCRIPTS)
+    project = make_project("interrupted", HOLD_DB, SCRIPTS)
     process = project.start("repro", "-j", 2)
     project.wait_for("a.runs")
     process.send_signal(signal.SIGINT)
@@ -406,15 +408,7 @@ def logs(project, *args):
 
 
 def test_who_waits_for_a_pool_is_shown(make_project):
-    dvc_yaml = f"""
-        stages:
-          hold:
-            foreach: [a, b]
-            do:
-              cmd: exec {PYTHON} hold.py ${{item}}
-              meta: {{parallel: {{pools: [db]}}}}
-    """
-    project = make_project("shown", dvc_yaml, SCRIPTS)
+    project = make_project("shown", HOLD_DB, SCRIPTS)
     process = project.start("repro", "-j", 2)
     project.wait_for("a.runs")
     shown = logs(project)
