@@ -112,12 +112,12 @@ def test_lower_priority_does_not_delay_higher():
 
 def test_a_claim_leaves_in_use_what_it_does_not_need():
     needs = {
-        "holder": takes(mem=60),
-        "big": {**takes(mem=32), "priority": 1},
-        "small": takes(mem=4),
-        "other": takes(mem=30),
+        "holder": takes(mem=30),
+        "big": {**takes(mem=36), "priority": 1},
+        "small": takes(mem=28),
+        "other": takes(mem=6),
     }
-    # NOTE: when the holder has ended, there is enough for both
+    # NOTE: when the holder has ended, there is enough for big and one of the others
     upstream = {"big": ["go"], "small": ["then"], "other": ["then"]}
     steps = ["holder", "go", "then", "big", "small", "other"]
     plan = make(steps, needs, "mem=64", upstream)
@@ -125,6 +125,7 @@ def test_a_claim_leaves_in_use_what_it_does_not_need():
     plan.handle(Finished("go", True))
     assert started(plan.handle(Finished("then", True))) == ["small"]
     assert started(plan.handle(Finished("holder", True))) == ["big"]
+    assert started(plan.handle(Finished("small", True))) == ["other"]
 
 
 class Stream:
@@ -303,19 +304,27 @@ class Watch:
             assert len(names) == len(set(names))
         if self.plan.stopping or len(self.running) >= self.plan.jobs:
             return
-        # NOTE: whoever could start has to wait for somebody who cannot, who is of
-        # higher priority, or has been passed by for long enough
+        # NOTE: whoever could start has to wait for somebody who cannot, for whom it
+        # would leave too little, and who is of higher priority, or has been passed by
+        # for long enough
         waiting = self.ready()
         for stage in filter(self.fits, waiting):
             assert any(
                 not self.fits(other)
-                and {*self.needs[other].pools} & {*self.needs[stage].pools}
+                and self.would_lack(other, stage)
                 and (
                     self.needs[other].priority > self.needs[stage].priority
                     or self.has_aged(other)
                 )
                 for other in waiting
             ), f"{stage} could start"
+
+    def would_lack(self, other, stage):
+        wanted = self.needs[other].pools
+        return any(
+            name in wanted and self.left(name) - amount < wanted[name]
+            for name, amount in self.needs[stage].pools.items()
+        )
 
     def has_aged(self, stage):
         return any(
