@@ -84,8 +84,11 @@ class Forecast:
 
     def course(self, jobs: int) -> Course:
         """How the run goes with a number of jobs."""
+        after = self._after
+        if jobs == 1:  # as DVC goes through them by itself
+            after = {stage: {last} for last, stage in zip(self._steps, self._steps[1:])}
         plan = self._make_plan(
-            self._steps, self._upstream, self._after, seconds=self.known, jobs=jobs
+            self._steps, self._upstream, after, seconds=self.known, jobs=jobs
         )
         return _carry_out(plan, self.seconds)
 

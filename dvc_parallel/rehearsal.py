@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from dvc.stage import Stage
 
     from .backport.repro import PendingRun
+    from .fast_executor import FastExecutor
+
+# NOTE: DVC configures the loggers below "dvc"
+logger = logging.getLogger("dvc.parallel")
 
 MISSING = ("deleted", "not in cache")
 
@@ -141,7 +145,7 @@ class Rehearsal:
         return rehearsal
 
     def _take(self, run: "PendingRun") -> None:
-        executor = run.executor()
+        executor = self._executor(run)
         if executor is None:
             self.side_by_side = False
             self._graph = run.repo.index.graph
@@ -151,6 +155,16 @@ class Rehearsal:
             self._graph = executor.graph
             self._after = [set(stage.after) for stage in executor.info.stages]
         run.rehearse(_Books(self))
+
+    def _executor(self, run: "PendingRun") -> "Optional[FastExecutor]":
+        try:
+            return run.executor()
+        except DvcException as exc:
+            # NOTE: with one job, DVC runs the stages by itself, whatever they ask for
+            if run.jobs > 1:
+                raise
+            logger.warning("with several jobs, this is an error: %s", exc)
+            return None
 
     def begin(self, stage: "Stage") -> None:
         """Take note of a stage that DVC comes to."""
