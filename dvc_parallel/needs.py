@@ -15,8 +15,8 @@
 DVC allows anything below ``meta``, and does not look at it.
 """
 
-import math
 import re
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
@@ -24,6 +24,9 @@ from typing import Any, Optional
 KEYS = ("pools", "priority", "timeout", "retries")
 
 POOL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*", re.ASCII)
+
+# Seconds that can be waited at all.
+LONGEST = threading.TIMEOUT_MAX
 
 _NUMBER = r"\d+(?:\.\d+)?"
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
@@ -132,14 +135,17 @@ def _read_priority(value: Any) -> int:
 
 
 def _read_timeout(value: Any) -> float:
-    expected = NeedsError("a time above 0 as in 90s, 30m, 1h30m or 2d, or in seconds")
+    expected = NeedsError(
+        "a time above 0 as in 90s, 30m, 1h30m or 2d, or in seconds, and at most "
+        f"{LONGEST / 86400:.0f}d"
+    )
     if isinstance(value, str):
         match = _TIMEOUT.fullmatch(value.strip())
         counts = zip(match.groups(default="0"), _UNITS.values()) if match else ()
         value = sum(float(count) * seconds for count, seconds in counts)
     elif not isinstance(value, (int, float)) or isinstance(value, bool):
         raise expected
-    if not 0 < value < math.inf:
+    if not 0 < value <= LONGEST:
         raise expected
     return float(value)
 

@@ -177,6 +177,18 @@ def test_a_big_request_is_not_starved_by_small_ones(jobs):
     assert stream.now <= 30 * 2 + 2 + 2
 
 
+def test_each_of_several_big_requests_waits_for_its_own_rounds():
+    smalls, bigs = [f"small{n:02}" for n in range(30)], ["big0", "big1"]
+    needs = {**dict.fromkeys(smalls, takes(gpu=1)), **dict.fromkeys(bigs, takes(gpu=2))}
+    times = {stage: 2 + (stage == smalls[0]) for stage in smalls}
+    seconds = {**dict.fromkeys(smalls, 9), **dict.fromkeys(bigs, 1)}
+    stream = Stream(
+        [*smalls, *bigs], needs, "gpu=2", lambda s: times.get(s, 2), seconds=seconds
+    ).run()
+    places = [stream.order.index(big) for big in bigs]
+    assert places == [2 * ROUNDS, 2 * ROUNDS + 1 + 2 * ROUNDS]
+
+
 def test_two_of_different_pools_do_not_starve_who_needs_both():
     lines = {name: [f"{name}{n:02}" for n in range(30)] for name in "ab"}
     steps = [*lines["a"], *lines["b"], "both"]

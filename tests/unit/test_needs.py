@@ -83,6 +83,8 @@ def test_timeouts(text, seconds):
         ("timeout", -1),
         ("timeout", float("nan")),
         ("timeout", float("inf")),
+        ("timeout", "99999999999d"),
+        ("timeout", 10**400),
         ("timeout", True),
         ("timeout", None),
         ("retries", -1),
