@@ -189,6 +189,44 @@ def test_each_of_several_big_requests_waits_for_its_own_rounds():
     assert places == [2 * ROUNDS, 2 * ROUNDS + 1 + 2 * ROUNDS]
 
 
+def test_what_was_taken_before_a_claim_does_not_count_against_others():
+    smalls = [f"small{n}" for n in range(9)]
+    needs = {**dict.fromkeys(["long", *smalls], takes(mem=4)), "big": takes(mem=6)}
+    needs["holder"] = takes(mem=1)
+    plan = make(["holder", "long", "big", *smalls], needs, "mem=10")
+    assert started(plan.handle(Begun())) == ["holder", "long", "small0"]
+    for n in range(4):
+        assert started(plan.handle(Finished(smalls[n], True))) == [smalls[n + 1]]
+    # NOTE: the last one was the first since the claim
+    assert plan._admission.goes_first("big")
+    assert started(plan.handle(Finished("long", True))) == []
+    assert started(plan.handle(Finished("holder", True))) == ["big"]
+
+
+def test_who_is_passed_by_those_of_higher_priority_only_does_not_age():
+    urgent = [f"urgent{n}" for n in range(6)]
+    needs = {stage: {**takes(gpu=1), "priority": 1} for stage in urgent}
+    needs.update(big=takes(gpu=2), small=takes(gpu=1))
+    upstream = {later: [before] for before, later in zip(urgent, urgent[1:])}
+    plan = make([*needs], needs, "gpu=2", {**upstream, "small": ["urgent4"]})
+    assert started(plan.handle(Begun())) == ["urgent0"]
+    for n in range(4):
+        assert started(plan.handle(Finished(urgent[n], True))) == [urgent[n + 1]]
+    assert started(plan.handle(Finished("urgent4", True))) == ["urgent5", "small"]
+
+
+def test_who_waits_for_another_pool_does_not_age():
+    smalls = [f"small{n}" for n in range(20)]
+    needs = {**dict.fromkeys(smalls, takes(b=1)), "both": takes(a=1, b=1)}
+    needs["holder"] = takes(a=1)
+    upstream = {later: [before] for before, later in zip(smalls, smalls[1:])}
+    plan = make(["holder", "both", *smalls], needs, "b=9", upstream)
+    assert set(started(plan.handle(Begun()))) == {"holder", "small0"}
+    for small in smalls:
+        plan.handle(Finished(small, True))
+    assert not plan._admission.goes_first("both")
+
+
 def test_two_of_different_pools_do_not_starve_who_needs_both():
     lines = {name: [f"{name}{n:02}" for n in range(30)] for name in "ab"}
     steps = [*lines["a"], *lines["b"], "both"]
