@@ -2,7 +2,8 @@
 
 A command is the head of a session of its own.  What it has started may have left the
 process group, or even the session; then it is still a descendant, at least before its
-parents end.
+parents end.  Where the system can tell, it is found by a mark in its environment, too
+(:mod:`dvc_parallel.runners.warden`).
 """
 
 import os
@@ -12,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Callable
 
 import psutil
 
@@ -37,14 +38,21 @@ class Stopper:
     Args:
         process: the head of a session; nobody waits for it here.
         seconds: how long it may take, from now on.
+        find: finds more of what it has started, wherever that has gone.
 
     Attributes:
         fired (bool): whether its time was up before it has ended.
     """
 
-    def __init__(self, process: subprocess.Popen, seconds: float):
+    def __init__(
+        self,
+        process: subprocess.Popen,
+        seconds: float,
+        find: Callable[[], Iterable[psutil.Process]] = tuple,
+    ):
         self.fired = False
         self._process = process
+        self._find = find
         self._ended = threading.Event()
         self._timer = threading.Timer(seconds, self._stop)
         self._timer.daemon = True
@@ -94,6 +102,7 @@ class Stopper:
         with suppress(psutil.Error):
             found.update(psutil.Process(self._process.pid).children(recursive=True))
         found.update(p for p in psutil.process_iter() if self._is_in_session(p))
+        found.update(p for p in self._find() if p.pid != self._process.pid)
         return {process for process in found if is_alive(process)}
 
     def _is_in_session(self, process: psutil.Process) -> bool:

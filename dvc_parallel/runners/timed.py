@@ -1,7 +1,10 @@
 """Commands as processes on this machine, for a limited time."""
 
 import subprocess
-from typing import Optional
+from collections.abc import Iterable
+from typing import Callable, Optional
+
+import psutil
 
 from . import Output
 from .local import LocalRunner
@@ -17,13 +20,20 @@ class TimedRunner(LocalRunner):
     """Stops commands that take too long."""
 
     def run(
-        self, args, output: Output, *, timeout: Optional[float] = None, **kwargs
+        self,
+        args,
+        output: Output,
+        *,
+        timeout: Optional[float] = None,
+        find: Callable[[], Iterable[psutil.Process]] = tuple,
+        **kwargs,
     ) -> int:
         """Run a command to its end, as :meth:`Runner.run` does.
 
         Args:
             timeout: seconds after which all of its processes get SIGTERM, and
                 SIGKILL if they are still there after a while.
+            find: as for :class:`Stopper`.
 
         Raises:
             TimeIsUpError: it did not end in time; nothing of it is left.
@@ -35,7 +45,7 @@ class TimedRunner(LocalRunner):
 
         def wait(process: subprocess.Popen) -> int:
             nonlocal fired
-            with Stopper(process, timeout) as stopper:
+            with Stopper(process, timeout, find) as stopper:
                 returncode = follow(process, output)
             fired = stopper.fired
             return returncode

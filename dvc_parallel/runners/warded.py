@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Optional
 
 import psutil
@@ -15,7 +16,9 @@ from .timed import TimedRunner
 class WardedRunner(TimedRunner):
     """Kills whatever the run has started: at its end, and when DVC is killed.
 
-    That includes what has made itself a session of its own.
+    That includes what has made itself a session of its own.  A command that may only
+    take so long has a mark besides that of the run, by which all that it has started
+    is found when its time is up.
     """
 
     def __init__(self) -> None:
@@ -27,6 +30,10 @@ class WardedRunner(TimedRunner):
     def run(self, args, output: Output, *, env=None, **kwargs) -> int:
         self._start_warden()
         env = warden.marked(os.environ if env is None else env, self._run_id)
+        if self._warden and kwargs.get("timeout") is not None:
+            mark = uuid()
+            env = warden.marked(env, mark)
+            kwargs["find"] = partial(_processes_of, mark)
         return super().run(args, output, env=env, **kwargs)
 
     def _start_warden(self) -> None:
@@ -46,6 +53,10 @@ class WardedRunner(TimedRunner):
     def _survivors(self) -> Iterator[psutil.Process]:
         yield from super()._survivors()
         if self._warden:
-            for pid in warden.processes_of(self._run_id):
-                with suppress(psutil.Error):
-                    yield psutil.Process(pid)
+            yield from _processes_of(self._run_id)
+
+
+def _processes_of(mark: str) -> Iterator[psutil.Process]:
+    for pid in warden.processes_of(mark):
+        with suppress(psutil.Error):
+            yield psutil.Process(pid)

@@ -39,7 +39,8 @@ def write(path, text):
 def test_cgroup_v2_takes_the_tightest_limit_on_the_way(tmp_path):
     write(tmp_path / "proc/self/cgroup", "0::/a/b\n")
     write(tmp_path / "sys/fs/cgroup/a/cpu.max", "300000 100000\n")
-    write(tmp_path / "sys/fs/cgroup/a/b/cpu.max", "max 100000\n")
+    write(tmp_path / "sys/fs/cgroup/a/b/cpu.max", "400000 100000\n")
+    write(tmp_path / "sys/fs/cgroup/cpu.max", "max 100000\n")
     assert _cgroup_cpus(str(tmp_path)) == 3
 
 
@@ -54,7 +55,7 @@ def test_cgroup_v1(tmp_path):
 def test_cgroup_v1_takes_the_tightest_limit_on_the_way(tmp_path):
     write(tmp_path / "proc/self/cgroup", "4:cpu:/x/y\n0::/\n")
     folder = tmp_path / "sys/fs/cgroup/cpu"
-    for name, quota in (("", -1), ("x", 200000), ("x/y", -1)):
+    for name, quota in (("", -1), ("x", 200000), ("x/y", 400000)):
         write(folder / name / "cpu.cfs_quota_us", f"{quota}\n")
         write(folder / name / "cpu.cfs_period_us", "50000\n")
     assert _cgroup_cpus(str(tmp_path)) == 4

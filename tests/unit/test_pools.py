@@ -75,6 +75,13 @@ def test_slots_have_names_and_come_back():
     assert (str(pool.take(1)), pool.free) == ("b", 1)
 
 
+def test_the_first_slots_that_are_free_are_taken():
+    pool = Pool(Size(3, ("a", "b", "c")))
+    for slots in reversed([pool.take(1) for _ in range(3)]):
+        pool.give_back(slots)
+    assert str(pool.take(2)) == "a,b"
+
+
 def test_slots_without_names_are_a_number():
     pool = Pool(Size(64))
     assert str(pool.take(16)) == "16"

@@ -9,6 +9,7 @@ import pytest
 
 from dvc_parallel.runners import pipes, stopping
 from dvc_parallel.runners.timed import TimedRunner, TimeIsUpError
+from dvc_parallel.runners.warded import WardedRunner
 
 PYTHON = sys.executable
 
@@ -119,6 +120,38 @@ def test_nothing_is_left_when_time_is_up(
     pids = [int(line) for line in b"".join(said.lines["stdout"]).split()]
     assert len(pids) == 4
     assert not [pid for pid in pids if is_alive(pid)]
+
+
+DAEMON = """
+    import os, sys, time
+    reading, writing = os.pipe()
+    if not os.fork():
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        os.write(1, b"%d\\n" % os.getpid())
+        os.close(writing)
+        time.sleep(300)
+        os._exit(0)
+    os.close(writing)
+    os.read(reading, 1)
+    time.sleep(float(sys.argv[1]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells environments")
+def test_a_daemon_ends_when_the_time_of_its_command_is_up(said, stop_after):
+    """And no other one does: its run goes on."""
+    runner = WardedRunner()
+    command = [PYTHON, "-c", dedent(DAEMON)]
+    runner.run([*command, "0"], said, timeout=60)
+    with pytest.raises(TimeIsUpError):
+        runner.run([*command, "300"], stop_after(2), timeout=60)
+    other, own = (int(line) for line in b"".join(said.lines["stdout"]).split())
+    assert is_alive(other)
+    assert not is_alive(own)
+    runner.close()
+    assert not is_alive(other)
 
 
 def is_alive(pid):
