@@ -273,11 +273,15 @@ def test_slots_that_were_lost_are_back_when_nothing_runs(style):
     run.slots.__exit__()
 
 
-def test_an_admission_behind_it_that_refuses_costs_no_slot(server):
-    class Nobody(PoolAdmission):
-        def permits(self, stage):
-            return False
-
-    with SharedSlots(lambda: client_of(server), Nobody({}, {}), lambda: None) as slots:
+@pytest.mark.parametrize("refusing", ["permits", "take"])
+def test_an_admission_behind_it_that_refuses_costs_no_slot(
+    server, monkeypatch, refusing
+):
+    behind = PoolAdmission({}, {})
+    monkeypatch.setattr(behind, refusing, lambda _stage: False)
+    with SharedSlots(lambda: client_of(server), behind, lambda: None) as slots:
+        assert slots.permits("a") == (refusing == "take")
         assert not slots.take("a")
         assert free(server) == 3
+        # NOTE: nor the one that the run has itself
+        assert slots._own
