@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from dvc.stage import Stage
     from networkx import DiGraph
 
+    from .clones.coordinator import Coordinator
+    from .clones.elsewhere import Carrier
+
 # Seconds from one look at the load of the machine to the next.
 LOOK = 1.0
 
@@ -46,11 +49,13 @@ class FastExecutor(ParallelExecutor):
 
     Args:
         load_average: start nothing while the load of the machine is as high.
+        carry: has commands run in clones of the repo, on other machines.
 
     Attributes:
         provision: what its stages are given.
         books: what the run keeps.
         transfers: what its jobs put into the cache right now.
+        coordinator: sends stages to other machines, if that is where they run.
     """
 
     plan: PooledPlan
@@ -62,8 +67,11 @@ class FastExecutor(ParallelExecutor):
         jobs: int,
         *,
         load_average: Optional[float] = None,
+        carry: "Optional[Carrier]" = None,
         **kwargs,
     ):
+        self.carry = carry
+        self.coordinator: Optional[Coordinator] = None
         self.provision = Provision(steps, jobs, load_average, self._on_slot)
         self.books = Bookkeeping()
         self.transfers = Transfers()
@@ -93,8 +101,21 @@ class FastExecutor(ParallelExecutor):
         return FastJob(self, self.steps[rank], rank)
 
     def run(self) -> list["Stage"]:
-        with state_kept_open(self.repo.state) as self._end_thread:  # type: ignore[method-assign]
+        with (
+            state_kept_open(self.repo.state) as self._end_thread,  # type: ignore[method-assign]
+            self._coordinated(),
+        ):
             return super().run()
+
+    @contextmanager
+    def _coordinated(self) -> Iterator[None]:
+        if self.carry is None:
+            yield
+            return
+        from .clones.coordinator import Coordinator
+
+        with Coordinator(self.repo, self.steps, self.transfers.of) as self.coordinator:
+            yield
 
     @contextmanager
     def _shared_repo(self) -> Iterator[None]:

@@ -15,6 +15,7 @@ from dvc.stage.exceptions import StageCmdFailedError
 from dvc.stage.run import _make_cmd
 
 from .bookkeeping import current_books
+from .clones.performing import current_performance
 from .lockfile import at_the_end
 from .lockfile_text import LockfileText
 from .probes import CacheOfCopies
@@ -53,6 +54,10 @@ def unlocked_repo(original: Callable, func: Callable) -> Callable:
             if books := current_books():
                 books.flush()
             return serial(stage, *args, **kwargs)
+        if job.run.coordinator is not None:
+            from .clones.elsewhere import run_elsewhere
+
+            return run_elsewhere(job, job.run.coordinator, stage, *args, **kwargs)
         try:
             with (
                 job.away(),
@@ -67,6 +72,9 @@ def unlocked_repo(original: Callable, func: Callable) -> Callable:
 
 def run(original: Callable, executable, cmd, **kwargs) -> None:
     """``dvc.stage.run._run``: run one command of a stage."""
+    if performance := current_performance():
+        performance.run_command(executable, cmd, **kwargs)
+        return
     job = current_job()
     if job is None:
         original(executable, cmd, **kwargs)
@@ -89,7 +97,9 @@ def run(original: Callable, executable, cmd, **kwargs) -> None:
 def display_command(original: Callable, cmd: str) -> None:
     """``dvc.stage.run.display_command``: show a command that is about to run."""
     job = current_job()
-    if job is None:
+    if performance := current_performance():
+        performance.show_command(cmd)
+    elif job is None:
         original(cmd)
     else:
         job.tell(Phase.COMMAND, cmd=cmd)

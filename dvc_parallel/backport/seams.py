@@ -115,6 +115,9 @@ IN_JOBS = (
     ),
 )
 
+# Those of jobs that a stage which is run for another machine needs.
+IN_CLONES = tuple(seam for seam in IN_JOBS if seam.name in ("_run", "display_command"))
+
 IN_RUNS = (
     Seam("dvc.output", "Output._build", "self", f"{SAVING}:build", since=(3, 5, 0)),
     Seam(

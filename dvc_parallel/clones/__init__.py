@@ -1,0 +1,16 @@
+"""Stages on machines that do not see the workspace: in clones of the repo.
+
+    coordinator                                        worker
+    pack ── Request: state of the repo, deps by hash ─> perform
+     │ push deps ──>  DVC remote, or shared cache  ──> pull │ run
+     │ pull outs <──  DVC remote, or shared cache  <── push │
+    take <── Result: lock entry, what is not cached ────────┘
+
+The coordinator is the process that runs ``dvc repro``; it alone writes to the user's
+repo.  A worker has a pool of clones, of which each belongs to one stage at a time.
+What carries requests and results is none of the business of this package: a carrier is
+a function (:mod:`.elsewhere`).
+
+Of a stage, a worker knows what has been declared.  So a command that reads what is
+neither tracked by git nor one of its dependencies fails, in each clone.
+"""

@@ -1,0 +1,79 @@
+"""Running the commands of a stage on a worker with a clone."""
+
+import logging
+import os
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Callable, Optional
+
+from dvc.stage.exceptions import StageCmdFailedError
+
+from dvc_parallel.reporters import Phase
+
+from .coordinator import Coordinator
+from .messages import COMMAND, LacksCommitsError, Request, Result, WorkerError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dvc.stage import Stage
+
+    from dvc_parallel.fast_executor import FastJob
+    from dvc_parallel.runners import Output
+
+# NOTE: DVC configures the loggers below "dvc"
+logger = logging.getLogger("dvc.parallel")
+
+# Has a worker `perform` a request, and returns when it has: with the same output in the
+# same order, the same result, and the same errors.  Called by many threads at a time,
+# each with the job that it runs.
+Carrier = Callable[[Request, "Output", "FastJob"], Result]
+
+# Times that a request is sent with a pack: another worker may lack other commits.
+PACKS = 10
+
+
+def run_elsewhere(
+    job: "FastJob",
+    coordinator: Coordinator,
+    stage: "Stage",
+    dry: bool = False,  # noqa: ARG001
+    run_env: "Optional[Mapping[str, str]]" = None,
+) -> None:
+    """Stands in for ``cmd_run``, the thread being the owner of the repo.
+
+    Raises:
+        StageCmdFailedError: a command has failed.
+        DvcException: the worker could not do it, or its outputs did not arrive.
+    """
+    request = coordinator.pack(stage, {**(run_env or {}), **job.env})
+    logger.info("Running stage '%s':", stage.addressing)
+    with job.away():
+        coordinator.put(request)
+        with job.attempts.commands(on_end=job.command_ended):
+            request = replace(request, timeout=job.attempts.seconds_left())
+            result = _send(job, coordinator, request)
+            if result.timed_out is not None:
+                raise job.attempts.timeout(result.timed_out)
+            if result.failed is not None:
+                raise StageCmdFailedError(*result.failed)
+        coordinator.get(stage, result)
+    job.start_saving()
+    coordinator.take(stage, result)
+
+
+def _send(job: "FastJob", coordinator: Coordinator, request: Request) -> Result:
+    assert job.run.carry
+    for _ in range(PACKS):
+        try:
+            return job.run.carry(request, partial(_show, job), job)
+        except LacksCommitsError as exc:
+            request = coordinator.with_pack(request, exc.have)
+    raise WorkerError(f"no worker could take commit {request.state.commit}")
+
+
+def _show(job: "FastJob", stream: str, data: bytes) -> None:
+    if stream == COMMAND:
+        job.tell(Phase.COMMAND, cmd=os.fsdecode(data))
+    else:
+        job.run.reporter.output(job.rank, stream, data)

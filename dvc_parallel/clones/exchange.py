@@ -1,0 +1,250 @@
+"""Where coordinator and workers put data for each other, by hash.
+
+It is the default remote of the repo, or else a cache folder that all of them see.  What
+is there already is not put again, and what DVC's cache has is not got.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, suppress
+from copy import copy
+from typing import TYPE_CHECKING, Any, Callable, Optional
+
+import shortuuid
+from dvc.config import NoRemoteError
+from dvc.exceptions import DvcException
+from dvc.fs import localfs
+from dvc_data.hashfile.build import build
+from dvc_data.hashfile.db import HashFileDB, get_index
+from dvc_data.hashfile.hash import hash_file
+from dvc_data.hashfile.hash_info import HashInfo
+from dvc_data.hashfile.meta import Meta
+from dvc_data.hashfile.transfer import transfer
+from dvc_data.hashfile.tree import Tree
+from dvc_objects.errors import ObjectFormatError
+from dvc_objects.fs import generic
+
+if TYPE_CHECKING:
+    from dvc.output import Output
+    from dvc.repo import Repo
+
+Writing = Callable[[set[str]], AbstractContextManager[None]]
+
+# Times that an object is asked for before it is missing.
+ATTEMPTS = 2
+TOKENS = "dvc-parallel"
+
+
+class Exchange:
+    """The exchange of a repo, as one of those who use it sees it.
+
+    Made by the owner of the repo; then, any thread may use it.
+
+    Args:
+        repo: the user's repo, or a clone of it.
+        writing: held while the objects of these hashes are put into the cache, by one
+            who does not own the repo.
+
+    Raises:
+        DvcException: the repo has neither a remote nor a cache folder to be shared.
+    """
+
+    def __init__(self, repo: "Repo", writing: Writing):
+        self._writing = writing
+        self._caches = {
+            odb.hash_name: odb for odb in (repo.cache.legacy, repo.cache.local)
+        }
+        self.cache: HashFileDB = repo.cache.local
+        self._remotes: dict[Optional[str], HashFileDB] = {}
+        self._put: set[HashInfo] = set()
+        try:
+            for name in self._caches:
+                self._remotes[name] = repo.cloud.get_remote_odb(
+                    command="push", hash_name=name
+                )
+        except NoRemoteError:
+            if not repo.config["cache"].get("dir"):
+                raise DvcException(
+                    "workers without the workspace get and put data through a DVC "
+                    "remote or a shared cache, and neither is set up; run "
+                    "`dvc remote add -d <name> <url>`, or "
+                    "`dvc cache dir <folder that all workers see>`"
+                ) from None
+
+    @property
+    def is_shared_cache(self) -> bool:
+        return not self._remotes
+
+    def __str__(self) -> str:
+        odb = (
+            self.cache if self.is_shared_cache else self._remotes[self.cache.hash_name]
+        )
+        return f"'{odb.fs.unstrip_protocol(odb.path)}'"
+
+    def has(self, hash_info: HashInfo) -> bool:
+        """Whether the cache has an object; of a folder, all of it."""
+        cache = self._caches.get(hash_info.name)
+        if cache is None or not cache.exists(hash_info.value):
+            return False
+        try:
+            return all(cache.exists(o.value) for o in self._with_files(hash_info)[1:])
+        except (FileNotFoundError, ObjectFormatError):
+            return False
+
+    def _with_files(self, hash_info: HashInfo) -> list[HashInfo]:
+        if not hash_info.isdir:
+            return [hash_info]
+        tree = Tree.load(self._caches[hash_info.name], hash_info)
+        return [hash_info, *(oid for _, _, oid in tree)]
+
+    def put(self, hash_infos: Iterable[HashInfo]) -> None:
+        """Put objects that the cache has; of folders, all of it.
+
+        Raises:
+            DvcException: names where it could not be put.
+        """
+        for hash_info in set(hash_infos) - self._put if self._remotes else ():
+            cache = self._caches[hash_info.name]
+            remote = self._remotes[hash_info.name]
+            result = transfer(
+                cache,
+                remote,
+                self._with_files(hash_info),
+                dest_index=get_index(remote),
+                cache_odb=cache,
+            )
+            if result.failed:
+                raise DvcException(
+                    f"could not put {len(result.failed)} files to {self}"
+                )
+            self._put.add(hash_info)
+
+    def get(self, hash_infos: Iterable[HashInfo]) -> None:
+        """Have objects in the cache, with the content that they are named for.
+
+        Raises:
+            DvcException: names one that is missing, or not what it should be.
+        """
+        for hash_info in hash_infos:
+            self._get(hash_info, [hash_info])
+            if hash_info.isdir:
+                self._get(hash_info, self._with_files(hash_info)[1:])
+
+    def _get(self, wanted: HashInfo, hash_infos: Iterable[HashInfo]) -> None:
+        cache = self._caches[wanted.name]
+        oids = {_value(oid): oid for oid in hash_infos}
+        with self._writing(set(oids)):
+            missing = {oid for oid in oids.values() if not self._is_sound(cache, oid)}
+            # NOTE: where a remote is a folder, DVC removes for a moment what another
+            # process is just putting there
+            for _ in range(ATTEMPTS if self._remotes else 0):
+                if not missing:
+                    return
+                remote = self._remotes[wanted.name]
+                transfer(
+                    remote,
+                    cache,
+                    missing,
+                    src_index=get_index(remote),
+                    cache_odb=cache,
+                    verify=True,
+                )
+                missing = {oid for oid in missing if not cache.exists(oid.value)}
+        if missing:
+            one = min(missing, key=str)
+            raise DvcException(
+                f"{self} does not have '{one.value}', or not as it should be"
+                + (f" ({len(missing)} objects in all)" if len(missing) > 1 else "")
+            )
+
+    def _is_sound(self, cache: HashFileDB, hash_info: HashInfo) -> bool:
+        """Whether a cache has an object, unchanged since it was put there.
+
+        DVC takes objects that cannot be written for sound; but to a command that runs
+        as root, links to them can be.
+        """
+        path = cache.oid_to_path(hash_info.value)
+        try:
+            _, found = hash_file(path, cache.fs, cache.hash_name, cache.state)
+        except FileNotFoundError:
+            return False
+        value = _value(hash_info)
+        sound = _value(found).split(".")[0] == value.split(".")[0]
+        if not sound and self._remotes:
+            cache.delete(value)
+        return sound
+
+    def put_file(self, path: str) -> str:
+        """Put a file that the cache does not have; return its MD5."""
+        staging, _, obj = build(self.cache, path, localfs, self.cache.hash_name)
+        target = self._remotes.get(self.cache.hash_name, self.cache)
+        result = transfer(staging, target, {obj.hash_info}, shallow=False)
+        if result.failed:
+            raise DvcException(f"could not put '{path}' to {self}")
+        return _value(obj.hash_info)
+
+    def get_file(self, md5: str, path: str) -> None:
+        """Have a file with the given MD5, and not in the cache."""
+        source = self._remotes.get(self.cache.hash_name, self.cache)
+        generic.copy(source.fs, source.oid_to_path(md5), localfs, path)
+        _, found = hash_file(path, localfs, "md5")
+        if found.value != md5:
+            raise DvcException(f"{self} does not have '{md5}' as it should be")
+
+    def make_token(self) -> Optional[str]:
+        """A file by which workers can see that they share the cache, if they do."""
+        if not self.is_shared_cache:
+            return None
+        root = os.path.dirname(os.path.dirname(self.cache.path))
+        path = os.path.join(root, TOKENS, shortuuid.uuid())
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "x"):
+            return path
+
+    @staticmethod
+    def remove_token(path: str) -> None:
+        with suppress(OSError):
+            os.unlink(path)
+            os.rmdir(os.path.dirname(path))
+
+
+def _value(hash_info: HashInfo) -> str:
+    assert hash_info.value
+    return hash_info.value
+
+
+def check_out(out: "Output", hash_info: HashInfo, *, executable: bool) -> None:
+    """Have a file or folder in the workspace that the cache has.
+
+    Args:
+        out: of a stage, or what it depends on; stays as it is.
+    """
+    cached = copy(out)
+    cached.use_cache = True
+    cached.hash_name = hash_info.name
+    cached.hash_info = hash_info
+    cached.meta = Meta(isdir=hash_info.isdir, isexec=executable)
+    cached.obj = None
+    cached.files = None
+    cached.checkout(force=True)
+
+
+def exchange_config(repo: "Repo") -> dict[str, Any]:
+    """What of the config of a repo workers need to use the same exchange."""
+    config = repo.config
+    remotes = {
+        name: {**remote, "verify": True} for name, remote in config["remote"].items()
+    }
+    core = {"remote": config["core"]["remote"]} if "remote" in config["core"] else {}
+    wanted = ("type", "shared", "slow_link_warning", *(() if core else ("dir",)))
+    cache = {key: config["cache"][key] for key in wanted if key in config["cache"]}
+    return plain({"core": core, "cache": cache, "remote": remotes})
+
+
+def plain(value: Any) -> Any:
+    """A value of Python's own types; paths in it are those of here."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, str):
+        return "".join(value)
+    return [plain(item) for item in value] if isinstance(value, list) else value
