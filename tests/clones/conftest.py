@@ -19,16 +19,13 @@ def make_workers(tmp_path):
 
 @pytest.fixture
 def with_remote(tmp_path):
-    """Give projects a remote, which is a folder."""
+    """Give projects a remote, which is a folder; return it."""
+    url = tmp_path / "remote"
+    config = f"[core]\n    remote = store\n['remote \"store\"']\n    url = {url}\n"
 
     def add(*projects):
         for project in projects:
-            url = tmp_path / f"remote of {project.path.name}"
-            project.write(
-                {
-                    ".dvc/config": "[core]\n    remote = store\n"
-                    f"['remote \"store\"']\n    url = {url}\n"
-                }
-            )
+            project.write({".dvc/config": config})
+        return url
 
     return add

@@ -1,0 +1,71 @@
+"""Random pipelines: workers with clones leave what serial DVC leaves."""
+
+import os
+import shutil
+from itertools import count
+
+import pytest
+from dvc.exceptions import ReproductionError
+from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import strategies as st
+
+from tests.func.random_project import pipelines
+from tests.project import Project, assert_same
+
+from .workers import reproduce
+
+EXAMPLES = int(os.environ.get("DVC_PARALLEL_CLONE_EXAMPLES", "5"))
+numbers = count()
+
+
+@pytest.fixture
+def workers(make_workers):
+    return make_workers(hosts=2, slots=2)
+
+
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    phases=[phase for phase in Phase if phase is not Phase.shrink],
+    suppress_health_check=list(HealthCheck),
+)
+@given(data=st.data(), jobs=st.integers(2, 5))
+def test_runs_after_changes(tmp_path, workers, with_remote, data, jobs):
+    pipeline = data.draw(pipelines())
+    order = data.draw(st.permutations(pipeline.steps))
+    number = next(numbers)
+    twins = [Project(tmp_path / f"{kind}{number}") for kind in ("s", "p")]
+    with_remote(*twins)
+    serial, parallel = twins
+    for round_ in range(data.draw(st.integers(1, 3))):
+        for project in twins:
+            pipeline.write_to(project, order, frozen=round_ > 0)
+        flags = data.draw(
+            st.fixed_dictionaries(
+                {},
+                optional={"force": st.just(True), "run_cache": st.just(False)},
+            )
+        )
+        note(f"reproduce({flags})")
+        expected = outcome(serial.reproduce, **flags)
+        result = outcome(reproduce, parallel, workers, jobs, **flags)
+        assert result == expected
+        assert_same(serial, parallel)
+
+        changed = data.draw(st.sampled_from(["in0.txt", "in1.txt", "one/readme"]))
+        removed = data.draw(st.sampled_from([None, *pipeline.steps]))
+        note(f"changed {changed}, removed {removed}")
+        for project in twins:
+            project.write({changed: f"{changed}, {round_}\n"})
+            if removed and removed.out and project.exists(removed.out):
+                path = project.path / removed.out
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for project in twins:
+        shutil.rmtree(project.path)
+
+
+def outcome(func, *args, **kwargs):
+    try:
+        return func(*args, **kwargs)
+    except ReproductionError as exc:
+        return str(exc)
