@@ -55,21 +55,8 @@ class Exchange:
             odb.hash_name: odb for odb in (repo.cache.legacy, repo.cache.local)
         }
         self.cache: HashFileDB = repo.cache.local
-        self._remotes: dict[Optional[str], HashFileDB] = {}
+        self._remotes = _remotes(repo)
         self._put: set[HashInfo] = set()
-        try:
-            for name in self._caches:
-                self._remotes[name] = repo.cloud.get_remote_odb(
-                    command="push", hash_name=name
-                )
-        except NoRemoteError:
-            if not repo.config["cache"].get("dir"):
-                raise DvcException(
-                    "workers without the workspace get and put data through a DVC "
-                    "remote or a shared cache, and neither is set up; run "
-                    "`dvc remote add -d <name> <url>`, or "
-                    "`dvc cache dir <folder that all workers see>`"
-                ) from None
 
     @property
     def is_shared_cache(self) -> bool:
@@ -110,7 +97,7 @@ class Exchange:
                 cache,
                 remote,
                 self._with_files(hash_info),
-                dest_index=get_index(remote),
+                dest_index=get_index(remote) if hash_info.isdir else None,
                 cache_odb=cache,
             )
             if result.failed:
@@ -129,6 +116,7 @@ class Exchange:
             self._get(hash_info, [hash_info])
             if hash_info.isdir:
                 self._get(hash_info, self._with_files(hash_info)[1:])
+            self._put.add(hash_info)
 
     def _get(self, wanted: HashInfo, hash_infos: Iterable[HashInfo]) -> None:
         cache = self._caches[wanted.name]
@@ -141,14 +129,16 @@ class Exchange:
                 if not missing:
                     return
                 remote = self._remotes[wanted.name]
-                transfer(
-                    remote,
-                    cache,
-                    missing,
-                    src_index=get_index(remote),
-                    cache_odb=cache,
-                    verify=True,
-                )
+                # NOTE: what is wrong with a folder in the remote comes as an error
+                with suppress(FileNotFoundError, ObjectFormatError):
+                    transfer(
+                        remote,
+                        cache,
+                        missing,
+                        src_index=get_index(remote) if wanted.isdir else None,
+                        cache_odb=cache,
+                        verify=True,
+                    )
                 missing = {oid for oid in missing if not cache.exists(oid.value)}
         if missing:
             one = min(missing, key=str)
@@ -206,6 +196,27 @@ class Exchange:
         with suppress(OSError):
             os.unlink(path)
             os.rmdir(os.path.dirname(path))
+
+
+def _remotes(repo: "Repo") -> "dict[Optional[str], HashFileDB]":
+    """The default remote, for each kind of hash; empty if there is none."""
+    try:
+        remote = repo.cloud.get_remote(command="push")
+    except NoRemoteError:
+        if repo.config["cache"].get("dir"):
+            return {}
+        raise DvcException(
+            "workers without the workspace get and put data through a DVC remote or a "
+            "shared cache, and neither is set up; run `dvc remote add -d <name> <url>` "
+            "or `dvc cache dir <folder that all workers see>`"
+        ) from None
+    if remote.worktree or remote.fs.version_aware:
+        raise DvcException(
+            f"workers without the workspace cannot get and put data through the remote "
+            f"'{remote.name}', as it keeps versions of files instead of their hashes; "
+            "run `dvc remote add -d <name> <url>` for another one"
+        )
+    return {odb.hash_name: odb for odb in (remote.odb, remote.legacy_odb)}
 
 
 def _value(hash_info: HashInfo) -> str:

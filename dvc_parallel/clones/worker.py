@@ -16,6 +16,7 @@ from dvc.stage.serialize import to_single_stage_lockfile
 from dvc_data.hashfile.hash_info import HashInfo
 
 from dvc_parallel.runners.timed import TimeIsUpError
+from dvc_parallel.state import state_kept_open
 
 from .exchange import Exchange, check_out
 from .leaves import hashed_files, name_in, real, unusual, write
@@ -87,7 +88,7 @@ class Performance:
                 "shared; mount it there, or use a remote: `dvc remote add -d`"
             )
         self._configure()
-        with Repo(self._root) as repo, lock_repo(repo):
+        with Repo(self._root) as repo, lock_repo(repo), state_kept_open(repo.state):
             self._exchange = Exchange(repo, self._pool.writing)
             stage = self._load(repo)
             self._provide(stage)

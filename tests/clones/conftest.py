@@ -1,20 +1,39 @@
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
 import pytest
+
+from dvc_parallel.backport.clones import perform
+from dvc_parallel.runners.warded import WardedRunner
 
 from .workers import Workers
 
 
+@pytest.fixture(scope="session")
+def workers(tmp_path_factory):
+    """Two hosts with a worker each, whose clones stay from test to test."""
+    workers = Workers(tmp_path_factory.mktemp("workers"), hosts=2, slots=1)
+    yield workers
+    workers.close()
+
+
 @pytest.fixture
-def make_workers(tmp_path):
-    made = []
+def one_worker(tmp_path):
+    """A worker that knows nothing yet."""
+    workers = Workers(tmp_path / "worker", hosts=1, slots=1)
+    yield workers
+    workers.close()
 
-    def make(name="workers", **kwargs):
-        workers = Workers(tmp_path / name, **kwargs)
-        made.append(workers)
-        return workers
 
-    yield make
-    for workers in made:
-        workers.close()
+@pytest.fixture
+def here(tmp_path):
+    """Carries requests to a worker in this process that knows nothing yet."""
+    folder = str(tmp_path / "host")
+    with closing(WardedRunner()) as runner, ThreadPoolExecutor(1) as worker:
+        yield lambda request, show, _job: worker.submit(
+            perform, request, folder, show, runner
+        ).result()
 
 
 @pytest.fixture
@@ -23,9 +42,25 @@ def with_remote(tmp_path):
     url = tmp_path / "remote"
     config = f"[core]\n    remote = store\n['remote \"store\"']\n    url = {url}\n"
 
-    def add(*projects):
+    def add(*projects, more=""):
         for project in projects:
-            project.write({".dvc/config": config})
+            project.write({".dvc/config": config + more})
         return url
 
     return add
+
+
+@pytest.fixture
+def commit():
+    """Commit all there is in projects, to a branch."""
+
+    def do(*projects):
+        for project in projects:
+            project.run(["git", "checkout", "-q", "-B", "topic"])
+            project.run(["git", "add", "-A"])
+            env = {
+                f"GIT_{who}_DATE": "2020-01-01T00:00" for who in ("AUTHOR", "COMMITTER")
+            }
+            project.run(["git", "commit", "-qm", "all"], env={**os.environ, **env})
+
+    return do

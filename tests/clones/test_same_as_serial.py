@@ -4,7 +4,6 @@ import os
 import shutil
 from itertools import count
 
-import pytest
 from dvc.exceptions import ReproductionError
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
@@ -14,13 +13,8 @@ from tests.project import Project, assert_same
 
 from .workers import reproduce
 
-EXAMPLES = int(os.environ.get("DVC_PARALLEL_CLONE_EXAMPLES", "5"))
+EXAMPLES = int(os.environ.get("DVC_PARALLEL_CLONE_EXAMPLES", "2"))
 numbers = count()
-
-
-@pytest.fixture
-def workers(make_workers):
-    return make_workers(hosts=2, slots=2)
 
 
 @settings(

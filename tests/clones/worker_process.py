@@ -31,7 +31,7 @@ def main(folder):
                 break
             try:
                 result = perform(request, folder, partial(answer, "output"), runner)
-            except Exception as exc:
+            except Exception as exc:  # noqa: BLE001
                 answer("error", exc)
             else:
                 answer("result", result)

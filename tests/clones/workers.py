@@ -8,8 +8,6 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from dvc.repo import Repo
-
 from tests.project import Project
 
 ROOT = Path(__file__).parent.parent.parent
@@ -26,12 +24,14 @@ class Worker:
         env.update(
             HOME=str(home),
             TMPDIR=str(home),
+            PATH=os.pathsep.join([os.path.dirname(sys.executable), env["PATH"]]),
             PYTHONPATH=str(ROOT),
             DVC_NO_ANALYTICS="1",
             DVC_TEST="true",
         )
         for name in ("SITE_CACHE", "GLOBAL_CONFIG", "SYSTEM_CONFIG"):
             env[f"DVC_{name}_DIR"] = str(home / name.lower())
+        self.home = home
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.clones.worker_process", str(folder)],
             cwd=home,
@@ -52,6 +52,10 @@ class Worker:
             else:
                 return message[0]
 
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
     def close(self):
         with suppress(BrokenPipeError):
             self.process.stdin.close()
@@ -59,14 +63,26 @@ class Worker:
         self.process.stdout.close()
 
 
+class Carrier:
+    """Something else that carries requests."""
+
+    def __init__(self, carry):
+        self.carry = carry
+
+
 class Workers:
     """Some workers, each of which is given what there is to do when it is idle.
+
+    Args:
+        path: for their folders.
+        hosts: how many folders.
+        slots: how many workers have the same folder.
 
     Attributes:
         requests: all that have been carried.
     """
 
-    def __init__(self, path: Path, *, hosts: int = 2, slots: int = 1):
+    def __init__(self, path: Path, *, hosts: int, slots: int):
         self.all = [
             Worker(path / f"home{host}.{slot}", path / f"host{host}")
             for host in range(hosts)

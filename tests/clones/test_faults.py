@@ -1,0 +1,212 @@
+"""What goes wrong on workers, with their clones and their caches, and with a remote."""
+
+import re
+import subprocess
+import sys
+import threading
+
+import pytest
+from dvc.exceptions import ReproductionError
+
+from dvc_parallel.clones.pool import locked
+from tests.project import assert_same
+
+from .workers import Carrier, Workers, reproduce
+
+
+def error_of(project, workers, **kwargs):
+    with pytest.raises(ReproductionError) as info:
+        reproduce(project, workers, **kwargs)
+    return str(info.value.__cause__)
+
+
+def test_a_clone_has_nothing_of_earlier_stages(make_project, one_worker, with_remote):
+    project = make_project(
+        "p",
+        """\
+        stages:
+          a:
+            cmd: echo junk > junk; mkdir -p one/junk; echo x > code.py; git add junk;
+              git checkout -q -b other; echo x > .git/index.lock; cat in > a
+            deps: [in]
+            outs: [a]
+          b: {cmd: 'ls junk one/junk a; cat code.py > b', deps: [code.py], outs: [b]}
+          c: {cmd: 'cat junk a > c', deps: [in], outs: [c]}
+        """,
+        {"in": "1\n", "code.py": "good\n", "one/file": ""},
+    )
+    with_remote(project)
+    reproduce(project, one_worker, targets=["a"])
+    reproduce(project, one_worker, targets=["b"])
+    assert project.read("b") == "good\n"
+    # neither what another stage has left, nor what is not declared
+    assert "exited with 1" in error_of(project, one_worker, targets=["c"])
+
+
+def test_a_damaged_clone_is_made_anew(make_project, one_worker, with_remote):
+    project = make_project("p", "stages: {a: {cmd: cat in > a, deps: [in], outs: [a]}}")
+    with_remote(project)
+    for number in range(2):
+        project.write({"in": f"{number}\n"})
+        reproduce(project, one_worker)
+        for path in one_worker.all[0].folder.glob("*/0/.git/HEAD"):
+            path.write_bytes(b"\0")
+    assert project.read("a") == "1\n"
+
+
+CHAIN = """\
+    stages:
+      a: {cmd: cat in > a && echo a >> a, deps: [in], outs: [a]}
+      b: {cmd: cat a > b, deps: [a], outs: [b]}
+    """
+
+
+def test_an_object_that_is_damaged_in_the_cache_of_a_worker(
+    twins, one_worker, with_remote
+):
+    serial, parallel = twins(CHAIN, {"in": "1\n"})
+    with_remote(serial, parallel)
+    serial.reproduce()
+    reproduce(parallel, one_worker)
+    damaged = 0
+    for path in (one_worker.all[0].folder / "cache" / "files").rglob("*"):
+        if path.is_file():
+            path.chmod(0o644)
+            path.write_bytes(b"damaged")
+            path.chmod(0o444)
+            damaged += 1
+    assert damaged
+    assert reproduce(parallel, one_worker, force=True) == ["a", "b"]
+    assert_same(serial, parallel)
+
+
+@pytest.mark.parametrize("damage", ["missing", "other"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_object_that_is_not_in_the_remote_as_it_should_be(
+    make_project, here, with_remote, when, damage
+):
+    """Neither the worker nor the coordinator go on without it."""
+    project = make_project(
+        "p", "stages: {b: {cmd: cat a/* a/* > b, deps: [a], outs: [b]}}", {"a/1": "1\n"}
+    )
+    url = with_remote(project)
+    with project.repo() as repo:
+        repo.add("a")
+
+    def carry(request, *args):
+        if when == "before":
+            do_damage(url, damage)
+        result = here(request, *args)
+        if when == "after":
+            do_damage(url, damage)
+        return result
+
+    message = error_of(project, Carrier(carry))
+    assert re.search(r"remote/files/md5' does not have '[\w.]+', or not as it", message)
+    assert project.exists("b") is False
+
+
+def do_damage(folder, damage):
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(0o644)
+            path.write_text("other") if damage == "other" else path.unlink()
+            if damage == "other":
+                path.chmod(0o444)  # DVC takes it for whole then
+
+
+def test_a_dependency_that_the_command_changes(make_project, one_worker, with_remote):
+    project = make_project(
+        "p",
+        """\
+        stages:
+          a: {cmd: cat in > a, deps: [in], outs: [a]}
+          b: {cmd: echo more >> a && cat a > b, deps: [a], outs: [b]}
+          c: {cmd: cat a > c, deps: [a], outs: [c]}
+        """,
+        {"in": "1\n"},
+    )
+    with_remote(project, more="[cache]\n    type = hardlink\n")
+    message = error_of(project, one_worker, jobs=2, targets=["b"])
+    assert "stage 'b' has changed 'a', on which it depends" in message
+    # through a link, it has changed the cache of the worker as well
+    reproduce(project, one_worker, targets=["c"])
+    assert project.read("c") == project.read("a") == "1\n"
+
+
+def test_stages_at_a_time_on_one_host(make_project, tmp_path, with_remote):
+    """Each waits for the other one, so both have to have a clone."""
+    wait = "touch {0}/{1}; until test -e {0}/{2}; do sleep 0.05; done; pwd > {1}"
+    cmds = [wait.format(tmp_path, *names) for names in ("xy", "yx")]
+    project = make_project(
+        "p",
+        f"""\
+        stages:
+          x: {{cmd: {cmds[0]}, outs: [x]}}
+          y: {{cmd: {cmds[1]}, outs: [y]}}
+        """,
+    )
+    with_remote(project)
+    workers = Workers(tmp_path / "workers", hosts=1, slots=2)
+    try:
+        reproduce(project, workers)
+    finally:
+        workers.close()
+    assert project.read("x") != project.read("y")
+
+
+def test_a_worker_that_is_killed(make_project, tmp_path, with_remote):
+    """What it has begun is lost, and no other worker gets what it leaves."""
+    project = make_project(
+        "p",
+        f"""\
+        stages:
+          a:
+            cmd: echo half > a; echo $$ > {tmp_path}/pid; [ -e {tmp_path}/go ] ||
+              sleep 600; cat in >> a
+            deps: [in]
+            outs: [a]
+        """,
+        {"in": "1\n"},
+    )
+    with_remote(project)
+    workers = Workers(tmp_path / "workers", hosts=1, slots=2)
+    lost = []
+
+    def carry(request, show, job, carry=workers.carry):
+        try:
+            return carry(request, show, job)
+        except EOFError as exc:
+            lost.append(exc)
+            return workers.all[0].perform(request, show)
+
+    workers.carry = carry
+    killer = threading.Thread(target=kill, args=(project, workers, tmp_path))
+    killer.start()
+    try:
+        assert reproduce(project, workers) == ["a"]
+    finally:
+        killer.join()
+        workers.close()
+    assert len(lost) == 1
+    assert project.read("a") == "half\n1\n"
+
+
+def kill(project, workers, folder):
+    project.wait_for("../pid")
+    (folder / "go").touch()
+    workers.all[1].kill()
+
+
+def test_a_lock_is_inherited(tmp_path):
+    """A clone is not free while something that was started in it is alive."""
+    path = str(tmp_path / "folder" / "lock")
+    with locked(path) as fd:
+        process = subprocess.Popen(
+            [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[fd]
+        )
+    with locked(path, wait=False) as fd:
+        assert fd is None
+    process.communicate(b"\n")
+    with locked(path, wait=False) as fd:
+        assert fd is not None
