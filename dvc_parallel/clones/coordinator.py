@@ -11,6 +11,7 @@ from dvc.exceptions import DvcException
 from dvc.stage import PipelineStage
 from dvc.stage.serialize import to_pipeline_file
 from dvc_data.hashfile.hash_info import HashInfo
+from dvc_data.hashfile.meta import Meta
 
 from .exchange import Exchange, Writing, check_out, exchange_config, plain
 from .leaves import LARGE, hashed_files, name_in, read, real, remove, walk, write
@@ -58,6 +59,8 @@ class Coordinator:
         }
         # Large files that stages depend on, and the exchange does not have; by MD5.
         self._uncached: dict[str, str] = {}
+        # Large files that DVC does not cache, before they are in their places; by MD5.
+        self._got: dict[str, str] = {}
         self._token = self._exchange.make_token()
         try:
             for stage in stages:
@@ -126,6 +129,7 @@ class Coordinator:
             addressing=stage.addressing,
             items=tuple(items),
             leaves=tuple(leaves.values()),
+            inputs={dep.def_path: dep.hash_info for dep in _local(stage.deps)},
             folders=tuple(self._folders(stage)),
             env={**env},
             config=self._config,
@@ -199,10 +203,22 @@ class Coordinator:
         """
         made = _made(result)
         self._exchange.get(
-            made[out.def_path]
+            made[out.def_path][0]
             for out in _local(stage.outs)
             if out.use_cache and out.def_path in made
         )
+
+        for md5 in {leaf.md5 for leaf in result.leaves if leaf.md5}:
+            path = self._snapshot.new_path()
+            self._exchange.get_file(md5, path)
+            self._got[md5] = path
+
+    def _take_file(self, md5: str, path: str) -> None:
+        got = self._got.pop(md5, None)
+        if got is None:  # it was taken for another file
+            self._exchange.get_file(md5, path)
+        else:
+            os.replace(got, path)
 
     def take(self, stage: "Stage", result: Result) -> None:
         """Have in the workspace what a stage has made, for DVC to record.
@@ -214,15 +230,17 @@ class Coordinator:
         outs = [out for out in _local(stage.outs) if out.def_path in made]
         self._check_places(result.leaves, [real(out.fs_path) for out in outs])
         for out in outs:
-            if out.use_cache:
-                executable = out.def_path in _executable(result)
-                check_out(out, made[out.def_path], executable=executable)
-            else:
+            hash_info, meta = made[out.def_path]
+            if not out.use_cache:
                 remove(out.fs_path)
+                continue
+            if not self._exchange.has(hash_info):  # by now, `dvc gc` may have run
+                self._exchange.get([hash_info])
+            check_out(out, hash_info, meta)
         for leaf in result.leaves:
-            write(leaf, self._root, self._exchange)
+            write(leaf, self._root, self._take_file)
         for out in outs:
-            found, expected = out.get_hash(), made[out.def_path]
+            found, (expected, _) = out.get_hash(), made[out.def_path]
             # NOTE: DVC 2 has known outputs by another kind of hash
             if found.name == expected.name and found != expected:
                 raise DvcException(
@@ -244,14 +262,14 @@ def _local(outs: Iterable["Output"]) -> "list[Output]":
     return [out for out in outs if out.protocol == "local" and out.fs_path]
 
 
-def _made(result: Result) -> dict[str, HashInfo]:
-    """The hashes of outputs, as a worker has recorded them."""
+def _made(result: Result) -> dict[str, tuple[HashInfo, Meta]]:
+    """The outputs that there are, as a worker has recorded them."""
     outs = result.entry.get("outs", ())
-    return {out["path"]: HashInfo("md5", out["md5"]) for out in outs if "md5" in out}
-
-
-def _executable(result: Result) -> set[str]:
-    return {out["path"] for out in result.entry.get("outs", ()) if out.get("isexec")}
+    return {
+        out["path"]: (HashInfo("md5", out["md5"]), Meta.from_dict(out))
+        for out in outs
+        if out.get("md5")
+    }
 
 
 def _definition(stage: "Stage") -> dict[str, Any]:

@@ -224,7 +224,7 @@ def _value(hash_info: HashInfo) -> str:
     return hash_info.value
 
 
-def check_out(out: "Output", hash_info: HashInfo, *, executable: bool) -> None:
+def check_out(out: "Output", hash_info: HashInfo, meta: Meta) -> None:
     """Have a file or folder in the workspace that the cache has.
 
     Args:
@@ -234,7 +234,7 @@ def check_out(out: "Output", hash_info: HashInfo, *, executable: bool) -> None:
     cached.use_cache = True
     cached.hash_name = hash_info.name
     cached.hash_info = hash_info
-    cached.meta = Meta(isdir=hash_info.isdir, isexec=executable)
+    cached.meta = meta
     cached.obj = None
     cached.files = None
     cached.checkout(force=True)

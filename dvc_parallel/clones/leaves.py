@@ -8,7 +8,7 @@ import shutil
 import stat
 from collections.abc import Collection, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Callable, Optional
 
 from dvc.exceptions import DvcException
 from dvc_data.hashfile.tree import Tree
@@ -84,10 +84,13 @@ def read(path: str, root: str, exchange: "Exchange", *, links: bool = False) -> 
         return Leaf(name, status.st_mode, fobj.read())
 
 
-def write(leaf: Leaf, root: str, exchange: "Exchange") -> None:
+def write(leaf: Leaf, root: str, get_file: Callable[[str, str], None]) -> None:
     """Make a file, link or empty folder, in place of what is there.
 
     Nothing is written to a file that is there, as it may be linked to a cache.
+
+    Args:
+        get_file: puts content that is known by its MD5 to a path.
     """
     path = os.path.join(root, *leaf.path.split("/"))
     if leaf.data is None and leaf.md5 is None and stat.S_ISREG(leaf.mode):
@@ -107,7 +110,7 @@ def write(leaf: Leaf, root: str, exchange: "Exchange") -> None:
             assert leaf.data is not None
             os.symlink(os.fsdecode(leaf.data), new)
         else:
-            _write_file(leaf, new, exchange)
+            _write_file(leaf, new, get_file)
         os.replace(new, path)
     except BaseException:
         with suppress(FileNotFoundError):
@@ -115,10 +118,10 @@ def write(leaf: Leaf, root: str, exchange: "Exchange") -> None:
         raise
 
 
-def _write_file(leaf: Leaf, path: str, exchange: "Exchange") -> None:
+def _write_file(leaf: Leaf, path: str, get_file: Callable[[str, str], None]) -> None:
     if leaf.data is None:
         assert leaf.md5 is not None
-        exchange.get_file(leaf.md5, path)
+        get_file(leaf.md5, path)
     else:
         with open(path, "wb") as fobj:
             fobj.write(leaf.data)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from dvc.exceptions import DvcException
+from dvc_data.hashfile.hash_info import HashInfo
 
 # What a command that is about to run is printed to, in the output of a stage.
 COMMAND = "command"
@@ -78,6 +79,7 @@ class Request:
         addressing: how the user calls it.
         items: dependencies, and outputs that persist, which the exchange has.
         leaves: other such files, and those that have changed.
+        inputs: hashes of dependencies, by their paths in the definition.
         folders: in which it works, and writes.
         env: variables for commands.
         timeout: seconds that all commands may take.
@@ -93,6 +95,7 @@ class Request:
     addressing: str
     items: tuple[Item, ...]
     leaves: tuple[Leaf, ...]
+    inputs: Mapping[str, HashInfo]
     folders: tuple[str, ...]
     env: Mapping[str, str] = field(repr=False)
     # NOTE: has passwords of remotes

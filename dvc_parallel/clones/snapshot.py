@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Optional
 
+import psutil
 import shortuuid
 from dvc.exceptions import DvcException
 from pygtrie import Trie
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 # Untracked files that are larger go to a worker only where they are dependencies.
 LARGEST_UNTRACKED = 10 * 2**20
 LINK = "120000"
+FOLDER = os.path.join("parallel", "snapshots")
 _NOBODY = {
     f"GIT_{role}_{what}": value
     for role in ("AUTHOR", "COMMITTER")
@@ -55,9 +57,9 @@ class Snapshot:
 
     def __init__(self, repo: "Repo", outputs: Iterable[str]):
         self.root = os.path.realpath(repo.scm.root_dir)
-        self._folder = os.path.join(
-            os.path.realpath(repo.tmp_dir), f"snapshot-{shortuuid.uuid()}"
-        )
+        folder = os.path.join(os.path.realpath(repo.tmp_dir), FOLDER)
+        remove_stale(folder)
+        self._folder = os.path.join(folder, f"{os.getpid()}-{shortuuid.uuid()}")
         objects = self._path_of("objects")
         self._env = {
             **_NOBODY,
@@ -77,6 +79,10 @@ class Snapshot:
     def close(self) -> None:
         """Remove what it is made of."""
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def new_path(self) -> str:
+        """A path for a file that is there as long."""
+        return os.path.join(self._folder, shortuuid.uuid())
 
     def _git(self, *args: str, **kwargs) -> bytes:
         return git(*args, cwd=self.root, env=self._env, **kwargs)
@@ -182,6 +188,14 @@ class Snapshot:
             for chunk in iter(lambda: fobj.read(2**20), b""):
                 digest.update(chunk)
         return digest.hexdigest()
+
+
+def remove_stale(folder: str) -> None:
+    """Remove what is left of processes that were killed."""
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        pid = name.partition("-")[0]
+        if not pid.isdecimal() or not psutil.pid_exists(int(pid)):
+            shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
 
 
 def snapshot(repo: "Repo", outputs: Iterable[str]) -> Snapshot:

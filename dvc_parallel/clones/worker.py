@@ -14,6 +14,7 @@ from dvc.stage.loader import SingleStageLoader, StageLoader
 from dvc.stage.run import _make_cmd
 from dvc.stage.serialize import to_single_stage_lockfile
 from dvc_data.hashfile.hash_info import HashInfo
+from dvc_data.hashfile.meta import Meta
 
 from dvc_parallel.runners.timed import TimeIsUpError
 from dvc_parallel.state import state_kept_open
@@ -128,12 +129,14 @@ class Performance:
         found = {real(out.fs_path): out for out in (*stage.deps, *stage.outs)}
         for item, hash_info in zip(request.items, hash_infos):
             out = found[self._path(item.path)]
-            check_out(out, hash_info, executable=item.executable)
+            meta = Meta(isdir=hash_info.isdir, isexec=item.executable)
+            check_out(out, hash_info, meta)
         for leaf in request.leaves:
-            write(leaf, self._clone.path, self._exchange)
+            write(leaf, self._clone.path, self._exchange.get_file)
 
     def _run(self, stage: "Stage") -> Result:
         stage.save_deps()
+        self._compare_inputs(stage)
         before = _inputs(stage)
         if self._request.timeout is not None:
             self._deadline = time.monotonic() + self._request.timeout
@@ -151,6 +154,18 @@ class Performance:
             return self._failure
         self._check_inputs(stage, before)
         return self._put(stage)
+
+    def _compare_inputs(self, stage: "Stage") -> None:
+        """They are those that the coordinator records."""
+        for dep in stage.deps:
+            expected = self._request.inputs[dep.def_path]
+            # NOTE: DVC 2 has known some by another kind of hash
+            if dep.hash_info.name == expected.name and dep.hash_info != expected:
+                raise WorkerError(
+                    f"'{dep}' is not the same in the workspace and in a clone of it: "
+                    f"{expected.value} there, {dep.hash_info.value} here; does git "
+                    "convert it, or was it changed just now?"
+                )
 
     def _check_inputs(self, stage: "Stage", before: Mapping[str, Any]) -> None:
         """Nothing that it depends on has changed: this would be lost.
