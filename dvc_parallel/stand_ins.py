@@ -57,7 +57,7 @@ def unlocked_repo(original: Callable, func: Callable) -> Callable:
         if job.run.coordinator is not None:
             from .clones.elsewhere import run_elsewhere
 
-            return run_elsewhere(job, job.run.coordinator, stage, *args, **kwargs)
+            return run_elsewhere(job, job.run.coordinator, stage, **kwargs)
         try:
             with (
                 job.away(),

@@ -240,13 +240,16 @@ class Coordinator:
         for leaf in result.leaves:
             write(leaf, self._root, self._take_file)
         for out in outs:
-            found, (expected, _) = out.get_hash(), made[out.def_path]
+            found, (expected, meta) = out.get_hash(), made[out.def_path]
             # NOTE: DVC 2 has known outputs by another kind of hash
             if found.name == expected.name and found != expected:
                 raise DvcException(
                     f"output '{out}' is not what the worker has made: its hash is "
                     f"{found.value}, that of the worker's is {expected.value}"
                 )
+            if meta.isexec:
+                # NOTE: older DVC takes no file that it knows for executable
+                os.utime(out.fs_path)
 
     def _check_places(self, leaves: Iterable[Leaf], paths: Sequence[str]) -> None:
         """A worker only has a say in the outputs of its stage."""

@@ -4,7 +4,7 @@ import logging
 import os
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from dvc.stage.exceptions import StageCmdFailedError
 
@@ -37,8 +37,8 @@ def run_elsewhere(
     job: "FastJob",
     coordinator: Coordinator,
     stage: "Stage",
-    dry: bool = False,  # noqa: ARG001
     run_env: "Optional[Mapping[str, str]]" = None,
+    **_kwargs: Any,
 ) -> None:
     """Stands in for ``cmd_run``, the thread being the owner of the repo.
 

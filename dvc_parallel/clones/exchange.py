@@ -51,10 +51,9 @@ class Exchange:
 
     def __init__(self, repo: "Repo", writing: Writing):
         self._writing = writing
-        self._caches = {
-            odb.hash_name: odb for odb in (repo.cache.legacy, repo.cache.local)
-        }
         self.cache: HashFileDB = repo.cache.local
+        self._caches = _by_hash_name(repo.cache, "legacy", "local")
+        self._cache_dir = repo.config["cache"].get("dir")
         self._remotes = _remotes(repo)
         self._put: set[HashInfo] = set()
 
@@ -71,10 +70,10 @@ class Exchange:
     def has(self, hash_info: HashInfo) -> bool:
         """Whether the cache has an object; of a folder, all of it."""
         cache = self._caches.get(hash_info.name)
-        if cache is None or not cache.exists(hash_info.value):
+        if cache is None or not cache.exists(_value(hash_info)):
             return False
         try:
-            return all(cache.exists(o.value) for o in self._with_files(hash_info)[1:])
+            return all(cache.exists(_value(o)) for o in self._with_files(hash_info)[1:])
         except (FileNotFoundError, ObjectFormatError):
             return False
 
@@ -139,7 +138,7 @@ class Exchange:
                         cache_odb=cache,
                         verify=True,
                     )
-                missing = {oid for oid in missing if not cache.exists(oid.value)}
+                missing = {oid for oid in missing if not cache.exists(_value(oid))}
         if missing:
             one = min(missing, key=str)
             raise DvcException(
@@ -185,8 +184,7 @@ class Exchange:
         """A file by which workers can see that they share the cache, if they do."""
         if not self.is_shared_cache:
             return None
-        root = os.path.dirname(os.path.dirname(self.cache.path))
-        path = os.path.join(root, TOKENS, shortuuid.uuid())
+        path = os.path.join(self._cache_dir, TOKENS, shortuuid.uuid())
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "x"):
             return path
@@ -216,7 +214,13 @@ def _remotes(repo: "Repo") -> "dict[Optional[str], HashFileDB]":
             f"'{remote.name}', as it keeps versions of files instead of their hashes; "
             "run `dvc remote add -d <name> <url>` for another one"
         )
-    return {odb.hash_name: odb for odb in (remote.odb, remote.legacy_odb)}
+    return _by_hash_name(remote, "legacy_odb", "odb")
+
+
+def _by_hash_name(owner: Any, *names: str) -> "dict[Optional[str], HashFileDB]":
+    # NOTE: before 3.0, there is one kind of hash
+    odbs = [getattr(owner, name) for name in names if hasattr(owner, name)]
+    return {odb.hash_name: odb for odb in odbs}
 
 
 def _value(hash_info: HashInfo) -> str:

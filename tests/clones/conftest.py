@@ -28,9 +28,9 @@ def one_worker(tmp_path):
 
 @pytest.fixture
 def here(tmp_path):
-    """Carries requests to a worker in this process that knows nothing yet."""
+    """Carries requests to a worker that has threads, and knows nothing yet."""
     folder = str(tmp_path / "host")
-    with closing(WardedRunner()) as runner, ThreadPoolExecutor(1) as worker:
+    with closing(WardedRunner()) as runner, ThreadPoolExecutor(4) as worker:
         yield lambda request, show, _job: worker.submit(
             perform, request, folder, show, runner
         ).result()

@@ -9,9 +9,9 @@ import pytest
 from dvc.exceptions import DvcException, ReproductionError
 from dvc.repo import Repo
 
-from tests.project import assert_same
+from tests.project import Project, assert_same
 
-from .workers import reproduce
+from .workers import Carrier, reproduce
 
 DAG = """\
     stages:
@@ -51,6 +51,65 @@ def test_a_pipeline_that_splits_and_merges(twins, workers, with_remote):
             project.write({"in.txt": f"in {number}\n"})
         assert len(same_as_serial(serial, parallel, workers)) == 4
     assert reproduce(parallel, workers) == []
+
+
+def test_a_worker_with_threads(twins, here, with_remote):
+    serial, parallel = twins(
+        """\
+        stages:
+          each:
+            foreach: [1, 2, 3, 4, 5, 6]
+            do:
+              cmd: mkdir -p out && cat in in > out/${item}
+              deps: [in]
+              outs: ['out/${item}']
+          all:
+            cmd: cat out/* > all
+            deps: [out]
+            outs: [all]
+        """,
+        {"in": "1\n"},
+    )
+    with_remote(serial, parallel)
+    serial.reproduce()
+    reproduce(parallel, Carrier(here), jobs=4)
+    assert_same(serial, parallel)
+
+
+def test_a_history_that_is_cut_off(make_project, tmp_path, here, with_remote, commit):
+    project = make_project(
+        "p",
+        "stages: {a: {cmd: git log --format=%s > a, deps: [in], outs: [a]}}",
+        {"in": "1\n", "lib/x": "x\n"},
+    )
+    with_remote(project)
+    commit(project)
+    project.write({"in": "2\n"})
+    commit(project)
+    clone = Project.__new__(Project)
+    clone.path = tmp_path / "shallow"
+    url = f"file://{project.path}"
+    project.run(["git", "clone", "-q", "--depth", "1", url, clone.path])
+    assert reproduce(clone, Carrier(here)) == ["a"]
+    assert clone.read("a") == "all\n"
+
+
+def test_files_of_a_submodule(twins, here, with_remote, make_project, commit):
+    serial, parallel = twins("stages: {a: {cmd: ls lib > a, deps: [lib/x], outs: [a]}}")
+    with_remote(serial, parallel)
+    library = make_project("library", files={"x": "x\n", "y": "y\n"})
+    commit(library)
+    for project in (serial, parallel):
+        allow = ["-c", "protocol.file.allow=always"]
+        add = ["submodule", "-q", "add", str(library.path), "lib"]
+        project.run(["git", *allow, *add])
+    commit(serial, parallel)
+    reproduce(parallel, Carrier(here))
+    assert parallel.read("a") == "x\n"  # what is not declared is not there
+    for project in (serial, parallel):
+        project.write({"lib/x": "changed\n"})
+    reproduce(parallel, Carrier(here))
+    assert parallel.read("a") == "x\n"
 
 
 def test_a_shared_cache_instead_of_a_remote(twins, workers, tmp_path):
@@ -139,7 +198,8 @@ def test_git_says_the_same(twins, workers, with_remote, commit):
         (project.path / "gone.txt").unlink()
     same_as_serial(serial, parallel, workers)
     assert " M code.py\n?? new.py\nchanged\nnew\n" in parallel.read("head")
-    assert parallel.run(["git", "status", "-s"]).stdout.startswith(" M code.py\n")
+    status = [p.run(["git", "status", "-s"]).stdout for p in (serial, parallel)]
+    assert status[0] == status[1]
 
 
 def test_projects_within_a_repo(tmp_path, make_project, workers, with_remote, commit):

@@ -4,10 +4,13 @@ import re
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 from dvc.exceptions import ReproductionError
 
+from dvc_parallel.clones.coordinator import Coordinator
+from dvc_parallel.clones.messages import Leaf
 from dvc_parallel.clones.pool import locked
 from tests.project import assert_same
 
@@ -210,3 +213,61 @@ def test_a_lock_is_inherited(tmp_path):
     process.communicate(b"\n")
     with locked(path, wait=False) as fd:
         assert fd is not None
+
+
+@pytest.mark.parametrize(
+    "lie, complaint",
+    [
+        (
+            {"m": b"{}"},
+            "output 'm' is not what the worker has made: its hash is 99914b",
+        ),
+        ({"n": b"", "m": b"1"}, "a worker has sent 'n', which is none of the outputs"),
+        ({"../n": b""}, "a worker has sent '../n', which is none of the outputs"),
+    ],
+)
+def test_a_worker_that_sends_something_else(
+    make_project, here, with_remote, lie, complaint
+):
+    project = make_project(
+        "p", "stages: {a: {cmd: echo 1 > m, metrics: [{m: {cache: false}}]}}"
+    )
+    with_remote(project)
+
+    def carry(*args):
+        leaves = tuple(Leaf(name, 0o100644, data) for name, data in lie.items())
+        return replace(here(*args), leaves=leaves)
+
+    assert complaint in error_of(project, Carrier(carry))
+    assert not project.exists("n")
+
+
+def test_a_dependency_that_is_not_the_same_in_a_clone(make_project, here, with_remote):
+    project = make_project("p", CHAIN, {"in": "1\n"})
+    with_remote(project)
+
+    def carry(request, *args):
+        leaf = Leaf("in", 0o100644, b"2\n")
+        return here(replace(request, leaves=(*request.leaves, leaf)), *args)
+
+    message = error_of(project, Carrier(carry))
+    assert "'in' is not the same in the workspace and in a clone of it" in message
+
+
+def test_what_was_fetched_is_removed_by_another_process(
+    twins, here, with_remote, monkeypatch
+):
+    """The repo is free while data is fetched, so `dvc gc` can run then."""
+    serial, parallel = twins(CHAIN, {"in": "1\n"})
+    with_remote(serial, parallel)
+    get = Coordinator.get
+
+    def get_and_lose(coordinator, stage, result):
+        get(coordinator, stage, result)
+        for path in (parallel.path / ".dvc" / "cache" / "files").rglob("*"):
+            path.is_file() and path.unlink()
+
+    monkeypatch.setattr(Coordinator, "get", get_and_lose)
+    serial.reproduce()
+    assert reproduce(parallel, Carrier(here), targets=["a"]) == ["a"]
+    assert parallel.read("a") == serial.read("a")

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 UPSTREAM = ROOT / "docs/upstream"
 PAGES = [
     "README.md",
+    "docs/cluster-own-workspace.md",
     "docs/guide.md",
     "docs/plan.md",
     "docs/pools.md",
