@@ -19,14 +19,6 @@ def workers(tmp_path_factory):
 
 
 @pytest.fixture
-def one_worker(tmp_path):
-    """A worker that knows nothing yet."""
-    workers = Workers(tmp_path / "worker", hosts=1, slots=1)
-    yield workers
-    workers.close()
-
-
-@pytest.fixture
 def here(tmp_path):
     """Carries requests to a worker that has threads, and knows nothing yet."""
     folder = str(tmp_path / "host")
