@@ -6,7 +6,7 @@ is there already is not put again, and what DVC's cache has is not got.
 
 import os
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from copy import copy
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
@@ -167,10 +167,12 @@ class Exchange:
         """Put a file that the cache does not have; return its MD5."""
         staging, _, obj = build(self.cache, path, localfs, self.cache.hash_name)
         target = self._remotes.get(self.cache.hash_name, self.cache)
-        result = transfer(staging, target, {obj.hash_info}, shallow=False)
+        md5 = _value(obj.hash_info)
+        with self._writing({md5}) if target is self.cache else nullcontext():
+            result = transfer(staging, target, {obj.hash_info}, shallow=False)
         if result.failed:
             raise DvcException(f"could not put '{path}' to {self}")
-        return _value(obj.hash_info)
+        return md5
 
     def get_file(self, md5: str, path: str) -> None:
         """Have a file with the given MD5, and not in the cache."""
