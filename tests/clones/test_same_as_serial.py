@@ -43,6 +43,10 @@ def test_runs_after_changes(tmp_path, workers, with_remote, data, jobs):
         note(f"reproduce({flags})")
         expected = outcome(serial.reproduce, **flags)
         result = outcome(reproduce, parallel, workers, jobs, **flags)
+        if isinstance(expected, str):
+            # NOTE: a frozen stage lacks its output. What ran beside it differs
+            assert isinstance(result, str)
+            break
         assert result == expected
         assert_same(serial, parallel)
 
