@@ -68,7 +68,7 @@ class FastExecutor(ParallelExecutor):
         self.books = Bookkeeping()
         self.transfers = Transfers()
         self.durations = Durations(steps[0].repo.tmp_dir)
-        kwargs.setdefault("runner", WardedRunner())
+        kwargs.setdefault("runner", WardedRunner(steps[0].repo.tmp_dir))
         super().__init__(steps, graph, jobs, lockfiles=self.books.lockfiles, **kwargs)
 
     def _known_seconds(self) -> dict[str, float]:

@@ -9,7 +9,8 @@ from typing import Optional
 import psutil
 from shortuuid import uuid
 
-from . import Output, RunnerClosedError, warden
+from . import Output, RunnerClosedError, left_behind, warden
+from .local import GRACE
 from .timed import TimedRunner
 
 
@@ -19,11 +20,16 @@ class WardedRunner(TimedRunner):
     That includes what has made itself a session of its own.  A command that may only
     take so long has a mark besides that of the run, by which all that it has started
     is found when its time is up.
+
+    Args:
+        tmp_dir: ``.dvc/tmp`` of the repo.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tmp_dir: str) -> None:
         super().__init__()
         self._run_id = uuid()
+        self._marks = left_behind.folder_of(tmp_dir)
+        self._mark: Optional[left_behind.Mark] = None
         self._warden: Optional[warden.Warden] = None
         self._has_started = False
 
@@ -41,19 +47,35 @@ class WardedRunner(TimedRunner):
             if self._closed:
                 raise RunnerClosedError
             if not self._has_started:
+                self._mark = left_behind.mark(self._marks, self._run_id)
+            # NOTE: another one for one that was killed, but not where there can be none
+            if not self._has_started or (self._warden and self._warden.has_ended):
                 self._warden = warden.start(self._run_id)
-                self._has_started = True
+            self._has_started = True
 
     def close(self) -> None:
         super().close()
-        if self._warden:
+        if not self._is_over:
+            warden.kill_all(self._run_id, seconds=GRACE)
+        # NOTE: if there is something that cannot be killed, the warden goes on trying
+        # after the end of this process, and so does the next run
+        is_over = self._is_over
+        if self._warden and is_over:
             self._warden.dismiss()
             self._warden = None
+        if self._mark:
+            self._mark.remove() if is_over else self._mark.release()
+            self._mark = None
 
     def _survivors(self) -> Iterator[psutil.Process]:
         yield from super()._survivors()
         if self._warden:
             yield from _processes_of(self._run_id)
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether nothing is left of what the run has started, as far as is known."""
+        return not self._warden or not any(warden.processes_of(self._run_id))
 
 
 def _processes_of(mark: str) -> Iterator[psutil.Process]:

@@ -38,13 +38,18 @@ def marked(env: Mapping[str, str], run_id: str) -> dict[str, str]:
 
 
 def processes_of(run_id: str) -> Iterator[int]:
-    """Process IDs of all that belong to a run, as far as this user may know."""
-    for name in os.listdir("/proc"):
-        if name.isdecimal() and _belongs(name, run_id.encode()):
-            yield int(name)
+    """Process IDs of all that belong to a run, as far as this user may know.
+
+    The highest first, which are the youngest in most cases.
+    """
+    for pid in sorted(
+        map(int, filter(str.isdecimal, os.listdir("/proc"))), reverse=True
+    ):
+        if _belongs(pid, run_id.encode()):
+            yield pid
 
 
-def _belongs(pid: str, run_id: bytes) -> bool:
+def _belongs(pid: int, run_id: bytes) -> bool:
     try:
         with open(f"/proc/{pid}/environ", "rb") as fobj:
             variables = fobj.read().split(b"\0")
@@ -55,16 +60,29 @@ def _belongs(pid: str, run_id: bytes) -> bool:
     return any(run_id in value[len(start) :].split(b":") for value in values)
 
 
-def kill_all(run_id: str) -> None:
-    """Kill whatever belongs to a run, and return when nothing is left."""
+def kill_all(run_id: str, seconds: float = float("inf")) -> None:
+    """Kill whatever belongs to a run, and return when nothing is left.
+
+    What forks again and again is killed in the moment in which it is found, and what it
+    has left is looked for at once.
+
+    Args:
+        run_id: the ID of the run.
+        seconds: time after which it gives up on what cannot be killed.
+    """
+    end = time.monotonic() + seconds
     clean = 0
-    while clean < 2:
-        pids = list(processes_of(run_id))
-        clean = 0 if pids else clean + 1
-        for pid in pids:
+    known: set[int] = set()
+    while clean < 2 and time.monotonic() < end:
+        found = set()
+        for pid in processes_of(run_id):
             with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
-        time.sleep(PAUSE)
+            found.add(pid)
+        clean = 0 if found else clean + 1
+        if found <= known:
+            time.sleep(PAUSE)
+        known |= found
 
 
 class Warden:
@@ -89,6 +107,10 @@ class Warden:
             env={},
             start_new_session=True,
         )
+
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
 
     def dismiss(self) -> None:
         """Say goodbye, and wait for its end."""
