@@ -208,6 +208,11 @@ class FastJob(Job):
             self.start_saving()
             yield
 
+    @property
+    def has_run(self) -> bool:
+        """Whether what remains is to save what its commands have made."""
+        return self._work is Phase.SAVE
+
     def retrying(self, exc: BaseException) -> None:
         """Take note that the commands are tried again after an error."""
         self.tell(Phase.RETRY, attempt=self.attempts.number, error=str(exc))

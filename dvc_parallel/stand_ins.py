@@ -6,7 +6,7 @@ jobs of a parallel run only.  Those for large data are in :mod:`dvc_parallel.sav
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -93,6 +93,20 @@ def display_command(original: Callable, cmd: str) -> None:
         original(cmd)
     else:
         job.tell(Phase.COMMAND, cmd=cmd)
+
+
+def emit(original: Callable, handler, record) -> None:
+    """``dvc.logger.LoggerHandler.emit``: show a message.
+
+    It raises when nobody reads what is shown, as the terminal is gone or ``head`` has
+    ended.  What commands have made is recorded nevertheless.
+    """
+    job = current_job()
+    if job is None or not job.has_run:
+        original(handler, record)
+    else:
+        with suppress(Exception):
+            original(handler, record)
 
 
 def add_entry_to_gitignore(original: Callable, scm, entry: str, gitignore: str) -> None:

@@ -97,6 +97,7 @@ IN_JOBS = (
         before=(3, 0, 0),
     ),
     Seam("dvc.stage.run", "display_command", "cmd", f"{STAND_INS}:display_command"),
+    Seam("dvc.logger", "LoggerHandler.emit", "self record", f"{STAND_INS}:emit"),
     Seam(
         "scmrepo.git",
         "Git._add_entry_to_gitignore",

@@ -41,19 +41,25 @@ def _run(project, args, env, stdio, grace):
     os.chdir(project)
     os.environ.clear()
     os.environ.update(env)
+    # NOTE: as Python would have it, whatever the server does with them
+    for signum in SIGNALS:
+        signal.signal(signum, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # NOTE: a terminal that is opened here becomes that of the session
     for fd, path in enumerate(stdio):
         opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         os.dup2(opened, fd)
         os.close(opened)
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115
-    for signum in SIGNALS:
-        signal.signal(signum, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     if grace is not None:
         executor.GRACE = local.GRACE = grace
     sys.argv = ["dvc", *args]
-    sys.exit(main(args))
+    try:
+        sys.exit(main(args))
+    except KeyboardInterrupt:
+        # NOTE: as Python does
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 class DvcProcess:

@@ -7,6 +7,7 @@ import random
 import re
 import shutil
 import time
+from collections import Counter
 from zlib import crc32
 
 import psutil
@@ -43,11 +44,13 @@ def rounds(variable: str, default: int) -> list[tuple[int, int]]:
 
 
 class Pipeline:
-    """A random pipeline of 20 to 50 stages.
+    """A random pipeline.
 
     Args:
         folder: for the projects.
         rng: decides what it is like.
+        stages: how many it has at least, and at most; mostly few, as what serial DVC
+            takes grows with the square.
         wild: whether its commands are hard to stop.
 
     Attributes:
@@ -56,12 +59,12 @@ class Pipeline:
         before (float): how long until then.
     """
 
-    def __init__(self, folder, rng: random.Random, *, wild: bool = False):
+    def __init__(self, folder, rng: random.Random, stages, *, wild: bool = False):
         self._folder = folder
         self._pristine = folder / "pristine"
         serial = Project(folder / "serial" / "project")
-        # NOTE: mostly short ones, as what serial DVC takes grows with the square
-        count = 20 + int(31 * rng.random() ** 3)
+        least, most = stages
+        count = least + int((most - least + 1) * rng.random() ** 3)
         write_pipeline(serial, rng, count, wild=wild)
         shutil.copytree(serial.path, self._pristine)
         serial.reproduce()
@@ -167,6 +170,12 @@ def journal(project) -> list:
         return Runs(_tmp_dir(project)).load().stages
     except RecordError:
         return []
+
+
+def where(project):
+    """Where a run was when it ended: how many stages were in which phase."""
+    phases = Counter(stage.phase or "waiting" for stage in journal(project))
+    return phases or {"before the first stage": 1}
 
 
 def left(project) -> dict:

@@ -43,12 +43,6 @@ def kill_wardens(process):
             continue
 
 
-def where(project):
-    """Where a run was when it was killed: how many stages were in which phase."""
-    phases = Counter(stage.phase or "waiting" for stage in rounds.journal(project))
-    return phases or {"before the first stage": 1}
-
-
 def recover(project, by):
     """Reproduce what is left, serially."""
     if by == "alone":
@@ -66,7 +60,7 @@ def test_dvc_alone_is_without_the_plugin(make_project):
 @pytest.mark.parametrize("seed, kills", rounds.rounds("DVC_PARALLEL_KILLS", 6))
 @pytest.mark.timeout(1200)
 def test_killed_at_a_random_moment(tmp_path, seed, kills, record_property):
-    pipeline = rounds.Pipeline(tmp_path, random.Random(seed))
+    pipeline = rounds.Pipeline(tmp_path, random.Random(seed), (20, 50))
     hit, taken_over = Counter(), Counter()
     for number in count():
         if not kills:
@@ -83,7 +77,7 @@ def test_killed_at_a_random_moment(tmp_path, seed, kills, record_property):
                 by = None
                 break
             kills -= 1
-            hit.update(where(project))
+            hit.update(rounds.where(project))
             pipeline.assert_sound(project)
             by = rng.choice(["parallel", "serial"])
             if victims == "dvc" and rng.random() < 0.2:
