@@ -9,6 +9,7 @@ import os
 import signal
 import site
 import sys
+import traceback
 
 import psutil
 from dvc.cli import main
@@ -60,6 +61,11 @@ def _run(project, args, env, stdio, grace):
         # NOTE: as Python does
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
+    except Exception:
+        # NOTE: where it can be read without the terminal, too
+        with open(f"{project}.traceback", "w") as fobj:
+            traceback.print_exc(file=fobj)
+        raise
 
 
 class DvcProcess:
@@ -92,6 +98,12 @@ class DvcProcess:
     @property
     def output(self) -> str:
         return self._output.read_text() if self._output.exists() else ""
+
+    @property
+    def traceback(self) -> str:
+        """Of an exception that has ended it, which would be a mistake of ours."""
+        path = self._output.with_suffix(".traceback")
+        return path.read_text() if path.exists() else ""
 
     @property
     def returncode(self):

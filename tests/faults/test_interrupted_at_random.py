@@ -68,6 +68,9 @@ def returncodes(project, signum):
         codes.add(INTERRUPTED_BY_USER)
     if all(stage.phase == "done" for stage in rounds.journal(project)):
         codes.add(0)
+        if signum == signal.SIGHUP:
+            # NOTE: DVC fails when it cannot say at the end what to track with git
+            codes.add(1)
     return codes
 
 
@@ -89,6 +92,7 @@ def interrupt(project, pipeline, rng, terminal, actions):
             action(process, terminal)
             process.wait(rng.uniform(0, GRACE))
     process.finish()
+    assert "LoggingException" in process.traceback or not process.traceback
     alive = [p.cmdline() for p in commands_in(project.path)]
     wild.unlink()
     assert not alive
