@@ -38,18 +38,13 @@ def marked(env: Mapping[str, str], run_id: str) -> dict[str, str]:
 
 
 def processes_of(run_id: str) -> Iterator[int]:
-    """Process IDs of all that belong to a run, as far as this user may know.
-
-    The highest first, which are the youngest in most cases.
-    """
-    for pid in sorted(
-        map(int, filter(str.isdecimal, os.listdir("/proc"))), reverse=True
-    ):
-        if _belongs(pid, run_id.encode()):
-            yield pid
+    """Process IDs of all that belong to a run, as far as this user may know."""
+    for name in os.listdir("/proc"):
+        if name.isdecimal() and _belongs(name, run_id.encode()):
+            yield int(name)
 
 
-def _belongs(pid: int, run_id: bytes) -> bool:
+def _belongs(pid: str, run_id: bytes) -> bool:
     try:
         with open(f"/proc/{pid}/environ", "rb") as fobj:
             variables = fobj.read().split(b"\0")
@@ -63,26 +58,19 @@ def _belongs(pid: int, run_id: bytes) -> bool:
 def kill_all(run_id: str, seconds: float = float("inf")) -> None:
     """Kill whatever belongs to a run, and return when nothing is left.
 
-    What forks again and again is killed in the moment in which it is found, and what it
-    has left is looked for at once.
-
     Args:
         run_id: the ID of the run.
         seconds: time after which it gives up on what cannot be killed.
     """
     end = time.monotonic() + seconds
     clean = 0
-    known: set[int] = set()
     while clean < 2 and time.monotonic() < end:
-        found = set()
-        for pid in processes_of(run_id):
+        pids = list(processes_of(run_id))
+        clean = 0 if pids else clean + 1
+        for pid in pids:
             with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
-            found.add(pid)
-        clean = 0 if found else clean + 1
-        if found <= known:
-            time.sleep(PAUSE)
-        known |= found
+        time.sleep(PAUSE)
 
 
 class Warden:

@@ -61,6 +61,23 @@ def test_kills_all_of_a_run_and_nothing_else(start, ids):
     assert other.poll() is None
 
 
+def test_looks_until_nothing_is_left_twice(monkeypatch):
+    looks = iter([[11], [], [12], [], []])
+    killed = []
+    monkeypatch.setattr(warden, "processes_of", lambda _run_id: next(looks))
+    monkeypatch.setattr(os, "kill", lambda pid, _signum: killed.append(pid))
+    warden.kill_all("one")
+    assert killed == [11, 12]
+    assert not list(looks)
+
+
+def test_gives_up_on_what_cannot_be_killed(monkeypatch, start, ids):
+    process = start(ids[0])
+    monkeypatch.setattr(os, "kill", lambda *_args: None)
+    warden.kill_all(ids[0], seconds=0.1)
+    assert process.poll() is None
+
+
 def test_does_nothing_when_dismissed(start, ids):
     process = start(ids[0])
     guard = warden.start(ids[0])
