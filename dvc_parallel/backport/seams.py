@@ -26,6 +26,7 @@ BEFORE_3_6 = "dvc_parallel.backport.before_3_6"
 CLI = "dvc_parallel.backport.cli"
 STAND_INS = "dvc_parallel.stand_ins"
 REHEARSAL = "dvc_parallel.rehearsal"
+RUN_CACHE = "dvc_parallel.run_cache"
 SAVING = "dvc_parallel.saving"
 
 IN_DVC = (
@@ -117,6 +118,7 @@ IN_JOBS = (
 )
 
 IN_RUNS = (
+    Seam("dvc.stage.cache", "StageCache.save", "self stage", f"{RUN_CACHE}:save"),
     Seam("dvc.output", "Output._build", "self", f"{SAVING}:build", since=(3, 5, 0)),
     Seam(
         "dvc.output",
