@@ -122,7 +122,7 @@ class DvcProcess:
         except ProcessLookupError:
             pass
 
-    def finish(self, seconds=60):
+    def finish(self, seconds=300):
         """Wait for its end; return what it has printed."""
         if not self.wait(seconds):
             self.send_signal(signal.SIGKILL)
@@ -139,7 +139,7 @@ def dvc_alone(project, *args):
     """
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(site.getsitepackages())}
     command = [sys.executable, "-S", "-m", "dvc", *args]
-    return project.run(command, env=env)
+    return project.run(command, env=env, timeout=300)
 
 
 def commands_in(folder) -> list[psutil.Process]:
