@@ -24,7 +24,7 @@ def folder_of(tmp_dir: str) -> str:
     return os.path.join(tmp_dir, "parallel", "commands")
 
 
-class Mark:
+class RunFile:
     """The file of a run.  Owned by its runner.
 
     Args:
@@ -61,12 +61,12 @@ class Mark:
         os.close(self._fd)
 
 
-def mark(folder: str, run_id: str) -> Optional[Mark]:
-    """Mark a run where that can be done."""
+def announce(folder: str, run_id: str) -> Optional[RunFile]:
+    """Make the file of a run where that can be done."""
     if sys.platform != "linux":
         return None
     try:
-        return Mark(folder, run_id)
+        return RunFile(folder, run_id)
     except OSError:
         return None
 
@@ -75,7 +75,7 @@ def clear(folder: str, on_found: Callable[[Sequence[int]], None]) -> None:
     """Kill what killed runs have left behind, and return when nothing is left.
 
     Args:
-        folder: as for :class:`Mark`.
+        folder: as for :class:`RunFile`.
         on_found: called with the process IDs of what a run has left.
     """
     if sys.platform != "linux":

@@ -28,8 +28,8 @@ class WardedRunner(TimedRunner):
     def __init__(self, tmp_dir: str) -> None:
         super().__init__()
         self._run_id = uuid()
-        self._marks = left_behind.folder_of(tmp_dir)
-        self._mark: Optional[left_behind.Mark] = None
+        self._folder = left_behind.folder_of(tmp_dir)
+        self._file: Optional[left_behind.RunFile] = None
         self._warden: Optional[warden.Warden] = None
         self._has_started = False
 
@@ -47,7 +47,7 @@ class WardedRunner(TimedRunner):
             if self._closed:
                 raise RunnerClosedError
             if not self._has_started:
-                self._mark = left_behind.mark(self._marks, self._run_id)
+                self._file = left_behind.announce(self._folder, self._run_id)
             # NOTE: another one for one that was killed, but not where there can be none
             if not self._has_started or (self._warden and self._warden.has_ended):
                 self._warden = warden.start(self._run_id)
@@ -63,9 +63,9 @@ class WardedRunner(TimedRunner):
         if self._warden and is_over:
             self._warden.dismiss()
             self._warden = None
-        if self._mark:
-            self._mark.remove() if is_over else self._mark.release()
-            self._mark = None
+        if self._file:
+            self._file.remove() if is_over else self._file.release()
+            self._file = None
 
     def _survivors(self) -> Iterator[psutil.Process]:
         yield from super()._survivors()

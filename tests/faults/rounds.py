@@ -121,11 +121,11 @@ class Pipeline:
                 digest = hashlib.md5(content).hexdigest()
                 assert digest == match[1] + match[2], name
             else:
-                assert name.endswith(".tmp"), name
+                assert is_temporary(name), name
 
     def assert_as_serial(self, project):
         assert left(project) == self._left
-        objects = {n: c for n, c in cached(project) if not n.endswith(".tmp")}
+        objects = {n: c for n, c in cached(project) if not is_temporary(n)}
         assert objects == self._cached
 
 
@@ -195,6 +195,10 @@ def cached(project):
     for path in folder.rglob("*"):
         if path.is_file():
             yield "/" + path.relative_to(folder).as_posix(), path.read_bytes()
+
+
+def is_temporary(name) -> bool:
+    return any(part.endswith(".tmp") for part in name.split("/"))
 
 
 def assert_no_commands(project, seconds=60):

@@ -12,11 +12,11 @@ if sys.platform != "linux":
 
 # Prints a line, and then is there until its stdin ends.
 WAIT = [sys.executable, "-c", "print(1, flush=True); input()"]
-# Marks a run as one that goes on until its stdin ends.
+# Is a run that goes on until its stdin ends.
 RUN = """
 import sys
 from dvc_parallel.runners import left_behind
-mark = left_behind.mark(*sys.argv[1:])
+file = left_behind.announce(*sys.argv[1:])
 print(1, flush=True)
 input()
 """
@@ -65,16 +65,16 @@ def test_what_a_killed_run_has_left_is_killed(start, folder, found):
 
 def test_a_run_of_this_process_goes_on(start, folder, found):
     run_id = uuid()
-    mark = left_behind.mark(folder, run_id)
+    file = left_behind.announce(folder, run_id)
     command = start(WAIT, env=warden.marked(os.environ, run_id))
     left_behind.clear(folder, found.append)
     assert command.poll() is None
-    mark.remove()
+    file.remove()
     assert not os.listdir(folder)
 
 
 def test_a_run_that_could_not_kill_all_leaves_that_to_the_next(folder, found):
-    left_behind.mark(folder, "one").release()
+    left_behind.announce(folder, "one").release()
     assert os.listdir(folder) == ["one"]
     left_behind.clear(folder, found.append)
     assert (found, os.listdir(folder)) == ([], [])
@@ -85,6 +85,6 @@ def test_there_may_be_nothing(tmp_path, folder, found):
     assert not found
 
 
-def test_no_mark_where_none_can_be_made(tmp_path):
+def test_no_file_where_none_can_be_made(tmp_path):
     (tmp_path / "file").touch()
-    assert left_behind.mark(str(tmp_path / "file"), "one") is None
+    assert left_behind.announce(str(tmp_path / "file"), "one") is None
