@@ -118,7 +118,7 @@ def round_of(pipeline, project, rng):
 
 
 @pytest.mark.parametrize(
-    "seed, interrupts", rounds.rounds("DVC_PARALLEL_INTERRUPTS", 4)
+    "seed, interrupts", rounds.rounds("DVC_PARALLEL_INTERRUPTS", 3)
 )
 @pytest.mark.timeout(7200)
 def test_interrupted_at_a_random_moment(tmp_path, seed, interrupts, record_property):

@@ -57,7 +57,7 @@ def test_dvc_alone_is_without_the_plugin(make_project):
     assert "--jobs" not in dvc_alone(make_project(), "repro", "--help").stdout
 
 
-@pytest.mark.parametrize("seed, kills", rounds.rounds("DVC_PARALLEL_KILLS", 6))
+@pytest.mark.parametrize("seed, kills", rounds.rounds("DVC_PARALLEL_KILLS", 4))
 @pytest.mark.timeout(7200)
 def test_killed_at_a_random_moment(tmp_path, seed, kills, record_property):
     pipeline = rounds.Pipeline(tmp_path, random.Random(seed), (20, 50))
