@@ -5,11 +5,13 @@ never needed: where it is missing or damaged, all stages count the same.
 """
 
 import json
+import logging
 import math
 import os
 from collections.abc import Mapping
 
 from .atomic import atomic_write
+from .reporters.plain import log
 
 
 class Durations:
@@ -37,7 +39,7 @@ class Durations:
         return {name: data[name] for name in data if _is_duration(data[name])}
 
     def save(self, seconds: Mapping[str, float]) -> None:
-        """Add what is known now; nothing is saved where nothing can be written."""
+        """Add what is known now; where that cannot be written, say so."""
         if not seconds:
             return
         known = {name: round(value, 3) for name, value in seconds.items()}
@@ -45,8 +47,8 @@ class Durations:
             os.makedirs(self._folder, exist_ok=True)
             with atomic_write(self._path, self._folder) as fobj:
                 json.dump({**self.load(), **known}, fobj)
-        except OSError:
-            return
+        except OSError as exc:
+            log(logging.WARNING, "how long stages took cannot be kept: %s", exc)
 
 
 def _is_duration(value: object) -> bool:

@@ -1,5 +1,6 @@
 """Commands as processes on this machine, none of which outlives DVC."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,6 +12,9 @@ from shortuuid import uuid
 
 from . import Output, RunnerClosedError, warden
 from .timed import TimedRunner
+
+# NOTE: DVC configures the loggers below "dvc"
+logger = logging.getLogger("dvc.parallel")
 
 
 class WardedRunner(TimedRunner):
@@ -40,15 +44,29 @@ class WardedRunner(TimedRunner):
         with self._guard:
             if self._closed:
                 raise RunnerClosedError
-            if not self._has_started:
+            if self._has_started:
+                return
+            self._has_started = True
+            try:
                 self._warden = warden.start(self._run_id)
-                self._has_started = True
+            except OSError as exc:
+                logger.warning(
+                    "if DVC is killed, commands go on, as nothing can watch it: %s", exc
+                )
 
     def close(self) -> None:
-        super().close()
-        if self._warden:
-            self._warden.dismiss()
-            self._warden = None
+        unseen = False
+        try:
+            super().close()
+        except OSError:
+            # NOTE: it cannot be seen from here what is left
+            unseen = True
+            if not self._warden:
+                raise
+        finally:
+            if self._warden:
+                self._warden.dismiss(kill=unseen)
+                self._warden = None
 
     def _survivors(self) -> Iterator[psutil.Process]:
         yield from super()._survivors()
