@@ -6,12 +6,15 @@ never needed: where it is missing or damaged, all stages count the same.
 
 import json
 import logging
-import math
 import os
 from collections.abc import Mapping
 
 from .atomic import atomic_write
+from .regular import open_regular
 from .reporters.plain import log
+
+# No stage takes as many seconds, so they are damaged.
+MOST = 1e9
 
 
 class Durations:
@@ -30,7 +33,7 @@ class Durations:
     def load(self) -> dict[str, float]:
         """Seconds by stage; nothing where nothing can be read."""
         try:
-            with open(self._path, encoding="utf-8") as fobj:
+            with open_regular(self._path) as fobj:
                 data = json.load(fobj)
         except (OSError, ValueError, RecursionError):
             return {}
@@ -54,4 +57,4 @@ class Durations:
 def _is_duration(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
-    return math.isfinite(value) and value >= 0
+    return 0 <= value <= MOST

@@ -13,6 +13,9 @@ from typing import Any, Optional
 import psutil
 from dvc.exceptions import DvcException
 
+from dvc_parallel.regular import open_regular
+
+from . import checked
 from .logs import log_name
 
 FORMAT = 1
@@ -21,6 +24,10 @@ LOGS = "logs"
 
 # Seconds by which the clocks of the system and of the journal may differ.
 SLACK = 5.0
+# How a run can end.
+ENDS = ("ok", "failed", "interrupted")
+# What is raised by a journal that makes no sense.
+NONSENSE = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError)
 # Names that an error lists.
 SHOWN = 10
 
@@ -143,7 +150,7 @@ class Run:
             RecordError: the journal cannot be read any more.
         """
         for entry in _entries(self):
-            with suppress(KeyError, IndexError, TypeError, ValueError):
+            with suppress(*NONSENSE):
                 _add(self, entry)
 
 
@@ -225,14 +232,13 @@ def read(folder: str) -> Run:
     """
     run = Run(folder, {}, [])
     header = next(_entries(run, 1), {})
-    if header.get("format") != FORMAT:
-        raise RecordError(f"{run.journal} is not a journal that can be read")
     try:
-        datetime.fromisoformat(header["started"])
+        if header["format"] != FORMAT:
+            raise ValueError("another format")
+        run.header = checked.header(header)
         run.stages += _stages(folder, header["stages"])
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except NONSENSE:
         raise RecordError(f"{run.journal} is not a journal that can be read") from None
-    run.header = header
     run.update()
     return run
 
@@ -240,7 +246,7 @@ def read(folder: str) -> Run:
 def _entries(run: Run, count: Optional[int] = None) -> Iterator[dict[str, Any]]:
     """New lines of a journal, or the next few of them."""
     try:
-        with open(run.journal, "rb") as fobj:
+        with open_regular(run.journal) as fobj:
             fobj.seek(run.offset)
             for line in islice(fobj, count):
                 if not line.endswith(b"\n"):
@@ -257,19 +263,22 @@ def _entries(run: Run, count: Optional[int] = None) -> Iterator[dict[str, Any]]:
 def _stages(folder: str, stages: list[dict[str, Any]]) -> Iterator[Stage]:
     for rank, stage in enumerate(stages):
         name = str(stage["name"])
+        known = stage.get("seconds")
         yield Stage(
             name,
-            stage.get("upstream", []),
-            stage.get("after", []),
-            stage.get("seconds"),
+            checked.ranks(stage.get("upstream", [])),
+            checked.ranks(stage.get("after", [])),
+            None if known is None else checked.seconds(known),
             os.path.join(folder, LOGS, log_name(rank, name)),
         )
 
 
 def _add(run: Run, entry: dict[str, Any]) -> None:
-    time = float(entry["t"])
+    time = checked.seconds(entry["t"])
     if "end" in entry:
-        run.end = str(entry["end"])
+        if entry["end"] not in ENDS:
+            raise ValueError(entry["end"])
+        run.end = entry["end"]
     else:
         details = {k: v for k, v in entry.items() if k not in ("t", "stage", "phase")}
         rank, phase = int(entry["stage"]), str(entry["phase"])
@@ -298,5 +307,5 @@ def _is_alive(header: dict[str, Any]) -> bool:
         )
     except psutil.AccessDenied:
         return True
-    except (psutil.Error, KeyError, TypeError, ValueError):
+    except (psutil.Error, KeyError):
         return False
