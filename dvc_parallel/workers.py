@@ -66,7 +66,7 @@ class Workers:
             thread.start()
         except RuntimeError as exc:
             if not self._threads:
-                raise DvcException(f"cannot run stages: {exc}") from exc
+                raise DvcException("no stage can be run") from exc
             return False
         self._threads.append(thread)
         return True

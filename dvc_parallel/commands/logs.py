@@ -185,7 +185,7 @@ def _chunks(path: str, offset: int) -> "Iterator[bytes]":
     except FileNotFoundError:
         return
     except OSError as exc:
-        raise RecordError(f"cannot read '{relpath(path)}': {exc.strerror}") from exc
+        raise RecordError(f"cannot read '{relpath(path)}': {exc.strerror}") from None
 
 
 def add_parser(subparsers, parent_parser) -> None:
