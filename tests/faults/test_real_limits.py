@@ -106,9 +106,7 @@ def test_a_read_only_disk(tmp_path, where):
     project.write(FILES)
     folder = project.path / where
     folder.mkdir(exist_ok=True)
-    script = (
-        'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && shift 0; exec "$@"'
-    )
+    script = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
     command = ["unshare", "-m", "sh", "-c", script, folder]
     probe = project.run([*command, "true"], check=False)
     if probe.returncode:
