@@ -27,7 +27,7 @@ from dvc_parallel.reporters.interface import FINAL
 from dvc_parallel.reporters.plain import log
 
 from .logs import StageLogs
-from .reader import FORMAT, JOURNAL, LOGS, Runs
+from .reader import FORMAT, JOURNAL, LOGS, RecordError, Runs
 
 # Runs whose records are kept.
 KEEP = 20
@@ -101,9 +101,10 @@ class Recorder(Reporter):
             log(logging.WARNING, "the record of this run cannot be kept: %s", exc)
 
     def _remove_old(self) -> None:
-        for run_id in self._runs.ids()[:-KEEP]:
-            if not self._runs.goes_on(run_id):
-                shutil.rmtree(self._runs.folder(run_id), ignore_errors=True)
+        with suppress(RecordError):
+            for run_id in self._runs.ids()[:-KEEP]:
+                if not self._runs.goes_on(run_id):
+                    shutil.rmtree(self._runs.folder(run_id), ignore_errors=True)
 
     def log_of(self, stage: int) -> Optional[str]:
         """Where the output of a stage is kept, if it is."""

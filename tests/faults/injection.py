@@ -152,7 +152,8 @@ def _open(faults, original, file, mode="r", buffering=-1, **kwargs):
     if site_of("open") is None:
         return original(file, mode, buffering, **kwargs)
     writing = set(mode) & set("wxa+")
-    faults.check(f"open for {'writing' if writing else 'reading'}", file)
+    if not isinstance(file, int):
+        faults.check(f"open for {'writing' if writing else 'reading'}", file)
     raw = _Raw(file, mode.replace("b", "").replace("t", ""))
     raw.faults = faults
     if "+" in mode:

@@ -98,7 +98,8 @@ class Fault(NamedTuple):
         if self.error == "EMFILE":  # DVC has words of its own for it
             return "(?i)too many open files"
         # NOTE: with the name of a file
-        return re.escape(os.strerror(getattr(errno, self.error))) + r": '[^']"
+        reason = re.escape(os.strerror(getattr(errno, self.error)))
+        return rf"{reason}: '[^']|cannot \w+ '[^']+': {reason}"
 
 
 class Server:

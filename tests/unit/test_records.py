@@ -102,7 +102,7 @@ def test_reading_it(recorder, tmp_path, clock):
 
 def test_a_run_that_was_killed(recorder, tmp_path, mocker):
     assert Runs(str(tmp_path)).load().state == "running"
-    process = mocker.patch.object(reader.psutil, "Process")
+    process = mocker.patch.object(psutil, "Process")
     # NOTE: another one has got the number of the process
     process.return_value.create_time.return_value = 1e12
     assert Runs(str(tmp_path)).load().state == "killed"
