@@ -34,7 +34,7 @@ PIPELINE = """\
 stages:
   one:
     cmd: >
-      for i in 1 2 3 4 5 6 7 8 9; do test -e two.txt || sleep 0.1; done;
+      for i in $(seq 200); do test -e two.txt || sleep 0.05; done;
       echo one; cat in.txt > one.txt
     deps: [in.txt]
     outs: [one.txt]
@@ -63,15 +63,10 @@ COMMANDS = {
 KNOWN = [
     ("first run", r"start of a thread: workers", 2, "EAGAIN"),
     ("first run", r"write: patience.lock < .* < repo_lock", 1, "EIO"),
-    ("first run", r"write: patience.lock < .* < repo_lock", 1, "ENOSPC lasting"),
     ("first run", r"write: stand_ins.dump_yaml", 2, "EDQUOT"),
     ("first run", r"fsync: .* < lockfile.modify", 1, "ENOSPC"),
-    ("first run", r"write: .* < serial_order._move_up", 1, "EIO"),
-    ("first run", r"listdir: runners.warden.processes_of", 1, "EMFILE"),
     ("first run", r"fork_exec: runners.local", 1, "EAGAIN"),
-    ("first run", r"write: records.writer", 3, "SHORT"),
-    ("first run", r"mkfifo", 1, "EACCES"),
-    ("validate", r"open for writing: workspace_copy._copy <", 2, "ENOSPC"),
+    ("first run", r"write: records.writer", 3, "ENOSPC lasting"),
     ("page", r"write: commands.report", 1, "ENOSPC"),
 ]
 
@@ -155,9 +150,10 @@ class Trial:
         result = self._server.run(project, self.argv, fault)
         assert result["status"] is not None, "does not end"
         self._check(project, fault, result)
-        again = self._server.run(project, REPRO)
-        assert again["status"] == 0, again["output"]
-        if result["status"] == 0:
+        if self.argv[0] in ("repro", "validate"):
+            again = self._server.run(project, REPRO)
+            assert again["status"] == 0, again["output"]
+        if result["status"] == 0 and self.argv[0] == "repro":
             assert_same(self.expected, project)
         else:
             left, expected = in_any_order(project), in_any_order(self.expected)
