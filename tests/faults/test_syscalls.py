@@ -167,7 +167,9 @@ class Trial:
         output = result["output"]
         assert "Traceback" not in output
         assert list(processes_in(project.path)) == []
-        assert list((project.path / ".dvc" / "tmp").rglob("*.tmp")) == []
+        # NOTE: nothing can be removed from a disk that has become read-only
+        if not (fault and fault.lasting and fault.error == "EROFS"):
+            assert list((project.path / ".dvc" / "tmp").rglob("*.tmp")) == []
         known, right = recorded(project), recorded(self.expected)
         assert known == {name: right[name] for name in known}
         if ran := self.argv[0] == "repro" and re.search(r"Ran (\d+) stage", output):
