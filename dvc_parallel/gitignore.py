@@ -15,6 +15,7 @@ from typing import Any, Callable, NamedTuple, Optional
 
 from dvc.utils import relpath
 
+from .atomic import about
 from .signature import signature_of
 
 GITIGNORE = ".gitignore"
@@ -78,7 +79,7 @@ class IgnoreFiles:
         if signature == file.signature:
             return file
 
-        with open(gitignore, "rb") as fobj:
+        with about(gitignore), open(gitignore, "rb") as fobj:
             lines = fobj.read().split(b"\n")
         there = set(lines)
         for line in file.known - there:

@@ -16,7 +16,7 @@ from typing import Any, Callable, Optional
 from dvc.utils.serialize._common import _load_data
 from dvc.utils.serialize._yaml import _dump, parse_yaml_for_update
 
-from .atomic import atomic_write
+from .atomic import about, atomic_write
 from .lockfile_text import LockfileText, UnstableEntryError
 from .signature import signature_of
 
@@ -92,7 +92,7 @@ class Lockfiles:
         if signature is not None and signature == signature_of(path):
             return text
         try:
-            with open(path, encoding="utf-8", newline="") as fobj:
+            with about(path), open(path, encoding="utf-8", newline="") as fobj:
                 return LockfileText.parse(fobj.read())
         except FileNotFoundError:
             return LockfileText.parse("")

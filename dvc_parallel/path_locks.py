@@ -20,7 +20,7 @@ from dvc.exceptions import DvcException
 from dvc.lock import LockError, make_lock
 from voluptuous import Invalid
 
-from .atomic import atomic_write
+from .atomic import about, atomic_write
 
 # NOTE: DVC configures the loggers below "dvc"
 logger = logging.getLogger("dvc.parallel")
@@ -120,7 +120,7 @@ class PathLocks:
             tmp_dir=tmp_dir,
             hardlink_lock=hardlink,
         )
-        with guard:
+        with about(guard.lockfile), guard:
             path = os.path.join(tmp_dir, dvc_rwlock.RWLOCK_FILE)
             self._file.read(path, fs, self._in_file)
             self._file.check(
@@ -132,8 +132,9 @@ class PathLocks:
             wanted = {**self._in_file, **new}
             held = {path: lock for path, lock in wanted.items() if lock}
             self._file.write(held)
-        self._touched.clear()
-        self._in_file = held
+            # NOTE: now, as it may not be possible to unlock the guard
+            self._touched.clear()
+            self._in_file = held
 
 
 def _info(cmd: str) -> dict[str, Any]:
@@ -154,15 +155,14 @@ class _File:
         """Find out what others hold; another run of this process may be one of them."""
         self._path = path
         try:
-            with fs.open(path, encoding="utf-8") as fobj:
+            with about(path), fs.open(path, encoding="utf-8") as fobj:
                 text = fobj.read()
-        except FileNotFoundError:
-            text = "{}"
-        if text == self._text:
-            return
-        try:
+            if text == self._text:
+                return
             lock = dvc_rwlock.SCHEMA(json.loads(text))
-        except json.JSONDecodeError as exc:
+        except FileNotFoundError:
+            lock = dvc_rwlock.SCHEMA({})
+        except ValueError as exc:  # no JSON, or not even text
             raise dvc_rwlock.RWLockFileCorruptedError(path) from exc
         except Invalid as exc:
             raise dvc_rwlock.RWLockFileFormatError(path) from exc

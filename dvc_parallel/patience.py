@@ -7,9 +7,12 @@ the moment of one of seven tries.
 
 import time
 from contextlib import suppress
+from traceback import clear_frames
 from typing import Callable
 
 from dvc import lock as dvc_lock
+
+from .atomic import about
 
 # Seconds between two tries; less than a run leaves the lock free (repo_lock.PAUSE).
 TRY_EVERY = 0.02
@@ -20,11 +23,21 @@ def lock(original: Callable, self: "dvc_lock.Lock") -> None:
 
     Raises:
         LockError: another process holds the lock.
+        OSError: its file cannot be written.
     """
     end = time.monotonic() + dvc_lock.DEFAULT_TIMEOUT
-    while time.monotonic() < end:
-        with suppress(dvc_lock.LockError):
-            self._do_lock()
-            return
-        time.sleep(TRY_EVERY)
-    original(self)
+    try:
+        with about(self.lockfile):
+            while time.monotonic() < end:
+                with suppress(dvc_lock.LockError):
+                    self._do_lock()
+                    return
+                time.sleep(TRY_EVERY)
+            original(self)
+    except OSError as exc:
+        # NOTE: the file may have been locked before it could not be written, and stays
+        # so for as long as the traceback refers to it
+        clear_frames(exc.__traceback__)
+        # NOTE: else unlocking raises an error that covers this one
+        self._lock_failed = True
+        raise

@@ -5,6 +5,7 @@ the calling thread belongs to no run.  Some do so for serial runs as well: they 
 jobs of a parallel run only.  Those for large data are in :mod:`dvc_parallel.saving`.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial, wraps
@@ -14,6 +15,7 @@ from dvc.dvcfile import is_lock_file
 from dvc.stage.exceptions import StageCmdFailedError
 from dvc.stage.run import _make_cmd
 
+from .atomic import about
 from .bookkeeping import current_books
 from .lockfile import at_the_end
 from .lockfile_text import LockfileText
@@ -180,12 +182,24 @@ def read_param_file(books: "Bookkeeping", *args, **kwargs) -> Any:
 
 def dump_yaml(original: Callable, path, data, fs=None, **kwargs) -> None:
     """``dvc.utils.serialize.dump_yaml``, with which the run cache is written."""
-    text = None if current_books() is None or fs or kwargs else dumps_simple(data)
-    if text is None:
+    if current_books() is None or fs or kwargs:
         original(path, data, fs=fs, **kwargs)
         return
-    with open(path, "w+", encoding="utf-8") as fobj:
-        fobj.write(text)
+    text = dumps_simple(data)
+    try:
+        with about(path):
+            if text is None:
+                original(path, data)
+            else:
+                with open(path, "w+", encoding="utf-8") as fobj:
+                    fobj.write(text)
+    except OSError:
+        # NOTE: DVC has made the folder, and cannot restore from one with nothing in it
+        with suppress(OSError):
+            os.unlink(path)
+        with suppress(OSError):
+            os.rmdir(os.path.dirname(path))
+        raise
 
 
 @in_runs

@@ -107,6 +107,7 @@ NEW_EXECUTOR = (
             "serial_order",
             "workers",
             "reporters/__init__",
+            "reporters/terminal",
             "runners/__init__",
             "runners/local",
             "runners/pipes",
@@ -194,6 +195,7 @@ NEW_EXECUTOR = (
             "test_plan",
             "test_plain_reporter",
             "test_serial_order",
+            "test_terminal",
             "test_workers",
         )
     ),

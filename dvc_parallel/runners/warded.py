@@ -1,5 +1,6 @@
 """Commands as processes on this machine, none of which outlives DVC."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,6 +13,9 @@ from shortuuid import uuid
 from . import Output, RunnerClosedError, left_behind, warden
 from .local import GRACE
 from .timed import TimedRunner
+
+# NOTE: DVC configures the loggers below "dvc"
+logger = logging.getLogger("dvc.parallel")
 
 
 class WardedRunner(TimedRunner):
@@ -49,17 +53,37 @@ class WardedRunner(TimedRunner):
             if not self._has_started:
                 self._file = left_behind.announce(self._folder, self._run_id)
             # NOTE: another one for one that was killed, but not where there can be none
-            if not self._has_started or (self._warden and self._warden.has_ended):
-                self._warden = warden.start(self._run_id)
+            elif self._warden is None or not self._warden.has_ended:
+                return
             self._has_started = True
+            try:
+                self._warden = warden.start(self._run_id)
+            except OSError as exc:
+                self._warden = None
+                logger.warning(
+                    "if DVC is killed, commands go on, as nothing can watch it: %s", exc
+                )
 
     def close(self) -> None:
-        super().close()
-        if not self._is_over:
-            warden.kill_all(self._run_id, seconds=GRACE)
+        is_over = False
+        try:
+            super().close()
+            if not self._is_over:
+                warden.kill_all(self._run_id, seconds=GRACE)
+            is_over = self._is_over
+        except OSError:
+            # NOTE: it cannot be seen from here what is left, but it may be from there
+            if not self._warden:
+                raise
+            self._warden.dismiss(kill=True)
+            self._warden = None
+            is_over = True
+        finally:
+            self._take_leave(is_over)
+
+    def _take_leave(self, is_over: bool) -> None:
         # NOTE: if there is something that cannot be killed, the warden goes on trying
         # after the end of this process, and so does the next run
-        is_over = self._is_over
         if self._warden and is_over:
             self._warden.dismiss()
             self._warden = None

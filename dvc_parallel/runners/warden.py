@@ -100,10 +100,10 @@ class Warden:
     def has_ended(self) -> bool:
         return self._process.poll() is not None
 
-    def dismiss(self) -> None:
-        """Say goodbye, and wait for its end."""
+    def dismiss(self, kill: bool = False) -> None:
+        """Say goodbye, and wait for its end; or have it kill what is left before."""
         with suppress(OSError):
-            self._process.communicate(GOODBYE)
+            self._process.communicate(b"" if kill else GOODBYE)
 
 
 def main(run_id: str) -> None:
@@ -115,13 +115,14 @@ def main(run_id: str) -> None:
 
 
 def start(run_id: str) -> Optional[Warden]:
-    """Start a warden where there can be one."""
+    """Start a warden where there can be one.
+
+    Raises:
+        OSError: it cannot be started.
+    """
     if sys.platform != "linux" or not sys.executable:
         return None
-    try:
-        return Warden(run_id)
-    except OSError:
-        return None
+    return Warden(run_id)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,14 @@
+import errno
 import os
 import shutil
 import subprocess
 import tempfile
 import threading
+from functools import partial
+from unittest.mock import Mock
 
 import pytest
+from dvc.exceptions import DvcException
 
 from dvc_parallel.admission import PoolAdmission
 
@@ -285,3 +289,15 @@ def test_an_admission_behind_it_that_refuses_costs_no_slot(
         assert free(server) == 3
         # NOTE: nor the one that the run has itself
         assert slots._own
+
+
+def test_a_jobserver_that_cannot_be_made_leaves_nothing(monkeypatch, tmp_path):
+    def fail(*_args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "mkfifo", fail)
+    slots = SharedSlots(partial(Server, 2, fifo=True), Mock(), print)
+    with pytest.raises(DvcException, match="jobs cannot be shared with make"):
+        slots.__enter__()
+    assert not os.listdir(tmp_path)

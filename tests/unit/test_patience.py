@@ -1,4 +1,7 @@
+import errno
+
 import pytest
+import zc.lockfile
 from dvc.lock import Lock, LockError
 
 from dvc_parallel import repo_lock
@@ -27,3 +30,19 @@ def test_tries_often_and_then_as_dvc_does(tmp_path, monkeypatch):
 
 def fail():
     raise LockError("locked")
+
+
+def test_a_lock_that_cannot_be_written(tmp_path, monkeypatch):
+    def fail(lock):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = str(tmp_path / "lock")
+    monkeypatch.setattr(zc.lockfile.LockFile, "_on_lock", fail)
+    lock = Lock(path)
+    with pytest.raises(OSError, match=f"No space left on device: '{path}'") as info:
+        lock.lock()
+    assert info.value.errno == errno.ENOSPC
+    lock.unlock()  # says nothing
+
+    monkeypatch.undo()
+    Lock(path)._do_lock()
