@@ -119,6 +119,7 @@ def rwlock(original: Callable, tmp_dir, fs, cmd, *args, **kwargs) -> Iterator[No
     books, job = current_books(), current_job()
     lock = original if books is None else books.path_locks.hold
     if job is not None:
+        lock = job.paths.hold
         cmd = f"{cmd} (stage '{job.name}')"
     with lock(tmp_dir, fs, cmd, *args, **kwargs):
         yield
