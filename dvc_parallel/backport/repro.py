@@ -1,6 +1,6 @@
 """``Repo.reproduce(jobs=..., output=..., load_average=...)``, and the config."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
@@ -152,8 +152,10 @@ def run_stages(
         options.instead(run)
         return []
     if count > 1 and not dry:
+        from dvc_parallel.descriptors import make_room
         from dvc_parallel.reporters.choice import reporters
 
+        run = replace(run, jobs=make_room(count))
         parallel = run.executor(
             reporters=reporters(run.repo.tmp_dir, output), load_average=load_average
         )
