@@ -48,7 +48,8 @@ def size(small, full):
 
 def write(project: Project, stages: dict) -> None:
     with open(project.path / "dvc.yaml", "w") as fobj:
-        json.dump({"stages": stages}, fobj)  # which is YAML, and quickly written
+        # NOTE: which is YAML, and quickly written
+        json.dump({"stages": stages}, fobj, ensure_ascii=False)
 
 
 def measure(project: Project, *args, files=None) -> None:
