@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
@@ -19,6 +20,16 @@ from tests.project import Project, assert_same
 FULL = os.environ.get("DVC_PARALLEL_SIZE") == "full"
 PYTHON = sys.executable
 LIMIT = 3600
+
+ROOT = Path(__file__).parents[2]
+SERIAL = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from tests.project import plain_dvc
+from dvc.cli import main
+with plain_dvc():
+    sys.exit(main(["repro", "-q"]))
+"""
 
 # Waits until so many others run at the same time.
 MEET = """\
@@ -58,13 +69,27 @@ def measure(project: Project, *args, files=None) -> None:
     Args:
         files: the soft limit of files that it may have open.
     """
+    _measure(
+        project, f"dvc {shlex.join(map(str, args))}", project.command(*args), files
+    )
+
+
+def measure_serial(project: Project) -> None:
+    """As ``measure``, for a run of DVC without the plugin."""
+    if FULL:
+        _measure(project, "serial DVC", [PYTHON, "-c", SERIAL])
+    else:
+        project.reproduce()
+
+
+def _measure(project: Project, name: str, command: list, files=None) -> None:
 
     limit = f"ulimit -Sn {files};" if files else ""
     begin = time.monotonic()
     output = project.path.parent / "output"
     with open(output, "w") as fobj:
         process = subprocess.Popen(
-            ["/bin/sh", "-c", f'{limit} exec "$@"', "sh", *project.command(*args)],
+            ["/bin/sh", "-c", f'{limit} exec "$@"', "sh", *command],
             cwd=project.path,
             stdin=subprocess.DEVNULL,
             stdout=fobj,
@@ -76,7 +101,7 @@ def measure(project: Project, *args, files=None) -> None:
     seconds, megabytes = time.monotonic() - begin, usage.ru_maxrss / 1024
     cpu = usage.ru_utime + usage.ru_stime
     took = f"{seconds:.1f} s, {cpu:.1f} s of CPU, {megabytes:.0f} MiB"
-    sys.stdout.write(f"dvc {shlex.join(map(str, args))}: {took}\n")
+    sys.stdout.write(f"{name}: {took}\n")
 
 
 @pytest.fixture
@@ -125,10 +150,7 @@ def test_dependencies_of_a_stage(pair):
         stage = {"cmd": "cat in/* > all", "deps": deps, "outs": ["all"]}
         write(project, {"all": stage, "other": {"cmd": "echo", "deps": deps}})
     measure(parallel, "repro", "-q", "-j", 2)
-    if FULL:
-        measure(serial, "repro", "-q", "-j", 1)
-    else:
-        serial.reproduce()
+    measure_serial(serial)
     assert_same(serial, parallel)
 
 
@@ -155,10 +177,7 @@ def test_files_of_an_output(pair):
             },
         )
     measure(parallel, "repro", "-q", "-j", 2)
-    if FULL:
-        measure(serial, "repro", "-q", "-j", 1)
-    else:
-        serial.reproduce()
+    measure_serial(serial)
     assert_same(serial, parallel)
 
 
