@@ -60,7 +60,10 @@ class Jobserver:
         os.write(self.fd, token)
 
     def has_tokens(self) -> bool:
-        return bool(select.select([self.fd], [], [], 0)[0])
+        # NOTE: not `select`, which knows descriptors up to 1023 only
+        poll = select.poll()
+        poll.register(self.fd, select.POLLIN)
+        return bool(poll.poll(0))
 
     def environment(self) -> dict[str, str]:
         """Variables for programs that are to take part."""

@@ -135,6 +135,7 @@ def rwlock(original: Callable, tmp_dir, fs, cmd, *args, **kwargs) -> Iterator[No
     books, job = current_books(), current_job()
     lock = original if books is None else books.path_locks.hold
     if job is not None:
+        lock = job.paths.hold
         cmd = f"{cmd} (stage '{job.name}')"
     with lock(tmp_dir, fs, cmd, *args, **kwargs):
         yield
@@ -182,24 +183,13 @@ def read_param_file(books: "Bookkeeping", *args, **kwargs) -> Any:
 
 def dump_yaml(original: Callable, path, data, fs=None, **kwargs) -> None:
     """``dvc.utils.serialize.dump_yaml``, with which the run cache is written."""
-    if current_books() is None or fs or kwargs:
-        original(path, data, fs=fs, **kwargs)
-        return
-    text = dumps_simple(data)
-    try:
-        with about(path):
-            if text is None:
-                original(path, data)
-            else:
-                with open(path, "w+", encoding="utf-8") as fobj:
-                    fobj.write(text)
-    except OSError:
-        # NOTE: DVC has made the folder, and cannot restore from one with nothing in it
-        with suppress(OSError):
-            os.unlink(path)
-        with suppress(OSError):
-            os.rmdir(os.path.dirname(path))
-        raise
+    text = None if current_books() is None or fs or kwargs else dumps_simple(data)
+    with about(path):
+        if text is None:
+            original(path, data, fs=fs, **kwargs)
+            return
+        with open(path, "w+", encoding="utf-8") as fobj:
+            fobj.write(text)
 
 
 @in_runs

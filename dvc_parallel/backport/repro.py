@@ -1,7 +1,7 @@
 """``Repo.reproduce(jobs=..., output=..., load_average=...)``, and the config."""
 
 import logging
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
@@ -160,8 +160,10 @@ def run_stages(
     if not dry:
         _clear(run.repo)
     if count > 1 and not dry:
+        from dvc_parallel.descriptors import make_room
         from dvc_parallel.reporters.choice import reporters
 
+        run = replace(run, jobs=make_room(count))
         parallel = run.executor(
             reporters=reporters(run.repo.tmp_dir, output), load_average=load_average
         )

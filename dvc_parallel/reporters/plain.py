@@ -146,6 +146,9 @@ class PlainReporter(Reporter):
             "nothing that has run is lost.",
         )
 
+    def waiting_for_paths(self, stage: int, blocked: str) -> None:
+        log(logging.INFO, "%s | waits: %s", self._name(stage), blocked)
+
     def failing(self, exc: BaseException, running: int) -> None:
         if running:
             log(logging.WARNING, "%s; waiting for %d running", exc, running)

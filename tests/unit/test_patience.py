@@ -5,7 +5,7 @@ import zc.lockfile
 from dvc.lock import Lock, LockError
 
 from dvc_parallel import repo_lock
-from dvc_parallel.patience import TRY_EVERY
+from dvc_parallel.patience import TRY_EVERY, PatientLock
 
 
 def test_a_pause_is_long_enough_for_those_who_try():
@@ -46,3 +46,24 @@ def test_a_lock_that_cannot_be_written(tmp_path, monkeypatch):
 
     monkeypatch.undo()
     Lock(path)._do_lock()
+
+
+def test_a_patient_lock_says_so_and_waits(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("dvc.lock.DEFAULT_TIMEOUT", 0.06)
+    holder = Lock(str(tmp_path / "lock"))
+    holder.lock()
+    lock = PatientLock(Lock(str(tmp_path / "lock")))
+    original = lock._lock.lock
+    tries = []
+
+    def try_to_lock():
+        tries.append(1)
+        if len(tries) == 3:
+            holder.unlock()
+        original()
+
+    monkeypatch.setattr(lock._lock, "lock", try_to_lock)
+    with caplog.at_level("INFO", logger="dvc.parallel"), lock:
+        assert lock.is_locked
+    assert not lock.is_locked
+    assert caplog.text.count("waiting for it") == 1
