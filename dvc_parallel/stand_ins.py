@@ -5,7 +5,6 @@ the calling thread belongs to no run.  Some do so for serial runs as well: they 
 jobs of a parallel run only.  Those for large data are in :mod:`dvc_parallel.saving`.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial, wraps
