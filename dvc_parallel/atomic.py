@@ -30,9 +30,27 @@ def atomic_write(
         sync: whether it is to be whole after the machine has gone down, too.
 
     Raises:
-        OSError: with ``path`` untouched.
+        OSError: with ``path`` untouched; names a file.
     """
     target = os.path.realpath(path)
+    with about(target):
+        yield from _write(target, tmp_dir, newline, sync)
+
+
+@contextmanager
+def about(path: str) -> Iterator[None]:
+    """Have errors name a file where the system does not: not even for a full disk."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.filename is None:
+            exc.filename = path
+        raise
+
+
+def _write(
+    target: str, tmp_dir: str, newline: Optional[str], sync: bool
+) -> Iterator[TextIO]:
     name = f"{os.path.basename(target)}.{shortuuid.uuid()}.tmp"
     tmp = os.path.join(tmp_dir, name)
     try:

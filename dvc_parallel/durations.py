@@ -5,11 +5,16 @@ never needed: where it is missing or damaged, all stages count the same.
 """
 
 import json
-import math
+import logging
 import os
 from collections.abc import Mapping
 
 from .atomic import atomic_write
+from .regular import open_regular
+from .reporters.plain import log
+
+# No stage takes as many seconds, so they are damaged.
+MOST = 1e9
 
 
 class Durations:
@@ -28,7 +33,7 @@ class Durations:
     def load(self) -> dict[str, float]:
         """Seconds by stage; nothing where nothing can be read."""
         try:
-            with open(self._path, encoding="utf-8") as fobj:
+            with open_regular(self._path) as fobj:
                 data = json.load(fobj)
         except (OSError, ValueError, RecursionError):
             return {}
@@ -37,7 +42,7 @@ class Durations:
         return {name: data[name] for name in data if _is_duration(data[name])}
 
     def save(self, seconds: Mapping[str, float]) -> None:
-        """Add what is known now; nothing is saved where nothing can be written."""
+        """Add what is known now; where that cannot be written, say so."""
         if not seconds:
             return
         known = {name: round(value, 3) for name, value in seconds.items()}
@@ -45,11 +50,11 @@ class Durations:
             os.makedirs(self._folder, exist_ok=True)
             with atomic_write(self._path, self._folder) as fobj:
                 json.dump({**self.load(), **known}, fobj)
-        except OSError:
-            return
+        except OSError as exc:
+            log(logging.WARNING, "how long stages took cannot be kept: %s", exc)
 
 
 def _is_duration(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
-    return math.isfinite(value) and value >= 0
+    return 0 <= value <= MOST

@@ -152,9 +152,11 @@ class ParallelExecutor:
         try:
             yield
         finally:
-            if not self.lock.is_locked:
-                self.lock.lock()
-            self.lock.give_back()
+            try:
+                if not self.lock.is_locked:
+                    self.lock.lock()
+            finally:
+                self.lock.give_back()
 
     def _loop(self, workers: Workers) -> None:
         self._carry_out(self.plan.handle(plan.Begun()), workers)
@@ -233,9 +235,10 @@ class ParallelExecutor:
             if isinstance(instruction, plan.Start):
                 job = self._make_job(rank)
                 job.tell(Phase.LOCK)
-                job.turn = self.lock.reserve()
                 self._started[rank] = job
-                workers.submit(self._run_job, job, instruction.force)
+                # NOTE: where the system starts no more threads, a turn of a job that
+                # waits for one would be the end: nobody comes after it
+                workers.submit(self._run_job, job, instruction.force, if_free=job.queue)
                 self._in_flight.add(job)
             elif isinstance(instruction, plan.Wait):
                 self.reporter.phase(rank, Phase.READY, **self._obstacle(rank))

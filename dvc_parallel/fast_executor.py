@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from .attempts import Attempts
 from .bookkeeping import Bookkeeping
+from .catching_up import catch_up
 from .durations import Durations
 from .executor import ParallelExecutor
 from .job import Job
+from .messages import Over, WithdrawnError
+from .path_waits import JobPaths, PathsBusyError, PathWaits
 from .patience import TRY_EVERY
 from .plan import Instruction, State
-from .pooled_plan import LookAgain, PooledPlan
+from .pooled_plan import LookAgain, PooledPlan, Postponed, Resumed
 from .provision import Provision
 from .repo_lock import SharedRepoLock
 from .reporters import Phase
@@ -56,6 +59,7 @@ class FastExecutor(ParallelExecutor):
         books: what the run keeps.
         transfers: what its jobs put into the cache right now.
         coordinator: sends stages to other machines, if that is where they run.
+        path_waits: stages that wait for paths which other processes use.
     """
 
     plan: PooledPlan
@@ -75,8 +79,9 @@ class FastExecutor(ParallelExecutor):
         self.provision = Provision(steps, jobs, load_average, self._on_slot)
         self.books = Bookkeeping()
         self.transfers = Transfers()
+        self.path_waits = PathWaits(steps[0].repo.tmp_dir, steps[0].repo.fs)
         self.durations = Durations(steps[0].repo.tmp_dir)
-        kwargs.setdefault("runner", WardedRunner())
+        kwargs.setdefault("runner", WardedRunner(steps[0].repo.tmp_dir))
         super().__init__(steps, graph, jobs, lockfiles=self.books.lockfiles, **kwargs)
 
     def _known_seconds(self) -> dict[str, float]:
@@ -131,17 +136,38 @@ class FastExecutor(ParallelExecutor):
         self._inbox.put(None)
 
     def _look_again(self) -> Sequence[Instruction]:
-        return self.plan.handle(LookAgain())
+        return [*self._resume(), *self.plan.handle(LookAgain())]
 
     def _times(self) -> "Iterable[Optional[float]]":
         waits = self.provision.has_to_look and self.plan.count(State.READY)
-        return (*super()._times(), LOOK if waits else None)
+        return (*super()._times(), LOOK if waits else None, self.path_waits.due())
+
+    def _over(self, message: Over) -> Sequence[Instruction]:
+        if not isinstance(message.exc, PathsBusyError):
+            return [*super()._over(message), *self._resume()]
+        if self.is_stopping():
+            message.exc = WithdrawnError()
+            return super()._over(message)
+        rank = message.job.rank
+        message.job.tell(Phase.LOCK)
+        if blocked := self.path_waits.add(rank, message.exc):
+            self.reporter.waiting_for_paths(rank, blocked)
+        return self.plan.handle(Postponed(rank))
+
+    def _resume(self) -> list[Instruction]:
+        """Have stages try again whose paths are free by now."""
+        instructions: list[Instruction] = []
+        for rank in self.path_waits.free():
+            instructions += self.plan.handle(Resumed(rank))
+        return instructions
 
     def _obstacle(self, rank: int) -> dict[str, Any]:
         pool = self.provision.obstacle(rank)
         return {"pool": pool} if pool else {}
 
     def _reproduce(self, job: "FastJob", force: bool) -> Optional["Stage"]:  # type: ignore[override]
+        if self.lock.intrusions:  # type: ignore[attr-defined]
+            catch_up(job.stage, self.books.lockfiles)
         return job.attempts.run(partial(super()._reproduce, job), force, job.retrying)
 
     def _give_up(self) -> None:
@@ -210,6 +236,7 @@ class FastJob(Job):
         data_is_large (bool): whether what was hashed last takes a while to read.
         env: variables for its commands: the slots that it has.
         attempts: at its commands.
+        paths: its path locks.
     """
 
     run: FastExecutor
@@ -220,6 +247,10 @@ class FastJob(Job):
         self.data_is_large = False
         self.env = run.provision.environment(rank)
         self.attempts = Attempts(run.provision.needs(rank), run.is_stopping)
+        # NOTE: `pull` gets outputs before DVC knows whether the stage has to run, and
+        # nobody wants to be asked twice
+        at_once = run.kwargs.get("pull") or run.kwargs.get("interactive")
+        self.paths = JobPaths(run.books.path_locks, looks_first=not at_once)
         self._pins = 0
         self._intrusions = 0
 
@@ -228,6 +259,11 @@ class FastJob(Job):
         with self.run.books.in_this_thread(), super().in_this_thread():
             self.start_saving()
             yield
+
+    @property
+    def has_run(self) -> bool:
+        """Whether what remains is to save what its commands have made."""
+        return self._work is Phase.SAVE
 
     def retrying(self, exc: BaseException) -> None:
         """Take note that the commands are tried again after an error."""

@@ -15,7 +15,8 @@ from typing import Any, Callable, NamedTuple, Optional
 
 from dvc.utils import relpath
 
-from .signature import signature_of
+from .atomic import about
+from .signature import Signature, is_settled, signature_of
 
 GITIGNORE = ".gitignore"
 
@@ -25,7 +26,7 @@ ONE_ENTRY = re.compile(rb"/([^/*?\[\\]*[^/*?\[\\\s])(?:/|$)")
 
 
 class _Lines(NamedTuple):
-    signature: Optional[tuple]
+    signature: Optional[Signature]  # if the file had been left alone for a while
     lines: list[bytes]
     # which of them there are, and those about one entry by its name
     known: set[bytes]
@@ -77,16 +78,17 @@ class IgnoreFiles:
             return None
         if signature == file.signature:
             return file
+        settled = is_settled(signature)
 
-        with open(gitignore, "rb") as fobj:
+        with about(gitignore), open(gitignore, "rb") as fobj:
             lines = fobj.read().split(b"\n")
-        there = set(lines)
+        there = set(lines) if lines != file.lines else file.known
         for line in file.known - there:
             _group(file, line).discard(line)
         for line in there - file.known:
             _group(file, line).add(line)
         self._known[gitignore] = file._replace(
-            signature=signature, lines=lines, known=there
+            signature=signature if settled else None, lines=lines, known=there
         )
         return self._known[gitignore]
 

@@ -65,6 +65,10 @@ class Job:
         self._work = Phase.SAVE
         self.run.command_ended(self)
 
+    def queue(self) -> None:
+        """Take a turn, before the thread that runs the job gets to it."""
+        self.turn = self.lock.reserve()
+
     @contextmanager
     def in_this_thread(self) -> "Iterator[None]":
         """Be the current job, and own the repo; do not give it away at the end.
@@ -72,10 +76,9 @@ class Job:
         Whoever takes note that the job is over has to release ``turn``, so that
         ownership can go straight to the stages that this one has made ready.
         """
-        assert self.turn
         _local.job = self
         try:
-            self._own(self.turn)
+            self._own(self.turn or self.lock.reserve())
             try:
                 yield
             finally:

@@ -20,7 +20,7 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Optional
 
 MAKEFLAGS = "MAKEFLAGS"
@@ -60,7 +60,10 @@ class Jobserver:
         os.write(self.fd, token)
 
     def has_tokens(self) -> bool:
-        return bool(select.select([self.fd], [], [], 0)[0])
+        # NOTE: not `select`, which knows descriptors up to 1023 only
+        poll = select.poll()
+        poll.register(self.fd, select.POLLIN)
+        return bool(poll.poll(0))
 
     def environment(self) -> dict[str, str]:
         """Variables for programs that are to take part."""
@@ -81,22 +84,31 @@ class Server(Jobserver):
     Args:
         slots: how many there are; none is taken.
         fifo: whether it is named in ``MAKEFLAGS`` by its path.
+
+    Raises:
+        OSError: there can be none.
     """
 
     def __init__(self, slots: int, fifo: bool):
-        self._folder = tempfile.mkdtemp(prefix="dvc-parallel-")
-        self._path = os.path.join(self._folder, "jobserver")
         self._slots = slots
-        os.mkfifo(self._path, 0o600)
-        super().__init__(os.open(self._path, os.O_RDWR | os.O_NONBLOCK))
-        self._ends: Sequence[int] = ()
-        # NOTE: a path in MAKEFLAGS ends at a space
-        if not fifo or len(self._path.split()) > 1:
-            self._ends = self._open(os.O_RDONLY), self._open(os.O_WRONLY)
-        self.refill()
+        self._resources = ExitStack()
+        with self._resources:
+            folder = tempfile.mkdtemp(prefix="dvc-parallel-")
+            self._resources.callback(shutil.rmtree, folder, ignore_errors=True)
+            self._path = os.path.join(folder, "jobserver")
+            os.mkfifo(self._path, 0o600)
+            super().__init__(self._open(os.O_RDWR | os.O_NONBLOCK))
+            self._ends: Sequence[int] = ()
+            # NOTE: a path in MAKEFLAGS ends at a space
+            if not fifo or len(self._path.split()) > 1:
+                self._ends = self._open(os.O_RDONLY), self._open(os.O_WRONLY)
+            self.refill()
+            self._resources = self._resources.pop_all()
 
     def _open(self, flags: int) -> int:
-        return os.open(self._path, flags)
+        fd = os.open(self._path, flags)
+        self._resources.callback(os.close, fd)
+        return fd
 
     def refill(self) -> None:
         """Have all slots in the pipe, when nobody has one: some may have been lost."""
@@ -116,10 +128,7 @@ class Server(Jobserver):
         return self._ends
 
     def close(self) -> None:
-        for fd in self._ends:
-            os.close(fd)
-        super().close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._resources.close()
 
 
 class Client(Jobserver):

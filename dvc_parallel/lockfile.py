@@ -1,7 +1,7 @@
 """Updating a dvc.lock: one entry in its text, and the file at once.
 
 To parse all of dvc.lock and to write it anew after every stage takes long.  Here the
-text is kept for as long as the file does not change, only the entry in question is
+text is kept for as long as the file has it, only the entry in question is
 made anew (:mod:`dvc_parallel.lockfile_text`), and the file is replaced as a whole.
 The result is byte for byte that of a round trip by ruamel.yaml; where that cannot be
 had otherwise, a round trip makes it.
@@ -16,9 +16,8 @@ from typing import Any, Callable, Optional
 from dvc.utils.serialize._common import _load_data
 from dvc.utils.serialize._yaml import _dump, parse_yaml_for_update
 
-from .atomic import atomic_write
+from .atomic import about, atomic_write
 from .lockfile_text import LockfileText, UnstableEntryError
-from .signature import signature_of
 
 Place = Callable[[str], Optional[str]]
 
@@ -44,7 +43,7 @@ class Lockfiles:
     """The dvc.lock files of a repo.  Owned by the owner of the repo."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[tuple, LockfileText]] = {}
+        self._known: dict[str, tuple[str, LockfileText]] = {}
 
     @contextmanager
     def modify(self, path: str, fs: Any, place: Place) -> Iterator[dict[str, Any]]:
@@ -80,24 +79,32 @@ class Lockfiles:
                 whole.setdefault("stages", {}).update(entries)
             return
 
-        if str(text) != before:
+        after = str(text)
+        if after != before:
             with atomic_write(path, _tmp_dir(path)) as fobj:
-                fobj.write(str(text))
-        if signature := signature_of(path):
-            self._known[path] = (signature, text)
+                fobj.write(after)
+        self._known[path] = (after, text)
+
+    def entry(self, path: str, name: str) -> Optional[dict[str, Any]]:
+        """The entry of a dvc.lock, or None if it has none or cannot be read."""
+        text = self._text(path)
+        if text is None:
+            return None
+        self._known[path] = (str(text), text)
+        return text.get(name)
 
     def _text(self, path: str) -> Optional[LockfileText]:
         """The text of a file, forgotten here until it is written."""
-        signature, text = self._known.pop(path, (None, None))
-        if signature is not None and signature == signature_of(path):
-            return text
+        known, text = self._known.pop(path, (None, None))
         try:
-            with open(path, encoding="utf-8", newline="") as fobj:
-                return LockfileText.parse(fobj.read())
+            # NOTE: others may have replaced one by another of the same time and size
+            with about(path), open(path, encoding="utf-8", newline="") as fobj:
+                found = fobj.read()
         except FileNotFoundError:
-            return LockfileText.parse("")
+            found = ""
         except UnicodeDecodeError:
             return None  # the round trip says what is wrong
+        return text if found == known else LockfileText.parse(found)
 
 
 def _put(text: LockfileText, entries: dict, place: Place) -> bool:

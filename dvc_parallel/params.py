@@ -3,20 +3,14 @@
 DVC does it several times for each stage that has params.
 """
 
-import os
-import time
 from copy import deepcopy
 from typing import Any, Callable, NamedTuple, Optional
 
-from .signature import signature_of
-
-# Seconds that a file must have been left alone. One that is written again in the same
-# tick of the clock looks the same.
-SETTLED = 0.1
+from .signature import Signature, is_settled, signature_of
 
 
 class _File(NamedTuple):
-    signature: tuple
+    signature: Signature
     data: Any
     found: dict[tuple, Any]  # by what was asked for
 
@@ -42,9 +36,9 @@ class ParamsFiles:
         file = self._known.get(path)
         if file is None or file.signature != signature:
             self._known.pop(path, None)
+            settled = is_settled(signature)
             file = _File(signature, original(path, fs), {})
-            age = time.time() - os.stat(path).st_mtime
-            if age > SETTLED and signature_of(path) == signature:
+            if settled and signature_of(path) == signature:
                 self._known[path] = file
         return file.data
 

@@ -20,7 +20,7 @@ from dvc.exceptions import DvcException
 from dvc.lock import LockError, make_lock
 from voluptuous import Invalid
 
-from .atomic import atomic_write
+from .atomic import about, atomic_write
 
 # NOTE: DVC configures the loggers below "dvc"
 logger = logging.getLogger("dvc.parallel")
@@ -43,7 +43,7 @@ class PathLocks:
         self._holders: dict[str, dict[str, Counter[str]]] = {"write": {}, "read": {}}
         self._in_file: dict[str, Lock] = {}
         self._touched: dict[str, None] = {}  # what may be otherwise there
-        self._file = _File()
+        self._file = LocksFile()
         self._edit: Callable[[], None] = lambda: None
 
     @contextmanager
@@ -120,7 +120,7 @@ class PathLocks:
             tmp_dir=tmp_dir,
             hardlink_lock=hardlink,
         )
-        with guard:
+        with about(guard.lockfile), guard:
             path = os.path.join(tmp_dir, dvc_rwlock.RWLOCK_FILE)
             self._file.read(path, fs, self._in_file)
             self._file.check(
@@ -132,8 +132,28 @@ class PathLocks:
             wanted = {**self._in_file, **new}
             held = {path: lock for path, lock in wanted.items() if lock}
             self._file.write(held)
-        self._touched.clear()
-        self._in_file = held
+            # NOTE: now, as it may not be possible to unlock the guard
+            self._touched.clear()
+            self._in_file = held
+
+
+def _read(path: str, fs: Any) -> str:
+    try:
+        with about(path), fs.open(path, encoding="utf-8") as fobj:
+            return fobj.read()
+    except FileNotFoundError:
+        return "{}"
+    except UnicodeDecodeError as exc:
+        raise dvc_rwlock.RWLockFileCorruptedError(path) from exc
+
+
+def _parse(path: str, text: str) -> dict[str, dict]:
+    try:
+        return dvc_rwlock.SCHEMA(json.loads(text))
+    except json.JSONDecodeError as exc:
+        raise dvc_rwlock.RWLockFileCorruptedError(path) from exc
+    except Invalid as exc:
+        raise dvc_rwlock.RWLockFileFormatError(path) from exc
 
 
 def _info(cmd: str) -> dict[str, Any]:
@@ -141,31 +161,26 @@ def _info(cmd: str) -> dict[str, Any]:
     return {"pid": os.getpid(), "cmd": cmd}
 
 
-class _File:
-    """The file.  Owned by whoever has locked its guard."""
+class LocksFile:
+    """The file.  Owned by whoever has locked its guard.
+
+    Attributes:
+        text (str): what is in it.
+        others (dict): what others hold, in the form of the file.
+    """
 
     def __init__(self) -> None:
         self._path = ""
-        self._text = "{}"
-        # what others hold, in the form of the file
-        self._others: dict[str, dict] = {"read": {}, "write": {}}
+        self.text = "{}"
+        self.others: dict[str, dict] = {"read": {}, "write": {}}
 
     def read(self, path: str, fs: Any, held: dict[str, Lock]) -> None:
         """Find out what others hold; another run of this process may be one of them."""
         self._path = path
-        try:
-            with fs.open(path, encoding="utf-8") as fobj:
-                text = fobj.read()
-        except FileNotFoundError:
-            text = "{}"
-        if text == self._text:
+        text = _read(path, fs)
+        if text == self.text:
             return
-        try:
-            lock = dvc_rwlock.SCHEMA(json.loads(text))
-        except json.JSONDecodeError as exc:
-            raise dvc_rwlock.RWLockFileCorruptedError(path) from exc
-        except Invalid as exc:
-            raise dvc_rwlock.RWLockFileFormatError(path) from exc
+        lock = _parse(path, text)
         others: dict[str, dict] = {"read": {}, "write": {}}
         for name, infos in lock["read"].items():
             mode, cmd = held.get(name, ("", ""))
@@ -177,7 +192,8 @@ class _File:
             mode, cmd = held.get(name, ("", ""))
             if mode != "write" or info != _info(cmd):
                 others["write"][name] = info
-        self._others = others
+        self.others = others
+        self.text = text
 
     def check(self, tmp_dir: str, cmd: str, read: list[str], write: list[str]) -> None:
         """Heed the locks of others, but for those that have died.
@@ -185,17 +201,17 @@ class _File:
         Raises:
             LockError: another process uses one of the paths.
         """
-        check = partial(dvc_rwlock._check_blockers, tmp_dir, self._others, _info(cmd))
-        if self._others.get("write"):
+        check = partial(dvc_rwlock._check_blockers, tmp_dir, self.others, _info(cmd))
+        if self.others.get("write"):
             check(mode="write", waiters=read + write)
-        if self._others.get("read"):
+        if self.others.get("read"):
             check(mode="read", waiters=write)
 
     def write(self, held: dict[str, Lock]) -> None:
         """Write what we hold, and what others do."""
         lock: dict[str, dict] = {
-            "write": dict(self._others.get("write", {})),
-            "read": {path: [*i] for path, i in self._others.get("read", {}).items()},
+            "write": dict(self.others.get("write", {})),
+            "read": {path: [*i] for path, i in self.others.get("read", {}).items()},
         }
         for path, (mode, cmd) in held.items():
             if mode == "write":
@@ -207,4 +223,4 @@ class _File:
         # after the machine has gone down
         with atomic_write(self._path, os.path.dirname(self._path), sync=False) as fobj:
             fobj.write(text)
-        self._text = text
+        self.text = text

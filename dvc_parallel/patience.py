@@ -3,13 +3,24 @@
 DVC tries to get the lock every 0.5 s, for 3 s.  A run of many small stages holds it
 nearly all of the time: it gives it up around commands and twice a second, but seldom at
 the moment of one of seven tries.
+
+So every command tries more often, and a parallel run does not give up at all: beside
+other runs, waiting is all that it takes.
 """
 
+import logging
 import time
 from contextlib import suppress
+from traceback import clear_frames
 from typing import Callable
 
 from dvc import lock as dvc_lock
+
+from .atomic import about
+from .repo_lock import wait_for
+
+# NOTE: DVC configures the loggers below "dvc"
+logger = logging.getLogger("dvc.parallel")
 
 # Seconds between two tries; less than a run leaves the lock free (repo_lock.PAUSE).
 TRY_EVERY = 0.02
@@ -20,11 +31,53 @@ def lock(original: Callable, self: "dvc_lock.Lock") -> None:
 
     Raises:
         LockError: another process holds the lock.
+        OSError: its file cannot be written.
     """
     end = time.monotonic() + dvc_lock.DEFAULT_TIMEOUT
-    while time.monotonic() < end:
-        with suppress(dvc_lock.LockError):
-            self._do_lock()
-            return
-        time.sleep(TRY_EVERY)
-    original(self)
+    try:
+        with about(self.lockfile):
+            while time.monotonic() < end:
+                with suppress(dvc_lock.LockError):
+                    self._do_lock()
+                    return
+                time.sleep(TRY_EVERY)
+            original(self)
+    except OSError as exc:
+        # NOTE: the file may have been locked before it could not be written, and stays
+        # so for as long as the traceback refers to it
+        clear_frames(exc.__traceback__)
+        # NOTE: else unlocking raises an error that covers this one
+        self._lock_failed = True
+        raise
+
+
+class PatientLock(dvc_lock.LockBase):
+    """A repo lock that waits for as long as it takes, and says so.
+
+    Args:
+        lock: the lock, which gives up after some seconds.
+    """
+
+    def __init__(self, lock: dvc_lock.LockBase):
+        super().__init__(lock.lockfile)
+        self._lock = lock
+
+    @property
+    def is_locked(self) -> bool:
+        return self._lock.is_locked
+
+    def lock(self) -> None:
+        wait_for(self._lock, _say_so)
+
+    def unlock(self) -> None:
+        self._lock.unlock()
+
+    def __enter__(self) -> None:
+        self.lock()
+
+    def __exit__(self, typ, value, tbck) -> None:
+        self.unlock()
+
+
+def _say_so() -> None:
+    logger.info("Another DVC process has locked the repo; waiting for it.")

@@ -13,6 +13,23 @@ class LookAgain:
     """Event: by now, more may be admitted."""
 
 
+@dataclass(frozen=True)
+class Postponed:
+    """Event: the stage was started, but cannot go on before it is resumed.
+
+    It has not done anything, and gives back its slot and what it was admitted to.
+    """
+
+    stage: Any
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """Event: the stage that was postponed could start again."""
+
+    stage: Any
+
+
 class Admission(Protocol):
     """What stages need besides a slot; a plan asks for it when it starts them.
 
@@ -66,11 +83,20 @@ class PooledPlan(Plan):
         self._priority = priority or {}
         # NOTE: by kind, so that of many that cannot start only one is looked at
         self._kinds: dict[Hashable, list[tuple[tuple[int, float, int], Any]]] = {}
+        self._postponed: set[Any] = set()  # that are ready, and not in a queue
 
-    def handle(self, event: Union[Event, LookAgain]) -> list[Instruction]:
-        if isinstance(event, LookAgain):
-            return list(self._starts())
-        return super().handle(event)
+    def handle(
+        self, event: Union[Event, LookAgain, Postponed, Resumed]
+    ) -> list[Instruction]:
+        if isinstance(event, Postponed):
+            self._move(event.stage, State.READY, {State.RUNNING})
+            self._postponed.add(event.stage)
+        elif isinstance(event, Resumed):
+            self._postponed.remove(event.stage)
+            self._queue(event.stage)
+        elif not isinstance(event, LookAgain):
+            return super().handle(event)
+        return list(self._starts())
 
     def _queue(self, stage: Any) -> None:
         kind = self._admission.queue(stage)
@@ -78,10 +104,13 @@ class PooledPlan(Plan):
         heapq.heappush(self._kinds.setdefault(kind, []), (place, stage))
 
     def _queued(self) -> Iterable[Any]:
+        return (*self._postponed, *self._in_queues())
+
+    def _in_queues(self) -> Iterable[Any]:
         return (stage for ready in self._kinds.values() for _, stage in ready)
 
     def _could_start(self) -> bool:
-        return any(self._admission.permits(stage) for stage in self._queued())
+        return any(self._admission.permits(stage) for stage in self._in_queues())
 
     def _starts(self) -> Iterable[Start]:
         if self.stopping or not self._slot_is_free():

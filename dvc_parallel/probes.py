@@ -6,9 +6,12 @@ Owned by the owner of the repo, but for :meth:`LinkTypes.reflink`.
 import errno
 import os
 from bisect import bisect_left
-from typing import Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
-from .signature import signature_of
+from .signature import is_settled, signature_of
+
+if TYPE_CHECKING:
+    from .signature import Signature
 
 umask = os.umask(0)
 os.umask(umask)
@@ -87,7 +90,7 @@ class LoadedConfig:
     """
 
     def __init__(self) -> None:
-        self._signatures: list[Optional[tuple]] = []  # before it was loaded
+        self._signatures: list[Optional[Signature]] = []  # before it was loaded
 
     def reset(self, original: Callable, repo: Any) -> None:
         """As ``Repo._reset``, which is ``original``."""
@@ -99,7 +102,8 @@ class LoadedConfig:
         original(repo)
         if signatures == self._signatures:
             vars(repo)["config"] = config
-        self._signatures = signatures
+        settled = all(map(is_settled, filter(None, signatures)))
+        self._signatures = signatures if settled else []
 
 
 class TrackedPaths:
@@ -109,7 +113,7 @@ class TrackedPaths:
     """
 
     def __init__(self) -> None:
-        self._signature: Optional[tuple] = None
+        self._signature: Optional[Signature] = None
         self._paths: list[bytes] = []
 
     def is_tracked(self, original: Callable, backend, path: str) -> bool:
@@ -118,8 +122,8 @@ class TrackedPaths:
         if signature is None:
             return original(backend, path)
         if signature != self._signature:
+            self._signature = signature if is_settled(signature) else None
             self._paths = sorted(backend.repo.open_index())
-            self._signature = signature
 
         relpath = os.path.relpath(path, backend.root_dir).replace(os.sep, "/").encode()
         folder = relpath + b"/"

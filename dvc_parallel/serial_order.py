@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Callable, Optional, TypeVar
 
-from .atomic import atomic_write
+from .atomic import about, atomic_write
 from .lockfile import Lockfiles
 
 Rank = tuple[int, ...]
@@ -80,7 +80,7 @@ class SerialOrder:
         return result
 
     def _put_in_order(self, gitignore: str, size: int, rank: int) -> None:
-        with open(gitignore, "rb") as fobj:
+        with about(gitignore), open(gitignore, "rb") as fobj:
             fobj.seek(size)
             # NOTE: after a line break, if the file ended without one
             line = fobj.read().strip(b"\r\n")
@@ -96,7 +96,7 @@ def _size(path: str) -> int:
 
 def _move_up(line: bytes, successor: bytes, path: str, tmp_dir: str) -> None:
     """Move the last line of a file before another one, if that is there."""
-    with open(path, "rb") as fobj:
+    with about(path), open(path, "rb") as fobj:
         *lines, last, end = fobj.read().split(b"\n")
     stripped = [other.rstrip(b"\r") for other in lines]
     if last.rstrip(b"\r") != line or successor not in stripped:

@@ -6,7 +6,7 @@ jobs of a parallel run only.  Those for large data are in :mod:`dvc_parallel.sav
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -14,6 +14,7 @@ from dvc.dvcfile import is_lock_file
 from dvc.stage.exceptions import StageCmdFailedError
 from dvc.stage.run import _make_cmd
 
+from .atomic import about
 from .bookkeeping import current_books
 from .clones.performing import current_performance
 from .lockfile import at_the_end
@@ -105,6 +106,20 @@ def display_command(original: Callable, cmd: str) -> None:
         job.tell(Phase.COMMAND, cmd=cmd)
 
 
+def emit(original: Callable, handler, record) -> None:
+    """``dvc.logger.LoggerHandler.emit``: show a message.
+
+    It raises when nobody reads what is shown, as the terminal is gone or ``head`` has
+    ended.  What commands have made is recorded nevertheless.
+    """
+    job = current_job()
+    if job is None or not job.has_run:
+        original(handler, record)
+    else:
+        with suppress(Exception):
+            original(handler, record)
+
+
 def add_entry_to_gitignore(original: Callable, scm, entry: str, gitignore: str) -> None:
     """``scmrepo.git.Git._add_entry_to_gitignore``: add a line."""
     job = current_job()
@@ -129,6 +144,7 @@ def rwlock(original: Callable, tmp_dir, fs, cmd, *args, **kwargs) -> Iterator[No
     books, job = current_books(), current_job()
     lock = original if books is None else books.path_locks.hold
     if job is not None:
+        lock = job.paths.hold
         cmd = f"{cmd} (stage '{job.name}')"
     with lock(tmp_dir, fs, cmd, *args, **kwargs):
         yield
@@ -177,11 +193,12 @@ def read_param_file(books: "Bookkeeping", *args, **kwargs) -> Any:
 def dump_yaml(original: Callable, path, data, fs=None, **kwargs) -> None:
     """``dvc.utils.serialize.dump_yaml``, with which the run cache is written."""
     text = None if current_books() is None or fs or kwargs else dumps_simple(data)
-    if text is None:
-        original(path, data, fs=fs, **kwargs)
-        return
-    with open(path, "w+", encoding="utf-8") as fobj:
-        fobj.write(text)
+    with about(path):
+        if text is None:
+            original(path, data, fs=fs, **kwargs)
+            return
+        with open(path, "w+", encoding="utf-8") as fobj:
+            fobj.write(text)
 
 
 @in_runs

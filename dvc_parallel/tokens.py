@@ -4,7 +4,10 @@ import os
 import select
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Callable
+
+from dvc.exceptions import DvcException
 
 from .jobserver import Jobserver, Server
 
@@ -34,6 +37,9 @@ class SharedSlots:
         behind: the admission to ask otherwise.
         on_token: called in another thread when a stage had to wait for a slot, and
             there may be one now.
+
+    Raises:
+        DvcException: there can be no jobserver, when it is entered.
     """
 
     def __init__(
@@ -51,8 +57,14 @@ class SharedSlots:
         self._watch: Watch
 
     def __enter__(self) -> "Self":
-        self._jobserver = self._connect()
-        self._watch = Watch(self._jobserver.fd, self._on_token)
+        try:
+            with ExitStack() as undo:
+                self._jobserver = self._connect()
+                undo.callback(self._jobserver.close)
+                self._watch = Watch(self._jobserver.fd, self._on_token)
+                undo.pop_all()
+        except (OSError, RuntimeError) as exc:
+            raise DvcException("jobs cannot be shared with make") from exc
         if not isinstance(self._jobserver, Server):
             self._own = [OWN]
         return self
@@ -120,6 +132,9 @@ class Watch:
     Args:
         fd: where; nothing is read from it.
         on_ready: called in that thread, once after each ``begin``.
+
+    Raises:
+        OSError, RuntimeError: there can be no such thread.
     """
 
     def __init__(self, fd: int, on_ready: Callable[[], None]):
@@ -130,13 +145,18 @@ class Watch:
         self._ended = False
         self._wake, self._waker = os.pipe()
         self._thread = threading.Thread(target=self._work, name="dvc-jobserver")
+        # NOTE: now, as the run has not begun: there is nothing to lose if it fails
+        try:
+            self._thread.start()
+        except RuntimeError:
+            os.close(self._wake)
+            os.close(self._waker)
+            raise
 
     def begin(self) -> None:
         """Wait for it, if that is not being done already."""
         if not self._waits:
             self._waits = True
-            if not self._thread.is_alive():
-                self._thread.start()
             self._begin.release()
 
     def end(self) -> None:
@@ -144,8 +164,7 @@ class Watch:
         self._ended = True
         os.write(self._waker, b"x")
         self._begin.release()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._thread.join()
         os.close(self._wake)
         os.close(self._waker)
 

@@ -61,14 +61,17 @@ logger = logging.getLogger("dvc.parallel")
 
 NEW_LOCKFILE = (
     Copy("dvc_parallel/atomic.py", "dvc/utils/atomic.py"),
-    Copy("dvc_parallel/signature.py", "dvc/utils/signature.py"),
     Copy(
         "dvc_parallel/simple_yaml.py",
         "dvc/utils/serialize/simple_yaml.py",
         without=("dumps_simple",),
     ),
     Copy("dvc_parallel/lockfile_text.py", "dvc/stage/lockfile_text.py"),
-    Copy("dvc_parallel/lockfile.py", "dvc/stage/lockfile.py"),
+    Copy(
+        "dvc_parallel/lockfile.py",
+        "dvc/stage/lockfile.py",
+        without=("Lockfiles.entry",),
+    ),
     Copy("tests/unit/test_atomic.py", "tests/unit/utils/test_atomic.py"),
     Copy(
         "tests/unit/test_lockfile_text.py",
@@ -107,6 +110,7 @@ NEW_EXECUTOR = (
             "serial_order",
             "workers",
             "reporters/__init__",
+            "reporters/terminal",
             "runners/__init__",
             "runners/local",
             "runners/pipes",
@@ -168,12 +172,18 @@ NEW_EXECUTOR = (
 """,
                 "",
             ),
+            (", or for paths that others use\n", "\n"),
         ),
+        without=("Reporter.waiting_for_paths", "Reporters.waiting_for_paths"),
     ),
     Copy(
         "dvc_parallel/reporters/plain.py",
         "dvc/repo/parallel/reporters/plain.py",
-        without=("RETRYING", "PlainReporter._retry"),
+        without=(
+            "RETRYING",
+            "PlainReporter._retry",
+            "PlainReporter.waiting_for_paths",
+        ),
         replace=(
             (
                 """\
@@ -194,6 +204,7 @@ NEW_EXECUTOR = (
             "test_plan",
             "test_plain_reporter",
             "test_serial_order",
+            "test_terminal",
             "test_workers",
         )
     ),

@@ -8,6 +8,7 @@ from dvc.repo import reproduce
 
 from dvc_parallel.backport import seams
 
+from . import leaks
 from .capabilities import GOES_IN_ORDER
 from .project import Project
 
@@ -31,6 +32,14 @@ RUN_SETTINGS = [
 
 os.environ["DVC_TEST"] = "true"  # no updater, no analytics
 os.environ["DVC_NO_ANALYTICS"] = "true"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_leaks():
+    # NOTE: the first of the fixtures, so that what the others hold has gone at the end
+    before = leaks.held()
+    yield
+    assert not leaks.leaked(before)
 
 
 @pytest.fixture(autouse=True)

@@ -109,10 +109,14 @@ class Project:
             raise AssertionError(f"{command}: {result.stdout}{result.stderr}")
         return result
 
-    def start(self, *args, **kwargs) -> subprocess.Popen:
-        """Start the real ``dvc`` in the project, as a shell would."""
+    def start(self, *args, before=(), **kwargs) -> subprocess.Popen:
+        """Start the real ``dvc`` in the project, as a shell would.
+
+        Args:
+            before: a command, with its arguments, that is to start it.
+        """
         return subprocess.Popen(
-            self.command(*args),
+            [*before, *self.command(*args)],
             cwd=self.path,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -2,9 +2,10 @@
 
 import logging
 from argparse import SUPPRESS, ArgumentTypeError
-from typing import TYPE_CHECKING, Any, Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Callable, Union
 
-from dvc_parallel.jobs import add_argument
+from dvc_parallel.jobs import CONFIG_OPTION, add_argument, count_jobs
 from dvc_parallel.load import parse_load
 from dvc_parallel.output_modes import OUTPUT_MODES
 
@@ -77,7 +78,19 @@ def repro_kwargs(original: Callable, cmd: "CmdRepro") -> dict[str, Any]:
     names = ("jobs", "load_average", "output")
     ours = {name: getattr(cmd.args, name, None) for name in names}
     kwargs.update((name, value) for name, value in ours.items() if value is not None)
+    _be_patient(cmd, kwargs.get("jobs"))
     return kwargs
+
+
+def _be_patient(cmd: "CmdRepro", jobs: Union[int, str, None]) -> None:
+    """Have a parallel run wait for the repo lock for as long as it takes."""
+    from dvc_parallel.patience import PatientLock
+
+    if jobs is None:
+        jobs = cmd.repo.config["core"].get(CONFIG_OPTION, 1)
+    with suppress(ValueError):  # the run says what is wrong
+        if count_jobs(jobs) > 1:
+            cmd.repo.lock = PatientLock(cmd.repo.lock)
 
 
 def run_config(original: Callable, cmd: "CmdConfig") -> int:

@@ -1,6 +1,7 @@
 """``Repo.reproduce(jobs=..., output=..., load_average=...)``, and the config."""
 
-from dataclasses import dataclass, fields
+import logging
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
@@ -8,6 +9,7 @@ from dvc.exceptions import DvcException, InvalidArgumentError
 
 from dvc_parallel import jobs as parallel_jobs
 from dvc_parallel import load, output_modes
+from dvc_parallel.runners import left_behind
 
 from . import seams
 
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     # Makes the executor for a number of jobs, with parts such as reporters, or None
     # where stages have to run one after the other.
     MakeExecutor = Callable[..., Optional[FastExecutor]]
+
+# NOTE: DVC configures the loggers below "dvc"
+logger = logging.getLogger("dvc.parallel")
+KILLING = "a run that was killed has left processes behind, which are killed now: %s"
 
 
 @dataclass(frozen=True)
@@ -151,15 +157,25 @@ def run_stages(
     if options.instead is not None:
         options.instead(run)
         return []
+    if not dry:
+        _clear(run.repo)
     if count > 1 and not dry:
+        from dvc_parallel.descriptors import make_room
         from dvc_parallel.reporters.choice import reporters
 
+        run = replace(run, jobs=make_room(count))
         parallel = run.executor(
             reporters=reporters(run.repo.tmp_dir, output), load_average=load_average
         )
         if parallel is not None:
             return run.perform(parallel)
     return _reproduce_serially(run.repo, serially)
+
+
+def _clear(repo: "Repo") -> None:
+    """See that nothing writes any more of what killed runs have started."""
+    folder = left_behind.folder_of(repo.tmp_dir)
+    left_behind.clear(folder, partial(logger.warning, KILLING))
 
 
 def _reproduce_serially(

@@ -26,6 +26,7 @@ BEFORE_3_6 = "dvc_parallel.backport.before_3_6"
 CLI = "dvc_parallel.backport.cli"
 STAND_INS = "dvc_parallel.stand_ins"
 REHEARSAL = "dvc_parallel.rehearsal"
+RUN_CACHE = "dvc_parallel.run_cache"
 SAVING = "dvc_parallel.saving"
 
 IN_DVC = (
@@ -97,6 +98,7 @@ IN_JOBS = (
         before=(3, 0, 0),
     ),
     Seam("dvc.stage.run", "display_command", "cmd", f"{STAND_INS}:display_command"),
+    Seam("dvc.logger", "LoggerHandler.emit", "self record", f"{STAND_INS}:emit"),
     Seam(
         "scmrepo.git",
         "Git._add_entry_to_gitignore",
@@ -119,6 +121,7 @@ IN_JOBS = (
 IN_CLONES = tuple(seam for seam in IN_JOBS if seam.name in ("_run", "display_command"))
 
 IN_RUNS = (
+    Seam("dvc.stage.cache", "StageCache.save", "self stage", f"{RUN_CACHE}:save"),
     Seam("dvc.output", "Output._build", "self", f"{SAVING}:build", since=(3, 5, 0)),
     Seam(
         "dvc.output",

@@ -12,10 +12,13 @@ from dvc.ui import ui
 from dvc.utils import relpath
 
 from dvc_parallel.records import Run, Runs, Stage
+from dvc_parallel.records.reader import RecordError
+from dvc_parallel.regular import open_regular
 from dvc_parallel.reporters.plain import duration
+from dvc_parallel.reporters.terminal import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
 
 HELP = "Show what the stages of a parallel run printed."
 DESCRIPTION = """\
@@ -78,7 +81,7 @@ def _show_runs(runs: Runs, as_json: bool) -> None:
                 f"{run.started.astimezone():%Y-%m-%d %H:%M}",
                 duration(run.now),
                 str(len(run.stages)),
-                run.header.get("command", ""),
+                visible(run.header.get("command", "")),
             )
             for run in known
         ],
@@ -91,7 +94,9 @@ def _show_stages(run: Run) -> None:
     for stage in run.stages:
         seconds = _seconds(run, stage)
         taken = "-" if seconds is None else duration(seconds)
-        rows.append((stage.name, _state(run, stage), taken, _log(stage) or "-"))
+        rows.append(
+            (visible(stage.name), _state(run, stage), taken, _log(stage) or "-")
+        )
     ui.write(f"Run {run.id}: {run.state}, {duration(run.now)}", force=True)
     ui.table(rows, headers=["Stage", "State", "Time", "Log"])
 
@@ -165,17 +170,22 @@ def _show_log(run: Run, stage: Stage, follow: bool) -> None:
 def _copy(path: str, offset: int, stream: BinaryIO) -> int:
     """Copy what is in a file from an offset on; return how many bytes that was."""
     size = 0
-    try:
-        with open(path, "rb") as fobj:
-            fobj.seek(offset)
-            chunks: Iterable[bytes] = iter(lambda: fobj.read(CHUNK), b"")
-            for chunk in chunks:
-                stream.write(chunk)
-                size += len(chunk)
-    except FileNotFoundError:
-        pass
+    for chunk in _chunks(path, offset):
+        stream.write(chunk)
+        size += len(chunk)
     stream.flush()
     return size
+
+
+def _chunks(path: str, offset: int) -> "Iterator[bytes]":
+    try:
+        with open_regular(path) as fobj:
+            fobj.seek(offset)
+            yield from iter(lambda: fobj.read(CHUNK), b"")
+    except FileNotFoundError:
+        return
+    except OSError as exc:
+        raise RecordError(f"cannot read '{relpath(path)}': {exc.strerror}") from None
 
 
 def add_parser(subparsers, parent_parser) -> None:

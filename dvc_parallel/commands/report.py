@@ -38,9 +38,7 @@ class CmdReport(CmdBaseNoRepo):
 
         suffix = _suffix(self.args.out) if self.args.out else PAGES[0]
         run = Runs.of_repo().load(self.args.run)
-        jobs = run.header.get("jobs")
-        jobs = jobs if isinstance(jobs, int) and jobs > 0 else 1
-        found = summary(timeline(run.stages, jobs, run.now))
+        found = summary(timeline(run.stages, run.header.get("jobs", 1), run.now))
 
         if self.args.json:
             told = {"id": run.id, "started": run.header["started"], "state": run.state}

@@ -5,7 +5,9 @@ import re
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Optional
+from typing import Callable, Optional
+
+from dvc_parallel.atomic import about
 
 # Bytes of a stage's name that go into the name of its file.
 NAME_WIDTH = 100
@@ -25,11 +27,15 @@ class StageLogs:
     Args:
         folder: where to make them.
         names: of the stages.
+        on_error: called when one of them cannot be written any more.
     """
 
-    def __init__(self, folder: str, names: Sequence[str]):
+    def __init__(
+        self, folder: str, names: Sequence[str], on_error: Callable[[OSError], None]
+    ):
         self._folder = folder
         self._names = names
+        self._on_error = on_error
         self._logs: dict[int, _Log] = {}
 
     def path(self, stage: int) -> str:
@@ -65,15 +71,16 @@ class StageLogs:
 
     def _log(self, stage: int) -> "_Log":
         return self._logs.get(stage) or self._logs.setdefault(
-            stage, _Log(self.path(stage))
+            stage, _Log(self.path(stage), self._on_error)
         )
 
 
 class _Log:
     """Appends to a file, until that cannot be done."""
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, on_error: Callable[[OSError], None]):
         self.path = path
+        self._on_error = on_error
         self.pending = b""  # commands, while there is no file
         self.broken = False
         self._fd: Optional[int] = None
@@ -84,12 +91,15 @@ class _Log:
         with self._guard:
             if self._fd is None:
                 self.pending += line
-            else:
-                self._write(line if self._at_line_start else b"\n" + line)
+                return
+        self.write(line if self._at_line_start else b"\n" + line)
 
     def write(self, data: bytes) -> None:
-        with self._guard:
-            self._write(data)
+        try:
+            with self._guard, about(self.path):
+                self._write(data)
+        except OSError as exc:
+            self._on_error(exc)
 
     def _write(self, data: bytes) -> None:
         if self.broken:
@@ -107,6 +117,7 @@ class _Log:
         except OSError:
             self.broken = True
             self._close()
+            raise
 
     def close(self) -> None:
         with self._guard:

@@ -10,17 +10,22 @@ from difflib import get_close_matches
 from itertools import islice
 from typing import Any, Optional
 
-import psutil
 from dvc.exceptions import DvcException
 
+from dvc_parallel.regular import open_regular
+
+from . import checked
+from .alive import is_alive
 from .logs import log_name
 
 FORMAT = 1
 JOURNAL = "journal.jsonl"
 LOGS = "logs"
 
-# Seconds by which the clocks of the system and of the journal may differ.
-SLACK = 5.0
+# How a run can end.
+ENDS = ("ok", "failed", "interrupted")
+# What is raised by a journal that makes no sense.
+NONSENSE = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError)
 # Names that an error lists.
 SHOWN = 10
 
@@ -107,7 +112,7 @@ class Run:
 
     @property
     def goes_on(self) -> bool:
-        return self.end is None and _is_alive(self.header)
+        return self.end is None and is_alive(self.header)
 
     @property
     def state(self) -> str:
@@ -143,7 +148,7 @@ class Run:
             RecordError: the journal cannot be read any more.
         """
         for entry in _entries(self):
-            with suppress(KeyError, IndexError, TypeError, ValueError):
+            with suppress(*NONSENSE):
                 _add(self, entry)
 
 
@@ -172,13 +177,18 @@ class Runs:
         return os.path.join(self._folder, run_id)
 
     def ids(self) -> list[str]:
-        """IDs of runs, the oldest first."""
+        """IDs of runs, the oldest first.
+
+        Raises:
+            RecordError: their folder cannot be read.
+        """
         try:
-            return sorted(
-                entry.name for entry in os.scandir(self._folder) if entry.is_dir()
-            )
-        except OSError:
+            with os.scandir(self._folder) as entries:
+                return sorted(entry.name for entry in entries if entry.is_dir())
+        except FileNotFoundError:
             return []
+        except OSError as exc:
+            raise RecordError(f"cannot read '{self._folder}': {exc.strerror}") from None
 
     def load(self, run_id: Optional[str] = None) -> Run:
         """Read a record; without ``run_id`` the last one.
@@ -204,7 +214,11 @@ class Runs:
         return read(self.folder(matching[-1]))
 
     def all(self) -> Iterator[Run]:
-        """Those that can be read, the oldest first."""
+        """Those that can be read, the oldest first.
+
+        Raises:
+            RecordError: their folder cannot be read.
+        """
         for run_id in self.ids():
             with suppress(RecordError):
                 yield read(self.folder(run_id))
@@ -225,14 +239,13 @@ def read(folder: str) -> Run:
     """
     run = Run(folder, {}, [])
     header = next(_entries(run, 1), {})
-    if header.get("format") != FORMAT:
-        raise RecordError(f"{run.journal} is not a journal that can be read")
     try:
-        datetime.fromisoformat(header["started"])
+        if header["format"] != FORMAT:
+            raise ValueError("another format")
+        run.header = checked.header(header)
         run.stages += _stages(folder, header["stages"])
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except NONSENSE:
         raise RecordError(f"{run.journal} is not a journal that can be read") from None
-    run.header = header
     run.update()
     return run
 
@@ -240,7 +253,7 @@ def read(folder: str) -> Run:
 def _entries(run: Run, count: Optional[int] = None) -> Iterator[dict[str, Any]]:
     """New lines of a journal, or the next few of them."""
     try:
-        with open(run.journal, "rb") as fobj:
+        with open_regular(run.journal) as fobj:
             fobj.seek(run.offset)
             for line in islice(fobj, count):
                 if not line.endswith(b"\n"):
@@ -251,25 +264,28 @@ def _entries(run: Run, count: Optional[int] = None) -> Iterator[dict[str, Any]]:
                     if isinstance(entry, dict):
                         yield entry
     except OSError as exc:
-        raise RecordError(f"cannot read {run.journal}: {exc.strerror}") from exc
+        raise RecordError(f"cannot read '{run.journal}': {exc.strerror}") from None
 
 
 def _stages(folder: str, stages: list[dict[str, Any]]) -> Iterator[Stage]:
     for rank, stage in enumerate(stages):
         name = str(stage["name"])
+        known = stage.get("seconds")
         yield Stage(
             name,
-            stage.get("upstream", []),
-            stage.get("after", []),
-            stage.get("seconds"),
+            checked.ranks(stage.get("upstream", [])),
+            checked.ranks(stage.get("after", [])),
+            None if known is None else checked.seconds(known),
             os.path.join(folder, LOGS, log_name(rank, name)),
         )
 
 
 def _add(run: Run, entry: dict[str, Any]) -> None:
-    time = float(entry["t"])
+    time = checked.seconds(entry["t"])
     if "end" in entry:
-        run.end = str(entry["end"])
+        if entry["end"] not in ENDS:
+            raise ValueError(entry["end"])
+        run.end = entry["end"]
     else:
         details = {k: v for k, v in entry.items() if k not in ("t", "stage", "phase")}
         rank, phase = int(entry["stage"]), str(entry["phase"])
@@ -284,19 +300,3 @@ def _listed(names: Sequence[str], count: int) -> str:
     shown = names[:SHOWN]
     more = f" and {count - len(shown)} more" if count > len(shown) else ""
     return ", ".join(shown) + more
-
-
-def _is_alive(header: dict[str, Any]) -> bool:
-    """Whether the process that writes a journal is there."""
-    try:
-        process = psutil.Process(header["pid"])
-        started = datetime.fromisoformat(header["started"]).timestamp()
-        # NOTE: a younger process has got the same number
-        return (
-            process.create_time() <= started + SLACK
-            and process.status() != psutil.STATUS_ZOMBIE
-        )
-    except psutil.AccessDenied:
-        return True
-    except (psutil.Error, KeyError, TypeError, ValueError):
-        return False

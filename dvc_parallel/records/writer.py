@@ -1,9 +1,11 @@
 """Writing the record of a run.
 
-The record is never needed: where it cannot be written, the run goes on without.
+The record is never needed: where it cannot be written, the run says so once, and goes
+on without.
 """
 
 import json
+import logging
 import os
 import shlex
 import shutil
@@ -19,11 +21,13 @@ import shortuuid
 from dvc.utils import relpath
 
 from dvc_parallel import __version__
+from dvc_parallel.atomic import about
 from dvc_parallel.reporters import Phase, Reporter, RunInfo, Summary
-from dvc_parallel.reporters.interface import FINAL, logger
+from dvc_parallel.reporters.interface import FINAL
+from dvc_parallel.reporters.plain import log
 
 from .logs import StageLogs
-from .reader import FORMAT, JOURNAL, LOGS, Runs
+from .reader import FORMAT, JOURNAL, LOGS, RecordError, Runs
 
 # Runs whose records are kept.
 KEEP = 20
@@ -46,6 +50,8 @@ class Recorder(Reporter):
         self._start = 0.0
         self._guard = threading.Lock()  # of the journal
         self._journal: Optional[int] = None
+        self._path = ""
+        self._has_warned = False
         self.logs: Optional[StageLogs] = None
 
     def begun(self, run: RunInfo) -> None:
@@ -76,28 +82,36 @@ class Recorder(Reporter):
         try:
             os.makedirs(os.path.join(folder, LOGS))
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-            path = os.path.join(folder, JOURNAL)
-            self._journal = os.open(path, flags | getattr(os, "O_BINARY", 0), 0o666)
+            self._path = os.path.join(folder, JOURNAL)
+            flags |= getattr(os, "O_BINARY", 0)
+            self._journal = os.open(self._path, flags, 0o666)
         except OSError as exc:
-            logger.debug("no record of this run is kept: %s", exc)
+            self._warn(exc)
             shutil.rmtree(folder, ignore_errors=True)
             return
-        self._write(header)
+        self._tell(header)
         names = [stage.name for stage in run.stages]
-        self.logs = StageLogs(os.path.join(folder, LOGS), names)
+        self.logs = StageLogs(os.path.join(folder, LOGS), names, self._warn)
         self._remove_old()
 
+    def _warn(self, exc: OSError) -> None:
+        """Tell the user once that the record lacks something."""
+        if not self._has_warned:
+            self._has_warned = True
+            log(logging.WARNING, "the record of this run cannot be kept: %s", exc)
+
     def _remove_old(self) -> None:
-        for run_id in self._runs.ids()[:-KEEP]:
-            if not self._runs.goes_on(run_id):
-                shutil.rmtree(self._runs.folder(run_id), ignore_errors=True)
+        with suppress(RecordError):
+            for run_id in self._runs.ids()[:-KEEP]:
+                if not self._runs.goes_on(run_id):
+                    shutil.rmtree(self._runs.folder(run_id), ignore_errors=True)
 
     def log_of(self, stage: int) -> Optional[str]:
         """Where the output of a stage is kept, if it is."""
         return relpath(self.logs.path(stage)) if self.logs else None
 
     def phase(self, stage: int, phase: Phase, **details: Any) -> None:
-        self._tell({"stage": stage, "phase": phase.value, **details})
+        self._happened({"stage": stage, "phase": phase.value, **details})
         if self.logs is None:
             return
         if phase is Phase.COMMAND:
@@ -118,26 +132,34 @@ class Recorder(Reporter):
             self.logs.close_all()
 
     def _end(self, end: str) -> None:
-        self._tell({"end": end})
+        self._happened({"end": end})
         with self._guard:
             self._give_up()
 
-    def _tell(self, entry: dict[str, Any]) -> None:
-        with self._guard:
-            # NOTE: whoever has to wait comes later, in time as in the file
-            self._write({"t": round(self._clock() - self._start, 4), **entry})
+    def _happened(self, entry: dict[str, Any]) -> None:
+        # NOTE: whoever has to wait comes later, in time as in the file
+        self._tell(entry, lambda: {"t": round(self._clock() - self._start, 4)})
+
+    def _tell(
+        self, entry: dict[str, Any], now: Callable[[], dict[str, Any]] = dict
+    ) -> None:
+        try:
+            with self._guard, about(self._path):
+                self._write({**now(), **entry})
+        except OSError as exc:
+            self._warn(exc)
 
     def _write(self, entry: dict[str, Any]) -> None:
         if self._journal is None:
             return
-        line = json.dumps(entry).encode() + b"\n"
+        rest = memoryview(json.dumps(entry).encode() + b"\n")
         try:
-            # NOTE: at once, so that nobody reads a part of it
-            whole = os.write(self._journal, line) == len(line)
+            # NOTE: nearly always at once, so that nobody reads a part of it
+            while rest:
+                rest = rest[os.write(self._journal, rest) :]
         except OSError:
-            whole = False
-        if not whole:
             self._give_up()
+            raise
 
     def _give_up(self) -> None:
         if self._journal is not None:

@@ -3,6 +3,8 @@
 import os
 import re
 
+from dvc_parallel.regular import open_regular
+
 # Lines of a log that are shown.
 TAIL_LINES = 200
 
@@ -38,7 +40,7 @@ def tail(path: str, most: int) -> tuple[str, bool]:
     Raises:
         OSError: it cannot be read.
     """
-    with open(path, "rb") as fobj:
+    with open_regular(path) as fobj:
         size = fobj.seek(0, os.SEEK_END)
         fobj.seek(max(0, size - most))
         data = fobj.read(most)

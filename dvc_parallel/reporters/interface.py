@@ -18,7 +18,7 @@ class Phase(str, Enum):
     """
 
     READY = "ready"  # waits for a slot
-    LOCK = "lock"  # waits for its turn of the repo
+    LOCK = "lock"  # waits for its turn of the repo, or for paths that others use
     CHECK = "check"  # owns the repo before a command: is it changed?
     COMMAND = "command"  # its command runs
     RETRY = "retry"  # owns the repo before its commands are tried again
@@ -123,6 +123,13 @@ class Reporter:
     def waiting_for_lock(self) -> None:
         """Another process has the repo lock."""
 
+    def waiting_for_paths(self, stage: int, blocked: str) -> None:
+        """Another process uses paths that a stage needs.
+
+        Args:
+            blocked: which one, and who it is.
+        """
+
     def failing(self, exc: BaseException, running: int) -> None:
         """A stage has failed; the run ends when those that are running have."""
 
@@ -183,6 +190,9 @@ class Reporters(Reporter):
 
     def waiting_for_lock(self) -> None:
         self._tell(lambda reporter: reporter.waiting_for_lock())
+
+    def waiting_for_paths(self, stage: int, blocked: str) -> None:
+        self._tell(lambda reporter: reporter.waiting_for_paths(stage, blocked))
 
     def failing(self, exc: BaseException, running: int) -> None:
         self._tell(lambda reporter: reporter.failing(exc, running))

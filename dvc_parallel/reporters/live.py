@@ -21,6 +21,7 @@ from rich.text import Text
 from .interface import Phase, RunInfo, logger
 from .plain import duration, log
 from .progress import Progress
+from .terminal import visible
 
 # Seconds between two looks at whether there is something to draw, and between two
 # drawings of what changes but slowly.
@@ -153,7 +154,7 @@ class LiveView(Progress):
         stages = self.oldest_first()
         room = max(0, height - 1)
         shown = stages if len(stages) <= room else stages[: max(0, room - 1)]
-        names = [self.run.stages[stage].name for stage in shown]
+        names = [visible(self.run.stages[stage].name) for stage in shown]
         column = min(max(map(cell_len, names), default=0), max(8, width // 3))
         lines = [self._head(width, len(stages))]
         lines += [self._line(*pair, column) for pair in zip(shown, names)]

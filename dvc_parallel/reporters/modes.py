@@ -10,6 +10,7 @@ from dvc.progress import Tqdm
 
 from .interface import Phase
 from .plain import PlainReporter, write
+from .terminal import harmless
 
 if TYPE_CHECKING:
     from dvc_parallel.records.writer import Recorder
@@ -82,8 +83,8 @@ class GroupedReporter(PlainReporter):
                 header = self._colored(f"=== {self._name(stage)}", stage, stream)
                 write(stream, header + b"\n")
                 last = b"\n"
-                for last in self._log(stage):
-                    write(stream, last)
+                for last in filter(None, self._log(stage)):
+                    write(stream, harmless(last) if stream.isatty() else last)
                 if not last.endswith(b"\n"):
                     write(stream, b"\n")
 
@@ -93,11 +94,18 @@ class GroupedReporter(PlainReporter):
         if not os.path.exists(logs.path(stage)):
             yield logs.commands(stage)
             return
+        rest = b""
         with open(logs.path(stage), "rb") as fobj:
             fobj.seek(self._sizes.get(stage, 0))
             while chunk := fobj.read(CHUNK):
-                yield chunk
+                # NOTE: nothing that a terminal takes for a command goes on in the next
+                # line; where there is none, characters stay whole
+                chunk = rest + chunk
+                end = 1 + chunk.rfind(b"\n") or len(chunk) - chunk.endswith(b"\xc2")
+                yield chunk[:end]
+                rest = chunk[end:]
             self._sizes[stage] = fobj.tell()
+        yield rest
 
 
 class FailedReporter(GroupedReporter):

@@ -14,6 +14,7 @@ from colorama import Fore
 from dvc.progress import Tqdm
 
 from .interface import FINAL, Phase, Reporter, RunInfo, Summary, logger
+from .terminal import harmless, visible, without_controls
 
 # The last lines that are kept of each stage, and how many bytes of each.
 TAIL_LINES = 10
@@ -51,7 +52,7 @@ class PlainReporter(Reporter):
         self._run = run
 
     def _name(self, stage: int) -> str:
-        return self._run.stages[stage].name
+        return visible(self._run.stages[stage].name)
 
     def _prefix(self, stage: int, stream: TextIO) -> bytes:
         return self._colored(f"{self._name(stage)} | ", stage, stream)
@@ -118,7 +119,9 @@ class PlainReporter(Reporter):
                     # NOTE: what goes back to the start of its line, such as a
                     # progress bar, would write over the name.
                     text = re.sub(rb"\r+(\n|$)", rb"\1", data)
-                    text = text.replace(b"\r", b"\r" + prefix)
+                if file.isatty():
+                    text = harmless(text)
+                text = text.replace(b"\r", b"\r" + prefix)
                 text = text[:-1] if text.endswith(b"\n") else text
                 text = prefix + text.replace(b"\n", b"\n" + prefix) + b"\n"
                 with Tqdm.external_write_mode(file=file):
@@ -142,6 +145,9 @@ class PlainReporter(Reporter):
             "Another DVC process has locked the repo; waiting for it, "
             "nothing that has run is lost.",
         )
+
+    def waiting_for_paths(self, stage: int, blocked: str) -> None:
+        log(logging.INFO, "%s | waits: %s", self._name(stage), blocked)
 
     def failing(self, exc: BaseException, running: int) -> None:
         if running:
@@ -188,7 +194,8 @@ class PlainReporter(Reporter):
         tail = self._tails.get(stage)
         if not tail:
             return
-        lines = "\n".join(f"  {line.decode(errors='replace')}" for line in tail)
+        words = (without_controls(line).decode(errors="replace") for line in tail)
+        lines = "\n".join(f"  {line}" for line in words)
         path = self._log_of(stage) if self._log_of else None
         where = f" (all of them in {path})" if path else ""
         name = self._name(stage)
@@ -199,7 +206,10 @@ def log(level: int, message: str, *args: Any) -> None:
     # NOTE: DVC's handlers raise when nobody reads what they write. DVC itself runs
     # into that, and ends; here it would leave the repo locked.
     with suppress(Exception):
-        logger.log(level, message, *args)
+        words = (
+            visible(str(a)) if isinstance(a, (str, Exception)) else a for a in args
+        )
+        logger.log(level, message, *words)
 
 
 def write(stream: TextIO, text: bytes) -> None:

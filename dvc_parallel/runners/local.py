@@ -17,6 +17,7 @@ from typing import Callable
 
 import psutil
 
+from dvc_parallel.atomic import about
 from dvc_parallel.signals import SIGKILL
 
 from . import Output, Runner, RunnerClosedError
@@ -55,14 +56,15 @@ class LocalRunner(Runner):
         with self._guard:
             if self._closed:
                 raise RunnerClosedError
-            process = subprocess.Popen(  # noqa: S603
-                args,
-                stdin=self._no_input,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                bufsize=0,
-                **kwargs,
-            )
+            with about(args if isinstance(args, str) else args[0]):
+                process = subprocess.Popen(  # noqa: S603
+                    args,
+                    stdin=self._no_input,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    bufsize=0,
+                    **kwargs,
+                )
             self._running[process.pid] = process
 
         try:

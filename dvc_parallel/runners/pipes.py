@@ -48,7 +48,9 @@ def follow(process: subprocess.Popen, output: Output) -> int:
     for pipe in pipes:
         pipe.flush()
     if pipes:
-        threading.Thread(target=_poll, args=(pipes,), daemon=True).start()
+        # NOTE: the command has ended, so it does not fail for want of a thread
+        with suppress(RuntimeError):
+            threading.Thread(target=_poll, args=(pipes,), daemon=True).start()
     return returncode
 
 

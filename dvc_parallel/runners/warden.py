@@ -55,10 +55,16 @@ def _belongs(pid: str, run_id: bytes) -> bool:
     return any(run_id in value[len(start) :].split(b":") for value in values)
 
 
-def kill_all(run_id: str) -> None:
-    """Kill whatever belongs to a run, and return when nothing is left."""
+def kill_all(run_id: str, seconds: float = float("inf")) -> None:
+    """Kill whatever belongs to a run, and return when nothing is left.
+
+    Args:
+        run_id: the ID of the run.
+        seconds: time after which it gives up on what cannot be killed.
+    """
+    end = time.monotonic() + seconds
     clean = 0
-    while clean < 2:
+    while clean < 2 and time.monotonic() < end:
         pids = list(processes_of(run_id))
         clean = 0 if pids else clean + 1
         for pid in pids:
@@ -90,10 +96,14 @@ class Warden:
             start_new_session=True,
         )
 
-    def dismiss(self) -> None:
-        """Say goodbye, and wait for its end."""
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def dismiss(self, kill: bool = False) -> None:
+        """Say goodbye, and wait for its end; or have it kill what is left before."""
         with suppress(OSError):
-            self._process.communicate(GOODBYE)
+            self._process.communicate(b"" if kill else GOODBYE)
 
 
 def main(run_id: str) -> None:
@@ -105,13 +115,14 @@ def main(run_id: str) -> None:
 
 
 def start(run_id: str) -> Optional[Warden]:
-    """Start a warden where there can be one."""
+    """Start a warden where there can be one.
+
+    Raises:
+        OSError: it cannot be started.
+    """
     if sys.platform != "linux" or not sys.executable:
         return None
-    try:
-        return Warden(run_id)
-    except OSError:
-        return None
+    return Warden(run_id)
 
 
 if __name__ == "__main__":

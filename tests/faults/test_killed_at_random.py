@@ -3,103 +3,90 @@
 ``DVC_PARALLEL_KILLS`` is how many times, ``DVC_PARALLEL_SEED`` where to start.
 """
 
-import os
+import json
 import random
 import shutil
 import signal
-import subprocess
-import time
+import sys
+from collections import Counter
 from itertools import count
-from zlib import crc32
 
 import psutil
 import pytest
-from ruamel.yaml import YAML
 
-from tests.project import Project
+from . import rounds
+from .processes import DvcProcess, dvc_alone, wardens_of
 
-from .pipeline import write_pipeline
+if sys.platform != "linux":
+    pytest.skip("needs /proc", allow_module_level=True)
 
-KILLS = int(os.environ.get("DVC_PARALLEL_KILLS", "6"))
-# NOTE: all workers of a run have to collect the same tests
-RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", "")
-SEED = int(os.environ.get("DVC_PARALLEL_SEED", crc32(RUN.encode())))
-KILLS_OF_ONE = 20
+# Who is killed: the warden, too, or some time before DVC.
+VICTIMS = ("dvc", "dvc", "dvc", "dvc and warden", "warden, then dvc")
 
 
-def entries(project):
-    if not project.exists("dvc.lock"):
-        return {}
-    with open(project.path / "dvc.lock") as fobj:
-        return dict(YAML(typ="safe").load(fobj)["stages"])
+def kill(process, project, pipeline, rng, victims):
+    """Kill a run at a random moment, if it has not ended before."""
+    if victims == "warden, then dvc" and pipeline.wait(process, project, rng):
+        kill_wardens(process)
+    if pipeline.wait(process, project, rng):
+        if victims == "dvc and warden":
+            kill_wardens(process)
+        process.send_signal(signal.SIGKILL)
+        process.wait(60)
 
 
-def left(project):
-    """What is left, in whatever order stages have been recorded."""
-    files = {
-        name: value for name, value in project.left().items() if ".dvc/" not in name
-    }
-    del files["dvc.lock"]
-    mode, ignored = files[".gitignore"]
-    files[".gitignore"] = mode, sorted(ignored.splitlines())
-    return {**files, "dvc.lock": entries(project)}
-
-
-def wait_for_commands(project):
-    """Wait for the end of all that the run has started."""
-    processes = []
-    for process in psutil.process_iter():
+def kill_wardens(process):
+    for warden in wardens_of(process.pid):
         try:
-            if process.cwd() == str(project.path):
-                processes.append(process)
-        except psutil.Error:
+            warden.kill()
+        except psutil.NoSuchProcess:
             continue
-    _, alive = psutil.wait_procs(processes, timeout=60)
-    assert not alive
 
 
-@pytest.mark.parametrize("seed", range(SEED, SEED + -(-KILLS // KILLS_OF_ONE)))
-@pytest.mark.timeout(1200)
-def test_killed_at_a_random_moment(tmp_path, seed):
-    rng = random.Random(seed)
-    serial = Project(tmp_path / "serial")
-    write_pipeline(serial, rng, rng.randint(20, 50))
-    pristine = tmp_path / "pristine"
-    shutil.copytree(serial.path, pristine)
-    serial.reproduce()
-    expected = left(serial)
+def recover(project, by):
+    """Reproduce what is left, serially."""
+    if by == "alone":
+        dvc_alone(project, "repro")
+        return
+    process = DvcProcess(project, "repro")
+    output = process.finish()
+    assert process.returncode == 0, output
 
-    whole = Project(tmp_path / "whole")
-    shutil.copytree(pristine, whole.path, dirs_exist_ok=True)
-    start = time.monotonic()
-    whole.dvc("repro", "-j", 4)
-    duration = time.monotonic() - start
-    assert left(whole) == expected
 
-    kills = 0
+def test_dvc_alone_is_without_the_plugin(make_project):
+    assert "--jobs" not in dvc_alone(make_project(), "repro", "--help").stdout
+
+
+@pytest.mark.parametrize("seed, kills", rounds.rounds("DVC_PARALLEL_KILLS", 4))
+@pytest.mark.timeout(7200)
+def test_killed_at_a_random_moment(tmp_path, seed, kills, record_property):
+    pipeline = rounds.Pipeline(tmp_path, random.Random(seed), (20, 50))
+    hit, taken_over = Counter(), Counter()
     for number in count():
-        if kills == min(KILLS, KILLS_OF_ONE):
+        if not kills:
             break
-        project = Project(tmp_path / f"killed{number}")
-        shutil.copytree(pristine, project.path, dirs_exist_ok=True)
-        while kills < min(KILLS, KILLS_OF_ONE):
-            process = project.start("repro", "-j", rng.randint(2, 6))
-            try:
-                output, _ = process.communicate(timeout=rng.uniform(0.2, duration))
-                assert process.returncode == 0, output
+        rng = random.Random(f"{seed} {number}")
+        project = pipeline.project(f"round{number}")
+        by = "parallel"
+        while kills and by == "parallel":
+            victims = rng.choice(VICTIMS)
+            process = DvcProcess(project, "repro", "-j", rng.randint(2, 6))
+            kill(process, project, pipeline, rng, victims)
+            if process.returncode != -signal.SIGKILL:
+                assert process.returncode == 0, process.output
+                by = None
                 break
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-                process.communicate()
-            kills += 1
-            wait_for_commands(project)
-            recorded = entries(project)
-            right = expected["dvc.lock"]
-            assert recorded == {name: right[name] for name in recorded}
-            if rng.random() < 0.5:  # else, another parallel run takes over
-                break
-        project.reproduce()
-        assert left(project) == expected
-        with project.repo() as repo:
-            assert repo.status() == {}
-        shutil.rmtree(project.path)
+            kills -= 1
+            hit.update(rounds.where(project))
+            pipeline.assert_sound(project)
+            by = rng.choice(["parallel", "serial"])
+            if victims == "dvc" and rng.random() < 0.2:
+                by = "alone"
+                rounds.assert_no_commands(project)
+            taken_over[by] += 1
+        if by is not None:
+            recover(project, by)
+        pipeline.assert_as_serial(project)
+        shutil.rmtree(project.path.parent)
+    record_property("hit", json.dumps(hit))
+    record_property("taken over", json.dumps(taken_over))

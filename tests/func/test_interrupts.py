@@ -130,6 +130,25 @@ def test_terminated(running, signum):
     check(project, ["done", "two"])
 
 
+def test_nohup_keeps_a_hang_up_from_the_run(make_project):
+    project = make_project(
+        dvc_yaml="""
+        stages:
+          one:
+            cmd: touch one.begun && until test -e go; do sleep 0.05; done && touch one
+            outs: [one]
+          two: {cmd: touch two, outs: [two], deps: [one]}
+        """
+    )
+    process = project.start("repro", "-j", 2, before=["nohup"])
+    project.wait_for("one.begun")
+    os.killpg(process.pid, signal.SIGHUP)
+    project.write({"go": ""})
+    output = finish(process)
+    assert process.returncode == 0, output
+    assert project.exists("two")
+
+
 def test_what_a_command_leaves_behind_ends_with_the_run(running):
     project, process = running("parent", "leave", other=("leave",))
     output = finish(process)
@@ -166,3 +185,23 @@ def test_a_third_ctrl_c_ends_a_run_that_waits_for_the_repo(running):
 
     assert "\n  one:" not in project.read("dvc.lock")
     assert "Ran 1 stage" in project.dvc("repro", "-f", "-j", 2, "done").stdout
+
+
+def test_what_has_run_is_recorded_though_nobody_reads_what_is_printed(make_project):
+    project = make_project(
+        dvc_yaml="""
+        stages:
+          one:
+            cmd: touch one.begun && until test -e go; do sleep 0.05; done && touch one
+            outs: [one]
+          two: {cmd: touch two, outs: [two], deps: [one]}
+        """
+    )
+    process = project.start("repro", "-j", 2)
+    project.wait_for("one.begun")
+    process.stdout.close()
+    project.write({"go": ""})
+    process.wait(60)
+    assert process.returncode
+    assert "\n  one:\n" in project.read("dvc.lock")
+    assert not project.exists("two")

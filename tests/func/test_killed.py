@@ -1,10 +1,13 @@
 """A run of which DVC itself is killed, or whose commands try to stay behind."""
 
+import os
 import signal
 import sys
 
 import psutil
 import pytest
+
+from dvc_parallel.runners.warden import processes_of
 
 if sys.platform != "linux":
     pytest.skip("needs /proc", allow_module_level=True)
@@ -31,6 +34,22 @@ while True:
     signal.pause()
 """
 
+# Two processes, each of which starts the other one anew when it has died.
+COMES_AGAIN = """\
+import os, pathlib, signal, time
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+parent = os.getpid()
+pid = os.fork() or parent
+if pid == parent:
+    pathlib.Path("pair.pid").touch()
+while True:
+    if os.path.exists(f"/proc/{pid}"):
+        time.sleep(0.001)
+    else:
+        parent = os.getpid()
+        pid = os.fork() or parent
+"""
+
 
 def process_of(project, name):
     return psutil.Process(int(project.read(f"{name}.pid")))
@@ -43,7 +62,8 @@ def assert_ends(*processes):
     assert not alive
 
 
-def test_commands_die_with_dvc(make_project):
+@pytest.mark.parametrize("kill", [os.kill, os.killpg])
+def test_commands_die_with_dvc(make_project, kill):
     project = make_project(
         dvc_yaml=f"""
         stages:
@@ -62,13 +82,94 @@ def test_commands_die_with_dvc(make_project):
     dvc = project.start("repro", "-j", 2)
     project.wait_for("one.pid", "two.pid")
     commands = [process_of(project, name) for name in ("one", "two")]
-    dvc.send_signal(signal.SIGKILL)
+    kill(dvc.pid, signal.SIGKILL)
     dvc.communicate()
     assert_ends(*commands)
     assert not project.exists("one.txt")
 
     project.write({"go": ""})
     assert project.reproduce() == ["one", "two"]
+
+
+def warden_of(dvc):
+    (warden,) = [
+        child
+        for child in psutil.Process(dvc.pid).children()
+        if "warden.py" in " ".join(child.cmdline())
+    ]
+    return warden
+
+
+def test_what_comes_again_dies_with_dvc(make_project):
+    project = make_project(
+        dvc_yaml=f"""
+        stages:
+          one: {{cmd: {PYTHON} pair.py}}
+          two: {{cmd: sleep 600}}
+        """,
+        files={"pair.py": COMES_AGAIN},
+    )
+    dvc = project.start("repro", "-j", 2)
+    project.wait_for("pair.pid")
+    warden = warden_of(dvc)
+    run_id = warden.cmdline()[-1]
+    assert list(processes_of(run_id))
+    dvc.send_signal(signal.SIGKILL)
+    dvc.communicate()
+    assert_ends(warden)
+    assert not list(processes_of(run_id))
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_outlives_the_warden_is_killed_by_the_next_run(make_project, jobs):
+    project = make_project(
+        dvc_yaml=f"""
+        stages:
+          one:
+            cmd: test -e go || setsid {PYTHON} stays.py one; echo one > one.txt
+            outs: [one.txt]
+          two: {{cmd: test -e go || {PYTHON} stays.py two}}
+        """,
+        files={"stays.py": STAYS},
+    )
+    dvc = project.start("repro", "-j", 2)
+    project.wait_for("one.pid", "two.pid")
+    commands = [process_of(project, name) for name in ("one", "two")]
+    warden = warden_of(dvc)
+    warden.kill()
+    dvc.send_signal(signal.SIGKILL)
+    dvc.communicate()
+    assert all(command.is_running() for command in commands)
+
+    project.write({"go": ""})
+    result = project.dvc("repro", "-j", jobs)
+    assert "a run that was killed has left processes behind" in result.stderr
+    assert all(str(command.pid) in result.stderr for command in commands)
+    assert_ends(*commands)
+    assert project.read("one.txt") == "one\n"
+    assert "left processes behind" not in project.dvc("repro", "-j", jobs).stderr
+
+
+def test_a_warden_that_was_killed_is_replaced(make_project):
+    project = make_project(
+        dvc_yaml=f"""
+        stages:
+          one: {{cmd: until test -e go; do sleep 0.05; done}}
+          two: {{cmd: {PYTHON} stays.py two}}
+          three: {{cmd: {PYTHON} stays.py three}}
+        """,
+        files={"stays.py": STAYS},
+    )
+    dvc = project.start("repro", "-j", 2, "one", "two", "three")
+    project.wait_for("two.pid")
+    warden = warden_of(dvc)
+    warden.kill()
+    project.write({"go": ""})
+    project.wait_for("three.pid")
+    commands = [process_of(project, name) for name in ("two", "three")]
+    dvc.send_signal(signal.SIGKILL)
+    dvc.communicate()
+    assert_ends(*commands)
 
 
 def test_commands_of_a_run_in_a_command_die_with_the_outer_one(make_project):
@@ -132,13 +233,8 @@ def test_the_warden_ends_with_the_run(make_project):
     )
     process = project.start("repro", "-j", 2)
     project.wait_for("two.txt")
-    (warden,) = [
-        child
-        for child in psutil.process_iter(["ppid", "cmdline"])
-        if child.info["ppid"] == process.pid
-        and "warden.py" in " ".join(child.info["cmdline"] or ())
-    ]
-    assert project.read("two.txt").strip() == warden.info["cmdline"][-1]
+    warden = warden_of(process)
+    assert project.read("two.txt").strip() == warden.cmdline()[-1]
     project.write({"go": ""})
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from dvc.exceptions import ReproductionError
 
-from dvc_parallel.path_locks import _File
+from dvc_parallel.path_locks import LocksFile
 from tests.capabilities import (
     GOES_IN_ORDER,
     HAS_KEEP_GOING,
@@ -448,14 +448,14 @@ def test_a_disk_that_is_full_when_path_locks_are_released(make_project, mocker):
           b: {cmd: echo b > b, outs: [b]}
         """,
     )
-    write = _File.write
+    write = LocksFile.write
 
     def write_if_held(self, held):
         if not held:
             raise OSError(errno.ENOSPC, "No space left on device")
         write(self, held)
 
-    mocker.patch.object(_File, "write", write_if_held)
+    mocker.patch.object(LocksFile, "write", write_if_held)
     assert project.reproduce(jobs=2) == ["a", "b"]
     assert "a:" in project.read("dvc.lock")
 

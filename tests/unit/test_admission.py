@@ -20,7 +20,7 @@ from dvc_parallel.plan import (
     State,
     Withdrawn,
 )
-from dvc_parallel.pooled_plan import PooledPlan
+from dvc_parallel.pooled_plan import PooledPlan, Postponed, Resumed
 from dvc_parallel.pools import Size, parse_pools
 
 from .test_plan_random import graphs
@@ -51,6 +51,32 @@ def test_who_waits_for_slots_does_not_hold_up_others():
     plan = make(["a", "b", "c"], needs)
     assert started(plan.handle(Begun())) == ["a", "c"]
     assert started(plan.handle(Finished("a", True))) == ["b"]
+
+
+def test_who_is_postponed_has_nothing_until_it_is_resumed():
+    needs = {"a": takes(db=1), "b": takes(db=1)}
+    plan = make(["a", "b", "c"], needs, jobs=1)
+    assert started(plan.handle(Begun())) == ["a"]
+    assert started(plan.handle(Postponed("a"))) == ["b"]
+    plan.validate()
+    assert started(plan.handle(Resumed("a"))) == []
+    plan.validate()
+    assert started(plan.handle(Finished("b", True))) == ["a"]
+    assert started(plan.handle(Postponed("a"))) == ["c"]
+    assert started(plan.handle(Finished("c", True))) == []
+    plan.validate()
+    assert not plan.done
+    assert started(plan.handle(Resumed("a"))) == ["a"]
+    plan.handle(Finished("a", True))
+    assert plan.done
+
+
+def test_only_what_runs_is_postponed():
+    plan = make(["a"], {})
+    plan.handle(Begun())
+    plan.handle(CommandEnded("a"))
+    with pytest.raises(PlanError, match="'a' cannot become ready"):
+        plan.handle(Postponed("a"))
 
 
 def test_slots_come_back_when_the_command_has_ended_whichever_way():

@@ -1,16 +1,26 @@
+import errno
 import os
 import shutil
 import subprocess
 import tempfile
 import threading
+from functools import partial
+from unittest.mock import Mock
 
 import pytest
+from dvc.exceptions import DvcException
 
 from dvc_parallel.admission import PoolAdmission
 
 pytest.importorskip("fcntl")
 
-from dvc_parallel.jobserver import JobserverError, Server, connect, make_knows_fifo
+from dvc_parallel.jobserver import (
+    Jobserver,
+    JobserverError,
+    Server,
+    connect,
+    make_knows_fifo,
+)
 from dvc_parallel.plan import Begun, CommandEnded, Failed, Finished, Start
 from dvc_parallel.pooled_plan import LookAgain, PooledPlan
 from dvc_parallel.tokens import SharedSlots
@@ -98,6 +108,21 @@ def test_server_and_client_share(server):
     assert client.has_tokens()
     assert free(client) == 1
     client.close()
+
+
+def test_descriptors_that_select_does_not_know(server):
+    resource = pytest.importorskip("resource")
+    fcntl = pytest.importorskip("fcntl")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limits[1] != resource.RLIM_INFINITY and limits[1] < 2048:
+        pytest.skip("this process may not have as many")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2048, limits[1]))
+    jobserver = Jobserver(fcntl.fcntl(server.fd, fcntl.F_DUPFD, 1024))
+    try:
+        assert jobserver.has_tokens()
+    finally:
+        jobserver.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_what_is_lost_comes_back(server):
@@ -285,3 +310,15 @@ def test_an_admission_behind_it_that_refuses_costs_no_slot(
         assert free(server) == 3
         # NOTE: nor the one that the run has itself
         assert slots._own
+
+
+def test_a_jobserver_that_cannot_be_made_leaves_nothing(monkeypatch, tmp_path):
+    def fail(*_args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "mkfifo", fail)
+    slots = SharedSlots(partial(Server, 2, fifo=True), Mock(), print)
+    with pytest.raises(DvcException, match="jobs cannot be shared with make"):
+        slots.__enter__()
+    assert not os.listdir(tmp_path)

@@ -93,8 +93,10 @@ def test_what_is_printed_before_a_background_process_is_not_kept_back(runner, sa
             os._exit(0)
         time.sleep(300)
     """
-    if pipes.pidfd_open(os.getpid()) is None:
+    pidfd = pipes.pidfd_open(os.getpid())
+    if pidfd is None:
         pytest.skip("without pidfd_open it comes at the end of the run")
+    os.close(pidfd)
     assert runner.run([PYTHON, "-c", dedent(code)], said) == 0
     assert said.lines["stdout"] == [b"no end"]
 

@@ -127,6 +127,16 @@ def test_another_process_is_heeded_and_nothing_stays_locked(hold, neighbour, in_
         assert in_file() == {"write": ["/a", "/b"]}
 
 
+def test_a_file_that_was_removed_by_hand(hold, neighbour, tmp_path):
+    neighbour(write={"/a": neighbour.info}, read={})
+    with pytest.raises(LockError, match="busy"):
+        with hold(read=["/a"]):
+            pass
+    (tmp_path / "rwlock").unlink()
+    with hold(read=["/a"]):
+        pass
+
+
 def test_readers_share(hold, neighbour, in_file):
     neighbour(read={"/a": [neighbour.info]}, write={})
     with hold(read=["/a"]):

@@ -1,8 +1,11 @@
+import errno
+
 import pytest
+import zc.lockfile
 from dvc.lock import Lock, LockError
 
 from dvc_parallel import repo_lock
-from dvc_parallel.patience import TRY_EVERY
+from dvc_parallel.patience import TRY_EVERY, PatientLock
 
 
 def test_a_pause_is_long_enough_for_those_who_try():
@@ -27,3 +30,40 @@ def test_tries_often_and_then_as_dvc_does(tmp_path, monkeypatch):
 
 def fail():
     raise LockError("locked")
+
+
+def test_a_lock_that_cannot_be_written(tmp_path, monkeypatch):
+    def fail(lock):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = str(tmp_path / "lock")
+    monkeypatch.setattr(zc.lockfile.LockFile, "_on_lock", fail)
+    lock = Lock(path)
+    with pytest.raises(OSError, match=f"No space left on device: '{path}'") as info:
+        lock.lock()
+    assert info.value.errno == errno.ENOSPC
+    lock.unlock()  # says nothing
+
+    monkeypatch.undo()
+    Lock(path)._do_lock()
+
+
+def test_a_patient_lock_says_so_and_waits(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("dvc.lock.DEFAULT_TIMEOUT", 0.06)
+    holder = Lock(str(tmp_path / "lock"))
+    holder.lock()
+    lock = PatientLock(Lock(str(tmp_path / "lock")))
+    original = lock._lock.lock
+    tries = []
+
+    def try_to_lock():
+        tries.append(1)
+        if len(tries) == 3:
+            holder.unlock()
+        original()
+
+    monkeypatch.setattr(lock._lock, "lock", try_to_lock)
+    with caplog.at_level("INFO", logger="dvc.parallel"), lock:
+        assert lock.is_locked
+    assert not lock.is_locked
+    assert caplog.text.count("waiting for it") == 1

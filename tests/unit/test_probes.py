@@ -54,6 +54,7 @@ def test_tracked_paths_are_gits(repo):
     check()
 
 
+@pytest.mark.usefixtures("time_passes")
 def test_tracked_paths_are_read_once(repo, mocker):
     git(repo, "add", ".")
     backend = Git(str(repo)).dulwich
@@ -128,6 +129,7 @@ def test_reflinks_that_work_are_made(tmp_path, mocker):
 
 
 @resets_config
+@pytest.mark.usefixtures("time_passes")
 def test_the_config_is_loaded_again_when_a_file_has_changed(tmp_dvc):
     config, original = LoadedConfig(), type(tmp_dvc)._reset
 

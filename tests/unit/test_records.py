@@ -1,5 +1,6 @@
 import errno
 import json
+import logging
 import os
 import re
 import shutil
@@ -101,7 +102,7 @@ def test_reading_it(recorder, tmp_path, clock):
 
 def test_a_run_that_was_killed(recorder, tmp_path, mocker):
     assert Runs(str(tmp_path)).load().state == "running"
-    process = mocker.patch.object(reader.psutil, "Process")
+    process = mocker.patch.object(psutil, "Process")
     # NOTE: another one has got the number of the process
     process.return_value.create_time.return_value = 1e12
     assert Runs(str(tmp_path)).load().state == "killed"
@@ -217,7 +218,7 @@ def test_the_last_runs_are_kept_and_those_that_go_on(tmp_path):
 
 
 def test_a_folder_that_cannot_be_written(tmp_path, mocker):
-    debug = mocker.patch.object(writer.logger, "debug")
+    log = mocker.patch.object(writer, "log")
     (tmp_path / "parallel").write_text("a file")
     recorder = Recorder(str(tmp_path))
     recorder.begun(RUN)
@@ -226,7 +227,9 @@ def test_a_folder_that_cannot_be_written(tmp_path, mocker):
     recorder.ended(OK)
     recorder.close()
     assert recorder.log_of(0) is None
-    assert debug.call_count == 1
+    (args,) = [call.args for call in log.call_args_list]
+    assert args[0] == logging.WARNING
+    assert "/parallel" in args[1] % args[2:]
 
 
 def fill_disk(monkeypatch, room):
@@ -245,7 +248,8 @@ def fill_disk(monkeypatch, room):
     monkeypatch.setattr(os, "write", write_some)
 
 
-def test_a_disk_that_fills_up(recorder, tmp_path, monkeypatch):
+def test_a_disk_that_fills_up(recorder, tmp_path, monkeypatch, mocker):
+    log = mocker.patch.object(writer, "log")
     fill_disk(monkeypatch, 10)
     for _ in range(3):
         recorder.phase(0, Phase.COMMAND, cmd="echo")
@@ -255,11 +259,26 @@ def test_a_disk_that_fills_up(recorder, tmp_path, monkeypatch):
     run = Runs(str(tmp_path)).load()
     assert not run.stages[0].phases
     assert not recorder.logs.is_whole(0)
+    (args,) = [call.args for call in log.call_args_list]
+    assert args[1] % args[2:] == (
+        "the record of this run cannot be kept: [Errno 28] No space left on device: "
+        f"'{journal(tmp_path)}'"
+    )
+
+
+def test_a_write_that_is_cut_short(recorder, tmp_path, monkeypatch):
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:7]))
+    recorder.phase(0, Phase.COMMAND, cmd="echo")
+    monkeypatch.undo()
+    recorder.phase(0, Phase.DONE, changed=True)
+    run = Runs(str(tmp_path)).load()
+    assert [phase for _, phase, _ in run.stages[0].phases] == ["command", "done"]
 
 
 @pytest.fixture
 def logs(tmp_path):
-    logs = StageLogs(str(tmp_path), ["a", "b"])
+    logs = StageLogs(str(tmp_path), ["a", "b"], on_error=pytest.fail)
     yield logs
     logs.close_all()
 

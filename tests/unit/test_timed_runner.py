@@ -140,9 +140,9 @@ DAEMON = """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells environments")
-def test_a_daemon_ends_when_the_time_of_its_command_is_up(said, stop_after):
+def test_a_daemon_ends_when_the_time_of_its_command_is_up(said, stop_after, tmp_path):
     """And no other one does: its run goes on."""
-    runner = WardedRunner()
+    runner = WardedRunner(str(tmp_path))
     command = [PYTHON, "-c", dedent(DAEMON)]
     runner.run([*command, "0"], said, timeout=60)
     with pytest.raises(TimeIsUpError):

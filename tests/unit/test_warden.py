@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -6,7 +7,9 @@ import psutil
 import pytest
 from shortuuid import uuid
 
-from dvc_parallel.runners import warden
+from dvc_parallel.runners import warded, warden
+from dvc_parallel.runners.stopping import is_alive
+from dvc_parallel.runners.warded import WardedRunner
 
 if sys.platform != "linux":
     pytest.skip("needs /proc", allow_module_level=True)
@@ -61,6 +64,23 @@ def test_kills_all_of_a_run_and_nothing_else(start, ids):
     assert other.poll() is None
 
 
+def test_looks_until_nothing_is_left_twice(monkeypatch):
+    looks = iter([[11], [], [12], [], []])
+    killed = []
+    monkeypatch.setattr(warden, "processes_of", lambda _run_id: next(looks))
+    monkeypatch.setattr(os, "kill", lambda pid, _signum: killed.append(pid))
+    warden.kill_all("one")
+    assert killed == [11, 12]
+    assert not list(looks)
+
+
+def test_gives_up_on_what_cannot_be_killed(monkeypatch, start, ids):
+    process = start(ids[0])
+    monkeypatch.setattr(os, "kill", lambda *_args: None)
+    warden.kill_all(ids[0], seconds=0.1)
+    assert process.poll() is None
+
+
 def test_does_nothing_when_dismissed(start, ids):
     process = start(ids[0])
     guard = warden.start(ids[0])
@@ -70,7 +90,32 @@ def test_does_nothing_when_dismissed(start, ids):
     assert len(psutil.Process().children()) == len(children) - 1
 
 
-@pytest.mark.parametrize("executable", ["", "/no/such/python"])
-def test_none_where_python_cannot_be_started(monkeypatch, executable):
-    monkeypatch.setattr(sys, "executable", executable)
+def test_none_where_there_is_no_python(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "")
     assert warden.start("one") is None
+
+
+def test_a_run_goes_on_without_one(monkeypatch, mocker):
+    warning = mocker.patch.object(warded.logger, "warning")
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    runner = WardedRunner()
+    for _ in range(2):
+        assert runner.run(["true"], print) == 0
+    runner.close()
+    (args,) = [call.args for call in warning.call_args_list]
+    assert "/no/such/python" in args[0] % args[1:]
+
+
+def test_kills_what_cannot_be_seen_from_here(monkeypatch, tmp_path):
+    def fail(_run_id):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    runner = WardedRunner()
+    started = tmp_path / "pid"
+    command = f"setsid sh -c 'echo $$ > {started}.tmp; mv {started}.tmp {started};"
+    command += f" exec sleep 300' & until test -e {started}; do sleep 0.05; done"
+    assert runner.run(["sh", "-c", command], print) == 0
+    process = psutil.Process(int(started.read_text()))
+    monkeypatch.setattr(warden, "processes_of", fail)
+    runner.close()
+    assert not is_alive(process)

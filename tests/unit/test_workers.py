@@ -1,6 +1,8 @@
 import threading
+import time
 
 import pytest
+from dvc.exceptions import DvcException
 
 from dvc_parallel.workers import Workers
 
@@ -27,8 +29,8 @@ def test_a_thread_that_is_free_is_used_again():
         workers.submit(work)
         assert done.acquire(timeout=30)
         # NOTE: the thread says that it is free right after the call
-        assert workers._idle.acquire(timeout=30)
-        workers._idle.release()
+        while not workers._idle:
+            time.sleep(0.01)
         workers.submit(work)
         assert done.acquire(timeout=30)
     assert names == ["dvc-stage-0"] * 2
@@ -43,7 +45,7 @@ def test_a_system_that_starts_no_more_threads(monkeypatch):
 
     with Workers(4, at_end=lambda: None) as workers:
         monkeypatch.setattr(threading.Thread, "start", fail)
-        with pytest.raises(RuntimeError, match="new thread"):
+        with pytest.raises(DvcException, match="no stage can be run"):
             workers.submit(done.append, 0)
         monkeypatch.setattr(threading.Thread, "start", start)
         workers.submit(done.append, 1)
@@ -51,6 +53,26 @@ def test_a_system_that_starts_no_more_threads(monkeypatch):
         for number in range(2, 10):
             workers.submit(done.append, number)
     assert done == list(range(1, 10))
+
+
+def test_a_call_knows_whether_a_thread_is_free_for_it(monkeypatch):
+    free = []
+    go = threading.Event()
+
+    def fail(thread):
+        raise RuntimeError("can't start new thread")
+
+    with Workers(4, at_end=lambda: None) as workers:
+        workers.submit(go.wait, 30, if_free=lambda: free.append(0))
+        monkeypatch.setattr(threading.Thread, "start", fail)
+        for _ in range(2):
+            workers.submit(lambda: None, if_free=lambda: free.append(1))
+        go.set()
+        while not workers._idle:
+            time.sleep(0.01)
+        workers.submit(lambda: None, if_free=lambda: free.append(2))
+        assert workers._late == 0
+    assert free == [0, 2]
 
 
 def test_more_calls_than_threads_are_queued():

@@ -1,0 +1,29 @@
+"""Taking over what another process has recorded of a stage since it was loaded.
+
+Stages are loaded when a run begins.  If another DVC process has run one meanwhile, it
+would be run once more, as changed by what its old entry of dvc.lock says.
+"""
+
+from typing import TYPE_CHECKING
+
+from dvc.stage import PipelineStage
+from dvc.stage.loader import StageLoader
+
+if TYPE_CHECKING:
+    from dvc.stage import Stage
+
+    from .lockfile import Lockfiles
+
+
+def catch_up(stage: "Stage", lockfiles: "Lockfiles") -> None:
+    """Have a stage that is about to be looked at as its dvc.lock has it now.
+
+    Does nothing where that has no entry of it, or is none that can be read quickly:
+    then the run cache has what the other process has made.
+    """
+    if not isinstance(stage, PipelineStage):
+        return
+    entry = lockfiles.entry(stage.dvcfile._lockfile.path, stage.name)
+    if entry is not None:
+        stage.cmd_changed = entry.get(stage.PARAM_CMD) != stage.cmd
+        StageLoader.fill_from_lock(stage, entry)

@@ -1,0 +1,177 @@
+"""DVC in processes of its own that have imported it already, so that a round is cheap.
+
+A server that has imported DVC forks them; they are as if a shell had started them, in a
+session of their own.
+"""
+
+import multiprocessing
+import os
+import signal
+import site
+import sys
+import traceback
+
+import psutil
+from dvc.cli import main
+
+from dvc_parallel import executor
+from dvc_parallel.runners import local
+
+_context = multiprocessing.get_context("forkserver")
+# NOTE: what a run needs and DVC imports only when it does
+_context.set_forkserver_preload(
+    [
+        __name__,
+        "dvc.commands.repro",
+        "dvc.fs",
+        "dvc.parsing",
+        "dvc.repo.index",
+        "dvc.stage.cache",
+        "dvc_data.hashfile.build",
+        "dvc_parallel.fast_executor",
+        "dvc_parallel.reporters.choice",
+        "pytest",
+    ]
+)
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def _run(project, args, env, stdio, grace):
+    os.setsid()
+    os.chdir(project)
+    os.environ.clear()
+    os.environ.update(env)
+    # NOTE: as Python would have it, whatever the server does with them
+    for signum in SIGNALS:
+        signal.signal(signum, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # NOTE: a terminal that is opened here becomes that of the session
+    for fd, path in enumerate(stdio):
+        opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        os.dup2(opened, fd)
+        os.close(opened)
+    sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115
+    if grace is not None:
+        executor.GRACE = local.GRACE = grace
+    sys.argv = ["dvc", *args]
+    try:
+        sys.exit(main(args))
+    except KeyboardInterrupt:
+        # NOTE: as Python does
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    except Exception:
+        # NOTE: where it can be read without the terminal, too
+        with open(f"{project}.traceback", "w") as fobj:
+            traceback.print_exc(file=fobj)
+        raise
+
+
+class DvcProcess:
+    """``dvc``, with the plugin.
+
+    Args:
+        project: where to run it.
+        args: its arguments.
+        grace: seconds after which what does not end is killed, if not as ever.
+        terminal: path of one; without it, ``output`` has what is printed.
+    """
+
+    def __init__(self, project, *args, grace=None, terminal=None, env=()):
+        self._output = project.path.parent / f"{project.path.name}.output"
+        self._output.unlink(missing_ok=True)
+        stdio = (os.devnull, str(self._output), str(self._output))
+        self._process = _context.Process(
+            target=_run,
+            args=(
+                str(project.path),
+                list(map(str, args)),
+                {**os.environ, **dict(env)},
+                (terminal,) * 3 if terminal else stdio,
+                grace,
+            ),
+        )
+        self._process.start()
+        self.pid = self._process.pid
+
+    @property
+    def output(self) -> str:
+        return self._output.read_text() if self._output.exists() else ""
+
+    @property
+    def traceback(self) -> str:
+        """Of an exception that has ended it, which would be a mistake of ours."""
+        path = self._output.with_suffix(".traceback")
+        return path.read_text() if path.exists() else ""
+
+    @property
+    def returncode(self):
+        """As of :class:`subprocess.Popen`."""
+        return self._process.exitcode
+
+    def wait(self, seconds):
+        """Wait for its end; return whether it has come."""
+        self._process.join(seconds)
+        return self.returncode is not None
+
+    def send_signal(self, signum):
+        # NOTE: reaped by the server, so it may be gone already
+        try:
+            os.kill(self.pid, signum)
+        except ProcessLookupError:
+            pass
+
+    def finish(self, seconds=300):
+        """Wait for its end; return what it has printed."""
+        if not self.wait(seconds):
+            self.send_signal(signal.SIGKILL)
+            self.wait(60)
+            raise AssertionError(f"did not end: {self.output}")
+        return self.output
+
+
+def dvc_alone(project, *args):
+    """Run ``dvc`` where the plugin cannot get at it: Python reads no .pth files.
+
+    Raises:
+        AssertionError: it has failed.
+    """
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(site.getsitepackages())}
+    command = [sys.executable, "-S", "-m", "dvc", *args]
+    return project.run(command, env=env, timeout=300)
+
+
+def commands_in(folder) -> list[psutil.Process]:
+    """Processes that are in a folder, without those that have ended."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cwd().startswith(str(folder)):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return [process for process in found if is_alive(process)]
+
+
+def is_alive(process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wardens_of(pid) -> list[psutil.Process]:
+    """The wardens of the runs of a process."""
+    try:
+        children = psutil.Process(pid).children()
+    except psutil.NoSuchProcess:
+        return []
+    wardens = []
+    for child in children:
+        try:
+            if "warden.py" in " ".join(child.cmdline()):
+                wardens.append(child)
+        except psutil.Error:
+            continue
+    return wardens

@@ -1,0 +1,120 @@
+"""What a run makes is as private as the user wants it, and nobody else gets at it."""
+
+import os
+import shlex
+import stat
+import sys
+
+import psutil
+import pytest
+
+from dvc_parallel.jobserver import Server
+
+PYTHON = sys.executable
+if sys.platform != "linux":
+    pytest.skip("needs /proc", allow_module_level=True)
+
+
+def mode(path):
+    return stat.S_IMODE(os.lstat(path).st_mode)
+
+
+@pytest.mark.parametrize(
+    "umask, folder, file", [("077", 0o700, 0o600), ("022", 0o755, 0o644)]
+)
+def test_files_are_made_with_the_umask(make_project, umask, folder, file):
+    project = make_project(
+        dvc_yaml="""
+        stages:
+          one: {cmd: echo one | tee one.txt, outs: [one.txt]}
+          two: {cmd: echo two, deps: [one.txt]}
+        """
+    )
+    before = set(project.path.rglob("*"))
+    dvc = shlex.join(project.command())
+    own = f"{PYTHON} -m dvc_parallel"
+    script = (
+        f"umask {umask} && {dvc} repro -j 2 && {own} report && {own} report -o t.json"
+    )
+    project.run(["sh", "-c", script])
+    made = set(project.path.rglob("*")) - before
+    ours = [p for p in made if "/.dvc/tmp/parallel" in str(p)]
+    names = {path.name for path in ours}
+    assert {"journal.jsonl", "report.html", "durations.json", "0000-one.log"} <= names
+    for path in (*ours, project.path / "dvc.lock", project.path / "t.json"):
+        assert mode(path) == (folder if path.is_dir() else file), path
+
+
+def test_the_jobserver_is_private():
+    server = Server(2, fifo=True)
+    try:
+        path = server.environment()["MAKEFLAGS"].rpartition(":")[2]
+        assert mode(path) == 0o600
+        assert mode(os.path.dirname(path)) == 0o700
+    finally:
+        server.close()
+    assert not os.path.exists(os.path.dirname(path))
+
+
+def connections(process):
+    # NOTE: as psutil calls it from 6.0.0 on, and before
+    name = "net_connections" if hasattr(process, "net_connections") else "connections"
+    return getattr(process, name)("all")
+
+
+def test_nothing_listens(make_project):
+    project = make_project(
+        dvc_yaml="""
+        stages:
+          one: {cmd: touch one.runs; until test -e go; do sleep 0.05; done}
+          two: {cmd: touch two.runs; until test -e go; do sleep 0.05; done}
+        """
+    )
+    process = project.start(
+        "repro", "-j", 2, env={**os.environ, "DVC_PARALLEL_JOBSERVER": "1"}
+    )
+    project.wait_for("one.runs", "two.runs")
+    dvc = psutil.Process(process.pid)
+    processes = [dvc, *dvc.children(recursive=True)]
+    assert len(processes) >= 3
+    sockets = [socket for process in processes for socket in connections(process)]
+    project.write({"go": ""})
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    # NOTE: not even one for other processes of this machine
+    assert sockets == []
+
+
+NAMES = [
+    "$(touch pwned)",
+    "`touch pwned`",
+    "a; touch pwned",
+    "a' touch pwned '",
+    '"a b"',
+]
+
+
+def test_names_never_reach_a_shell(make_project):
+    project = make_project(
+        dvc_yaml="""
+        stages:
+          out:
+            foreach: ${names}
+            do:
+              cmd: python3 make.py ${key}
+              outs: ["${item}"]
+        """,
+        files={
+            "params.yaml": "names:\n"
+            + "".join(f"  n{key}: {name!r}\n" for key, name in enumerate(NAMES)),
+            "make.py": f"import sys; open({NAMES!r}[int(sys.argv[1][1:])], 'w')",
+        },
+    )
+    # NOTE: what may be in the name of a stage, too, by DVC's rules
+    project.dvc("repro", "-j", 2)
+    project.run([PYTHON, "-m", "dvc_parallel", "plan", "--force"])
+    project.run([PYTHON, "-m", "dvc_parallel", "validate", "-j", "2"])
+    project.run([PYTHON, "-m", "dvc_parallel", "report"])
+    assert not list(project.path.rglob("pwned"))
+    for name in NAMES:
+        assert project.exists(name)

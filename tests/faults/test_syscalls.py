@@ -1,0 +1,262 @@
+"""Each call to the system that dvc-parallel makes fails, in each way in which it can.
+
+``DVC_PARALLEL_FAULTS`` is how many failures of each command are tried, which depends on
+``DVC_PARALLEL_SEED``, or ``all``; without it, those that have lost something once.
+"""
+
+import errno
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+from typing import NamedTuple
+
+import psutil
+import pytest
+from ruamel.yaml import YAML
+
+from tests.project import Project, assert_same
+
+from .injection import ERRORS, LASTING
+
+if sys.platform != "linux":
+    pytest.skip("needs /proc and pidfd_open", allow_module_level=True)
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+FAULTS = os.environ.get("DVC_PARALLEL_FAULTS")
+SEED = int(os.environ.get("DVC_PARALLEL_SEED", "0"))
+
+# NOTE: the second stage ends first, so that its line in .gitignore has to move
+PIPELINE = """\
+stages:
+  one:
+    cmd: >
+      for i in $(seq 200); do test -e two.txt || sleep 0.05; done;
+      echo one; cat in.txt > one.txt
+    deps: [in.txt]
+    outs: [one.txt]
+    meta: {parallel: {timeout: 60}}
+  two:
+    cmd: echo two; cat in.txt > two.txt
+    deps: [in.txt]
+    outs: [two.txt]
+  three:
+    cmd: mkdir three && cp one.txt two.txt three
+    deps: [one.txt, two.txt]
+    outs: [three]
+"""
+REPRO = ("repro", "-j", "2")
+COMMANDS = {
+    "first run": REPRO,
+    "second run": (*REPRO, "--force"),
+    "plan": ("plan",),
+    "validate": ("validate", "-j", "2"),
+    "logs": ("logs",),
+    "logs of a stage": ("logs", "one"),
+    "page": ("report",),
+    "trace": ("report", "-o", "trace.json"),
+}
+# What has gone wrong once: the command, a part of the site, and the error.
+KNOWN = [
+    ("first run", r"start of a thread: workers", 2, "EAGAIN"),
+    ("first run", r"write: patience.lock < .* < repo_lock", 1, "EIO"),
+    ("first run", r"write: stand_ins.dump_yaml", 2, "EDQUOT"),
+    ("first run", r"fsync: .* < lockfile.modify", 1, "ENOSPC"),
+    ("first run", r"fork_exec: runners.local", 1, "EAGAIN"),
+    ("first run", r"write: records.writer", 3, "ENOSPC lasting"),
+    ("page", r"write: commands.report", 1, "ENOSPC"),
+]
+
+
+class Fault(NamedTuple):
+    site: str
+    number: int
+    error: str
+    lasting: bool = False
+
+    @classmethod
+    def all_of(cls, calls):
+        for site, count in calls.items():
+            call = site.partition(":")[0]
+            for error in ERRORS[call]:
+                yield from (cls(site, number, error) for number in {1, count})
+                if call in LASTING.get(error, ()):
+                    yield cls(site, 1, error, lasting=True)
+
+    @property
+    def reason(self):
+        if self.site.startswith("start of a thread"):
+            return "can't start new thread"
+        if self.error == "EMFILE":  # DVC has words of its own for it
+            return "(?i)too many open files"
+        # NOTE: with the name of a file
+        reason = re.escape(os.strerror(getattr(errno, self.error)))
+        return rf"{reason}: '[^']|cannot \w+ '[^']+': {reason}"
+
+
+class Server:
+    """Runs commands of dvc-parallel."""
+
+    def __init__(self):
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.server"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+
+    def run(self, project, argv, fault=None):
+        command = {
+            "argv": argv,
+            "cwd": str(project.path),
+            "env": {"DVC_PARALLEL_JOBSERVER": "1"},
+            "fault": fault._asdict() if fault else {},
+        }
+        self._process.stdin.write(json.dumps(command) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+    def close(self):
+        self._process.communicate()
+
+
+class Trial:
+    """A command that runs again and again, each time with another fault."""
+
+    def __init__(self, folder, server, name):
+        self._folder = folder
+        self._server = server
+        self.argv = COMMANDS[name]
+        self._pristine = Project(folder / "pristine")
+        self._pristine.write({"dvc.yaml": PIPELINE, "in.txt": "in\n"})
+        self.expected = self._copy("expected")
+        self.expected.reproduce()
+        if name != "first run":
+            assert server.run(self._pristine, REPRO)["status"] == 0
+        self.calls = self._run(None)["calls"]
+        assert self.calls
+
+    def _copy(self, name):
+        project = Project(self._folder / name)
+        shutil.copytree(self._pristine.path, project.path, dirs_exist_ok=True)
+        return project
+
+    def _run(self, fault):
+        project = self._copy("project")
+        result = self._server.run(project, self.argv, fault)
+        assert result["status"] is not None, "does not end"
+        self._check(project, fault, result)
+        if self.argv[0] in ("repro", "validate"):
+            again = self._server.run(project, REPRO)
+            assert again["status"] == 0, again["output"]
+        if result["status"] == 0 and self.argv[0] == "repro":
+            assert_same(self.expected, project)
+        else:
+            left, expected = in_any_order(project), in_any_order(self.expected)
+            # NOTE: a failed run of DVC takes lines from .gitignore that it has added
+            assert left.pop(".gitignore") <= expected.pop(".gitignore")
+            assert left == expected
+        shutil.rmtree(project.path)
+        return result
+
+    def _check(self, project, fault, result):
+        output = result["output"]
+        assert "Traceback" not in output
+        assert list(processes_in(project.path)) == []
+        # NOTE: nothing can be removed from a disk that has become read-only
+        if not (fault and fault.lasting and fault.error == "EROFS"):
+            assert list((project.path / ".dvc" / "tmp").rglob("*.tmp")) == []
+        known, right = recorded(project), recorded(self.expected)
+        assert known == {name: right[name] for name in known}
+        if ran := self.argv[0] == "repro" and re.search(r"Ran (\d+) stage", output):
+            assert int(ran[1]) <= len(known)
+        if result["status"]:
+            assert fault.error != "SHORT"
+            assert re.search(fault.reason, output)
+        elif self.argv[0] == "repro":
+            assert_same(self.expected, project)
+
+    def run(self, fault):
+        """Return what is wrong after a fault, in a word or two."""
+        try:
+            return self._run(fault).get("failed", 0), None
+        except AssertionError as exc:
+            return 1, f"{fault}\n{exc}"
+        finally:
+            shutil.rmtree(self._folder / "project", ignore_errors=True)
+
+
+def recorded(project):
+    if not project.exists("dvc.lock"):
+        return {}
+    with open(project.path / "dvc.lock") as fobj:
+        return dict(YAML(typ="safe").load(fobj)["stages"])
+
+
+def in_any_order(project):
+    """What is left, in whatever order stages have been recorded."""
+    # NOTE: DVC leaves what it has half copied in the cache, where nobody looks for it
+    files = {
+        name: value
+        for name, value in project.left().items()
+        if not name.startswith("trace.json")
+        and not re.search(r"\.dvc/cache/.*\.tmp$", name)
+    }
+    _, lines = files.get(".gitignore", ("", b""))
+    files[".gitignore"] = set(lines.splitlines())
+    files["dvc.lock"] = recorded(project)
+    return files
+
+
+def processes_in(folder):
+    for process in psutil.process_iter():
+        try:
+            if process.cwd().startswith(str(folder)):
+                yield process
+        except psutil.Error:
+            continue
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.mark.skipif(FAULTS is not None, reason="there are more of them")
+@pytest.mark.timeout(900)
+def test_calls_that_fail(tmp_path, server):
+    trials = {}
+    problems = []
+    for name, pattern, number, error in KNOWN:
+        if name not in trials:
+            (tmp_path / name).mkdir()
+            trials[name] = Trial(tmp_path / name, server, name)
+        sites = [s for s in trials[name].calls if re.match(pattern, s)]
+        assert sites, pattern
+        fault = Fault(sites[0], number, error.split()[0], error.endswith("lasting"))
+        problems.append(trials[name].run(fault)[1])
+    assert not any(problems), "\n\n".join(filter(None, problems))
+
+
+@pytest.mark.skipif(FAULTS is None, reason="takes long")
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_all_calls_fail(tmp_path, server, name, record_property):
+    trial = Trial(tmp_path, server, name)
+    faults = sorted(Fault.all_of(trial.calls))
+    if FAULTS != "all":
+        count = min(int(FAULTS), len(faults))
+        faults = random.Random(SEED).sample(faults, count)
+    results = [trial.run(fault) for fault in faults]
+    problems = [problem for _, problem in results if problem]
+    hits = sum(bool(failed) for failed, _ in results)
+    record_property("faults", len(faults))
+    record_property("hits", hits)
+    assert not problems, f"seed {SEED}\n" + "\n\n".join(problems)
+    assert hits > len(faults) / 2

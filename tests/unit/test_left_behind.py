@@ -1,0 +1,90 @@
+import os
+import subprocess
+import sys
+
+import pytest
+from shortuuid import uuid
+
+from dvc_parallel.runners import left_behind, warden
+
+if sys.platform != "linux":
+    pytest.skip("needs /proc and file locks", allow_module_level=True)
+
+# Prints a line, and then is there until its stdin ends.
+WAIT = [sys.executable, "-c", "print(1, flush=True); input()"]
+# Is a run that goes on until its stdin ends.
+RUN = """
+import sys
+from dvc_parallel.runners import left_behind
+file = left_behind.announce(*sys.argv[1:])
+print(1, flush=True)
+input()
+"""
+
+
+@pytest.fixture
+def start():
+    processes = []
+
+    def start(command, **kwargs):
+        process = subprocess.Popen(command, stdin=-1, stdout=-1, **kwargs)
+        processes.append(process)
+        process.stdout.readline()
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return left_behind.folder_of(str(tmp_path))
+
+
+@pytest.fixture
+def found():
+    return []
+
+
+def test_what_a_killed_run_has_left_is_killed(start, folder, found):
+    run_id = uuid()
+    run = start([sys.executable, "-c", RUN, folder, run_id])
+    command = start(WAIT, env=warden.marked(os.environ, run_id))
+    left_behind.clear(folder, found.append)
+    assert (found, command.poll(), os.listdir(folder)) == ([], None, [run_id])
+
+    run.kill()
+    run.wait()
+    left_behind.clear(folder, found.append)
+    assert found == [[command.pid]]
+    assert command.wait(60) == -9
+    assert not os.listdir(folder)
+
+
+def test_a_run_of_this_process_goes_on(start, folder, found):
+    run_id = uuid()
+    file = left_behind.announce(folder, run_id)
+    command = start(WAIT, env=warden.marked(os.environ, run_id))
+    left_behind.clear(folder, found.append)
+    assert command.poll() is None
+    file.remove()
+    assert not os.listdir(folder)
+
+
+def test_a_run_that_could_not_kill_all_leaves_that_to_the_next(folder, found):
+    left_behind.announce(folder, "one").release()
+    assert os.listdir(folder) == ["one"]
+    left_behind.clear(folder, found.append)
+    assert (found, os.listdir(folder)) == ([], [])
+
+
+def test_there_may_be_nothing(tmp_path, folder, found):
+    left_behind.clear(folder, found.append)
+    assert not found
+
+
+def test_no_file_where_none_can_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    assert left_behind.announce(str(tmp_path / "file"), "one") is None

@@ -1,0 +1,213 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from dvc.fs import localfs
+from dvc.lock import LockError
+
+from dvc_parallel.path_locks import PathLocks
+from dvc_parallel.path_waits import LOOK, JobPaths, PathsBusyError, PathWaits
+
+
+@pytest.fixture
+def holder():
+    """Another process that lives, until it is told to end."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1)
+    yield process
+    process.communicate()
+
+
+@pytest.fixture
+def locked(tmp_path):
+    """Lock paths as some process, which is another one that lives by default."""
+
+    def locked(pid, **paths):
+        info = {"pid": pid, "cmd": "neighbour"}
+        forms = {"read": [info], "write": info}
+        data = {mode: dict.fromkeys(p, forms[mode]) for mode, p in paths.items()}
+        (tmp_path / "rwlock").write_text(json.dumps(data))
+
+    return locked
+
+
+@pytest.fixture
+def in_file(tmp_path):
+    def in_file():
+        data = json.loads((tmp_path / "rwlock").read_text())
+        return {mode: sorted(paths) for mode, paths in data.items() if paths}
+
+    return in_file
+
+
+@pytest.fixture
+def locks():
+    return PathLocks()
+
+
+@pytest.fixture
+def hold(tmp_path, locks):
+    def make(looks_first=True):
+        job = JobPaths(locks, looks_first)
+
+        def hold(read=(), write=()):
+            return job.hold(str(tmp_path), localfs, "cmd", [*read], [*write], False)
+
+        return hold
+
+    return make
+
+
+def test_looks_first_and_writes_then(hold, in_file, locks):
+    job = hold()
+    with job(["/in"], ["/out"]):
+        assert in_file() == {"read": ["/in", "/out"]}
+        with job(["/in", "/out"]):
+            assert in_file() == {"read": ["/in", "/out"]}
+        with job(write=["/out"]):
+            assert in_file() == {"read": ["/in"], "write": ["/out"]}
+        locks.flush()
+        # what it has written is not done yet
+        assert in_file() == {"read": ["/in"], "write": ["/out"]}
+    locks.flush()
+    assert in_file() == {}
+    with job(["/in"], ["/out"]):  # another attempt
+        assert in_file() == {"read": ["/in", "/out"]}
+
+
+def test_writes_at_once(hold, in_file):
+    with hold(looks_first=False)(["/in"], ["/out"]):
+        assert in_file() == {"read": ["/in"], "write": ["/out"]}
+
+
+def test_who_only_looks_is_not_kept_by_readers(hold, locked, holder):
+    locked(holder.pid, read=["/out"])
+    with hold()(["/in"], ["/out"]):
+        pass
+
+
+@pytest.mark.parametrize("looks_first", [True, False])
+def test_who_writes_gives_up_all_where_others_read(
+    hold, locks, locked, holder, in_file, looks_first
+):
+    locked(holder.pid, read=["/out"])
+    job = hold(looks_first)
+
+    def write():
+        with job(["/in"], ["/out"]), job(write=["/out"]):
+            pytest.fail("it is in use")
+
+    with pytest.raises(PathsBusyError, match="'/out' is busy") as caught:
+        write()
+    assert (caught.value.read, caught.value.write) == (["/in"], ["/out"])
+    locks.flush()
+    assert in_file() == {"read": ["/out"]}
+
+
+def test_who_looks_waits_for_those_who_write(hold, locked, holder):
+    locked(holder.pid, write=["/in"])
+    with pytest.raises(PathsBusyError) as caught:
+        with hold()(["/in"], ["/out"]):
+            pytest.fail("it is in use")
+    assert (caught.value.read, caught.value.write) == (["/in", "/out"], [])
+
+
+def test_an_error_once_something_was_written(hold, locked, holder):
+    job = hold()
+
+    def write():
+        with job([], ["/out"]), job([], ["/out"]):
+            locked(holder.pid, write=["/else"])
+            with job(["/else"]):
+                pytest.fail("it is in use")
+
+    with pytest.raises(LockError) as caught:
+        write()
+    assert not isinstance(caught.value, PathsBusyError)
+
+
+def test_an_error_where_an_ancestor_has_it(hold, locked):
+    locked(os.getppid(), write=["/in"])
+    with pytest.raises(LockError) as caught:
+        with hold()(["/in"], ["/out"]):
+            pytest.fail("it is in use")
+    assert not isinstance(caught.value, PathsBusyError)
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+    def tick(self):
+        self.now += LOOK
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def waits(tmp_path, clock):
+    return PathWaits(str(tmp_path), localfs, clock)
+
+
+def busy(read=(), write=()):
+    return PathsBusyError("who\n\nwhat to do", [*read], [*write])
+
+
+def test_waits_until_the_path_is_free(waits, clock, locked, holder):
+    assert waits.due() is None
+    locked(holder.pid, read=["/a"], write=["/b"])
+    assert waits.add(1, busy(write=["/a"])) == "who\n\nwhat to do"
+    assert waits.add(2, busy(read=["/b"])) == "who"
+    assert waits.due() == LOOK
+    assert waits.free() == []
+    clock.tick()
+    assert waits.due() == 0
+    assert waits.free() == []
+    assert waits.due() == LOOK
+    locked(holder.pid, read=["/a"])
+    assert waits.free() == []  # not yet
+    clock.tick()
+    assert waits.free() == [2]
+    assert waits.add(2, busy()) is None  # it was told before
+    os.unlink(os.path.join(waits._tmp_dir, "rwlock"))
+    clock.tick()
+    assert waits.free() == [1, 2]
+    assert waits.due() is None
+
+
+def test_who_has_died_is_not_waited_for(waits, clock, locked, holder):
+    locked(holder.pid, write=["/a"])
+    waits.add(1, busy(read=["/a"]))
+    clock.tick()
+    assert waits.free() == []
+    holder.communicate()
+    clock.tick()
+    assert waits.free() == [1]
+
+
+def test_what_has_not_changed_is_not_looked_through_again(
+    waits, clock, locked, holder, mocker
+):
+    locked(holder.pid, write=["/a"])
+    check = mocker.spy(waits._file, "check")
+    waits.add(1, busy(read=["/a"]))
+    for _ in range(5):
+        clock.tick()
+        assert waits.free() == []
+    assert check.call_count == 1
+    waits.add(2, busy(read=["/b"]))
+    clock.tick()
+    assert waits.free() == [2]
+
+
+def test_who_cannot_be_told_tries_again(waits, clock, tmp_path):
+    (tmp_path / "rwlock").write_text("{")
+    waits.add(1, busy(read=["/a"]))
+    clock.tick()
+    assert waits.free() == [1]
