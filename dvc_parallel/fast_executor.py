@@ -25,6 +25,7 @@ from .provision import Provision
 from .repo_lock import SharedRepoLock
 from .reporters import Phase
 from .run_info import plan_of
+from .runners.remote import RemoteRunner
 from .runners.warded import WardedRunner
 from .state import state_kept_open
 from .transfers import Transfers
@@ -46,11 +47,13 @@ class FastExecutor(ParallelExecutor):
 
     Args:
         load_average: start nothing while the load of the machine is as high.
+        runner: where commands run, if not on this machine.
 
     Attributes:
         provision: what its stages are given.
         books: what the run keeps.
         transfers: what its jobs put into the cache right now.
+        workers: where commands run, if not on this machine.
     """
 
     plan: PooledPlan
@@ -62,14 +65,23 @@ class FastExecutor(ParallelExecutor):
         jobs: int,
         *,
         load_average: Optional[float] = None,
+        runner: Optional[RemoteRunner] = None,
         **kwargs,
     ):
-        self.provision = Provision(steps, jobs, load_average, self._on_slot)
+        self.workers = runner
+        offers = runner.offers() if runner else None
+        self.provision = Provision(steps, jobs, load_average, self._on_slot, offers)
         self.books = Bookkeeping()
         self.transfers = Transfers()
         self.durations = Durations(steps[0].repo.tmp_dir)
-        kwargs.setdefault("runner", WardedRunner())
-        super().__init__(steps, graph, jobs, lockfiles=self.books.lockfiles, **kwargs)
+        super().__init__(
+            steps,
+            graph,
+            jobs,
+            lockfiles=self.books.lockfiles,
+            runner=runner or WardedRunner(),
+            **kwargs,
+        )
 
     def _known_seconds(self) -> dict[str, float]:
         return self.durations.load()
@@ -93,6 +105,8 @@ class FastExecutor(ParallelExecutor):
         return FastJob(self, self.steps[rank], rank)
 
     def run(self) -> list["Stage"]:
+        if self.workers:
+            self.workers.check(map(self.provision.place, range(len(self.steps))))
         with state_kept_open(self.repo.state) as self._end_thread:  # type: ignore[method-assign]
             return super().run()
 
@@ -207,6 +221,15 @@ class FastJob(Job):
         with self.run.books.in_this_thread(), super().in_this_thread():
             self.start_saving()
             yield
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether its commands run on other machines."""
+        return self.run.workers is not None
+
+    def command_started(self, cmd: str, worker: str) -> None:
+        """Take note that a command has started elsewhere."""
+        self.tell(Phase.COMMAND, cmd=cmd, worker=worker)
 
     def retrying(self, exc: BaseException) -> None:
         """Take note that the commands are tried again after an error."""

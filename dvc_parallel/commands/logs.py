@@ -34,6 +34,7 @@ WORDS = {
     "ready": "ready",
     "lock": "running",
     "check": "running",
+    "queued": "running",
     "command": "running",
     "retry": "running",
     "save": "saving",

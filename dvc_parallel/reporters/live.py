@@ -33,6 +33,7 @@ BARS = ("dvc.progress", "dvc_data.callbacks", "dvc_objects._tqdm")
 # What the stage does, where that is not to run its command.
 DOING = {
     Phase.LOCK: "waits for the repo",
+    Phase.QUEUED: "waits for a worker",
     Phase.CHECK: "is it changed?",
     Phase.RETRY: "next attempt",
     Phase.SAVE: "saving",
