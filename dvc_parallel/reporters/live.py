@@ -197,6 +197,8 @@ class LiveView(Progress):
         if doing:
             line.append(doing, "dim")
         else:
+            if worker := self.workers.get(stage):
+                line.append(f"on {worker}  ", "dim")
             last = Text.from_ansi(self.last_line(stage)).plain
             line.append("".join(c if c.isprintable() else " " for c in last))
         return line

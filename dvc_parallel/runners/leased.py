@@ -5,6 +5,10 @@ import time
 from . import RunnerClosedError
 from .warded import WardedRunner
 
+# Seconds from the end of the lease to when the warden kills: for whoever is not stuck to
+# be the first, and to know why the commands end.
+PRECEDENCE = 0.5
+
 
 class LeasedRunner(WardedRunner):
     """Kills whatever it has started when its lease is over, even if it is stuck itself.
@@ -41,4 +45,4 @@ class LeasedRunner(WardedRunner):
 
     def _tell_warden(self) -> None:
         if self._warden:
-            self._warden.kill_at(self._end)
+            self._warden.kill_at(self._end + PRECEDENCE)

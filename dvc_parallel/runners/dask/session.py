@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # Called on a worker with what is printed, and with where to start commands.
 Work = Callable[["Output", "Runner"], Any]
 
+SILENCE = "nothing was heard of DVC for too long"
+
 # Seconds between two looks at whether the tasks are still wanted, and between two
 # announcements of one that has no permission.
 LOOK = 1.0
@@ -67,6 +69,7 @@ class Session:
         self._count = 0  # of all news
         self._received = 0
         self._signals = 0  # how many of them have been passed on
+        self._ending: Optional[str] = None  # why, before all has been killed
         self._over: Optional[str] = None
         self._replies = 0
         self._turn = 0  # of requests: an older one is answered when a newer one comes
@@ -79,7 +82,8 @@ class Session:
 
     @property
     def is_over(self) -> bool:
-        return self._over is not None
+        """Whether nothing starts in it any more."""
+        return self._ending is not None or time.monotonic() >= self._lease_end
 
     def perform(self, task: str, work: Work, announce: Callable[[], None]) -> None:
         """Do what a task is for, and return when the coordinator knows of its end.
@@ -101,6 +105,8 @@ class Session:
             except Exception as exc:  # noqa: BLE001
                 news = ended(task, error=exc)
             with self._changed:
+                # NOTE: then, it may have been killed for that
+                self._check()
                 number = self._tell(news)
                 while self._received < number:
                     self._check()
@@ -123,15 +129,15 @@ class Session:
                 self._changed.wait(LOOK)
 
     def _check(self) -> None:
-        if self._over is not None:
-            raise SessionOverError(self._over)
+        if self.is_over:
+            raise SessionOverError(self._ending or SILENCE)
 
     def _print(self, task: str, stream: str, data: bytes) -> None:
         with self._changed:
             sent = self._printed.get(task, 0)
             while sent - self._consumed.get(task, 0) > self._terms.window:
                 # NOTE: also what is printed after the end of its command is dropped
-                if self._over is not None or task not in self._tasks:
+                if self._ending is not None or task not in self._tasks:
                     return
                 self._changed.wait()
             if task in self._tasks:
@@ -172,7 +178,8 @@ class Session:
                 continue
 
     def _take(self, request: Request) -> None:
-        if said := self._said.get(request.heard):
+        said = self._said.get(request.heard)
+        if said is not None and time.monotonic() < self._lease_end:
             self._lease_end = max(self._lease_end, said + self._terms.lease)
             self._runner.renew(self._lease_end)
             self._said = {n: t for n, t in self._said.items() if n >= request.heard}
@@ -185,7 +192,7 @@ class Session:
         for signum in request.signals[self._signals :]:
             self._signals += 1
             self._runner.signal(signum)
-        if request.closing and self._over is None:
+        if request.closing and self._ending is None:
             threading.Thread(target=self._end, args=("closed",), daemon=True).start()
         self._changed.notify_all()
 
@@ -198,14 +205,14 @@ class Session:
     def _watch(self) -> None:
         """End the session when nobody wants it any more."""
         unwanted = 0
-        while not self.is_over:
+        while self._ending is None:
             with self._changed:
                 tasks = set(self._tasks)
                 left = self._lease_end - time.monotonic()
                 if left > 0:
-                    self._changed.wait_for(lambda: self._over, min(left, LOOK))
+                    self._changed.wait_for(lambda: self._ending, min(left, LOOK))
             if left <= 0:
-                self._end("nothing was heard of DVC for too long")
+                self._end(SILENCE)
             elif tasks:
                 # NOTE: twice, as Dask may tell so a little before a task has ended
                 wanted = any(map(self._is_wanted, tasks))
@@ -214,10 +221,14 @@ class Session:
                     self._end("Dask does not know of DVC any more")
 
     def _end(self, why: str) -> None:
-        """Kill what runs, and have that known."""
+        """Kill what runs, and have it known that it is gone."""
+        with self._changed:
+            if self._ending is not None:
+                return
+            self._ending = why
+            self._notify()
         self._runner.signal(SIGKILL)
         self._runner.close()
         with self._changed:
-            if self._over is None:
-                self._over = why
-                self._notify()
+            self._over = self._ending
+            self._notify()
