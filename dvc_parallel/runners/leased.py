@@ -5,8 +5,8 @@ import time
 from . import RunnerClosedError
 from .warded import WardedRunner
 
-# Seconds from the end of the lease to when the warden kills: for whoever is not stuck to
-# be the first, and to know why the commands end.
+# Seconds from the end of the lease to when the warden kills: who is not stuck is the
+# first then, and knows why the commands end.
 PRECEDENCE = 0.5
 
 

@@ -1,5 +1,3 @@
-import os
-
 import pytest
 
 pytest.importorskip("distributed", reason="needs the extra dvc-parallel[dask]")

@@ -8,7 +8,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 
@@ -16,7 +15,8 @@ import psutil
 import pytest
 from dvc.exceptions import ReproductionError
 
-from dvc_parallel.runners.dask import channel, runner
+from dvc_parallel.runners.dask import runner
+from tests.faults.pipeline import write_pipeline
 from tests.project import Project, assert_same
 
 from .cluster import processes_in
@@ -60,7 +60,7 @@ class Run(threading.Thread):
     def run(self):
         try:
             self.result = self.project.reproduce(**self.kwargs)
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001
             self.result = exc
 
 
@@ -286,7 +286,7 @@ def test_a_gigabyte_of_output_fills_no_memory(make_cluster, make_project):
     project = make_project(
         dvc_yaml=f"""
         stages:
-          long: {{cmd: "yes {'x' * 98}y | head -n {count}"}}
+          long: {{cmd: "yes {"x" * 98}y | head -n {count}"}}
           other: {{cmd: "true"}}
         """
     )
@@ -312,8 +312,6 @@ def test_a_gigabyte_of_output_fills_no_memory(make_cluster, make_project):
 
 @pytest.mark.parametrize("seed", range(ROUNDS))
 def test_workers_killed_at_random(make_cluster, tmp_path, seed):
-    from tests.faults.pipeline import write_pipeline
-
     rng = random.Random(seed)
     serial, parallel = Project(tmp_path / "s"), Project(tmp_path / "p")
     write_pipeline(serial, rng, rng.randint(10, 25))
@@ -329,7 +327,3 @@ def test_workers_killed_at_random(make_cluster, tmp_path, seed):
     result = finish(run)
     assert isinstance(result, list), result
     assert_same(serial, parallel)
-
-
-if sys.platform != "linux":
-    pytest.skip("needs /proc", allow_module_level=True)

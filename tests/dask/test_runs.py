@@ -93,7 +93,8 @@ def test_where_commands_run(make_project, shared_cluster):
     assert re.search(r"^by-name +done .* lab-b$", logs, re.MULTILINE)
     log = project.run([PYTHON, "-m", "dvc_parallel", "logs", "--json", "by-pool"])
     assert json.loads(log.stdout)["worker"] == "lab-a"
-    project.run([PYTHON, "-m", "dvc_parallel", "report", "--format", "trace"])
+    project.run([PYTHON, "-m", "dvc_parallel", "report", "-o", "trace.json"])
+    assert '"worker": "lab-b"' in project.read("trace.json")
 
 
 def test_output_comes_whole_and_in_order(make_project, shared_cluster, capfd):

@@ -81,7 +81,7 @@ class Net:
         return task
 
     def permit(self, task):
-        async def permit():
+        async def permit():  # noqa: RUF029
             self.channel.permit("one", task)
             if self.talk is None:
                 self.talk = asyncio.ensure_future(self.channel.talk())
@@ -177,7 +177,7 @@ def test_errors_come_as_they_are(make_net):
 
 def test_what_cannot_be_pickled_is_told_in_words(make_net):
     net = make_net()
-    task = net.start(lambda output, runner: threading.Lock())
+    task = net.start(lambda *_: threading.Lock())
     net.permit(task)
     _, end = net.read(task)
     with pytest.raises(RuntimeError, match="lock"):
@@ -187,7 +187,7 @@ def test_what_cannot_be_pickled_is_told_in_words(make_net):
 def test_nothing_runs_without_permission(make_net):
     net = make_net()
     done = []
-    net.start(lambda output, runner: done.append(1))
+    net.start(lambda *_: done.append(1))
     net.wanted = False
     assert "not wanted" in str(net.errors.get(timeout=60))
     assert not done
