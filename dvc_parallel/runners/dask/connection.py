@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import pickle
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
@@ -22,6 +23,8 @@ logger = logging.getLogger("dvc.parallel")
 # may be started anew.
 AT_START = 10.0
 PATIENCE = 60.0
+# Seconds that a worker has to answer where it is to be known whether it is there.
+AT_ONCE = 5.0
 # More than exchanges under way.
 CONNECTIONS = 4096
 
@@ -124,6 +127,22 @@ class Connection:
         if reply is None:
             raise OSError("no such session")
         return pickle.loads(reply)  # noqa: S301
+
+    async def reachable(self, addresses: Iterable[str]) -> set[str]:
+        """Those of some workers that answer at once."""
+        client = await self.client()
+        message = {"op": "identity"}
+
+        async def answers(address: str) -> bool:
+            proxy = client.scheduler.proxy(worker=address, msg=message)  # type: ignore[union-attr]
+            with suppress(OSError, asyncio.TimeoutError):
+                await asyncio.wait_for(proxy, AT_ONCE)
+                return True
+            return False
+
+        asked = list(addresses)
+        found = await asyncio.gather(*map(answers, asked))
+        return {address for address, there in zip(asked, found) if there}
 
     async def close(self) -> None:
         if self._client is not None:

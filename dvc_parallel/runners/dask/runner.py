@@ -85,9 +85,11 @@ class DaskRunner(RemoteRunner):
             target=self._loop.run_forever, name="dvc-dask", daemon=True
         )
         self._thread.start()
+        connected = self._in_loop(self._connection.await_workers())
         try:
-            self._in_loop(self._connection.await_workers()).result()
+            connected.result()
         except BaseException:
+            connected.cancel()
             self.close()
             raise
 
@@ -153,7 +155,9 @@ class DaskRunner(RemoteRunner):
 
     def signal(self, signum: int) -> None:
         self._closed = True
-        self._loop.call_soon_threadsafe(self._signal, signum)
+        # NOTE: it may be closed already
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._signal, signum)
 
     def close(self) -> None:
         self._closed = True
@@ -249,13 +253,16 @@ class DaskRunner(RemoteRunner):
             offers = await self._offers()
             self._unfit &= set(offers)
             self._lost &= set(offers)
-            fit = [
+            fit = {
                 address
-                for address in set(offers) - self._unfit - self._lost
+                for address in set(offers) - self._unfit
                 if place.is_on(offers[address])
-            ]
-            if fit:
-                return fit
+            }
+            if fit - self._lost:
+                return list(fit - self._lost)
+            if found := await self._connection.reachable(fit):
+                self._lost -= found
+                continue
             if not said:
                 logger.warning("waiting for a worker that can run the next command")
                 said = True
