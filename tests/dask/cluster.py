@@ -19,10 +19,12 @@ class Cluster:
 
     Args:
         folder: for it to live in; each worker has its own below.
+        host: where the scheduler listens.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, host: str = "127.0.0.1"):
         self.folder = folder
+        self.host = host
         self.processes: dict[str, subprocess.Popen] = {}
         self.port = 0
         self.start_scheduler()
@@ -46,7 +48,7 @@ class Cluster:
         self._start(
             "scheduler",
             "distributed.cli.dask_scheduler",
-            *("--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard"),
+            *("--host", self.host, "--port", str(self.port), "--no-dashboard"),
             *("--scheduler-file", str(file)),
         )
         end = time.monotonic() + SECONDS
@@ -61,7 +63,7 @@ class Cluster:
         self._start(
             name,
             "distributed.cli.dask_worker",
-            f"tcp://127.0.0.1:{self.port}",
+            f"tcp://{self.host}:{self.port}",
             *("--name", name, "--nthreads", str(threads), "--memory-limit", "0"),
             *("--no-dashboard", "--local-directory", str(self.folder / name)),
             "--nanny" if nanny else "--no-nanny",
@@ -71,10 +73,10 @@ class Cluster:
 
     @property
     def runner(self):
-        return f"dask://127.0.0.1:{self.port}"
+        return f"dask://{self.host}:{self.port}"
 
     def wait_for_workers(self, count):
-        address = f"tcp://127.0.0.1:{self.port}"
+        address = f"tcp://{self.host}:{self.port}"
         with Client(address, set_as_default=False, timeout=SECONDS) as client:
             client.wait_for_workers(count, timeout=SECONDS)
 

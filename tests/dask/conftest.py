@@ -21,8 +21,8 @@ def make_cluster(tmp_path):
     """A cluster of its own for a test."""
     clusters = []
 
-    def make(*workers, **kwargs):
-        cluster = Cluster(tmp_path / f"cluster{len(clusters)}")
+    def make(*workers, host="127.0.0.1", **kwargs):
+        cluster = Cluster(tmp_path / f"cluster{len(clusters)}", host)
         clusters.append(cluster)
         for name in workers:
             cluster.start_worker(name, **kwargs)

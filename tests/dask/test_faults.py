@@ -166,6 +166,84 @@ def test_a_worker_that_is_stopped_for_a_moment(make_cluster, start):
     assert "retry" not in phase_names
 
 
+class Network:
+    """A network of its own for a worker, with a wire to here."""
+
+    def __init__(self):
+        self.name = f"dvc{os.getpid()}"
+        self.host, self.far = (f"10.213.{os.getpid() % 250}.{n}" for n in (1, 2))
+        inside = ("-n", self.name)
+        self.ip("netns", "add", self.name)
+        self.ip("link", "add", self.name, "type", "veth", "peer", "name", "far")
+        self.ip("link", "set", "far", "netns", self.name)
+        self.ip("addr", "add", f"{self.host}/30", "dev", self.name)
+        self.ip(*inside, "addr", "add", f"{self.far}/30", "dev", "far")
+        self.ip("link", "set", self.name, "up")
+        self.ip(*inside, "link", "set", "far", "up")
+        self.ip(*inside, "link", "set", "lo", "up")
+
+    @staticmethod
+    def ip(*args):
+        subprocess.run(["ip", *args], check=True, capture_output=True)
+
+    def cut(self):
+        self.ip("link", "set", self.name, "down")
+
+    def heal(self):
+        self.ip("link", "set", self.name, "up")
+
+    def close(self):
+        for args in (("link", "del", self.name), ("netns", "del", self.name)):
+            subprocess.run(["ip", *args], check=False, capture_output=True)
+
+
+@pytest.fixture
+def network():
+    network = None
+    try:
+        network = Network()
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("may not make network namespaces here")
+    yield network
+    network.close()
+
+
+@pytest.fixture
+def far_and_near(network, make_cluster, start):
+    """A run whose command is on a worker that can be cut off, and another worker."""
+    cluster = make_cluster(host=network.host)
+    cluster.start_worker("far", wrapper=["ip", "netns", "exec", network.name])
+    cluster.wait_for_workers(1)
+    run = start(cluster)
+    assert the_worker(run) == "far"
+    cluster.start_worker("near")
+    cluster.wait_for_workers(2)
+    return run
+
+
+def test_a_worker_that_is_cut_off(network, far_and_near):
+    run = far_and_near
+    first = psutil.Process(int(run.project.read("one.pid")))
+    (run.project.path / "one.pid").unlink()
+    network.cut()
+    assert wait_for_attempt(run.project, 2) == "near"
+    assert not first.is_running() or first.status() == psutil.STATUS_ZOMBIE
+    network.heal()
+    run.project.write({"go": ""})
+    assert finish(run) == ["one", "two"]
+    assert run.project.read("one.txt") == RIGHT
+
+
+def test_a_worker_that_is_cut_off_for_a_moment(network, far_and_near):
+    run = far_and_near
+    network.cut()
+    time.sleep(1.0)
+    network.heal()
+    run.project.write({"go": ""})
+    assert finish(run) == ["one", "two"]
+    assert "retry" not in [phase for phase, _ in phases(run.project)["one"]]
+
+
 def test_dvc_is_killed(make_cluster, make_project):
     cluster = make_cluster("a", "b")
     project = make_project(dvc_yaml=WAITING)

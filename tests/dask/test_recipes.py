@@ -21,14 +21,14 @@ def recipe(language, text):
 
 def test_which_worker(make_project, shared_cluster):
     project = make_project(dvc_yaml=recipe("yaml", "workers: [lab-*]"), files=FILES)
-    project.reproduce(runner=shared_cluster.runner)
+    project.reproduce(jobs="auto", runner=shared_cluster.runner)
     assert worker_of(project, "train@a") == worker_of(project, "train@b") == "lab-a"
     assert worker_of(project, "report").startswith("lab-")
 
 
 def test_nightly(make_project, shared_cluster):
     project = make_project(dvc_yaml=recipe("yaml", "summary"), files=FILES)
-    assert len(project.reproduce(runner=shared_cluster.runner)) == 4
+    assert len(project.reproduce(jobs="auto", runner=shared_cluster.runner)) == 4
 
 
 # Runs the script of a job as Slurm would, on this machine.

@@ -94,7 +94,7 @@ def test_where_commands_run(make_project, shared_cluster):
     log = project.run([PYTHON, "-m", "dvc_parallel", "logs", "--json", "by-pool"])
     assert json.loads(log.stdout)["worker"] == "lab-a"
     project.run([PYTHON, "-m", "dvc_parallel", "report", "-o", "trace.json"])
-    assert '"worker": "lab-b"' in project.read("trace.json")
+    assert '"worker":"lab-b"' in project.read("trace.json")
 
 
 def test_output_comes_whole_and_in_order(make_project, shared_cluster, capfd):
@@ -175,7 +175,7 @@ def test_a_scheduler_that_cannot_be_reached(make_project, monkeypatch):
     monkeypatch.setattr(connection, "AT_START", 1.0)
     project = make_project(dvc_yaml="stages: {one: {cmd: touch one.txt}}")
     with pytest.raises(DvcException, match="cannot reach the Dask scheduler") as exc:
-        project.reproduce(runner="dask://127.0.0.1:9")
+        project.reproduce(jobs="auto", runner="dask://127.0.0.1:9")
     assert "runner 'dask://127.0.0.1:9'" in str(exc.value)
     assert not project.exists("one.txt")
 
