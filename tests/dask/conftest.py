@@ -26,7 +26,8 @@ def make_cluster(tmp_path):
         clusters.append(cluster)
         for name in workers:
             cluster.start_worker(name, **kwargs)
-        cluster.wait_for_workers(len(workers))
+        if workers:
+            cluster.wait_for_workers(len(workers))
         return cluster
 
     yield make

@@ -335,12 +335,14 @@ def test_one_that_joins_later_and_does_not_see_it(make_cluster, start, tmp_path)
     assert worker_of(run.project, "two") == "a"
 
 
+# NOTE: Dask loads it twice
 SKEWED = """
 import importlib.metadata
-version = importlib.metadata.version
-def skewed(name):
-    return "0.0.1" if name == "{name}" else version(name)
-importlib.metadata.version = skewed
+if importlib.metadata.version.__name__ == "version":
+    version = importlib.metadata.version
+    def skewed(name):
+        return "0.0.1" if name == "{name}" else version(name)
+    importlib.metadata.version = skewed
 """
 
 
