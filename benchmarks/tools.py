@@ -14,9 +14,10 @@ from .model import Workload
 ROOT = Path(__file__).parent.parent
 SERIAL = "serial-dvc"
 OURS = "dvc-parallel"
+OURS_ON_DASK = "dvc-parallel-dask"
 SERIES = "dvc-with-series"
 # Those that have `dvc repro -j`.
-PARALLEL = (OURS, SERIES)
+PARALLEL = (OURS, SERIES, OURS_ON_DASK)
 
 Commands = list[list[str]]
 
@@ -99,6 +100,18 @@ def tools(dvc_version: str) -> dict[str, Tool]:
             lambda jobs: [["dvc", "repro", "-j", str(jobs)]],
             source=with_series,
             note="released DVC with what patches/ proposes to it",
+            is_dvc=True,
+            has_params=True,
+        ),
+        Tool(
+            OURS_ON_DASK,
+            "dvc",
+            [dvc, "distributed"],
+            ["dvc", "dvc-parallel", "distributed"],
+            formats.dvc,
+            lambda jobs: [["dvc", "repro", "-j", str(jobs), "--runner", "dask"]],
+            source=lambda _: ROOT,
+            note="the start of a Dask cluster on the same machine is part of the time",
             is_dvc=True,
             has_params=True,
         ),

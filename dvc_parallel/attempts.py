@@ -2,7 +2,8 @@
 is another one.
 
 A stage is tried again by reproducing it once more, so DVC itself removes its outputs
-first.  In between, it keeps its slots.
+first.  In between, it keeps its slots.  One whose worker was lost is tried again on
+another one, whether it asks for retries or not.
 """
 
 import time
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from dvc.stage import Stage
 
 
+# How many times a stage is run again because a worker was lost.
+TRIES_ELSEWHERE = 3
+
+
 class StageTimeoutError(StageCmdFailedError):
     """The commands of a stage have taken too long, and were stopped."""
 
@@ -26,6 +31,13 @@ class StageTimeoutError(StageCmdFailedError):
         DvcException.__init__(
             self, f"failed to run: {cmd}, stopped at its timeout of {seconds:g} s"
         )
+
+
+class StageLostError(StageCmdFailedError):
+    """The worker that ran the commands of a stage was lost."""
+
+    def __init__(self, cmd: str, error: BaseException):
+        DvcException.__init__(self, f"failed to run: {cmd}, {error}")
 
 
 class Attempts:
@@ -45,6 +57,7 @@ class Attempts:
         self._is_stopping = is_stopping
         self._deadline: Optional[float] = None
         self._again = False
+        self._lost = 0
 
     def run(
         self,
@@ -77,8 +90,12 @@ class Attempts:
             self._deadline = time.monotonic() + self._needs.timeout
         try:
             yield
-        except StageCmdFailedError:
-            left = self._needs.retries - self.number + 1
+        except StageCmdFailedError as exc:
+            if isinstance(exc, StageLostError):
+                self._lost += 1
+                left = TRIES_ELSEWHERE + 1 - self._lost
+            else:
+                left = self._needs.retries + 1 - (self.number - self._lost)
             self._again = left > 0 and not self._is_stopping()
             raise
         finally:

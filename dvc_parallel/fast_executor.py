@@ -28,6 +28,7 @@ from .provision import Provision
 from .repo_lock import SharedRepoLock
 from .reporters import Phase
 from .run_info import plan_of
+from .runners.remote import RemoteRunner
 from .runners.warded import WardedRunner
 from .state import state_kept_open
 from .transfers import Transfers
@@ -53,6 +54,7 @@ class FastExecutor(ParallelExecutor):
     Args:
         load_average: start nothing while the load of the machine is as high.
         carry: has commands run in clones of the repo, on other machines.
+        runner: where commands run, if not on this machine.
 
     Attributes:
         provision: what its stages are given.
@@ -60,6 +62,7 @@ class FastExecutor(ParallelExecutor):
         transfers: what its jobs put into the cache right now.
         coordinator: sends stages to other machines, if that is where they run.
         path_waits: stages that wait for paths which other processes use.
+        workers: where commands run, if not on this machine.
     """
 
     plan: PooledPlan
@@ -72,17 +75,26 @@ class FastExecutor(ParallelExecutor):
         *,
         load_average: Optional[float] = None,
         carry: "Optional[Carrier]" = None,
+        runner: Optional[RemoteRunner] = None,
         **kwargs,
     ):
         self.carry = carry
         self.coordinator: Optional[Coordinator] = None
-        self.provision = Provision(steps, jobs, load_average, self._on_slot)
+        self.workers = runner
+        offers = runner.offers() if runner else None
+        self.provision = Provision(steps, jobs, load_average, self._on_slot, offers)
         self.books = Bookkeeping()
         self.transfers = Transfers()
         self.path_waits = PathWaits(steps[0].repo.tmp_dir, steps[0].repo.fs)
         self.durations = Durations(steps[0].repo.tmp_dir)
-        kwargs.setdefault("runner", WardedRunner(steps[0].repo.tmp_dir))
-        super().__init__(steps, graph, jobs, lockfiles=self.books.lockfiles, **kwargs)
+        super().__init__(
+            steps,
+            graph,
+            jobs,
+            lockfiles=self.books.lockfiles,
+            runner=runner or WardedRunner(steps[0].repo.tmp_dir),
+            **kwargs,
+        )
 
     def _known_seconds(self) -> dict[str, float]:
         return self.durations.load()
@@ -106,6 +118,8 @@ class FastExecutor(ParallelExecutor):
         return FastJob(self, self.steps[rank], rank)
 
     def run(self) -> list["Stage"]:
+        if self.workers:
+            self.workers.check(map(self.provision.place, range(len(self.steps))))
         with (
             state_kept_open(self.repo.state) as self._end_thread,  # type: ignore[method-assign]
             self._coordinated(),
@@ -264,6 +278,15 @@ class FastJob(Job):
     def has_run(self) -> bool:
         """Whether what remains is to save what its commands have made."""
         return self._work is Phase.SAVE
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether its commands run on other machines."""
+        return self.run.workers is not None
+
+    def command_started(self, cmd: str, worker: str) -> None:
+        """Take note that a command has started elsewhere."""
+        self.tell(Phase.COMMAND, cmd=cmd, worker=worker)
 
     def retrying(self, exc: BaseException) -> None:
         """Take note that the commands are tried again after an error."""

@@ -11,6 +11,7 @@
             priority: 10              # higher goes first; 0 if there is none
             timeout: 2h               # or seconds
             retries: 3
+            workers: [lab-*]          # of a cluster, by their names
 
 DVC allows anything below ``meta``, and does not look at it.
 """
@@ -21,7 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-KEYS = ("pools", "priority", "timeout", "retries")
+KEYS = ("pools", "priority", "timeout", "retries", "workers")
 
 POOL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*", re.ASCII)
 
@@ -46,12 +47,14 @@ class Needs:
         priority: of two stages that are ready, the higher one goes first.
         timeout: seconds that each of its commands may take, if limited.
         retries: how many times it is run again when a command fails.
+        workers: patterns of names; where there are workers, it runs on one of these.
     """
 
     pools: Mapping[str, int] = field(default_factory=dict)
     priority: int = 0
     timeout: Optional[float] = None
     retries: int = 0
+    workers: tuple[str, ...] = ()
 
 
 NOTHING = Needs()
@@ -156,6 +159,17 @@ def _read_retries(value: Any) -> int:
     return value
 
 
+def _read_workers(value: Any) -> tuple[str, ...]:
+    patterns = [value] if isinstance(value, str) else value
+    if (
+        not isinstance(patterns, list)
+        or not patterns
+        or not all(isinstance(pattern, str) and pattern for pattern in patterns)
+    ):
+        raise NeedsError("names of workers, or patterns, as in [lab-*]")
+    return tuple(patterns)
+
+
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
@@ -165,4 +179,5 @@ _READERS = {
     "priority": _read_priority,
     "timeout": _read_timeout,
     "retries": _read_retries,
+    "workers": _read_workers,
 }

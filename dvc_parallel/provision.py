@@ -11,8 +11,18 @@ from dvc.exceptions import DvcException, InvalidArgumentError
 from .admission import PoolAdmission
 from .load import LoadLimit
 from .needs import NOTHING, Needs, NeedsError, read_needs
+from .placement import split
 from .pooled_plan import PooledPlan
-from .pools import CONFIG_OPTION, ENV, Size, check_needs, environment, parse_pools
+from .pools import (
+    CONFIG_OPTION,
+    ENV,
+    Size,
+    Slots,
+    check_needs,
+    environment,
+    parse_pools,
+)
+from .runners.remote import ANYWHERE, Place
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -21,6 +31,7 @@ if TYPE_CHECKING:
     from dvc.stage import Stage
 
     from .pooled_plan import Admission
+    from .runners.remote import Offer
     from .tokens import SharedSlots
 
 # NOTE: DVC configures the loggers below "dvc"
@@ -38,6 +49,7 @@ class Provision:
         load_average: the load from which on nothing starts, if there is a limit.
         on_slot: called in another thread when stages had to wait for a slot that is
             shared, and there may be one now.
+        offers: what workers have, where commands do not run on this machine.
 
     Attributes:
         priority: of stages that have one.
@@ -55,9 +67,11 @@ class Provision:
         jobs: int,
         load_average: Optional[float],
         on_slot: Callable[[], None],
+        offers: Optional[Sequence["Offer"]] = None,
     ):
         self._sizes = machine_pools(steps[0].repo)
-        self._needs = self._read(steps)
+        self._places: dict[int, Place] = {}
+        self._needs = self._read(steps, offers)
         self._pools = PoolAdmission(self._sizes, self._needs)
         self.priority = {rank: n.priority for rank, n in self._needs.items()}
         self.admission: Admission = self._pools
@@ -68,11 +82,17 @@ class Provision:
         if self._shared:
             self.admission = self._shared
 
-    def _read(self, steps: Sequence["Stage"]) -> dict[int, Needs]:
+    def _read(
+        self, steps: Sequence["Stage"], offers: Optional[Sequence["Offer"]]
+    ) -> dict[int, Needs]:
         found = {}
         try:
             for rank, stage in enumerate(steps):
                 needs = read_needs(stage.addressing, stage.meta)
+                if needs is not NOTHING and offers is not None:
+                    needs, self._places[rank] = split(
+                        stage.addressing, needs, self._sizes, offers
+                    )
                 if needs is not NOTHING:
                     check_needs(stage.addressing, needs, self._sizes)
                     found[rank] = needs
@@ -88,6 +108,10 @@ class Provision:
     def needs(self, rank: int) -> Needs:
         return self._needs.get(rank, NOTHING)
 
+    def place(self, rank: int) -> Place:
+        """Where the commands of a stage may run, if not on this machine."""
+        return self._places.get(rank, ANYWHERE)
+
     def slots(self) -> "AbstractContextManager":
         """Have slots to share, if that is asked for."""
         return self._shared or nullcontext()
@@ -98,7 +122,10 @@ class Provision:
 
     def environment(self, rank: int) -> dict[str, str]:
         """Variables for the commands of a stage that has been admitted."""
-        env = environment(self._pools.held(rank), self._sizes)
+        held = dict(self._pools.held(rank))
+        for name, amount in self.place(rank).resources.items():
+            held[name] = Slots(int(amount))
+        env = environment(held, self._sizes)
         return {**env, **self._shared.environment()} if self._shared else env
 
     @property

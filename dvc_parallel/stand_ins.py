@@ -15,12 +15,14 @@ from dvc.stage.exceptions import StageCmdFailedError
 from dvc.stage.run import _make_cmd
 
 from .atomic import about
+from .attempts import StageLostError
 from .bookkeeping import current_books
 from .clones.performing import current_performance
 from .lockfile import at_the_end
 from .lockfile_text import LockfileText
 from .probes import CacheOfCopies
 from .reporters import Phase
+from .runners.remote import CommandLostError
 from .runners.timed import TimeIsUpError
 from .saving import current_job
 from .simple_yaml import dumps_simple
@@ -87,10 +89,15 @@ def run(original: Callable, executable, cmd, **kwargs) -> None:
         kwargs["timeout"] = seconds
     if inherited := job.run.provision.inherited:
         kwargs["pass_fds"] = inherited
+    if job.is_elsewhere:
+        kwargs["place"] = job.run.provision.place(job.rank)
+        kwargs["on_start"] = partial(job.command_started, cmd)
     try:
         returncode = job.run.runner.run(_make_cmd(executable, cmd), show, **kwargs)
     except TimeIsUpError:
         raise job.attempts.timeout(cmd) from None
+    except CommandLostError as exc:
+        raise StageLostError(cmd, exc) from None
     if returncode:
         raise StageCmdFailedError(cmd, returncode)
 
@@ -102,6 +109,8 @@ def display_command(original: Callable, cmd: str) -> None:
         performance.show_command(cmd)
     elif job is None:
         original(cmd)
+    elif job.is_elsewhere:
+        job.tell(Phase.QUEUED)
     else:
         job.tell(Phase.COMMAND, cmd=cmd)
 

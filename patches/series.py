@@ -167,8 +167,15 @@ NEW_EXECUTOR = (
             ),
             (
                 """\
+    QUEUED = "queued"  # waits for a worker
+""",
+                "",
+            ),
+            (
+                """\
                 "pool": which one a stage that is ready waits for, if it does.
                 "attempt": which one a retry is; its "error" is why.
+                "worker": the name of the one that runs a command, if it is one.
 """,
                 "",
             ),

@@ -1,5 +1,6 @@
 """What some releases of DVC lack, and tests need."""
 
+from importlib.util import find_spec
 from inspect import getsource
 
 import dvc.parsing
@@ -12,6 +13,7 @@ GOES_IN_ORDER = not hasattr(reproduce, "_get_steps")
 HAS_KEEP_GOING = hasattr(reproduce, "handle_error")
 # From 3.8.0 on.
 RESETS_CONFIG = "config" in getsource(Repo._reset)
+HAS_DASK = find_spec("distributed") is not None
 HAS_MATRIX = hasattr(dvc.parsing, "MatrixDefinition")
 
 needs_order = pytest.mark.skipif(

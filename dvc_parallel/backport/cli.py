@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Callable, Union
 from dvc_parallel.jobs import CONFIG_OPTION, add_argument, count_jobs
 from dvc_parallel.load import parse_load
 from dvc_parallel.output_modes import OUTPUT_MODES
+from dvc_parallel.runners.choice import parse_runner
 
 from .config import OPTIONS
 
@@ -22,6 +23,13 @@ logger = logging.getLogger("dvc.parallel")
 def _load_type(value: str) -> float:
     try:
         return parse_load(value)
+    except ValueError as exc:
+        raise ArgumentTypeError(str(exc)) from None
+
+
+def _runner_type(value: str) -> str:
+    try:
+        return parse_runner(value)
     except ValueError as exc:
         raise ArgumentTypeError(str(exc)) from None
 
@@ -54,6 +62,17 @@ def add_parser(original: Callable, subparsers, parent_parser) -> None:
             "the config, or 'prefixed'."
         ),
     )
+    parser.add_argument(
+        "--runner",
+        type=_runner_type,
+        help=(
+            "Where to run commands: 'local', 'dask' for a Dask cluster on this "
+            "machine, 'dask://host:port' or 'tls://host:port' of a Dask scheduler, or "
+            "'dask:module.function', which returns a cluster. The default value is "
+            "'core.parallel_runner' of the config, or 'local'."
+        ),
+        metavar="<runner>",
+    )
 
 
 def install_refusal(module: Any, reason: str) -> None:
@@ -75,7 +94,7 @@ def repro_kwargs(original: Callable, cmd: "CmdRepro") -> dict[str, Any]:
     """``CmdRepro._repro_kwargs``: arguments for ``Repo.reproduce``."""
     kwargs = original(cmd)
     # NOTE: commands that share the options of DVC's may not have all of ours
-    names = ("jobs", "load_average", "output")
+    names = ("jobs", "load_average", "output", "runner")
     ours = {name: getattr(cmd.args, name, None) for name in names}
     kwargs.update((name, value) for name, value in ours.items() if value is not None)
     _be_patient(cmd, kwargs.get("jobs"))

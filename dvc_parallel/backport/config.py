@@ -1,15 +1,17 @@
-"""The options ``core.parallel_jobs``, ``parallel_output`` and ``parallel_pools``."""
+"""The options ``core.parallel_*``."""
 
 from typing import Any, Callable
 
 from voluptuous import Invalid
 
 from dvc_parallel import jobs, output_modes, pools
+from dvc_parallel.runners import choice
 
 OPTIONS: dict[str, Callable[[str], Any]] = {
     jobs.CONFIG_OPTION: jobs.parse_jobs,
     output_modes.CONFIG_OPTION: output_modes.parse_output,
     pools.CONFIG_OPTION: pools.check_pools,
+    choice.CONFIG_OPTION: choice.parse_runner,
 }
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from typing import Any
 
 import dvc
@@ -10,6 +11,7 @@ from dvc.config import Config, ConfigError
 from dvc.ui import ui
 
 from dvc_parallel import __version__, jobs, pools
+from dvc_parallel.runners import choice
 
 from . import seams
 from .config import OPTIONS
@@ -107,6 +109,10 @@ def _settings():
     if pools.ENV in os.environ:
         settings[pools.CONFIG_OPTION] = os.environ[pools.ENV], pools.ENV
     yield from _pools(*settings.get(pools.CONFIG_OPTION, ("", "the default")))
+    if choice.ENV in os.environ:
+        settings[choice.CONFIG_OPTION] = os.environ[choice.ENV], choice.ENV
+    if choice.CONFIG_OPTION in settings:
+        yield from _runner(*settings[choice.CONFIG_OPTION])
 
 
 def _jobs(setting: Any, source: str):
@@ -117,6 +123,17 @@ def _jobs(setting: Any, source: str):
         return
     meaning = "" if str(count) == str(setting) else f" ({setting})"
     ui.write(f"jobs: {count}{meaning} from {source}; `dvc repro --jobs` wins over it")
+
+
+def _runner(name: str, source: str):
+    try:
+        choice.parse_runner(name)
+    except ValueError as exc:
+        yield f"runner from {source}: {exc}"
+        return
+    ui.write(f"runner: {name} from {source}; `dvc repro --runner` wins over it")
+    if name != choice.LOCAL and find_spec("distributed") is None:
+        yield f"runner '{name}' needs dask.distributed: pip install '{choice.EXTRA}'"
 
 
 def _pools(text: str, source: str):

@@ -1,6 +1,9 @@
-"""``Repo.reproduce(jobs=..., output=..., load_average=...)``, and the config."""
+"""``Repo.reproduce(jobs=..., output=..., load_average=..., runner=...)``, and the
+config."""
 
 import logging
+import os
+from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
@@ -9,11 +12,14 @@ from dvc.exceptions import DvcException, InvalidArgumentError
 
 from dvc_parallel import jobs as parallel_jobs
 from dvc_parallel import load, output_modes
-from dvc_parallel.runners import left_behind
+from dvc_parallel.provision import JOBSERVER_ENV
+from dvc_parallel.runners import choice, left_behind
 
 from . import seams
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dvc.repo import Repo
     from dvc.stage import Stage
 
@@ -80,12 +86,14 @@ class Options:
         jobs: a positive integer, "auto", or None for what the config says.
         output: how the output of stages is shown, or None for what the config says.
         load_average: start nothing while the load is as high, unless nothing runs.
+        runner: where commands run, or None for what the environment or config says.
         instead: called with the :class:`PendingRun` to do something else with it.
     """
 
     jobs: Union[int, str, None] = None
     output: Optional[str] = None
     load_average: Optional[float] = None
+    runner: Optional[str] = None
     instead: Optional[Callable[[PendingRun], Any]] = None
 
     @classmethod
@@ -142,10 +150,10 @@ def run_stages(
     config = stages[0].repo.config["core"] if stages else {}
     jobs, output = options.jobs, options.output
     if jobs is None:
-        jobs = config.get(parallel_jobs.CONFIG_OPTION, 1)
+        jobs = config.get(parallel_jobs.CONFIG_OPTION)
     if output is None:
         output = config.get(output_modes.CONFIG_OPTION, output_modes.PREFIXED)
-    count = _checked("jobs", parallel_jobs.count_jobs, jobs)
+    count = 1 if jobs is None else _checked("jobs", parallel_jobs.count_jobs, jobs)
     output = _checked("output", output_modes.parse_output, output)
     load_average = options.load_average
     if load_average is not None:
@@ -159,6 +167,9 @@ def run_stages(
         return []
     if not dry:
         _clear(run.repo)
+    runner = _runner(options, config)
+    if runner != choice.LOCAL and not dry:
+        return _reproduce_elsewhere(runner, options, jobs, run, output)
     if count > 1 and not dry:
         from dvc_parallel.descriptors import make_room
         from dvc_parallel.reporters.choice import reporters
@@ -176,6 +187,67 @@ def _clear(repo: "Repo") -> None:
     """See that nothing writes any more of what killed runs have started."""
     folder = left_behind.folder_of(repo.tmp_dir)
     left_behind.clear(folder, partial(logger.warning, KILLING))
+
+
+def _runner(options: Options, config: "Mapping[str, Any]") -> str:
+    """Where commands are to run; the option wins over the environment over the config.
+
+    Raises:
+        InvalidArgumentError: there is no such runner.
+    """
+    name, value = "runner", options.runner
+    if value is None:
+        name, value = choice.ENV, os.environ.get(choice.ENV)
+    if value is None:
+        name = f"core.{choice.CONFIG_OPTION}"
+        value = config.get(choice.CONFIG_OPTION, choice.LOCAL)
+    return _checked(name, choice.parse_runner, value)
+
+
+def _reproduce_elsewhere(
+    name: str,
+    options: Options,
+    jobs: Union[int, str, None],
+    run: PendingRun,
+    output: str,
+) -> list["Stage"]:
+    """Reproduce stages on the workers of a runner.
+
+    Args:
+        name: of the runner.
+        jobs: how many at a time; without a number, as many as workers have threads.
+
+    Raises:
+        InvalidArgumentError: it does not go with other options.
+        RunnerError: it cannot be reached, or not be used.
+    """
+    from dvc_parallel.reporters.choice import reporters
+
+    if options.load_average is not None:
+        raise InvalidArgumentError(
+            f"load_average: is that of this machine, and runner '{name}' runs commands "
+            "on others"
+        )
+    if os.environ.get(JOBSERVER_ENV) == "1":
+        raise InvalidArgumentError(
+            f"{JOBSERVER_ENV}: jobs of make are shared on this machine, and runner "
+            f"'{name}' runs commands on others"
+        )
+    repo = run.repo
+    count = parallel_jobs.parse_jobs(jobs) if jobs is not None else None
+    made_for = count if isinstance(count, int) else parallel_jobs.available_cpus()
+    with closing(choice.connect(name, repo.root_dir, repo.tmp_dir, made_for)) as runner:
+        if not isinstance(count, int):
+            count = sum(offer.threads for offer in runner.offers())
+        parallel = replace(run, jobs=max(count, 1)).executor(
+            reporters=reporters(repo.tmp_dir, output), runner=runner
+        )
+        if parallel is None:
+            raise InvalidArgumentError(
+                f"runner '{name}': these stages have to run one after the other, on "
+                "this machine, as with --single-item; --runner local does so"
+            )
+        return run.perform(parallel)
 
 
 def _reproduce_serially(

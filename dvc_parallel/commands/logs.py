@@ -37,6 +37,7 @@ WORDS = {
     "ready": "ready",
     "lock": "running",
     "check": "running",
+    "queued": "running",
     "command": "running",
     "retry": "running",
     "save": "saving",
@@ -94,11 +95,14 @@ def _show_stages(run: Run) -> None:
     for stage in run.stages:
         seconds = _seconds(run, stage)
         taken = "-" if seconds is None else duration(seconds)
-        rows.append(
-            (visible(stage.name), _state(run, stage), taken, _log(stage) or "-")
-        )
+        row = [visible(stage.name), _state(run, stage), taken, _log(stage) or "-"]
+        rows.append([*row, stage.worker or "-"])
+    headers = ["Stage", "State", "Time", "Log", "Worker"]
+    if all(stage.worker is None for stage in run.stages):
+        del headers[-1]
+        rows = [row[:-1] for row in rows]
     ui.write(f"Run {run.id}: {run.state}, {duration(run.now)}", force=True)
-    ui.table(rows, headers=["Stage", "State", "Time", "Log"])
+    ui.table(rows, headers=headers)
 
 
 def _state(run: Run, stage: Stage) -> str:
@@ -146,6 +150,7 @@ def _stage(run: Run, stage: Stage) -> dict[str, Any]:
         "started": started,
         "seconds": None if seconds is None else round(seconds, 3),
         "error": stage.details.get("error"),
+        "worker": stage.worker,
         "log": _log(stage),
     }
 

@@ -47,9 +47,10 @@ class StageLogs:
         log = self._logs.get(stage)
         return log is None or not log.broken
 
-    def command(self, stage: int, cmd: str) -> None:
+    def command(self, stage: int, cmd: str, worker: Optional[str] = None) -> None:
         """Write down a command, once something else is written."""
-        self._log(stage).command(f"> {cmd}\n".encode(errors="surrogateescape"))
+        line = f"> {cmd}  # on {worker}\n" if worker else f"> {cmd}\n"
+        self._log(stage).command(line.encode(errors="surrogateescape"))
 
     def commands(self, stage: int) -> bytes:
         """The commands of a stage that has not printed anything."""

@@ -65,6 +65,12 @@ class Stage:
         return self.phases[-1][2] if self.phases else {}
 
     @property
+    def worker(self) -> Optional[str]:
+        """Where its last command ran, if not on the machine that DVC ran on."""
+        workers = (details.get("worker") for *_, details in reversed(self.phases))
+        return next(filter(None, workers), None)
+
+    @property
     def over(self) -> bool:
         return self.phase in ("done", "failed", "skipped", "stopped")
 

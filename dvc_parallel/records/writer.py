@@ -115,7 +115,7 @@ class Recorder(Reporter):
         if self.logs is None:
             return
         if phase is Phase.COMMAND:
-            self.logs.command(stage, details["cmd"])
+            self.logs.command(stage, details["cmd"], details.get("worker"))
         elif phase in FINAL:
             self.logs.close(stage)
 

@@ -99,6 +99,8 @@ def _slice(
 def _slices(stage: StageTimes, timeline: Timeline, critical: bool) -> Iterator[Event]:
     """A slice for the stage on each of its tracks, with its phases in it."""
     args: dict[str, Any] = {"outcome": stage.outcome, "on critical path": critical}
+    if stage.worker:
+        args["worker"] = clean(stage.worker)
     if stage.error:
         args["error"] = clean(stage.error)
     for track, when in (

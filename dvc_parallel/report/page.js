@@ -8,7 +8,7 @@
   const $ = (id) => document.getElementById(id);
 
   const stages = run.stages.map((row, index) => {
-    const [name, outcome, slot, lane, behind, why, times, detail, error] = row;
+    const [name, outcome, slot, lane, behind, why, times, detail, error, worker] = row;
     const spans = [];
     for (let i = 0; i + 2 < times.length; i += 2) spans.push([times[i], times[i + 1], times[i + 2]]);
     const seconds = [0, 0, 0, 0, 0];
@@ -16,7 +16,7 @@
     const work = spans.filter((span) => span[1] !== READY);
     const commands = work.filter((span) => span[1] === COMMAND);
     return {
-      index, name, outcome, slot, lane, behind, why, spans, seconds, detail, error, lower: name.toLowerCase(),
+      index, name, outcome, slot, lane, behind, why, spans, seconds, detail, error, worker, lower: name.toLowerCase(),
       ready: spans.length ? spans[0][0] : null, begun: work.length ? work[0][0] : null,
       end: spans.length ? spans[spans.length - 1][2] : null,
       held: commands.length ? commands[commands.length - 1][2] : (spans.length ? spans[spans.length - 1][2] : null),
@@ -286,6 +286,7 @@
       const [first, ...rest] = told(stage);
       box.append(element("strong", first));
       for (const line of [...rest, reason(stage), stage.error]) if (line) box.append(element("div", line));
+      if (stage.worker) box.append(element("div", `on ${stage.worker}`));
       if (stage.detail) box.append(element("code", `> ${stage.detail}`));
     }
     schedule();

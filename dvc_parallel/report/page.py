@@ -120,6 +120,7 @@ def _row(stage: StageTimes, summary: Summary) -> list[Any]:
         times,
         shorten(clean("\n".join(details)), MOST_CHARACTERS),
         shorten(clean(stage.error), MOST_CHARACTERS),
+        clean(stage.worker),
     ]
 
 

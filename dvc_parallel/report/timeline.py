@@ -20,6 +20,7 @@ STOPPED = "stopped"
 _PHASES = {
     **{phase: phase for phase in ("ready", "lock", "check", "command", "save")},
     "retry": "check",
+    "queued": "ready",
 }
 _ENDS = frozenset({"done", FAILED, SKIPPED, STOPPED})
 
@@ -29,7 +30,7 @@ class Span:
     """A phase of a stage, in seconds since the start of the run.
 
     Attributes:
-        phase: "ready" (waits for a slot), "lock" (waits for the repo), "check",
+        phase: "ready" (waits for a slot or a worker), "lock" (for the repo), "check",
             "command" or "save".
         start, end: when.
         detail: the command that ran, or the pool that was waited for.
@@ -59,6 +60,7 @@ class StageTimes:
         error: why it failed.
         slot: the slot that it held, from 0; None if it never had one.
         saving_lane: as ``slot``, for the time after its last command.
+        worker: where its last command ran, if not on this machine.
     """
 
     index: int
@@ -70,6 +72,7 @@ class StageTimes:
     error: str = ""
     slot: Optional[int] = None
     saving_lane: Optional[int] = None
+    worker: str = ""
 
     @property
     def ready(self) -> float:
@@ -174,6 +177,7 @@ def _fill_in(
         if phase in _PHASES:
             detail = str(details.get("cmd") or details.get("pool") or "")
             begun = _PHASES[phase], when, detail
+            stage.worker = str(details.get("worker") or stage.worker)
             stage.outcome = RUNNING
     if begun:
         stage.spans.append(Span(begun[0], begun[1], seconds, begun[2]))

@@ -20,6 +20,7 @@ class Phase(str, Enum):
     READY = "ready"  # waits for a slot
     LOCK = "lock"  # waits for its turn of the repo, or for paths that others use
     CHECK = "check"  # owns the repo before a command: is it changed?
+    QUEUED = "queued"  # waits for a worker
     COMMAND = "command"  # its command runs
     RETRY = "retry"  # owns the repo before its commands are tried again
     SAVE = "save"  # outputs are hashed and copied, dvc.lock is written
@@ -102,6 +103,7 @@ class Reporter:
                 why one is skipped, or None.
                 "pool": which one a stage that is ready waits for, if it does.
                 "attempt": which one a retry is; its "error" is why.
+                "worker": the name of the one that runs a command, if it is one.
         """
 
     def output(self, stage: int, stream: str, data: bytes) -> None:

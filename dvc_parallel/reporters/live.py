@@ -34,6 +34,7 @@ BARS = ("dvc.progress", "dvc_data.callbacks", "dvc_objects._tqdm")
 # What the stage does, where that is not to run its command.
 DOING = {
     Phase.LOCK: "waits for the repo",
+    Phase.QUEUED: "waits for a worker",
     Phase.CHECK: "is it changed?",
     Phase.RETRY: "next attempt",
     Phase.SAVE: "saving",
@@ -197,6 +198,8 @@ class LiveView(Progress):
         if doing:
             line.append(doing, "dim")
         else:
+            if worker := self.workers.get(stage):
+                line.append(f"on {worker}  ", "dim")
             last = Text.from_ansi(self.last_line(stage)).plain
             line.append("".join(c if c.isprintable() else " " for c in last))
         return line

@@ -20,6 +20,7 @@ class Progress(Reporter):
         run: what was known when it began.
         running: when each stage that is at work has begun.
         phases: the phase of each of these.
+        workers: where the command of each of these runs, if not on this machine.
         over: stages that have ended.
         failed (int): how many of these have failed.
     """
@@ -29,6 +30,7 @@ class Progress(Reporter):
         self.run = RunInfo((), 1, "fail")
         self.running: dict[int, float] = {}
         self.phases: dict[int, Phase] = {}
+        self.workers: dict[int, str] = {}
         self.over: set[int] = set()
         self.failed = 0
         self._last: dict[int, bytes] = {}
@@ -40,11 +42,13 @@ class Progress(Reporter):
         if phase in FINAL:
             self.over.add(stage)
             self.failed += phase is Phase.FAILED
-            for known in (self.running, self.phases, self._last):
+            for known in (self.running, self.phases, self.workers, self._last):
                 known.pop(stage, None)
         elif phase is not Phase.READY:
             self.phases[stage] = phase
             self.running.setdefault(stage, self.clock())
+            if worker := details.get("worker"):
+                self.workers[stage] = worker
 
     def output(self, stage: int, stream: str, data: bytes) -> None:  # noqa: ARG002
         line = data[-LAST_LINE:].rstrip().replace(b"\r", b"\n").rpartition(b"\n")[2]

@@ -26,13 +26,13 @@ class WardedRunner(TimedRunner):
     is found when its time is up.
 
     Args:
-        tmp_dir: ``.dvc/tmp`` of the repo.
+        tmp_dir: ``.dvc/tmp`` of the repo, where there is one that the next run has.
     """
 
-    def __init__(self, tmp_dir: str) -> None:
+    def __init__(self, tmp_dir: Optional[str] = None) -> None:
         super().__init__()
         self._run_id = uuid()
-        self._folder = left_behind.folder_of(tmp_dir)
+        self._folder = left_behind.folder_of(tmp_dir) if tmp_dir else None
         self._file: Optional[left_behind.RunFile] = None
         self._warden: Optional[warden.Warden] = None
         self._has_started = False
@@ -50,10 +50,12 @@ class WardedRunner(TimedRunner):
         with self._guard:
             if self._closed:
                 raise RunnerClosedError
-            if not self._has_started:
+            if not self._has_started and self._folder:
                 self._file = left_behind.announce(self._folder, self._run_id)
             # NOTE: another one for one that was killed, but not where there can be none
-            elif self._warden is None or not self._warden.has_ended:
+            if self._has_started and (
+                self._warden is None or not self._warden.has_ended
+            ):
                 return
             self._has_started = True
             try:

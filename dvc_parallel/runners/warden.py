@@ -8,11 +8,15 @@ The warden is a process in a session of its own that does nothing but wait for t
 of the pipe.  If DVC has not said goodbye before, it kills all that have the id in their
 environment, wherever they have gone: to the background, or to a session of their own.
 
+It can be told a time at which to kill them all the same, and a later one before that.
+So what has to end at a time does, even if the process that has started it is stuck.
+
 Run as a script, this module needs nothing but Python.  It is for Linux, where
 ``/proc`` tells the environment of a process.
 """
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -22,10 +26,13 @@ from contextlib import suppress
 from typing import Optional
 
 VARIABLE = "DVC_PARALLEL_RUN"
-GOODBYE = b"."
+GOODBYE = b"goodbye"
 # Seconds between two looks: a process that is just being started has the environment of
 # its parent for an instant.
 PAUSE = 0.05
+# Seconds between two looks after the time is up: who is stuck may start something more
+# before it knows.
+LOOK_AGAIN = 0.5
 
 
 def marked(env: Mapping[str, str], run_id: str) -> dict[str, str]:
@@ -100,6 +107,13 @@ class Warden:
     def has_ended(self) -> bool:
         return self._process.poll() is not None
 
+    def kill_at(self, deadline: float) -> None:
+        """Have all killed at a time of :func:`time.monotonic`, unless told another."""
+        assert self._process.stdin
+        with suppress(OSError):
+            self._process.stdin.write(b"%.3f\n" % deadline)
+            self._process.stdin.flush()
+
     def dismiss(self, kill: bool = False) -> None:
         """Say goodbye, and wait for its end; or have it kill what is left before."""
         with suppress(OSError):
@@ -110,7 +124,21 @@ def main(run_id: str) -> None:
     # NOTE: not by these, which all of a group or a service get, but after DVC
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)
-    if not sys.stdin.buffer.read():
+    said, deadline, over = b"", None, False
+    while not over:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        if not select.select([0], [], [], left)[0]:
+            break
+        chunk = os.read(0, 4096)
+        over = not chunk
+        *lines, said = (said + chunk).split(b"\n")
+        deadline = float(lines[-1]) if lines else deadline
+    if said == GOODBYE:
+        return
+    kill_all(run_id)
+    while not over:
+        if select.select([0], [], [], LOOK_AGAIN)[0]:
+            over = not os.read(0, 4096)
         kill_all(run_id)
 
 

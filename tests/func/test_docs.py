@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.capabilities import HAS_KEEP_GOING
+from tests.capabilities import HAS_DASK, HAS_KEEP_GOING
 
 ROOT = Path(__file__).parents[2]
 UPSTREAM = ROOT / "docs/upstream"
@@ -23,6 +23,8 @@ PAGES = [
     "docs/upstream/pull-request.md",
     "docs/upstream/issue-755.md",
 ]
+if HAS_DASK:
+    PAGES.insert(1, "docs/cluster.md")
 
 DVC_YAML = """
     stages:

@@ -2,7 +2,7 @@ import pytest
 from dvc.stage.exceptions import StageCmdFailedError
 
 from dvc_parallel import attempts as module
-from dvc_parallel.attempts import Attempts
+from dvc_parallel.attempts import Attempts, StageLostError
 from dvc_parallel.needs import Needs
 
 
@@ -48,6 +48,29 @@ def test_it_is_over_for_the_plan_after_the_last_attempt_only():
 
 def test_no_more_attempts_than_there_are():
     stage = make(Needs(retries=1), FAILURE, FAILURE, FAILURE)
+    with pytest.raises(StageCmdFailedError):
+        stage.run()
+    assert stage.story == ["try", 2, "force", "end"]
+
+
+LOST = StageLostError("cmd", OSError("worker 'w' was lost"))
+
+
+def test_a_lost_worker_costs_no_retry():
+    stage = make(Needs(retries=1), LOST, LOST, FAILURE, LOST)
+    assert stage.run() is stage
+    assert stage.story == ["try", 2, "force", 3, "force", 4, "force", 5, "force", "end"]
+
+
+def test_workers_are_lost_so_many_times_only():
+    stage = make(Needs(), LOST, LOST, LOST, LOST, LOST)
+    with pytest.raises(StageLostError, match="failed to run: cmd, worker 'w' was lost"):
+        stage.run()
+    assert stage.story == ["try", 2, "force", 3, "force", 4, "force", "end"]
+
+
+def test_a_lost_worker_gives_no_retries():
+    stage = make(Needs(), LOST, FAILURE)
     with pytest.raises(StageCmdFailedError):
         stage.run()
     assert stage.story == ["try", 2, "force", "end"]

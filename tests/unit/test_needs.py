@@ -20,8 +20,15 @@ def test_all_there_is():
         "priority": -3,
         "timeout": "2h",
         "retries": 2,
+        "workers": ["lab-*", "node"],
     }
-    needs = Needs({"gpu": 1, "mem": 16}, priority=-3, timeout=7200, retries=2)
+    needs = Needs(
+        {"gpu": 1, "mem": 16},
+        priority=-3,
+        timeout=7200,
+        retries=2,
+        workers=("lab-*", "node"),
+    )
     assert read(**declared) == needs
 
 
@@ -87,6 +94,10 @@ def test_timeouts(text, seconds):
         ("timeout", 10**400),
         ("timeout", True),
         ("timeout", None),
+        ("workers", []),
+        ("workers", ""),
+        ("workers", ["lab-1", 2]),
+        ("workers", {"lab-1": 1}),
         ("retries", -1),
         ("retries", True),
         ("retries", "2"),

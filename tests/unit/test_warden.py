@@ -1,7 +1,11 @@
 import errno
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
+from textwrap import dedent
 
 import psutil
 import pytest
@@ -14,6 +18,7 @@ from dvc_parallel.runners.warded import WardedRunner
 if sys.platform != "linux":
     pytest.skip("needs /proc", allow_module_level=True)
 
+STAYS = "import os, time; print(os.getpid(), flush=True); time.sleep(300)"
 WAIT = [sys.executable, "-c", "print(1, flush=True); input()"]
 
 
@@ -79,6 +84,49 @@ def test_gives_up_on_what_cannot_be_killed(monkeypatch, start, ids):
     monkeypatch.setattr(os, "kill", lambda *_args: None)
     warden.kill_all(ids[0], seconds=0.1)
     assert process.poll() is None
+
+
+def test_kills_when_the_time_is_up(start, ids):
+    one, other = start(ids[0]), start(ids[1])
+    guard = warden.start(ids[0])
+    guard.kill_at(time.monotonic() + 0.2)
+    assert one.wait(60) == -9
+    # NOTE: also what is started by whoever has not noticed
+    assert start(ids[0]).wait(60) == -9
+    assert other.poll() is None
+    guard.dismiss()
+
+
+def test_a_later_time_counts_from_then_on(start, ids):
+    one, two = start(ids[0]), start(ids[1])
+    guard, other = warden.start(ids[0]), warden.start(ids[1])
+    now = time.monotonic()
+    guard.kill_at(now + 0.5)
+    guard.kill_at(now + 300)
+    other.kill_at(now + 1)
+    assert two.wait(60) == -9
+    assert one.poll() is None
+    guard.dismiss()
+    other.dismiss()
+
+
+def test_the_time_is_up_though_who_has_started_it_is_stopped(ids):
+    code = f"""
+        import sys, time
+        from dvc_parallel.runners.leased import LeasedRunner
+        runner = LeasedRunner(time.monotonic() + 2)
+        runner.run([sys.executable, "-c", {STAYS!r}], lambda _, data: print(data))
+    """
+    holder = subprocess.Popen(
+        [sys.executable, "-uc", dedent(code)], stdout=subprocess.PIPE
+    )
+    pid = int(re.search(rb"\d+", holder.stdout.readline())[0])
+    holder.send_signal(signal.SIGSTOP)
+    gone, _ = psutil.wait_procs([psutil.Process(pid)], timeout=60)
+    # NOTE: nobody has waited for it
+    assert gone or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    holder.kill()
+    holder.communicate()
 
 
 def test_does_nothing_when_dismissed(start, ids):

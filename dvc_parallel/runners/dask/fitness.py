@@ -1,0 +1,107 @@
+"""Can a worker run the commands of a run?
+
+It has to have the same versions of what matters, and to see the workspace: a file in it
+has the same content, under the same path.
+"""
+
+import asyncio
+import platform
+from collections.abc import Collection, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, Optional
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from .messages import Terms
+
+PACKAGES = ("dvc", "dvc-parallel")
+
+
+def versions() -> dict[str, str]:
+    """Those that have to be the same here and there."""
+    return {name: version(name) for name in PACKAGES}
+
+
+def unfit(terms: "Terms") -> Optional[str]:
+    """Why this process cannot run the commands of a run, if so."""
+    for name in PACKAGES:
+        try:
+            found: Any = version(name)
+        except PackageNotFoundError as exc:
+            found = exc
+        if reason := _other_version(name, found, terms):
+            return reason
+    try:
+        content: Any = content_of(terms.token[0])
+    except OSError as exc:
+        content = exc
+    return _other_workspace(content, terms)
+
+
+async def examine(
+    client: "Client", workers: Collection[str], terms: "Terms"
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Ask workers what :func:`unfit` asks of a process.
+
+    Args:
+        client: of the coordinator; has to be of its event loop.
+        workers: their addresses.
+
+    Returns:
+        tuple: why workers cannot run commands, by their addresses; and what is to be
+        warned of.
+    """
+
+    async def ask(function, *args) -> Mapping[str, Any]:
+        asked = [address for address in workers if address not in reasons]
+        if not asked:
+            return {}
+        return await client.run(function, *args, workers=asked, on_error="return")
+
+    reasons: dict[str, str] = {}
+    # NOTE: by functions of Python alone, as ours may not be there
+    pythons = ask(platform.python_version)
+    answers = await asyncio.gather(pythons, *(ask(version, name) for name in PACKAGES))
+    for name, found in zip(PACKAGES, answers[1:]):
+        for address, answer in found.items():
+            if reason := _other_version(name, answer, terms):
+                reasons.setdefault(address, reason)
+    for address, content in (await ask(content_of, terms.token[0])).items():
+        if reason := _other_workspace(content, terms):
+            reasons[address] = reason
+
+    here = platform.python_version()
+    warnings = {
+        address: f"has Python {python}, and here it is {here}"
+        for address, python in answers[0].items()
+        if isinstance(python, str) and python != here
+    }
+    return reasons, warnings
+
+
+def content_of(path: str) -> str:
+    with open(path, encoding="utf-8") as fobj:
+        return fobj.read()
+
+
+def _other_version(name: str, found: Any, terms: "Terms") -> Optional[str]:
+    expected = terms.versions[name]
+    if found == expected:
+        return None
+    if isinstance(found, PackageNotFoundError):
+        return f"has no {name}, and here it is {expected}"
+    if isinstance(found, Exception):
+        return f"cannot be asked for its {name}: {found!r}"
+    return f"has {name} {found}, and here it is {expected}"
+
+
+def _other_workspace(found: Any, terms: "Terms") -> Optional[str]:
+    path, content = terms.token
+    if found == content:
+        return None
+    if isinstance(found, FileNotFoundError):
+        return f"does not see the workspace, as it has no {path}"
+    if isinstance(found, Exception):
+        return f"does not see the workspace: {found}"
+    return f"sees another workspace: its {path} is not the one that is here"

@@ -1,0 +1,115 @@
+"""A real Dask scheduler and real workers on the loopback interface."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+from distributed import Client
+
+SECONDS = 120
+
+
+class Cluster:
+    """Started with the environment that there is then.
+
+    Args:
+        folder: for it to live in; each worker has its own below.
+        host: where the scheduler listens.
+    """
+
+    def __init__(self, folder: Path, host: str = "127.0.0.1"):
+        self.folder = folder
+        self.host = host
+        self.processes: dict[str, subprocess.Popen] = {}
+        self.port = 0
+        self.start_scheduler()
+
+    def _start(self, name, *args, wrapper=()):
+        folder = self.folder / name
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / "log", "ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [*wrapper, sys.executable, "-m", *args],
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def start_scheduler(self):
+        file = self.folder / "scheduler.json"
+        file.unlink(missing_ok=True)
+        self._start(
+            "scheduler",
+            "distributed.cli.dask_scheduler",
+            *("--host", self.host, "--port", str(self.port), "--no-dashboard"),
+            *("--scheduler-file", str(file)),
+        )
+        end = time.monotonic() + SECONDS
+        while not file.exists() or not file.read_text():
+            assert self.processes["scheduler"].poll() is None, self.log("scheduler")
+            assert time.monotonic() < end, self.log("scheduler")
+            time.sleep(0.05)
+        address = json.loads(file.read_text())["address"]
+        self.port = int(address.rpartition(":")[2])
+
+    def start_worker(self, name, *args, threads=2, nanny=False, wrapper=()):
+        self._start(
+            name,
+            "distributed.cli.dask_worker",
+            f"tcp://{self.host}:{self.port}",
+            *("--name", name, "--nthreads", str(threads), "--memory-limit", "0"),
+            *("--no-dashboard", "--local-directory", str(self.folder / name)),
+            "--nanny" if nanny else "--no-nanny",
+            *args,
+            wrapper=wrapper,
+        )
+
+    @property
+    def runner(self):
+        return f"dask://{self.host}:{self.port}"
+
+    def wait_for_workers(self, count):
+        address = f"tcp://{self.host}:{self.port}"
+        with Client(address, set_as_default=False, timeout=SECONDS) as client:
+            client.wait_for_workers(count, timeout=SECONDS)
+
+    def log(self, name):
+        return (self.folder / name / "log").read_text()
+
+    def signal(self, name, signum):
+        self.processes[name].send_signal(signum)
+
+    def kill(self, name):
+        """Kill a process, and only it."""
+        self.signal(name, signal.SIGKILL)
+        self.processes.pop(name).wait()
+
+    def close(self):
+        for process in self.processes.values():
+            processes = [psutil.Process(process.pid)]
+            processes += processes[0].children(recursive=True)
+            for one in processes:
+                try:
+                    one.kill()
+                except psutil.NoSuchProcess:
+                    continue
+            process.wait()
+
+
+def processes_in(folder):
+    """All processes whose current folder it is."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cwd() == os.fspath(folder):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found

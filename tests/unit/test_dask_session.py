@@ -1,0 +1,341 @@
+"""Both ends of what coordinator and worker have to do with each other, without Dask."""
+
+import asyncio
+import os
+import queue
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+
+from dvc_parallel.runners import dask
+from dvc_parallel.runners.dask.channel import Begun, Channel, Task
+from dvc_parallel.runners.dask.messages import (
+    Announcement,
+    Ended,
+    Printed,
+    Request,
+    Terms,
+    result_of,
+)
+from dvc_parallel.runners.dask.session import Session, SessionOverError
+from dvc_parallel.runners.remote import ANYWHERE, CommandLostError
+from dvc_parallel.runners.stopping import is_alive
+
+if sys.platform != "linux":
+    pytest.skip("workers are on Linux", allow_module_level=True)
+
+WINDOW = 1000
+
+
+class Net:
+    """A session and its channel, with what is between them."""
+
+    def __init__(self, lease=60.0, hold=0.2):
+        self.terms = Terms("run", lease, hold, WINDOW, ("", ""), {})
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever)
+        self.thread.start()
+        self.wanted = True
+        self.session = Session(self.terms, self.loop, lambda _: self.wanted)
+        self.signals = []
+        self.announced = threading.Event()
+        self.is_down = False
+        self.lose_requests = self.lose_replies = lambda: False
+        announcement = Announcement("run", "one", self.session.id, "tcp://w", "w")
+        self.channel = self.call(self.make_channel, announcement)
+        self.talk = None
+
+    async def ask(self, _address, request):
+        if self.is_down or self.lose_requests():
+            raise OSError
+        reply = await self.session.exchange(request)
+        if self.is_down or self.lose_replies():
+            raise OSError
+        return reply
+
+    async def make_channel(self, announcement):
+        return Channel(announcement, self.terms, self.signals, self.ask)
+
+    def call(self, function, *args):
+        return asyncio.run_coroutine_threadsafe(function(*args), self.loop).result(60)
+
+    def start(self, work):
+        """Have the session do some work; return the task, as it is waited for."""
+        task = Task(work, ANYWHERE)
+        self.errors = queue.SimpleQueue()
+
+        def perform():
+            try:
+                self.session.perform("one", work, self.announced.set)
+            except SessionOverError as exc:
+                self.errors.put(exc)
+            else:
+                self.errors.put(None)
+
+        self.worker = threading.Thread(target=perform)
+        self.worker.start()
+        assert self.announced.wait(60)
+        return task
+
+    def permit(self, task):
+        async def permit():  # noqa: RUF029
+            self.channel.permit("one", task)
+            if self.talk is None:
+                self.talk = asyncio.ensure_future(self.channel.talk())
+
+        self.call(permit)
+
+    def read(self, task):
+        """What a task prints, until its end; and its last news."""
+        printed = []
+        while True:
+            news = task.inbox.get(timeout=60)
+            if isinstance(news, Printed):
+                printed.append((news.stream, news.data))
+                self.channel.consumed(task, news)
+                self.loop.call_soon_threadsafe(self.channel.tell)
+            elif not isinstance(news, Begun):
+                return printed, news
+
+    def close(self):
+        self.session._end("test")
+
+        async def finish():
+            self.channel.lose("test")
+            if self.talk:
+                await self.talk
+
+        self.call(finish)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.close()
+
+
+@pytest.fixture
+def make_net(monkeypatch):
+    monkeypatch.setattr(dask.channel, "PAUSE", 0.01)
+    nets = []
+
+    def make(**kwargs):
+        nets.append(Net(**kwargs))
+        return nets[-1]
+
+    yield make
+    for net in nets:
+        net.close()
+
+
+def counter(every):
+    """Tells each time whether it is one of so many."""
+    count = 0
+
+    def lose():
+        nonlocal count
+        count += 1
+        return count % every == 0
+
+    return lose
+
+
+CHUNKS = [(("stdout", "stderr")[n % 3 == 0], b"%d" % n * 50) for n in range(200)]
+
+
+def chatter(output, runner):
+    for chunk in CHUNKS:
+        output(*chunk)
+    return 7
+
+
+@pytest.mark.parametrize("requests, replies", [(10**6, 10**6), (3, 10**6), (10**6, 3)])
+def test_output_comes_whole_and_in_order(make_net, requests, replies):
+    net = make_net()
+    net.lose_requests, net.lose_replies = counter(requests), counter(replies)
+    task = net.start(chatter)
+    net.permit(task)
+    printed, end = net.read(task)
+    assert printed == CHUNKS
+    assert result_of(end) == 7
+    # NOTE: the task ends once the coordinator has got all of it
+    assert net.errors.get(timeout=60) is None
+
+
+def test_errors_come_as_they_are(make_net):
+    net = make_net()
+
+    def fail(output, runner):
+        raise FileNotFoundError(2, "no such file", "python4")
+
+    task = net.start(fail)
+    net.permit(task)
+    _, end = net.read(task)
+    with pytest.raises(FileNotFoundError, match="python4"):
+        result_of(end)
+
+
+def test_what_cannot_be_pickled_is_told_in_words(make_net):
+    net = make_net()
+    task = net.start(lambda *_: threading.Lock())
+    net.permit(task)
+    _, end = net.read(task)
+    with pytest.raises(RuntimeError, match="lock"):
+        result_of(end)
+
+
+def test_nothing_runs_without_permission(make_net):
+    net = make_net()
+    done = []
+    net.start(lambda *_: done.append(1))
+    net.wanted = False
+    assert "not wanted" in str(net.errors.get(timeout=60))
+    assert not done
+
+
+def request(net, received=0, consumed=0, heard=0):
+    return Request(
+        net.session.id,
+        heard,
+        received,
+        frozenset(["one"]),
+        {"one": consumed},
+        (),
+        False,
+    )
+
+
+def test_who_prints_much_has_to_wait(make_net):
+    net = make_net(hold=0.1)
+    net.start(chatter)
+    news = []
+
+    def exchange(consumed):
+        received = news[-1][0] if news else 0
+        reply = net.call(net.session.exchange, request(net, received, consumed))
+        news.extend(reply.news)
+        return bool(reply.news)
+
+    def total():
+        return sum(len(item.data) for _, item in news if isinstance(item, Printed))
+
+    while exchange(0):
+        pass
+    longest = max(len(data) for _, data in CHUNKS)
+    assert WINDOW < total() <= WINDOW + longest
+    while not isinstance(news[-1][1], Ended):
+        exchange(total())
+    assert [(item.stream, item.data) for _, item in news[:-1]] == CHUNKS
+
+
+def test_a_newer_request_releases_an_older_one(make_net):
+    net = make_net(hold=60)
+
+    async def both():
+        older = asyncio.ensure_future(net.session.exchange(request(net)))
+        await asyncio.sleep(0)
+        newer = asyncio.ensure_future(net.session.exchange(request(net)))
+        reply = await asyncio.wait_for(older, 60)
+        assert not newer.done()
+        newer.cancel()
+        return reply
+
+    assert net.call(both).news == ()
+
+
+WAITS = "trap 'echo got it; exit 3' INT; echo begun; while :; do sleep 0.05; done"
+
+
+def command(output, runner):
+    return runner.run(["/bin/sh", "-c", WAITS], output)
+
+
+def wait_for_output(net, task):
+    assert isinstance(task.inbox.get(timeout=60), Begun)
+    assert task.inbox.get(timeout=60).data == b"begun\n"
+
+
+def test_signals_come_once_though_requests_come_again(make_net):
+    net = make_net()
+    task = net.start(command)
+    net.permit(task)
+    wait_for_output(net, task)
+    sent = []
+    signal, net.session._runner.signal = net.session._runner.signal, sent.append
+    net.signals.append(2)
+    net.lose_replies = counter(2)
+    net.loop.call_soon_threadsafe(net.channel.tell)
+    end = time.monotonic() + 60
+    while net.channel._heard < 4 or not sent:
+        assert time.monotonic() < end
+        net.loop.call_soon_threadsafe(net.channel.tell)
+    assert sent == [2]
+    signal(2)
+    printed, ended = net.read(task)
+    assert printed == [("stdout", b"got it\n")]
+    assert result_of(ended) == 3
+
+
+def test_commands_end_when_the_coordinator_is_silent(make_net):
+    net = make_net(lease=1.5)
+    task = net.start(command)
+    net.permit(task)
+    wait_for_output(net, task)
+    (pid,) = net.session._runner._running
+    net.is_down = True
+    heard = net.channel._heard_at
+    _, lost = net.read(task)
+    assert isinstance(lost, CommandLostError)
+    assert "worker 'w' was lost" in str(lost)
+    # NOTE: not before all that runs there has been killed
+    assert time.monotonic() >= heard + 1.5
+    assert not any(p.pid == pid and is_alive(p) for p in psutil.process_iter())
+    assert "nothing was heard" in str(net.errors.get(timeout=60))
+
+
+def test_they_go_on_while_it_is_heard(make_net):
+    net = make_net(lease=1.0, hold=0.05)
+    task = net.start(command)
+    net.permit(task)
+    wait_for_output(net, task)
+    replies = net.channel._heard
+    # NOTE: for so many replies, it takes more than the lease
+    end = time.monotonic() + 60
+    while net.channel._heard < replies + 40:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert not net.session.is_over
+    net.signals.append(9)
+    net.loop.call_soon_threadsafe(net.channel.tell)
+    assert result_of(net.read(task)[1]) == -9
+
+
+def test_a_session_ends_when_dask_wants_none_of_its_tasks(make_net):
+    net = make_net(hold=60)
+    task = net.start(command)
+    net.permit(task)
+    wait_for_output(net, task)
+    net.wanted = False
+    _, lost = net.read(task)
+    assert "Dask does not know" in str(lost)
+    assert net.errors.get(timeout=60)
+
+
+def test_closing_ends_what_is_left_in_the_background(make_net):
+    net = make_net()
+
+    def leave(output, runner):
+        return runner.run(["/bin/sh", "-c", "sleep 300 & echo $!"], output)
+
+    task = net.start(leave)
+    net.permit(task)
+    printed, end = net.read(task)
+    assert result_of(end) == 0
+    net.loop.call_soon_threadsafe(net.channel.close)
+
+    async def over():
+        await asyncio.wait_for(net.talk, 60)
+
+    net.call(over)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(printed[0][1]), 0)
