@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
-from typing import Callable
+from typing import Callable, Optional
 
 import psutil
 
@@ -41,7 +41,7 @@ class LocalRunner(Runner):
         self._running: dict[int, subprocess.Popen] = {}
         self._ended: set[int] = set()
         self._closed = False
-        self._no_input = os.open(os.devnull, os.O_RDONLY)
+        self._no_input: Optional[int] = None
 
     def run(self, args, output: Output, **kwargs) -> int:
         return self._run(args, partial(follow, output=output), **kwargs)
@@ -56,6 +56,8 @@ class LocalRunner(Runner):
         with self._guard:
             if self._closed:
                 raise RunnerClosedError
+            if self._no_input is None:
+                self._no_input = os.open(os.devnull, os.O_RDONLY)
             with about(args if isinstance(args, str) else args[0]):
                 process = subprocess.Popen(  # noqa: S603
                     args,
@@ -87,9 +89,9 @@ class LocalRunner(Runner):
     def close(self) -> None:
         with self._guard:
             self._closed = True
-            if self._no_input >= 0:
+            if self._no_input is not None:
                 os.close(self._no_input)
-                self._no_input = -1
+                self._no_input = None
         survivors = set(self._survivors())
         for process in survivors:
             with suppress(psutil.NoSuchProcess):
