@@ -62,14 +62,14 @@ class Net:
     def call(self, function, *args):
         return asyncio.run_coroutine_threadsafe(function(*args), self.loop).result(60)
 
-    def start(self, work):
+    def start(self, work, key="one"):
         """Have the session do some work; return the task, as it is waited for."""
         task = Task(work, ANYWHERE)
         self.errors = queue.SimpleQueue()
 
         def perform():
             try:
-                self.session.perform("one", work, self.announced.set)
+                self.session.perform(key, work, self.announced.set)
             except SessionOverError as exc:
                 self.errors.put(exc)
             else:
@@ -78,11 +78,12 @@ class Net:
         self.worker = threading.Thread(target=perform)
         self.worker.start()
         assert self.announced.wait(60)
+        self.announced.clear()
         return task
 
-    def permit(self, task):
+    def permit(self, task, key="one"):
         async def permit():  # noqa: RUF029
-            self.channel.permit("one", task)
+            self.channel.permit(key, task)
             if self.talk is None:
                 self.talk = asyncio.ensure_future(self.channel.talk())
 
@@ -319,6 +320,22 @@ def test_a_session_ends_when_dask_wants_none_of_its_tasks(make_net):
     _, lost = net.read(task)
     assert "Dask does not know" in str(lost)
     assert net.errors.get(timeout=60)
+
+
+def test_tasks_that_come_and_go_are_wanted_one_by_one(make_net, monkeypatch):
+    monkeypatch.setattr(dask.session, "LOOK", 0.05)
+    net = make_net()
+    running = set()
+    net.session._is_wanted = running.__contains__
+    for number in range(20):
+        key = str(number)
+        running.add(key)
+        task = net.start(lambda *_: time.sleep(0.06), key)
+        net.permit(task, key)
+        assert result_of(net.read(task)[1]) is None
+        assert net.errors.get(timeout=60) is None
+        running.remove(key)
+    assert not net.session.is_over
 
 
 def test_closing_ends_what_is_left_in_the_background(make_net):
