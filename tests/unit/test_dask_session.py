@@ -6,6 +6,7 @@ import queue
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -42,7 +43,8 @@ class Net:
         self.session = Session(self.terms, self.loop, lambda _: self.wanted)
         self.signals = []
         self.announced = threading.Event()
-        self.is_down = False
+        self.is_down = self.repeats = False
+        self.repeated = ()
         self.lose_requests = self.lose_replies = lambda: False
         announcement = Announcement("run", "one", self.session.id, "tcp://w", "w")
         self.channel = self.call(self.make_channel, announcement)
@@ -54,6 +56,9 @@ class Net:
         reply = await self.session.exchange(request)
         if self.is_down or self.lose_replies():
             raise OSError
+        if self.repeats:
+            self.repeated, news = reply.news, self.repeated + reply.news
+            reply = replace(reply, news=news)
         return reply
 
     async def make_channel(self, announcement):
@@ -161,6 +166,16 @@ def test_output_comes_whole_and_in_order(make_net, requests, replies):
     assert result_of(end) == 7
     # NOTE: the task ends once the coordinator has got all of it
     assert net.errors.get(timeout=60) is None
+
+
+def test_what_comes_twice_counts_once(make_net):
+    net = make_net()
+    net.repeats = True
+    task = net.start(chatter)
+    net.permit(task)
+    printed, end = net.read(task)
+    assert printed == CHUNKS
+    assert result_of(end) == 7
 
 
 def test_errors_come_as_they_are(make_net):
