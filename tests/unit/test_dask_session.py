@@ -6,6 +6,7 @@ import queue
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -42,7 +43,8 @@ class Net:
         self.session = Session(self.terms, self.loop, lambda _: self.wanted)
         self.signals = []
         self.announced = threading.Event()
-        self.is_down = False
+        self.is_down = self.repeats = False
+        self.repeated = ()
         self.lose_requests = self.lose_replies = lambda: False
         announcement = Announcement("run", "one", self.session.id, "tcp://w", "w")
         self.channel = self.call(self.make_channel, announcement)
@@ -54,6 +56,9 @@ class Net:
         reply = await self.session.exchange(request)
         if self.is_down or self.lose_replies():
             raise OSError
+        if self.repeats:
+            self.repeated, news = reply.news, self.repeated + reply.news
+            reply = replace(reply, news=news)
         return reply
 
     async def make_channel(self, announcement):
@@ -62,14 +67,14 @@ class Net:
     def call(self, function, *args):
         return asyncio.run_coroutine_threadsafe(function(*args), self.loop).result(60)
 
-    def start(self, work):
+    def start(self, work, key="one"):
         """Have the session do some work; return the task, as it is waited for."""
         task = Task(work, ANYWHERE)
         self.errors = queue.SimpleQueue()
 
         def perform():
             try:
-                self.session.perform("one", work, self.announced.set)
+                self.session.perform(key, work, self.announced.set)
             except SessionOverError as exc:
                 self.errors.put(exc)
             else:
@@ -78,11 +83,12 @@ class Net:
         self.worker = threading.Thread(target=perform)
         self.worker.start()
         assert self.announced.wait(60)
+        self.announced.clear()
         return task
 
-    def permit(self, task):
+    def permit(self, task, key="one"):
         async def permit():  # noqa: RUF029
-            self.channel.permit("one", task)
+            self.channel.permit(key, task)
             if self.talk is None:
                 self.talk = asyncio.ensure_future(self.channel.talk())
 
@@ -160,6 +166,16 @@ def test_output_comes_whole_and_in_order(make_net, requests, replies):
     assert result_of(end) == 7
     # NOTE: the task ends once the coordinator has got all of it
     assert net.errors.get(timeout=60) is None
+
+
+def test_what_comes_twice_counts_once(make_net):
+    net = make_net()
+    net.repeats = True
+    task = net.start(chatter)
+    net.permit(task)
+    printed, end = net.read(task)
+    assert printed == CHUNKS
+    assert result_of(end) == 7
 
 
 def test_errors_come_as_they_are(make_net):
@@ -319,6 +335,22 @@ def test_a_session_ends_when_dask_wants_none_of_its_tasks(make_net):
     _, lost = net.read(task)
     assert "Dask does not know" in str(lost)
     assert net.errors.get(timeout=60)
+
+
+def test_tasks_that_come_and_go_are_wanted_one_by_one(make_net, monkeypatch):
+    monkeypatch.setattr(dask.session, "LOOK", 0.05)
+    net = make_net()
+    running = set()
+    net.session._is_wanted = running.__contains__
+    for number in range(20):
+        key = str(number)
+        running.add(key)
+        task = net.start(lambda *_: time.sleep(0.06), key)
+        net.permit(task, key)
+        assert result_of(net.read(task)[1]) is None
+        assert net.errors.get(timeout=60) is None
+        running.remove(key)
+    assert not net.session.is_over
 
 
 def test_closing_ends_what_is_left_in_the_background(make_net):

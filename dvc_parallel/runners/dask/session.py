@@ -204,21 +204,20 @@ class Session:
 
     def _watch(self) -> None:
         """End the session when nobody wants it any more."""
-        unwanted = 0
+        unwanted: set[str] = set()
         while self._ending is None:
             with self._changed:
-                tasks = set(self._tasks)
                 left = self._lease_end - time.monotonic()
                 if left > 0:
                     self._changed.wait_for(lambda: self._ending, min(left, LOOK))
+                tasks = set(self._tasks)
             if left <= 0:
                 self._end(SILENCE)
-            elif tasks:
-                # NOTE: twice, as Dask may tell so a little before a task has ended
-                wanted = any(map(self._is_wanted, tasks))
-                unwanted = 0 if wanted else unwanted + 1
-                if unwanted > 1:
-                    self._end("Dask does not know of DVC any more")
+            # NOTE: twice, as Dask may know of the end of a task a little earlier
+            now = {task for task in tasks if not self._is_wanted(task)}
+            if tasks and tasks <= now & unwanted:
+                self._end("Dask does not know of DVC any more")
+            unwanted = now
 
     def _end(self, why: str) -> None:
         """Kill what runs, and have it known that it is gone."""
