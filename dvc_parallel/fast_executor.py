@@ -6,6 +6,7 @@ earlier runs, large data that is saved while other stages go on, and a warden ov
 has been started; and what stages need besides a slot.
 """
 
+import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -44,6 +45,10 @@ if TYPE_CHECKING:
     from .clones.coordinator import Coordinator
     from .clones.elsewhere import Carrier
 
+# NOTE: DVC configures the loggers below "dvc"
+logger = logging.getLogger("dvc.parallel")
+CLONES = "Workers do not see the workspace; they work in clones, data goes through %s."
+
 # Seconds from one look at the load of the machine to the next.
 LOOK = 1.0
 
@@ -53,7 +58,8 @@ class FastExecutor(ParallelExecutor):
 
     Args:
         load_average: start nothing while the load of the machine is as high.
-        carry: has commands run in clones of the repo, on other machines.
+        carry: has commands run in clones of the repo, where workers do not share the
+            workspace.
         runner: where commands run, if not on this machine.
 
     Attributes:
@@ -118,8 +124,6 @@ class FastExecutor(ParallelExecutor):
         return FastJob(self, self.steps[rank], rank)
 
     def run(self) -> list["Stage"]:
-        if self.workers:
-            self.workers.check(map(self.provision.place, range(len(self.steps))))
         with (
             state_kept_open(self.repo.state) as self._end_thread,  # type: ignore[method-assign]
             self._coordinated(),
@@ -128,13 +132,20 @@ class FastExecutor(ParallelExecutor):
 
     @contextmanager
     def _coordinated(self) -> Iterator[None]:
-        if self.carry is None:
+        if self._has_workspace():
             yield
             return
         from .clones.coordinator import Coordinator
 
         with Coordinator(self.repo, self.steps, self.transfers.of) as self.coordinator:
+            logger.info(CLONES, self.coordinator.exchange)
             yield
+
+    def _has_workspace(self) -> bool:
+        """Whether commands see the workspace, wherever they run."""
+        if self.workers is None:
+            return self.carry is None
+        return self.workers.check(map(self.provision.place, range(len(self.steps))))
 
     @contextmanager
     def _shared_repo(self) -> Iterator[None]:
@@ -250,6 +261,7 @@ class FastJob(Job):
         data_is_large (bool): whether what was hashed last takes a while to read.
         env: variables for its commands: the slots that it has.
         attempts: at its commands.
+        worker (str): the one that performs it in a clone, if it has a name.
         paths: its path locks.
     """
 
@@ -265,6 +277,7 @@ class FastJob(Job):
         # nobody wants to be asked twice
         at_once = run.kwargs.get("pull") or run.kwargs.get("interactive")
         self.paths = JobPaths(run.books.path_locks, looks_first=not at_once)
+        self.worker: Optional[str] = None
         self._pins = 0
         self._intrusions = 0
 
@@ -284,9 +297,9 @@ class FastJob(Job):
         """Whether its commands run on other machines."""
         return self.run.workers is not None
 
-    def command_started(self, cmd: str, worker: str) -> None:
+    def command_started(self, cmd: str, worker: Optional[str]) -> None:
         """Take note that a command has started elsewhere."""
-        self.tell(Phase.COMMAND, cmd=cmd, worker=worker)
+        self.tell(Phase.COMMAND, cmd=cmd, **({"worker": worker} if worker else {}))
 
     def retrying(self, exc: BaseException) -> None:
         """Take note that the commands are tried again after an error."""

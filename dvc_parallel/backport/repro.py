@@ -223,6 +223,8 @@ def _reproduce_elsewhere(
     """
     from dvc_parallel.reporters.choice import reporters
 
+    from .clones import carrier
+
     if options.load_average is not None:
         raise InvalidArgumentError(
             f"load_average: is that of this machine, and runner '{name}' runs commands "
@@ -240,7 +242,9 @@ def _reproduce_elsewhere(
         if not isinstance(count, int):
             count = sum(offer.threads for offer in runner.offers())
         parallel = replace(run, jobs=max(count, 1)).executor(
-            reporters=reporters(repo.tmp_dir, output), runner=runner
+            reporters=reporters(repo.tmp_dir, output),
+            runner=runner,
+            carry=carrier(runner),
         )
         if parallel is None:
             raise InvalidArgumentError(

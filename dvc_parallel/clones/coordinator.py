@@ -38,13 +38,16 @@ class Coordinator:
         stages: those that may run.
         writing: as for :class:`Exchange`.
 
+    Attributes:
+        exchange: where data is put for workers, and got from.
+
     Raises:
         DvcException: a stage cannot run in a clone, or data cannot be exchanged.
     """
 
     def __init__(self, repo: "Repo", stages: Sequence["Stage"], writing: Writing):
         self._repo = repo
-        self._exchange = Exchange(repo, writing)
+        self.exchange = Exchange(repo, writing)
         self._config = exchange_config(repo)
         outs = [out for stage in repo.index.stages for out in stage.outs]
         cached = (
@@ -61,7 +64,7 @@ class Coordinator:
         self._uncached: dict[str, str] = {}
         # Large files that DVC does not cache, before they are in their places; by MD5.
         self._got: dict[str, str] = {}
-        self._token = self._exchange.make_token()
+        self._token = self.exchange.make_token()
         try:
             for stage in stages:
                 self._check(stage)
@@ -79,7 +82,7 @@ class Coordinator:
         """Remove what has been made for the run."""
         self._snapshot.close()
         if self._token:
-            self._exchange.remove_token(self._token)
+            self.exchange.remove_token(self._token)
 
     def _check(self, stage: "Stage") -> None:
         if not stage.cmd or stage.frozen:
@@ -141,7 +144,7 @@ class Coordinator:
         return name_in(self._root, path)
 
     def _read(self, path: str) -> Leaf:
-        return read(path, self._root, self._exchange)
+        return read(path, self._root, self.exchange)
 
     def _folders(self, stage: "Stage") -> Iterator[str]:
         for path in (stage.wdir, *(os.path.dirname(o.fs_path) for o in stage.outs)):
@@ -153,7 +156,7 @@ class Coordinator:
         if isinstance(out, ParamsDependency) or not out.is_in_repo or not out.exists:
             return None
         hash_info = out.hash_info if out.IS_DEPENDENCY else out.get_hash()
-        if not self._exchange.has(hash_info):
+        if not self.exchange.has(hash_info):
             return None
         executable = out.isfile() and os.stat(out.fs_path).st_mode & stat.S_IXUSR
         return Item(
@@ -171,7 +174,7 @@ class Coordinator:
             if status.st_size < LARGE or not hash_info or hash_info.name != "md5":
                 yield self._read(path)
                 continue
-            if not self._exchange.has(hash_info):
+            if not self.exchange.has(hash_info):
                 self._uncached[str(hash_info.value)] = path
             yield Leaf(self._name(path), status.st_mode, md5=hash_info.value)
 
@@ -185,12 +188,12 @@ class Coordinator:
         Raises:
             DvcException: names where it could not be put.
         """
-        self._exchange.put(HashInfo(i.hash_name, i.value) for i in request.items)
+        self.exchange.put(HashInfo(i.hash_name, i.value) for i in request.items)
         for md5 in [leaf.md5 for leaf in request.leaves if leaf.md5]:
             path = self._uncached.get(md5)
             if path is None:
-                self._exchange.put([HashInfo("md5", md5)])
-            elif self._exchange.put_file(path) != md5:
+                self.exchange.put([HashInfo("md5", md5)])
+            elif self.exchange.put_file(path) != md5:
                 raise DvcException(f"'{path}' has changed while it was put away")
             else:
                 self._uncached.pop(md5, None)
@@ -202,7 +205,7 @@ class Coordinator:
             DvcException: names what is missing, or not as it should be.
         """
         made = _made(result)
-        self._exchange.get(
+        self.exchange.get(
             made[out.def_path][0]
             for out in _local(stage.outs)
             if out.use_cache and out.def_path in made
@@ -210,13 +213,13 @@ class Coordinator:
 
         for md5 in {leaf.md5 for leaf in result.leaves if leaf.md5}:
             path = self._snapshot.new_path()
-            self._exchange.get_file(md5, path)
+            self.exchange.get_file(md5, path)
             self._got[md5] = path
 
     def _take_file(self, md5: str, path: str) -> None:
         got = self._got.pop(md5, None)
         if got is None:  # it was taken for another file
-            self._exchange.get_file(md5, path)
+            self.exchange.get_file(md5, path)
         else:
             os.replace(got, path)
 
@@ -234,8 +237,8 @@ class Coordinator:
             if not out.use_cache:
                 remove(out.fs_path)
                 continue
-            if not self._exchange.has(hash_info):  # by now, `dvc gc` may have run
-                self._exchange.get([hash_info])
+            if not self.exchange.has(hash_info):  # by now, `dvc gc` may have run
+                self.exchange.get([hash_info])
             check_out(out, hash_info, meta)
         for leaf in result.leaves:
             write(leaf, self._root, self._take_file)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from dvc.stage.exceptions import StageCmdFailedError
 
+from dvc_parallel.attempts import StageLostError
 from dvc_parallel.reporters import Phase
+from dvc_parallel.runners.remote import CommandLostError
 
 from .coordinator import Coordinator
 from .messages import COMMAND, LacksCommitsError, Request, Result, WorkerError
@@ -50,6 +52,7 @@ def run_elsewhere(
     logger.info("Running stage '%s':", stage.addressing)
     with job.away():
         coordinator.put(request)
+        job.tell(Phase.QUEUED)
         with job.attempts.commands(on_end=job.command_ended):
             request = replace(request, timeout=job.attempts.seconds_left())
             result = _send(job, coordinator, request)
@@ -69,11 +72,13 @@ def _send(job: "FastJob", coordinator: Coordinator, request: Request) -> Result:
             return job.run.carry(request, partial(_show, job), job)
         except LacksCommitsError as exc:
             request = coordinator.with_pack(request, exc.have)
+        except CommandLostError as exc:
+            raise StageLostError(f"stage '{request.addressing}'", exc) from None
     raise WorkerError(f"no worker could take commit {request.state.commit}")
 
 
 def _show(job: "FastJob", stream: str, data: bytes) -> None:
     if stream == COMMAND:
-        job.tell(Phase.COMMAND, cmd=os.fsdecode(data))
+        job.command_started(os.fsdecode(data), job.worker)
     else:
         job.run.reporter.output(job.rank, stream, data)

@@ -4,8 +4,9 @@ Beside the verbs of every runner, such a one has::
 
     class MyRunner(RemoteRunner):
         def offers(self) -> Sequence[Offer]: ...      # which workers there are
-        def check(self, places) -> None: ...          # before the first command
+        def check(self, places) -> bool: ...          # before the first command
         def run(self, args, output, place, on_start, **kwargs) -> int: ...
+        def perform(self, work, output, place, on_start) -> Any: ...
 
 The workers are another engine's: it decides which of those that a :class:`Place` admits
 gets a command, and when.
@@ -15,11 +16,15 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Callable, Union
+from typing import Any, Callable, Union
 
 from dvc.exceptions import DvcException
 
 from . import Output, Runner
+
+# Called on a worker with a folder of its own, which stays there for the next one, with
+# what is printed, and with where to run commands.
+Work = Callable[[str, Output, Runner], Any]
 
 
 class RunnerError(DvcException):
@@ -89,11 +94,15 @@ class RemoteRunner(Runner):
         """The workers that there are now."""
 
     @abstractmethod
-    def check(self, places: Iterable[Place]) -> None:
+    def check(self, places: Iterable[Place]) -> bool:
         """Make sure that commands can run; called before the first one.
 
         Args:
             places: where they may run.
+
+        Returns:
+            bool: whether workers share the workspace. If not, none of them does, and
+            commands can only run as a part of what they :meth:`perform`.
 
         Raises:
             RunnerError: names the workers that cannot run them, and why.
@@ -118,4 +127,25 @@ class RemoteRunner(Runner):
         Raises:
             CommandLostError: its worker was lost. Nothing of it runs any more.
             RunnerError: there is no worker for it.
+        """
+
+    @abstractmethod
+    def perform(
+        self,
+        work: Work,
+        output: Output,
+        place: Place = ANYWHERE,
+        on_start: Callable[[str], None] = lambda _: None,
+    ) -> Any:
+        """Have a worker do something that runs commands.
+
+        Args:
+            work: can be pickled, as can what it returns.
+            output, place, on_start: as for :meth:`run`.
+
+        Returns:
+            what ``work`` returned.
+
+        Raises:
+            Exception: whatever it raised, and as for :meth:`run`.
         """

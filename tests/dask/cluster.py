@@ -113,3 +113,14 @@ def processes_in(folder):
         except psutil.Error:
             continue
     return found
+
+
+def in_another_workspace(path):
+    """Run a command where a folder is another, empty one."""
+    script = f'mount -t tmpfs none {path} && exec "$@"'
+    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
+
+
+def can_unshare(tmp_path):
+    command = [*in_another_workspace(tmp_path), "true"]
+    return not subprocess.run(command, check=False, capture_output=True).returncode

@@ -19,7 +19,7 @@ from dvc_parallel.runners.dask import runner
 from tests.faults.pipeline import write_pipeline
 from tests.project import Project, assert_same
 
-from .cluster import processes_in
+from .cluster import can_unshare, in_another_workspace, processes_in
 from .test_runs import phases, worker_of
 
 if not os.environ.get("DVC_PARALLEL_DASK"):
@@ -289,17 +289,6 @@ def test_a_worker_that_joins_later(make_cluster, start):
     cluster.start_worker("b")
     assert sorted(finish(run)) == ["one", "two"]
     assert worker_of(run.project, "two") == "b"
-
-
-def in_another_workspace(path):
-    """Run a command where a folder is another, empty one."""
-    script = f'mount -t tmpfs none {path} && exec "$@"'
-    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
-
-
-def can_unshare(tmp_path):
-    command = [*in_another_workspace(tmp_path), "true"]
-    return not subprocess.run(command, check=False, capture_output=True).returncode
 
 
 def test_a_worker_that_does_not_see_the_workspace(make_cluster, make_project, tmp_path):

@@ -1,14 +1,14 @@
 """Can a worker run the commands of a run?
 
-It has to have the same versions of what matters, and to see the workspace: a file in it
-has the same content, under the same path.
+It has to have the same versions of what matters, and to see the workspace if others do:
+a file in it has the same content, under the same path.
 """
 
 import asyncio
 import platform
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -32,11 +32,13 @@ def unfit(terms: "Terms") -> Optional[str]:
             found = exc
         if reason := _other_version(name, found, terms):
             return reason
+    if terms.token is None:
+        return None
     try:
         content: Any = content_of(terms.token[0])
     except OSError as exc:
         content = exc
-    return _other_workspace(content, terms)
+    return _other_workspace(content, terms.token)
 
 
 async def examine(
@@ -53,23 +55,18 @@ async def examine(
         warned of.
     """
 
-    async def ask(function, *args) -> Mapping[str, Any]:
-        asked = [address for address in workers if address not in reasons]
-        if not asked:
-            return {}
-        return await client.run(function, *args, workers=asked, on_error="return")
-
     reasons: dict[str, str] = {}
     # NOTE: by functions of Python alone, as ours may not be there
-    pythons = ask(platform.python_version)
-    answers = await asyncio.gather(pythons, *(ask(version, name) for name in PACKAGES))
+    answers = await asyncio.gather(
+        _ask(client, workers, platform.python_version),
+        *(_ask(client, workers, version, name) for name in PACKAGES),
+    )
     for name, found in zip(PACKAGES, answers[1:]):
         for address, answer in found.items():
             if reason := _other_version(name, answer, terms):
                 reasons.setdefault(address, reason)
-    for address, content in (await ask(content_of, terms.token[0])).items():
-        if reason := _other_workspace(content, terms):
-            reasons[address] = reason
+    rest = [address for address in workers if address not in reasons]
+    reasons.update(await blind(client, rest, terms))
 
     here = platform.python_version()
     warnings = {
@@ -78,6 +75,27 @@ async def examine(
         if isinstance(python, str) and python != here
     }
     return reasons, warnings
+
+
+async def blind(
+    client: "Client", workers: Iterable[str], terms: "Terms"
+) -> dict[str, str]:
+    """Why workers do not see the workspace, by the addresses of those that do not."""
+    if terms.token is None:
+        return {}
+    answers = await _ask(client, workers, content_of, terms.token[0])
+    reasons = {a: _other_workspace(found, terms.token) for a, found in answers.items()}
+    return {address: reason for address, reason in reasons.items() if reason}
+
+
+async def _ask(
+    client: "Client", workers: Iterable[str], function: Callable[..., Any], *args: Any
+) -> Mapping[str, Any]:
+    """What a function returns, or raises, on each of some workers."""
+    asked = list(workers)
+    if not asked:
+        return {}
+    return await client.run(function, *args, workers=asked, on_error="return")
 
 
 def content_of(path: str) -> str:
@@ -96,8 +114,8 @@ def _other_version(name: str, found: Any, terms: "Terms") -> Optional[str]:
     return f"has {name} {found}, and here it is {expected}"
 
 
-def _other_workspace(found: Any, terms: "Terms") -> Optional[str]:
-    path, content = terms.token
+def _other_workspace(found: Any, token: tuple[str, str]) -> Optional[str]:
+    path, content = token
     if found == content:
         return None
     if isinstance(found, FileNotFoundError):

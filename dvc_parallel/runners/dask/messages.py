@@ -19,7 +19,7 @@ class Terms:
         lease: seconds for which commands go on without news of the coordinator.
         hold: seconds after which a request is answered without news.
         window: bytes that a command may print ahead.
-        token: path and content of a file in the workspace.
+        token: path and content of a file in the workspace, if workers have to see it.
         versions: of the packages that have to be the same, by name.
     """
 
@@ -27,7 +27,7 @@ class Terms:
     lease: float
     hold: float
     window: int
-    token: tuple[str, str]
+    token: Optional[tuple[str, str]]
     versions: Mapping[str, str]
 
 

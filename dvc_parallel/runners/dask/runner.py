@@ -7,11 +7,12 @@ import threading
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from shortuuid import uuid
 
-from dvc_parallel.runners import Output, RunnerClosedError
+from dvc_parallel.runners import Output, RunnerClosedError, remote
 from dvc_parallel.runners.remote import (
     ANYWHERE,
     Offer,
@@ -24,7 +25,8 @@ from . import worker
 from .channel import Begun, Channel, Task
 from .commands import Command, portable
 from .connection import Connection
-from .fitness import examine, versions
+from .fitness import blind, examine, versions
+from .folder import InFolder
 from .messages import Announcement, Ended, Printed, Terms, result_of
 from .session import SessionOverError, Work
 
@@ -65,11 +67,11 @@ class DaskRunner(RemoteRunner):
     def __init__(self, scheduler: "Scheduler", folder: str):
         self._scheduler = scheduler
         run = uuid()
-        token = os.path.join(folder, f"workspace-{run}")
+        self._token = os.path.join(folder, f"workspace-{run}")
         os.makedirs(folder, exist_ok=True)
-        with open(token, "w", encoding="utf-8") as fobj:
+        with open(self._token, "w", encoding="utf-8") as fobj:
             fobj.write(run)
-        self._terms = Terms(run, LEASE, HOLD, WINDOW, (token, run), versions())
+        self._terms = Terms(run, LEASE, HOLD, WINDOW, (self._token, run), versions())
         self._closed = False
         self._signals: list[int] = []
         self._channels: dict[str, Channel] = {}  # by session
@@ -101,8 +103,8 @@ class DaskRunner(RemoteRunner):
     def offers(self) -> Sequence[Offer]:
         return list(self._in_loop(self._offers()).result().values())
 
-    def check(self, places: Iterable[Place]) -> None:
-        self._in_loop(self._check(list(places))).result()
+    def check(self, places: Iterable[Place]) -> bool:
+        return self._in_loop(self._check(list(places))).result()
 
     def run(
         self,
@@ -115,28 +117,24 @@ class DaskRunner(RemoteRunner):
         **kwargs,
     ) -> int:
         env = portable(os.environ if env is None else env)
-        return self.perform(Command(args, env, kwargs), output, place, on_start)
+        return self._perform(Command(args, env, kwargs), output, place, on_start)
 
     def perform(
         self,
-        work: Work,
+        work: remote.Work,
         output: Output,
         place: Place = ANYWHERE,
         on_start: Callable[[str], None] = lambda _: None,
     ) -> Any:
-        """Have a worker do something that runs commands.
+        return self._perform(InFolder(work), output, place, on_start)
 
-        Args:
-            work: called there with ``output`` and the runner for its commands; can be
-                pickled, as can what it returns.
-            output, place, on_start: as for :meth:`run`.
-
-        Returns:
-            what ``work`` returned.
-
-        Raises:
-            Exception: whatever it raised, and as for :meth:`run`.
-        """
+    def _perform(
+        self,
+        work: Work,
+        output: Output,
+        place: Place,
+        on_start: Callable[[str], None],
+    ) -> Any:
         task = Task(work, place)
         self._loop.call_soon_threadsafe(self._start, self._see_through(task))
         while True:
@@ -171,14 +169,14 @@ class DaskRunner(RemoteRunner):
         self._loop.close()
         self._scheduler.close()
         with suppress(OSError):
-            os.remove(self._terms.token[0])
+            os.remove(self._token)
 
     # What the event loop does
 
     async def _offers(self) -> dict[str, Offer]:
         return await self._connection.offers()
 
-    async def _check(self, places: Collection[Place]) -> None:
+    async def _check(self, places: Collection[Place]) -> bool:
         offers = await self._offers()
         used = {
             address: offer
@@ -186,12 +184,21 @@ class DaskRunner(RemoteRunner):
             if any(place.is_on(offer) for place in places)
         }
         reasons = await self._examine(used)
+        if used and not await self._sees_workspace(used):
+            self._terms = replace(self._terms, token=None)
+            reasons = await self._examine(used)
         if reasons:
             listed = "".join(
                 f"\n  worker '{used[address].name}' {reason}"
                 for address, reason in sorted(reasons.items())
             )
             raise RunnerError(f"runner '{self._scheduler.runner}':{listed}")
+        return self._terms.token is not None
+
+    async def _sees_workspace(self, offers: Iterable[str]) -> bool:
+        """Whether any of some workers shares the workspace."""
+        client = await self._connection.client()
+        return bool(set(offers) - set(await blind(client, offers, self._terms)))
 
     async def _examine(self, offers: dict[str, Offer]) -> dict[str, str]:
         client = await self._connection.client()

@@ -1,0 +1,131 @@
+"""Runs whose commands go to workers that do not see the workspace."""
+
+import signal
+import sys
+from textwrap import dedent
+
+import psutil
+import pytest
+from dvc.exceptions import DvcException
+
+from tests.project import assert_same, finish
+
+from .cluster import can_unshare, in_another_workspace
+from .test_runs import MIXED, worker_of
+
+REMOTE = "[core]\n    remote = store\n['remote \"store\"']\n    url = {url}\n"
+
+
+@pytest.fixture
+def far_cluster(tmp_path, make_cluster):
+    """Two workers for which the folder of all projects is empty."""
+    if not can_unshare(tmp_path):
+        pytest.skip("may not mount anything here")
+    (tmp_path / "projects").mkdir()
+    cluster = make_cluster()
+    for name in ("far-a", "far-b"):
+        cluster.start_worker(name, wrapper=in_another_workspace(tmp_path / "projects"))
+    cluster.wait_for_workers(2)
+    return cluster
+
+
+@pytest.fixture
+def twins(tmp_path, make_project):
+    """Make a project twice, in the folder of all projects, with a remote."""
+
+    def make(dvc_yaml, files):
+        config = {".dvc/config": REMOTE.format(url=tmp_path / "remote")}
+        names = (f"projects/{name}" for name in ("serial", "parallel"))
+        return [make_project(name, dvc_yaml, {**config, **files}) for name in names]
+
+    return make
+
+
+def test_same_as_serial(twins, far_cluster):
+    serial, parallel = twins(MIXED, {"in.txt": "in\n", "sub/readme": ""})
+    for content in ("in\n", "other\n"):
+        for project in (serial, parallel):
+            project.write({"in.txt": content})
+        expected = serial.reproduce()
+        assert parallel.reproduce(jobs=3, runner=far_cluster.runner) == expected
+        assert_same(serial, parallel)
+
+
+def test_what_is_shown(twins, far_cluster):
+    _, project = twins(
+        """
+        stages:
+          say:
+            cmd: echo here; pwd
+            meta: {parallel: {workers: [far-b]}}
+        """,
+        {},
+    )
+    done = project.dvc("repro", "-j", 2, "--runner", far_cluster.runner)
+    assert "they work in clones, data goes through" in done.stdout
+    assert "say | > echo here; pwd" in done.stdout
+    assert "say | here" in done.stdout
+    assert f"say | {project.path}" not in done.stdout
+    assert worker_of(project, "say") == "far-b"
+
+
+def test_nowhere_to_put_data(make_project, far_cluster):
+    project = make_project("projects/p", "stages: {a: {cmd: echo > a, outs: [a]}}")
+    with pytest.raises(DvcException, match="dvc remote add -d <name> <url>"):
+        project.reproduce(jobs=2, runner=far_cluster.runner)
+    assert not project.exists("dvc.lock")
+
+
+def test_some_see_the_workspace_and_some_do_not(twins, far_cluster):
+    _, project = twins("stages: {a: {cmd: echo > a, outs: [a]}}", {})
+    far_cluster.start_worker("near")
+    far_cluster.wait_for_workers(3)
+    message = r"'far-a' does not see the workspace(.|\n)*'far-b' does not see"
+    with pytest.raises(DvcException, match=message):
+        project.reproduce(jobs=2, runner=far_cluster.runner)
+
+
+# Waits for a signal, if it is the first to run.
+STAYS = """
+    import os, pathlib, sys, time
+    running = pathlib.Path(sys.argv[1])
+    if not running.exists():
+        running.with_suffix(".tmp").write_text(str(os.getpid()))
+        running.with_suffix(".tmp").rename(running)
+        time.sleep(300)
+    pathlib.Path("a").write_text("again")
+"""
+
+
+@pytest.fixture
+def start(twins, far_cluster, tmp_path):
+    """Start a run whose command stays, and wait for that."""
+    running = tmp_path / "running"
+    cmd = f"{sys.executable} stays.py {running}"
+    dvc_yaml = f"stages: {{a: {{cmd: '{cmd}', deps: [stays.py], outs: [a]}}}}"
+    _, project = twins(dvc_yaml, {"stays.py": dedent(STAYS)})
+    process = project.start("repro", "-j", 2, "--runner", far_cluster.runner)
+    project.wait_for(running)
+    return project, process, psutil.Process(int(running.read_text()))
+
+
+def test_a_worker_that_dies(start, far_cluster):
+    project, process, command = start
+    ancestors = {parent.pid for parent in command.parents()}
+    (worker,) = (
+        name for name, it in far_cluster.processes.items() if it.pid in ancestors
+    )
+    far_cluster.kill(worker)
+    output = finish(process, 120)
+    assert process.returncode == 0, output
+    assert project.read("a") == "again"
+    assert not command.is_running()
+
+
+def test_interrupt(start):
+    project, process, command = start
+    process.send_signal(signal.SIGINT)
+    output = finish(process)
+    assert process.returncode == 252, output
+    assert not command.is_running()
+    assert not project.exists("dvc.lock")
