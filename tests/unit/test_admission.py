@@ -378,7 +378,10 @@ class Watch:
             held = [self.plan._admission.held(s).get(name) for s in self.running]
             names = [n for slots in held if slots for n in slots.names or ()]
             assert len(names) == len(set(names))
-        if self.plan.stopping or len(self.running) >= self.plan.jobs:
+        in_flight = sum(map(self.plan.count, (State.RUNNING, State.SAVING)))
+        if len(self.running) >= self.plan.jobs or in_flight >= 2 * self.plan.jobs:
+            return
+        if self.plan.stopping:
             return
         # NOTE: whoever could start has to wait for somebody who cannot, for whom it
         # would leave too little, and who is of higher priority, or has been passed by
