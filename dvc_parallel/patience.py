@@ -12,12 +12,15 @@ import logging
 import time
 from contextlib import suppress
 from traceback import clear_frames
-from typing import Callable
+from typing import TYPE_CHECKING, Callable
 
 from dvc import lock as dvc_lock
 
 from .atomic import about
 from .repo_lock import wait_for
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
 
 # NOTE: DVC configures the loggers below "dvc"
 logger = logging.getLogger("dvc.parallel")
@@ -54,13 +57,17 @@ def lock(original: Callable, self: "dvc_lock.Lock") -> None:
 class PatientLock(dvc_lock.LockBase):
     """A repo lock that waits for as long as it takes, and says so.
 
+    Stands in for ``repo.lock`` until it has been locked: from then on, a run waits for
+    it in its own way.
+
     Args:
-        lock: the lock, which gives up after some seconds.
+        repo: the repo, whose lock gives up after some seconds.
     """
 
-    def __init__(self, lock: dvc_lock.LockBase):
-        super().__init__(lock.lockfile)
-        self._lock = lock
+    def __init__(self, repo: "Repo"):
+        super().__init__(repo.lock.lockfile)
+        self._repo = repo
+        self._lock = repo.lock
 
     @property
     def is_locked(self) -> bool:
@@ -68,6 +75,7 @@ class PatientLock(dvc_lock.LockBase):
 
     def lock(self) -> None:
         wait_for(self._lock, _say_so)
+        self._repo.lock = self._lock
 
     def unlock(self) -> None:
         self._lock.unlock()

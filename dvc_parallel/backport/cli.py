@@ -109,7 +109,7 @@ def _be_patient(cmd: "CmdRepro", jobs: Union[int, str, None]) -> None:
         jobs = cmd.repo.config["core"].get(CONFIG_OPTION, 1)
     with suppress(ValueError):  # the run says what is wrong
         if count_jobs(jobs) > 1:
-            cmd.repo.lock = PatientLock(cmd.repo.lock)
+            cmd.repo.lock = PatientLock(cmd.repo)
 
 
 def run_config(original: Callable, cmd: "CmdConfig") -> int:

@@ -1,4 +1,5 @@
 import errno
+from unittest.mock import Mock
 
 import pytest
 import zc.lockfile
@@ -52,8 +53,10 @@ def test_a_patient_lock_says_so_and_waits(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("dvc.lock.DEFAULT_TIMEOUT", 0.06)
     holder = Lock(str(tmp_path / "lock"))
     holder.lock()
-    lock = PatientLock(Lock(str(tmp_path / "lock")))
-    original = lock._lock.lock
+    inner = Lock(str(tmp_path / "lock"))
+    repo = Mock(lock=inner)
+    repo.lock = lock = PatientLock(repo)
+    original = inner.lock
     tries = []
 
     def try_to_lock():
@@ -62,8 +65,10 @@ def test_a_patient_lock_says_so_and_waits(tmp_path, monkeypatch, caplog):
             holder.unlock()
         original()
 
-    monkeypatch.setattr(lock._lock, "lock", try_to_lock)
+    monkeypatch.setattr(inner, "lock", try_to_lock)
     with caplog.at_level("INFO", logger="dvc.parallel"), lock:
         assert lock.is_locked
+        # NOTE: a run that waits for it once more says so in its own way
+        assert repo.lock is inner
     assert not lock.is_locked
     assert caplog.text.count("waiting for it") == 1
