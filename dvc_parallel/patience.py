@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Callable
 from dvc import lock as dvc_lock
 
 from .atomic import about
-from .repo_lock import wait_for
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -74,6 +73,9 @@ class PatientLock(dvc_lock.LockBase):
         return self._lock.is_locked
 
     def lock(self) -> None:
+        # NOTE: imported here, as that imports `dvc.lock`, which imports this module
+        from .repo_lock import wait_for
+
         wait_for(self._lock, _say_so)
         self._repo.lock = self._lock
 

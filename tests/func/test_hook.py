@@ -123,6 +123,16 @@ def test_where_pth_files_are_not_read(make_project):
     assert "dvc-parallel repro" in result.stdout
 
 
+@pytest.mark.parametrize("module", ["executor", "repo_lock"])
+def test_whichever_of_our_modules_comes_first(module):
+    code = (
+        f"import dvc_parallel.{module}; from dvc.cli import main; main(['repro', '-h'])"
+    )
+    shown = python(code)
+    assert "is off" not in shown.stderr
+    assert "--jobs" in shown.stdout
+
+
 def test_the_command_of_our_own(make_project):
     project = make_project(dvc_yaml="stages: {a: {cmd: echo a}}")
     script = Path(sys.executable).parent / "dvc-parallel"
