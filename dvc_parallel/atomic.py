@@ -43,7 +43,7 @@ def about(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        if exc.filename is None:
+        if exc.errno is not None and exc.filename is None:
             exc.filename = path
         raise
 

@@ -18,11 +18,6 @@ if not all(seam.installed for seam in seams.present(seams.IN_DVC)):
         "use --assert=plain"
     )
 
-# NOTE: whoever runs this in the background may have it ignore these
-signal.signal(signal.SIGINT, signal.default_int_handler)
-if hasattr(signal, "SIGHUP"):
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
 RUN_SETTINGS = [
     "DVC_PARALLEL_POOLS",
     "DVC_PARALLEL_JOBSERVER",
@@ -40,6 +35,16 @@ def _nothing_leaks():
     before = leaks.held()
     yield
     assert not leaks.leaked(before)
+
+
+@pytest.fixture(autouse=True)
+def _signals_end_what_is_started():
+    # NOTE: whoever runs this in the background may have it ignore these, and so may what
+    # tests call in this process; what they start would, too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
 
 
 @pytest.fixture(autouse=True)
