@@ -128,7 +128,7 @@ class ParallelExecutor:
             start = time.monotonic()
             self.reporter.begun(self.info)
             with (
-                signals.as_events(self._notify, self._give_up),
+                signals.as_events(self._notify, self._give_up, self._wake),
                 self._shared_repo(),
                 Workers(2 * self.plan.jobs, at_end=self._end_thread) as workers,
             ):
@@ -315,6 +315,9 @@ class ParallelExecutor:
 
     def _notify(self, signum: int) -> None:
         self._inbox.put(Signal(signum))
+
+    def _wake(self) -> None:
+        self._inbox.put(None)
 
     def _give_up(self) -> None:
         self.runner.signal(signals.SIGKILL)

@@ -7,9 +7,10 @@ like others: the loop takes them one at a time.
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Callable
 
 SIGNALS = [
@@ -20,13 +21,23 @@ SIGNALS = [
 SIGINT = signal.SIGINT
 # Windows has no SIGKILL; there, whatever is not an interrupt kills.
 SIGKILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+# What says that no more signals are waited for, as none has this number.
+END = b"\0"
 # DVC's exit code for "interrupted by the user"
 EXIT_INTERRUPTED = 252
 
 
 @contextmanager
-def as_events(notify: Callable[[int], None], give_up: Callable[[], None]) -> Iterator:
+def as_events(
+    notify: Callable[[int], None],
+    give_up: Callable[[], None],
+    wake: Callable[[], None],
+) -> Iterator:
     """Call ``notify`` with the number of each signal that arrives.
+
+    Python calls handlers in the main thread once that gets to it. If a signal comes
+    just before it begins to wait, or to another thread, it waits on; so ``wake``,
+    which is called in a thread of its own, has to end that.
 
     The third one ends the process at once, after ``give_up``: dvc.lock is whole
     at every instant, and other DVC processes find out that locks are stale.
@@ -50,13 +61,37 @@ def as_events(notify: Callable[[int], None], give_up: Callable[[], None]) -> Ite
             current = signal.getsignal(signum)
             if current in (signal.SIG_DFL, signal.default_int_handler):
                 old[signum] = current
-    try:
-        for signum in old:
-            signal.signal(signum, handler)
-        yield
-    finally:
-        for signum, previous in old.items():
-            signal.signal(signum, previous)
+    with _calls_on_signals(wake) if old else nullcontext():
+        try:
+            for signum in old:
+                signal.signal(signum, handler)
+            yield
+        finally:
+            for signum, previous in old.items():
+                signal.signal(signum, previous)
+
+
+@contextmanager
+def _calls_on_signals(func: Callable[[], None]) -> Iterator[None]:
+    """Have ``func`` called after each signal, in a thread of its own."""
+    reader, writer = socket.socketpair()
+
+    def watch() -> None:
+        while reader.recv(1) != END:
+            func()
+
+    with reader, writer:
+        writer.setblocking(False)
+        thread = threading.Thread(target=watch, name="dvc-signals", daemon=True)
+        thread.start()
+        previous = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(previous)
+            writer.setblocking(True)
+            writer.send(END)
+            thread.join()
 
 
 @contextmanager

@@ -39,8 +39,7 @@ def _nothing_leaks():
 
 @pytest.fixture(autouse=True)
 def _signals_end_what_is_started():
-    # NOTE: whoever runs this in the background may have it ignore these, and so may what
-    # tests call in this process; what they start would, too
+    # NOTE: whoever runs this in the background may have it ignore these
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
