@@ -130,16 +130,18 @@ def test_terminated(running, signum):
     check(project, ["done", "two"])
 
 
+# Its first stage runs until there is a file.
+UNTIL_GO = """
+    stages:
+      one:
+        cmd: touch one.begun && until test -e go; do sleep 0.05; done && touch one
+        outs: [one]
+      two: {cmd: touch two, outs: [two], deps: [one]}
+"""
+
+
 def test_nohup_keeps_a_hang_up_from_the_run(make_project):
-    project = make_project(
-        dvc_yaml="""
-        stages:
-          one:
-            cmd: touch one.begun && until test -e go; do sleep 0.05; done && touch one
-            outs: [one]
-          two: {cmd: touch two, outs: [two], deps: [one]}
-        """
-    )
+    project = make_project(dvc_yaml=UNTIL_GO)
     process = project.start("repro", "-j", 2, before=["nohup"])
     project.wait_for("one.begun")
     os.killpg(process.pid, signal.SIGHUP)
@@ -188,15 +190,7 @@ def test_a_third_ctrl_c_ends_a_run_that_waits_for_the_repo(running):
 
 
 def test_what_has_run_is_recorded_though_nobody_reads_what_is_printed(make_project):
-    project = make_project(
-        dvc_yaml="""
-        stages:
-          one:
-            cmd: touch one.begun && until test -e go; do sleep 0.05; done && touch one
-            outs: [one]
-          two: {cmd: touch two, outs: [two], deps: [one]}
-        """
-    )
+    project = make_project(dvc_yaml=UNTIL_GO)
     process = project.start("repro", "-j", 2)
     project.wait_for("one.begun")
     process.stdout.close()
