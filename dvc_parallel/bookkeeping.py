@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Optional
 
+from .fast_lockfile import FastLockfiles
 from .gitignore import IgnoreFiles
 from .hashes import KnownHashes
-from .lockfile import Lockfiles
 from .params import ParamsFiles
 from .path_locks import PathLocks
 from .probes import LinkTypes, LoadedConfig, TrackedPaths
@@ -29,7 +29,7 @@ class Bookkeeping:
     """What a run keeps.  Owned by the owner of the repo."""
 
     def __init__(self) -> None:
-        self.lockfiles = Lockfiles()
+        self.lockfiles = FastLockfiles()
         self.params_files = ParamsFiles()
         self.path_locks = PathLocks()
         self.tracked_paths = TrackedPaths()

@@ -12,10 +12,10 @@ from dvc.stage.loader import StageLoader
 if TYPE_CHECKING:
     from dvc.stage import Stage
 
-    from .lockfile import Lockfiles
+    from .fast_lockfile import FastLockfiles
 
 
-def catch_up(stage: "Stage", lockfiles: "Lockfiles") -> None:
+def catch_up(stage: "Stage", lockfiles: "FastLockfiles") -> None:
     """Have a stage that is about to be looked at as its dvc.lock has it now.
 
     Does nothing where that has no entry of it, or is none that can be read quickly:

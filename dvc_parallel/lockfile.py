@@ -42,6 +42,8 @@ class _Entries(dict):
 class Lockfiles:
     """The dvc.lock files of a repo.  Owned by the owner of the repo."""
 
+    _parse = staticmethod(LockfileText.parse)
+
     def __init__(self) -> None:
         self._known: dict[str, tuple[str, LockfileText]] = {}
 
@@ -85,14 +87,6 @@ class Lockfiles:
                 fobj.write(after)
         self._known[path] = (after, text)
 
-    def entry(self, path: str, name: str) -> Optional[dict[str, Any]]:
-        """The entry of a dvc.lock, or None if it has none or cannot be read."""
-        text = self._text(path)
-        if text is None:
-            return None
-        self._known[path] = (str(text), text)
-        return text.get(name)
-
     def _text(self, path: str) -> Optional[LockfileText]:
         """The text of a file, forgotten here until it is written."""
         known, text = self._known.pop(path, (None, None))
@@ -104,7 +98,7 @@ class Lockfiles:
             found = ""
         except UnicodeDecodeError:
             return None  # the round trip says what is wrong
-        return text if found == known else LockfileText.parse(found)
+        return text if found == known else self._parse(found)
 
 
 def _put(text: LockfileText, entries: dict, place: Place) -> bool:

@@ -7,51 +7,41 @@ into the blocks of its entries, and only one block is made anew::
     schema: '2.0'
     stages:
       train:                      <- begin of a block
-        cmd: python train.py      <- a field of the entry
-        deps:                     <- the next field, down to the next key
+        cmd: python train.py
+        deps:
         - path: train.py
           hash: md5
 
 The result is byte for byte what a round trip (load and dump by ruamel.yaml)
 leaves.  For that, the round trip must not change any other part of the text: every
-field has to be a fixed point of it.  A field certainly is one if it consists of a
-small subset of YAML (:mod:`dvc_parallel.simple_yaml`).  Any other field is
-sent through a round trip, by itself and once in a process.
+block has to be a fixed point of it.  It is sent through one by itself, once in a
+process.
 
-Where a field is not a fixed point, or could depend on the rest of the text (aliases,
+Where a block is not a fixed point, or could depend on the rest of the text (aliases,
 comments), nothing is done here, and the whole file has to take the round trip.
 """
 
+import datetime as dt
 import re
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
-from dvc.utils.serialize._yaml import (
-    dumps_yaml,
-    parse_yaml,
-    parse_yaml_for_update,
-)
+from dvc.utils.serialize._yaml import dumps_yaml, parse_yaml_for_update
 
-from .simple_yaml import (
-    SIMPLE_STR,
-    WIDTH,
-    NotSimpleError,
-    format_value,
-    is_self_contained,
-    parse_field,
-)
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _HEADER = "schema: '2.0'\nstages:\n"
-# What a block or a field stands in when it is by itself
-_STAGES = "stages:\n"
-_STAGE = "stages:\n  s:\n"
-_CMD = "    cmd: s\n"
+# What a block stands in when it is by itself
+STAGES = "stages:\n"
 
 # NOTE: lines end at "\n" only; str.splitlines() knows of more line breaks
 _BLOCK = re.compile(r"  [^ \n].*:\n(?=    [^ \-])(?:    .+\n)+")
-_FIELD = re.compile(r"    [^ \-].*\n(?:    [ \-].*\n)*")
+
+_SCALARS = {str, bool, int, float, type(None)}
+# NOTE: includes what ruamel.yaml derives from these
+_NODES = (dict, list, int, float, dt.date)
 
 
 class UnstableEntryError(Exception):
@@ -65,7 +55,7 @@ class LockfileText:
         self._blocks: dict[str, str] = {}
 
     @classmethod
-    def parse(cls, text: str) -> Optional["LockfileText"]:
+    def parse(cls, text: str) -> "Optional[Self]":
         """Take over the text of a dvc.lock.
 
         Args:
@@ -85,7 +75,7 @@ class LockfileText:
         pos = len(_HEADER)
         while pos < len(text):
             match = _BLOCK.match(text, pos)
-            name = _verified_name(match.group()) if match else None
+            name = cls._verified_name(match.group()) if match else None
             if match is None or name is None or name in self._blocks:
                 return None
             self._blocks[name] = match.group()
@@ -102,20 +92,6 @@ class LockfileText:
     def __contains__(self, name: object) -> bool:
         return name in self._blocks
 
-    def load(self) -> dict[str, Any]:
-        """All data, as the loader for reading ("safe") returns it."""
-        stages: dict[str, Any] = {}
-        for name, block in self._blocks.items():
-            entry: dict[str, Any] = {}
-            for field in _FIELD.findall(block):
-                try:
-                    entry.update(parse_field(field))
-                except NotSimpleError:
-                    data = parse_yaml(_STAGE + field, "dvc.lock")
-                    entry.update(data["stages"]["s"])
-            stages[name] = entry
-        return {"schema": "2.0", "stages": stages} if stages else {}
-
     def get(self, name: str) -> Optional[dict[str, Any]]:
         """Data of an entry, or None if there is none.
 
@@ -123,15 +99,8 @@ class LockfileText:
         """
         if name not in self._blocks:
             return None
-        # NOTE: as what it loads, this is != to an OrderedDict in another order
-        entry: dict[str, Any] = OrderedDict()
-        for field in _FIELD.findall(self._blocks[name]):
-            try:
-                entry.update(parse_field(field))
-            except NotSimpleError:
-                data = parse_yaml_for_update(_STAGE + field, "dvc.lock")
-                entry.update(data["stages"]["s"])
-        return entry
+        data = parse_yaml_for_update(STAGES + self._blocks[name], "dvc.lock")
+        return data["stages"][name]
 
     def put(
         self, name: str, entry: Mapping[str, Any], before: Optional[str] = None
@@ -151,7 +120,9 @@ class LockfileText:
 
             After any of these, nothing is changed.
         """
-        block = _format_block(name, entry)
+        block = self._format(name, entry) if entry and is_self_contained(entry) else ""
+        if not _BLOCK.fullmatch(block) or self._verified_name(block) != name:
+            raise UnstableEntryError(f"cannot write the entry of '{name}' by itself")
         if name in self._blocks or before is None:
             self._blocks[name] = block
             return
@@ -162,60 +133,63 @@ class LockfileText:
         blocks = {other: self._blocks[other] for other in names[: names.index(before)]}
         self._blocks = {**blocks, name: block, **self._blocks}
 
+    @staticmethod
+    def _format(name: str, entry: Mapping[str, Any]) -> str:
+        """The block of an entry, as a round trip writes it."""
+        return dumps_yaml({"stages": {name: entry}})[len(STAGES) :]
 
-def _format_block(name: str, entry: Mapping[str, Any]) -> str:
-    block = ""
-    if entry and is_self_contained(entry):
-        try:
-            return format_value({name: entry}, "stages:", 0)[len(_STAGES) :]
-        except NotSimpleError:
-            line = dumps_yaml({"stages": {name: {"cmd": "s"}}})
-            block = line[len(_STAGES) : -len(_CMD)]
-            block += "".join(_format_field(key, entry[key]) for key in entry)
-    if not _BLOCK.fullmatch(block) or _verified_name(block) != name:
-        raise UnstableEntryError(f"cannot write the entry of '{name}' by itself")
-    return block
+    @staticmethod
+    def _verified_name(block: str) -> Optional[str]:
+        """The name of a block's entry, or None if not all of it is a fixed point."""
+        return _verified_name(block)
 
 
-def _format_field(key: str, value: Any) -> str:
-    entry = {key: value}
+def is_self_contained(data: Any) -> bool:
+    """Whether nothing refers to other parts of the data, and there are no comments."""
+    seen = set()
+    nodes = [data]
+    while nodes:
+        node = nodes.pop()
+        if type(node) in _SCALARS:
+            continue
+        # NOTE: anything but these scalars becomes an alias when it is met again
+        if id(node) in seen or not isinstance(node, _NODES) or _is_annotated(node):
+            return False
+        seen.add(id(node))
+        if isinstance(node, dict):
+            nodes.extend(node)
+            nodes.extend(node.values())
+        elif isinstance(node, list):
+            nodes.extend(node)
+    return True
+
+
+def _is_annotated(node: Any) -> bool:
+    """Whether ruamel.yaml keeps with a node what is not data."""
+    anchor = getattr(node, "anchor", None)
+    comments = getattr(node, "ca", None)
+    return bool(
+        (anchor and anchor.value)
+        or (comments and (comments.comment or comments.items or comments.end))
+        or getattr(node, "merge", None)
+    )
+
+
+def fixed_point(text: str) -> Optional[dict[str, Any]]:
+    """The data of a text that a round trip does not change, whatever is around it."""
     try:
-        return format_value(entry, "  s:", 2)[len("  s:\n") :]
-    except NotSimpleError:
-        return dumps_yaml({"stages": {"s": entry}})[len(_STAGE) :]
+        data = parse_yaml_for_update(text, "dvc.lock")
+        stable = dumps_yaml(data) == text and is_self_contained(data)
+    except Exception:  # noqa: BLE001
+        # NOTE: not all that ruamel.yaml raises is a YAMLError, as for bad dates
+        return None
+    return data if stable else None
 
 
 @lru_cache(maxsize=2**14)
 def _verified_name(block: str) -> Optional[str]:
-    """Return the name of a block's entry, or None if not all of it is a fixed point."""
-    line = block[: block.index("\n") + 1]
-    name: Optional[str] = line[2:-2]
-    if not SIMPLE_STR.fullmatch(line, 2, len(line) - 2) or len(line) > WIDTH:
-        name = _verified_key(_STAGES + line + _CMD, depth=1)
-
-    keys: list[Optional[str]] = []
-    for field in _FIELD.findall(block, len(line)):
-        try:
-            keys.extend(parse_field(field))
-        except NotSimpleError:
-            keys.append(_verified_key(_STAGE + field, depth=2))
-    return name if None not in keys and len(set(keys)) == len(keys) else None
-
-
-@lru_cache(maxsize=2**14)
-def _verified_key(text: str, depth: int) -> Optional[str]:
-    """Return the only key at a depth of a text.
-
-    Or None if the text is not a fixed point of the round trip, whatever is around.
-    """
-    try:
-        data = parse_yaml_for_update(text, "dvc.lock")
-        if dumps_yaml(data) != text or not is_self_contained(data):
-            return None
-        for _ in range(depth):
-            (data,) = data.values()
-        (key,) = data
-    except Exception:  # noqa: BLE001
-        # NOTE: not all that ruamel.yaml raises is a YAMLError, as for bad dates
+    stages = (fixed_point(STAGES + block) or {}).get("stages")
+    if not isinstance(stages, dict) or len(stages) != 1:
         return None
-    return key if type(key) is str else None
+    ((name, entry),) = stages.items()
+    return name if type(name) is str and isinstance(entry, dict) else None

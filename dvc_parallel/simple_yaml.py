@@ -6,7 +6,6 @@ read and written here in a small part of the time.  Whatever is beyond it, is
 ruamel.yaml's.
 """
 
-import datetime as dt
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -14,6 +13,8 @@ from functools import cache
 from typing import Any, Optional
 
 from dvc.utils.serialize._yaml import dumps_yaml
+
+from .lockfile_text import is_self_contained
 
 # NOTE: lines end at "\n" only; str.splitlines() knows of more line breaks
 _ROW = re.compile(r"( *)(.*)\n")
@@ -46,10 +47,7 @@ _INT = re.compile(r"-?[0-9]+")
 # every round trip
 _SIMPLE_FLOAT = re.compile(r"-?[0-9]+\.[0-9]+|-?[0-9](?:\.[0-9]{1,2})?e[+-][0-2][0-9]")
 
-_SCALARS = {str, bool, int, float, type(None)}
 _COLLECTIONS = {dict, OrderedDict, list}
-# NOTE: includes what ruamel.yaml derives from these
-_NODES = (dict, list, float, dt.date)
 
 
 class NotSimpleError(Exception):
@@ -68,37 +66,6 @@ def dumps_simple(data: Mapping[str, Any]) -> Optional[str]:
         return format_value(data, "data:", -2)[len("data:\n") :]
     except NotSimpleError:
         return None
-
-
-def is_self_contained(data: Any) -> bool:
-    """Whether nothing refers to other parts of the data, and there are no comments."""
-    seen = set()
-    nodes = [data]
-    while nodes:
-        node = nodes.pop()
-        if type(node) in _SCALARS:
-            continue
-        # NOTE: anything but these scalars becomes an alias when it is met again
-        if id(node) in seen or not isinstance(node, _NODES) or _is_annotated(node):
-            return False
-        seen.add(id(node))
-        if isinstance(node, dict):
-            nodes.extend(node)
-            nodes.extend(node.values())
-        elif isinstance(node, list):
-            nodes.extend(node)
-    return True
-
-
-def _is_annotated(node: Any) -> bool:
-    """Whether ruamel.yaml keeps with a node what is not data."""
-    anchor = getattr(node, "anchor", None)
-    comments = getattr(node, "ca", None)
-    return bool(
-        (anchor and anchor.value)
-        or (comments and (comments.comment or comments.items or comments.end))
-        or getattr(node, "merge", None)
-    )
 
 
 def format_value(value: Any, head: str, column: int) -> str:

@@ -18,8 +18,8 @@ from .atomic import about
 from .attempts import StageLostError
 from .bookkeeping import current_books
 from .clones.performing import current_performance
+from .fast_lockfile import FastLockfileText
 from .lockfile import at_the_end
-from .lockfile_text import LockfileText
 from .probes import CacheOfCopies
 from .reporters import Phase
 from .runners.remote import CommandLostError
@@ -183,7 +183,7 @@ def parse_yaml(original: Callable, text: str, path: str, typ: str = "safe") -> A
     """``dvc.utils.strictyaml.parse_yaml``, with which a dvc.lock is read."""
     lock = None
     if typ == "safe" and is_lock_file(path):
-        lock = LockfileText.parse(text)
+        lock = FastLockfileText.parse(text)
     return original(text, path, typ=typ) if lock is None else lock.load()
 
 

@@ -61,17 +61,8 @@ logger = logging.getLogger("dvc.parallel")
 
 NEW_LOCKFILE = (
     Copy("dvc_parallel/atomic.py", "dvc/utils/atomic.py"),
-    Copy(
-        "dvc_parallel/simple_yaml.py",
-        "dvc/utils/serialize/simple_yaml.py",
-        without=("dumps_simple",),
-    ),
     Copy("dvc_parallel/lockfile_text.py", "dvc/stage/lockfile_text.py"),
-    Copy(
-        "dvc_parallel/lockfile.py",
-        "dvc/stage/lockfile.py",
-        without=("Lockfiles.entry",),
-    ),
+    Copy("dvc_parallel/lockfile.py", "dvc/stage/lockfile.py"),
     Copy("tests/unit/test_atomic.py", "tests/unit/utils/test_atomic.py"),
     Copy(
         "tests/unit/test_lockfile_text.py",

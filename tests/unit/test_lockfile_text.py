@@ -7,9 +7,9 @@ from textwrap import dedent
 
 import pytest
 from dvc.dvcfile import Lockfile
-from dvc.utils.serialize._yaml import dumps_yaml, parse_yaml, parse_yaml_for_update
+from dvc.utils.serialize._yaml import dumps_yaml, parse_yaml_for_update
 
-from dvc_parallel import lockfile_text, simple_yaml
+from dvc_parallel import lockfile_text
 from dvc_parallel.lockfile_text import LockfileText, UnstableEntryError
 
 LOCK = dedent(
@@ -105,7 +105,6 @@ def test_replace():
 def test_new_file():
     lock = LockfileText.parse("")
     assert str(lock) == ""
-    assert lock.load() == parse_yaml("", "dvc.lock") == {}
     lock.put("first", {"cmd": "ls"})
     assert str(lock) == "schema: '2.0'\nstages:\n  first:\n    cmd: ls\n"
 
@@ -219,6 +218,15 @@ def test_common_params_are_accepted(value):
     assert LockfileText.parse(str(lock)) is not None
 
 
+@pytest.mark.parametrize("number", ["01024", "1_024", "0x400", "1024.0"])
+def test_numbers_stay_as_they_are(number):
+    text = LOCK.replace("size: 1024", f"size: {number}")
+    lock = LockfileText.parse(text)
+    lock.put("train@lr-0.1", ENTRY)
+    assert str(lock) == dvc_put(text, "train@lr-0.1", ENTRY)
+    check_contents(lock, str(lock))
+
+
 @pytest.mark.parametrize(
     "name", ["a b", "1", "1.5", "null", "été", "a: b", "'a'", "-", "#", 90 * "n"]
 )
@@ -230,47 +238,14 @@ def test_names(name):
     assert list(LockfileText.parse(text)) == ["prepare", "train@lr-0.1", name]
 
 
-def test_simple_forms_need_no_round_trip(mocker):
-    mocker.patch.object(lockfile_text, "parse_yaml_for_update", side_effect=Exception)
-    mocker.patch.object(lockfile_text, "dumps_yaml", side_effect=Exception)
-    lock = LockfileText.parse(LOCK)
-    options = 20 * " --long-option"
-    lock.put("wide", {**ENTRY, "cmd": f"python train.py{options}"})
-    assert "\n      --long-option" in str(lock)
-    lock.put("new", ENTRY, before="prepare")
-    for name in list(lock):
-        lock.put(name, lock.get(name))
-    lock.put("new", lock.get("train@lr-0.1"))
-    assert lock.get("new") == lock.get("train@lr-0.1")
-
-
-def test_long_lines_are_ruamels_if_it_folds_in_another_way(mocker):
-    entry = {**ENTRY, "cmd": "python train.py" + 20 * " --long-option"}
-    expected = dvc_put(LOCK, "new", entry)
-
-    def fold_later(head, text, indent):
-        return [f"{head} {text[:200]}", " " * indent + text[201:]]
-
-    mocker.patch.object(simple_yaml, "_fold_long", fold_later)
-    simple_yaml._folds_as_ruamel.cache_clear()
-    try:
-        assert not simple_yaml._folds_as_ruamel()
-        lock = LockfileText.parse(LOCK)
-        lock.put("new", entry)
-        assert str(lock) == expected
-        assert LockfileText.parse(expected).get("new") == entry
-    finally:
-        simple_yaml._folds_as_ruamel.cache_clear()
-
-
-def test_round_trip_of_a_field_is_made_once(mocker):
+def test_round_trip_of_an_entry_is_made_once(mocker):
     entry = {"cmd": "a: b " + 80 * "c "}
     text = dvc_put(LOCK, "new", entry)
     assert LockfileText.parse(text)
     mocker.patch.object(lockfile_text, "parse_yaml_for_update", side_effect=Exception)
     lock = LockfileText.parse(text)
-    lock.put("other", entry)
-    assert str(lock).count("cmd: 'a: b") == 2
+    lock.put("new", entry)
+    assert str(lock) == text
 
 
 @pytest.mark.parametrize(
@@ -314,7 +289,6 @@ def test_round_trip_of_a_field_is_made_once(mocker):
         LOCK.replace("cmd: python prepare.py", "cmd: python\n      prepare.py"),
         LOCK.replace("cmd: python", "cmd: " + 80 * "a " + "python"),
         LOCK.replace("    - path", "      - path"),
-        LOCK.replace("size: 1024", "size: 01024"),
         LOCK.replace("lr: 0.1", "lr: 5.800000000000001e-13"),
         LOCK.replace("lr: 0.1", "lr: 0.1\n        lr: 0.1"),
         LOCK.replace("lr: 0.1", "<<:\n          lr: 0.1"),
@@ -373,7 +347,7 @@ def test_unstable_entries_are_left_to_dvc(value):
     assert str(lock) == LOCK
 
 
-@pytest.mark.parametrize("name, entry", [("a", {}), ("a", {1: 2}), (1, {"cmd": "ls"})])
+@pytest.mark.parametrize("name, entry", [("a", {}), (1, {"cmd": "ls"})])
 def test_odd_entries_are_left_to_dvc(name, entry):
     lock = LockfileText.parse(LOCK)
     with pytest.raises(UnstableEntryError):
@@ -392,7 +366,6 @@ def test_odd_data_is_left_to_dvc():
 
 def check_contents(lock, text):
     assert str(lock) == text
-    assert repr(lock.load()) == repr(parse_yaml(text, "dvc.lock"))
     stages = load(text)["stages"]
     assert list(lock) == list(stages)
     for name, loaded in stages.items():
@@ -408,12 +381,12 @@ def plain(data):
     return float(data) if isinstance(data, float) else data
 
 
-def check_values(values):
+def check_values(values, kind=None):
     """Put many values, each at several places of an entry of its own.
 
     Returns those that were left to DVC.
     """
-    lock, stages, rejected = LockfileText.parse(""), {}, []
+    lock, stages, rejected = (kind or LockfileText).parse(""), {}, []
     for idx, value in enumerate(values):
         # NOTE: YAML would have an alias for the same object
         one, two, three, four = (deepcopy(value) for _ in range(4))

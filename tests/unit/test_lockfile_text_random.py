@@ -1,12 +1,14 @@
-"""LockfileText against DVC's own round trip, for random texts and entries."""
+"""LockfileText, both of them, against DVC's own round trip, at random."""
 
 import datetime as dt
 from collections import OrderedDict
 
+import pytest
 from dvc.utils.serialize._yaml import dumps_yaml
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from dvc_parallel.fast_lockfile import FastLockfileText
 from dvc_parallel.lockfile_text import LockfileText, UnstableEntryError
 from dvc_parallel.simple_yaml import dumps_simple
 
@@ -91,13 +93,15 @@ PUTS = st.tuples(NAMES, ENTRIES | st.just(ENTRY), st.none() | st.integers(0, 9))
 
 
 # NOTE: to search for longer, load another profile of hypothesis
+BOTH = pytest.mark.parametrize("kind", [LockfileText, FastLockfileText])
 sampled = settings(deadline=None, max_examples=settings.default.max_examples // 2)
 
 
+@BOTH
 @sampled
 @given(puts=st.lists(PUTS, min_size=1, max_size=5))
-def test_puts_are_what_dvc_does(puts):
-    lock, text = LockfileText.parse(""), ""
+def test_puts_are_what_dvc_does(puts, kind):
+    lock, text = kind.parse(""), ""
     for name, entry, place in puts:
         try:
             names = list(load(text)["stages"]) if text else []
@@ -120,16 +124,17 @@ def test_puts_are_what_dvc_does(puts):
                 lock = None
             else:
                 event("entry accepted")
-                assert LockfileText.parse(expected) is not None
+                assert kind.parse(expected) is not None
                 check_contents(lock, expected)
         text = expected
-        lock = lock or LockfileText.parse(text)
+        lock = lock or kind.parse(text)
 
 
+@BOTH
 @sampled
 @given(values=st.lists(SCALARS, max_size=30))
-def test_scalars(values):
-    check_values(values)
+def test_scalars(values, kind):
+    check_values(values, kind)
 
 
 SNIPPETS = st.one_of(
@@ -171,10 +176,11 @@ def edited(draw):
     return text
 
 
+@BOTH
 @sampled
 @given(text=edited(), puts=st.lists(PUTS, min_size=1, max_size=2))
-def test_edited_texts(text, puts):
-    lock = LockfileText.parse(text)
+def test_edited_texts(text, puts, kind):
+    lock = kind.parse(text)
     if lock is None or not text:
         event("not accepted")
         return
