@@ -38,6 +38,11 @@ class LinkTypes:
             return original(links, from_fs, from_path, to_fs, to_path)
         key = (*links, from_path, disk)
         if key not in self._known:
+            # NOTE: a run that is killed here leaves a file, which must not get into a
+            # folder that a stage depends on.  Where a reflink works in the cache but
+            # not here, DVC makes a copy.
+            if set(links) <= {"reflink", "copy"} and _is_on(disk, from_path):
+                to_path = from_fs.join(from_path, "file")
             self._known[key] = original(links, from_fs, from_path, to_fs, to_path)
         return list(self._known[key])
 
@@ -60,6 +65,13 @@ class LinkTypes:
             if exc.errno in (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY):
                 self._no_reflinks.add(disks)
             raise
+
+
+def _is_on(disk: int, path: str) -> bool:
+    try:
+        return os.stat(path).st_dev == disk
+    except OSError:
+        return False
 
 
 class CacheOfCopies:

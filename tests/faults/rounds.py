@@ -180,8 +180,11 @@ def where(project):
 
 def left(project) -> dict:
     """What is left, in whatever order stages have been recorded."""
+    # NOTE: DVC copies an output from the cache to a temporary file beside it
     files = {
-        name: value for name, value in project.left().items() if ".dvc/" not in name
+        name: value
+        for name, value in project.left().items()
+        if ".dvc/" not in name and not is_temporary(name)
     }
     del files["dvc.lock"]
     mode, ignored = files[".gitignore"]

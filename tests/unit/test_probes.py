@@ -98,6 +98,29 @@ def test_link_types_are_found_out_once(tmp_path, mocker):
     assert find("a") == ["hardlink", "symlink", "copy"]
 
 
+@pytest.mark.parametrize("links", [["reflink", "copy"], ["hardlink", "copy"]])
+def test_only_links_with_a_name_of_their_own_are_tried_beside_outputs(
+    tmp_path, mocker, links
+):
+    original = mocker.Mock(side_effect=dvc_test_links)
+    cache, folder = tmp_path / "cache", tmp_path / "folder"
+    cache.mkdir()
+    folder.mkdir()
+    args = (localfs, str(cache), localfs, str(folder / "a"))
+    found = LinkTypes().test_links(original, list(links), *args)
+    assert found == dvc_test_links(list(links), *args)
+    tried_in = os.path.dirname(original.call_args.args[-1])
+    assert tried_in == str(folder if "hardlink" in links else cache)
+
+
+def test_what_works_on_another_disk_is_found_out_there(tmp_path, mocker):
+    original = mocker.Mock(return_value=["copy"])
+    mocker.patch("os.stat", side_effect=lambda p: mocker.Mock(st_dev=hash(p)))
+    args = (["reflink", "copy"], localfs, "cache", localfs, "folder/a")
+    LinkTypes().test_links(original, *args)
+    original.assert_called_once_with(*args)
+
+
 def test_reflinks_are_tried_once(tmp_path, mocker):
     original = mocker.Mock(side_effect=OSError(errno.EOPNOTSUPP, "no"))
     types = LinkTypes()
