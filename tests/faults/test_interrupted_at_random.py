@@ -66,6 +66,9 @@ def returncodes(project, kind, signum):
     codes = {-signum}
     if signum == signal.SIGINT:
         codes.add(INTERRUPTED_BY_USER)
+    if kind == "Ctrl-C, SIGTERM":
+        # NOTE: it may come when the run has ended, and only DVC is still there
+        codes.add(-signal.SIGTERM)
     if kind == "hang-up":
         # NOTE: DVC itself fails when it cannot say something any more
         codes.add(1)
