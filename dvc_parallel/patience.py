@@ -53,6 +53,21 @@ def lock(original: Callable, self: "dvc_lock.Lock") -> None:
         raise
 
 
+def unlock(original: Callable, self: "dvc_lock.Lock") -> None:
+    """``dvc.lock.Lock.unlock``: name the file that cannot be closed.
+
+    Raises:
+        OSError: it cannot be closed; it is unlocked all the same.
+    """
+    try:
+        with about(self.lockfile):
+            original(self)
+    except OSError:
+        # NOTE: else unlocking it once more raises an error that covers this one
+        self._lock, self._lock_failed = None, True
+        raise
+
+
 class PatientLock(dvc_lock.LockBase):
     """A repo lock that waits for as long as it takes, and says so.
 

@@ -10,9 +10,11 @@ Two things are passed around, always in this order:
 While commands run nobody owns the repo, and other DVC processes can lock it.
 """
 
+import logging
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Callable, Optional
 
 from dvc.exceptions import DvcException
@@ -20,6 +22,9 @@ from dvc.lock import LockBase, LockError
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
+
+# NOTE: DVC configures the loggers below "dvc"
+logger = logging.getLogger("dvc.parallel")
 
 # Threads that pass the lock on and on would shut out other processes, which poll for
 # it: after so many seconds it is given up, for so long.
@@ -133,7 +138,13 @@ class SharedRepoLock(LockBase):
     def _unlock_file(self) -> None:
         self._repo._reset()
         self._file_locked = False
-        self._lock.unlock()
+        try:
+            self._lock.unlock()
+        except OSError as exc:
+            # NOTE: it is unlocked all the same, and the repo has to be passed on; log
+            # handlers raise when nobody reads what they write
+            with suppress(Exception):
+                logger.warning("cannot close the lock file of the repo: %s", exc)
 
     def _lock_file(self) -> None:
         wait_for(self._lock, self._on_wait)

@@ -81,7 +81,11 @@ NEW_PATH_LOCKS = (
 )
 
 NEW_REPO_LOCK = (
-    Copy("dvc_parallel/repo_lock.py", "dvc/repo/shared_lock.py"),
+    Copy(
+        "dvc_parallel/repo_lock.py",
+        "dvc/repo/shared_lock.py",
+        replace=(LOGGER, ("import logging\n", "from dvc.log import logger\n")),
+    ),
     Copy("tests/unit/test_repo_lock.py", "tests/unit/repo/test_shared_lock.py"),
 )
 

@@ -80,6 +80,7 @@ IN_DVC = (
         "dvc.utils.strictyaml", "parse_yaml", "text path typ", f"{STAND_INS}:parse_yaml"
     ),
     Seam("dvc.lock", "Lock.lock", "self", "dvc_parallel.patience:lock"),
+    Seam("dvc.lock", "Lock.unlock", "self", "dvc_parallel.patience:unlock"),
 )
 
 IN_JOBS = (

@@ -59,6 +59,7 @@ COMMANDS = {
     "page": ("report",),
     "trace": ("report", "-o", "trace.json"),
 }
+NO_THREAD = "can't start new thread"
 # What has gone wrong once: the command, a part of the site, and the error.
 KNOWN = [
     ("first run", r"start of a thread: workers", 2, "EAGAIN"),
@@ -66,6 +67,8 @@ KNOWN = [
     ("first run", r"write: stand_ins.dump_yaml", 2, "EDQUOT"),
     ("first run", r"fsync: .* < lockfile.modify", 1, "ENOSPC"),
     ("first run", r"fork_exec: runners.local", 1, "EAGAIN"),
+    ("first run", r"close: patience.unlock < .* < repo_lock", 1, "EIO"),
+    ("first run", r"close: patience.unlock < .* < patience.unlock", 1, "ENOSPC"),
     ("first run", r"write: records.writer", 3, "ENOSPC lasting"),
     ("page", r"write: commands.report", 1, "ENOSPC"),
 ]
@@ -87,14 +90,24 @@ class Fault(NamedTuple):
                     yield cls(site, 1, error, lasting=True)
 
     @property
+    def hits_removal(self):
+        """Whether what is temporary may have to be left."""
+        if self.lasting and self.error == "EROFS":
+            return True
+        return re.match("(open for reading|scandir|unlink): run_cache.save ", self.site)
+
+    @property
     def reason(self):
         if self.site.startswith("start of a thread"):
-            return "can't start new thread"
+            return NO_THREAD
         if self.error == "EMFILE":  # DVC has words of its own for it
             return "(?i)too many open files"
         # NOTE: with the name of a file
         reason = re.escape(os.strerror(getattr(errno, self.error)))
-        return rf"{reason}: '[^']|cannot \w+ '[^']+': {reason}"
+        reasons = rf"{reason}: '[^']|cannot \w+ '[^']+': {reason}"
+        if self.lasting and "start of a thread" in LASTING[self.error]:
+            reasons += f"|{NO_THREAD}"
+        return reasons
 
 
 class Server:
@@ -167,9 +180,9 @@ class Trial:
         output = result["output"]
         assert "Traceback" not in output
         assert list(processes_in(project.path)) == []
-        # NOTE: nothing can be removed from a disk that has become read-only
-        if not (fault and fault.lasting and fault.error == "EROFS"):
+        if not (fault and fault.hits_removal):
             assert list((project.path / ".dvc" / "tmp").rglob("*.tmp")) == []
+            assert list((project.path / ".dvc" / "cache").rglob("*.tmp/*")) == []
         known, right = recorded(project), recorded(self.expected)
         assert known == {name: right[name] for name in known}
         if ran := self.argv[0] == "repro" and re.search(r"Ran (\d+) stage", output):
@@ -204,7 +217,7 @@ def in_any_order(project):
         name: value
         for name, value in project.left().items()
         if not name.startswith("trace.json")
-        and not re.search(r"\.dvc/cache/.*\.tmp$", name)
+        and not re.search(r"\.dvc/cache/.*\.tmp(/|$)", name)
     }
     _, lines = files.get(".gitignore", ("", b""))
     files[".gitignore"] = set(lines.splitlines())

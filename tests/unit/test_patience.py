@@ -49,6 +49,26 @@ def test_a_lock_that_cannot_be_written(tmp_path, monkeypatch):
     Lock(path)._do_lock()
 
 
+def test_a_lock_file_that_cannot_be_closed(tmp_path, monkeypatch):
+    path = str(tmp_path / "lock")
+    lock = Lock(path)
+    lock.lock()
+    close = lock._lock.close
+
+    def close_and_fail():
+        close()
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(lock._lock, "close", close_and_fail)
+    with pytest.raises(OSError, match=f"Input/output error: '{path}'") as info:
+        lock.unlock()
+    assert info.value.errno == errno.EIO
+    assert not lock.is_locked
+    lock.unlock()  # says nothing
+    lock.lock()
+    assert lock.is_locked
+
+
 def test_a_patient_lock_says_so_and_waits(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("dvc.lock.DEFAULT_TIMEOUT", 0.06)
     holder = Lock(str(tmp_path / "lock"))

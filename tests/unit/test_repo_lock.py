@@ -1,3 +1,4 @@
+import errno
 import threading
 
 import pytest
@@ -90,6 +91,25 @@ def test_first_come_first_served_and_the_file_stays_locked(shared, lock_file):
         thread.join()
     assert order == [(i, True) for i in range(5)]
     assert not locked_by_another(lock_file)
+
+
+def test_a_file_that_cannot_be_closed_holds_up_nobody(shared, monkeypatch, caplog):
+    unlock = shared._lock.unlock
+
+    def unlock_and_fail():
+        unlock()
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(shared._lock, "unlock", unlock_and_fail)
+    shared.unlock()
+    assert "cannot close the lock file of the repo: " in caplog.text
+    shared.lock()
+    monkeypatch.setattr(repo_lock, "MAX_HOLD", 0)
+    turn = shared.reserve()
+    shared.unlock()
+    shared.lock(turn)
+    assert shared.is_locked
+    monkeypatch.undo()
 
 
 def test_another_thread_can_release_on_behalf_of_the_owner(shared):
