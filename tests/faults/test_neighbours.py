@@ -1,19 +1,21 @@
 """Several runs at once, and other DVC commands beside them.
 
 ``DVC_PARALLEL_NEIGHBOURS`` is how many rounds, ``DVC_PARALLEL_SEED`` where to start.
+With the first, one test takes a minute more.
 """
 
 import hashlib
 import json
 import os
 import random
+import sys
 import time
 from zlib import crc32
 
 import pytest
 from ruamel.yaml import YAML
 
-from tests.project import Project
+from tests.project import Project, finish
 
 from .forked import Command
 
@@ -183,3 +185,47 @@ def test_neighbours(tmp_path, seed):
             herd.play_round()
         except AssertionError as exc:
             raise AssertionError(f"in round {herd.rounds}") from exc
+
+
+# Locks the repo, lets a command end, and says a minute later what is recorded of it.
+HOLD = """\
+import os, sys, time
+from dvc.lock import Lock
+lock = Lock(sys.argv[1])
+lock.lock()
+open("go", "w").close()
+while not os.path.exists("a.txt"):
+    time.sleep(0.01)
+time.sleep(60)
+print("recorded" if os.path.exists("dvc.lock") else "waits")
+lock.unlock()
+"""
+
+
+@pytest.mark.skipif(
+    "DVC_PARALLEL_NEIGHBOURS" not in os.environ,
+    reason="takes more than a minute; tests/func has it without the minute",
+)
+def test_a_repo_that_is_locked_for_a_minute_after_a_command(make_project):
+    project = make_project(
+        dvc_yaml="""
+        stages:
+          a:
+            cmd:
+              - echo a >> ran.log; touch runs
+              - until test -e go; do sleep 0.05; done; echo a > a.txt
+            outs: [a.txt]
+          b: {cmd: cat a.txt > b.txt, deps: [a.txt], outs: [b.txt]}
+        """,
+        files={"hold.py": HOLD},
+    )
+    process = project.start("repro", "-j", 2)
+    project.wait_for("runs")
+    lock = project.path / ".dvc" / "tmp" / "lock"
+    assert project.run([sys.executable, "hold.py", lock]).stdout == "waits\n"
+    output = finish(process)
+    assert process.returncode == 0, output
+    assert output.count("nothing that has run is lost") == 1
+    assert project.read("ran.log") == "a\n"
+    assert project.read("b.txt") == "a\n"
+    assert project.reproduce() == []
