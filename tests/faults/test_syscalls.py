@@ -90,9 +90,9 @@ class Fault(NamedTuple):
                     yield cls(site, 1, error, lasting=True)
 
     @property
-    def hits_removal(self):
-        """Whether what is temporary may have to be left."""
-        if self.lasting and self.error == "EROFS":
+    def may_keep_folders(self):
+        """Whether temporary folders cannot be removed, which opens what is in them."""
+        if self.lasting and self.error in {"EMFILE", "EROFS"}:
             return True
         return re.match("(open for reading|scandir|unlink): run_cache.save ", self.site)
 
@@ -100,7 +100,8 @@ class Fault(NamedTuple):
     def reason(self):
         if self.site.startswith("start of a thread"):
             return NO_THREAD
-        if self.error == "EMFILE":  # DVC has words of its own for it
+        # NOTE: DVC has words of its own for one of them, and pipes have no names
+        if self.error in {"EMFILE", "ENFILE"}:
             return "(?i)too many open files"
         # NOTE: with the name of a file
         reason = re.escape(os.strerror(getattr(errno, self.error)))
@@ -180,9 +181,12 @@ class Trial:
         output = result["output"]
         assert "Traceback" not in output
         assert list(processes_in(project.path)) == []
-        if not (fault and fault.hits_removal):
+        # NOTE: nothing can be removed from a disk that has become read-only
+        if not (fault and fault.lasting and fault.error == "EROFS"):
             assert list((project.path / ".dvc" / "tmp").rglob("*.tmp")) == []
-            assert list((project.path / ".dvc" / "cache").rglob("*.tmp/*")) == []
+        if fault and fault.may_keep_folders:
+            for path in (project.path / ".dvc" / "cache").glob(".*.tmp"):
+                shutil.rmtree(path)
         known, right = recorded(project), recorded(self.expected)
         assert known == {name: right[name] for name in known}
         if ran := self.argv[0] == "repro" and re.search(r"Ran (\d+) stage", output):
@@ -217,7 +221,7 @@ def in_any_order(project):
         name: value
         for name, value in project.left().items()
         if not name.startswith("trace.json")
-        and not re.search(r"\.dvc/cache/.*\.tmp(/|$)", name)
+        and not re.search(r"\.dvc/cache/.*\.tmp$", name)
     }
     _, lines = files.get(".gitignore", ("", b""))
     files[".gitignore"] = set(lines.splitlines())
