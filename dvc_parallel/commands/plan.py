@@ -8,6 +8,7 @@ from dvc.ui import ui
 
 from dvc_parallel import jobs
 from dvc_parallel.reporters.plain import duration
+from dvc_parallel.reporters.terminal import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,9 +37,9 @@ class CmdPlan(repro.CmdRepro):
         if self.args.json:
             ui.write_json(outlook.as_dict())
         elif self.args.mermaid:
-            ui.write(_mermaid(outlook), force=True)
+            ui.write(visible(_mermaid(outlook)), force=True)
         elif self.args.dot:
-            ui.write(_dot(outlook), force=True)
+            ui.write(visible(_dot(outlook)), force=True)
         else:
             _show(outlook)
         return 0
@@ -60,7 +61,7 @@ def _show(outlook: "Outlook") -> None:
         ui.write(note)
     ui.write(
         f"\nCritical path: {duration(forecast.critical)},",
-        _shortened(outlook.critical_path),
+        visible(_shortened(outlook.critical_path)),
     )
     ui.write(f"At the widest point, {forecast.width} can run at the same time.\n")
     ui.table(
@@ -84,8 +85,8 @@ def _row(entry: "Entry") -> tuple[str, ...]:
         duration(entry.start),
         f"{about}{duration(entry.seconds)}",
         marks,
-        entry.name,
-        _why(entry),
+        visible(entry.name),
+        visible(_why(entry)),
     )
 
 
@@ -139,7 +140,8 @@ def _graph(outlook: "Outlook") -> "DiGraph":
 def _dot(outlook: "Outlook") -> str:
     graph = _graph(outlook)
     for entry in outlook.entries:
-        text = f"{entry.name}\n{_why(entry)}".replace("\\", "\\\\").replace('"', '\\"')
+        text = visible(f"{entry.name}\n{_why(entry)}")
+        text = text.replace("\\", "\\\\").replace('"', '\\"')
         node = graph.nodes[entry.name]
         node["label"] = '"{}"'.format(text.replace("\n", "\\n"))
         if not entry.step.certain:

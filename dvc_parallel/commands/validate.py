@@ -9,6 +9,7 @@ from dvc.cli.command import CmdBase
 from dvc.ui import ui
 
 from dvc_parallel import jobs
+from dvc_parallel.reporters.terminal import visible
 
 if TYPE_CHECKING:
     from dvc_parallel.validation import Validation, Verdict
@@ -44,11 +45,11 @@ class CmdValidate(CmdBase):
 
 def _show(validation: "Validation") -> None:
     for name, reason in validation.skipped.items():
-        ui.write(f"skipped {name}: {reason}")
+        ui.write(visible(f"skipped {name}: {reason}"))
     verdicts = validation.verdicts
     bad = [verdict for verdict in verdicts if verdict.state != "reproducible"]
     for verdict in bad:
-        ui.write(f"{verdict.name}: {_words(verdict)}")
+        ui.write(visible(f"{verdict.name}: {_words(verdict)}"))
     ui.write(f"{len(verdicts) - len(bad)} of {len(verdicts)} stages are reproducible.")
 
 

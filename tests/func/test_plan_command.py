@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 from itertools import count
@@ -234,6 +235,24 @@ def test_text(done):
     assert lines[0] == "2 to run, 1 may run, 0 up to date."
     assert any(line.split()[-2:] == ["after", "one"] for line in lines)
     assert any(line.endswith("one > two > right") for line in lines)
+
+
+@pytest.mark.parametrize("args", [[], ["--dot"], ["--mermaid"]])
+def test_controls_are_seen_and_do_nothing(make_project, args):
+    project = make_project(
+        dvc_yaml=r"""
+            stages:
+              "a\ec": {cmd: echo}
+              b: {cmd: echo, deps: ["in\u009b2J"]}
+        """,
+        files={"in\x9b2J": "1\n"},
+    )
+    project.reproduce(targets="b")
+    project.write({"in\x9b2J": "2\n"})
+    shown = plan(project, *args).stdout
+    assert r"a\x1bc" in shown
+    assert re.search(r"changed dependency in\\{1,2}x9b2J", shown)
+    assert not re.search(r"[\x1b\x9b]", shown)
 
 
 def test_text_when_there_is_nothing_to_do(done):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -90,6 +91,22 @@ def test_text(done):
     assert "dice: dice.txt is " in result.stdout
     assert result.stdout.endswith("\n3 of 4 stages are reproducible.\n")
     assert "git add" not in result.stdout
+
+
+def test_controls_are_seen_and_do_nothing(make_project):
+    project = make_project(
+        dvc_yaml=r"""
+            stages:
+              "dice\ec": {cmd: "date +%s%N > out\u009b2J", outs: ["out\u009b2J"]}
+              "frozen\ec": {cmd: echo, frozen: true}
+        """
+    )
+    project.reproduce(jobs=2)
+    # NOTE: before, DVC says which stage it runs
+    _, _, shown = validate(project).stdout.partition("\nRan 1 stage")
+    assert re.search(r"^dice\\x1bc: out\\x9b2J is ", shown, re.MULTILINE)
+    assert r"skipped frozen\x1bc: " in shown
+    assert not re.search(r"[\x1b\x9b]", shown)
 
 
 def test_targets_are_validated_alone(done):
