@@ -27,6 +27,7 @@ from dvc.repo import Repo, lock_repo
 from pygtrie import Trie
 from scmrepo.git import Git
 
+from .atomic import about
 from .order import parts_of
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ class WorkspaceCopy:
         """Copy what stages need; leave nothing of it behind.
 
         Raises:
-            DvcException: git is missing, or refuses.
+            DvcException: git is missing, cannot be started, or refuses.
+            OSError: a file cannot be copied; it is named.
         """
         self._remove_stale()
         try:
@@ -141,6 +143,8 @@ class WorkspaceCopy:
             )
         except FileNotFoundError as exc:
             raise DvcException("`git` is needed to copy the workspace") from exc
+        except OSError as exc:
+            raise DvcException(f"cannot start 'git': {exc.strerror}") from exc
         if check and result.returncode:
             error = result.stderr.decode(errors="replace").strip()
             raise DvcException(f"{' '.join(command)} failed: {error}")
@@ -245,4 +249,5 @@ def _copy(source: str, target: str) -> None:
             source, target, symlinks=True, ignore=ignored, dirs_exist_ok=True
         )
     elif os.path.lexists(source):
-        shutil.copy2(source, target, follow_symlinks=False)
+        with about(target):
+            shutil.copy2(source, target, follow_symlinks=False)

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from typing import NamedTuple
 
 import psutil
@@ -71,6 +72,8 @@ KNOWN = [
     ("first run", r"close: patience.unlock < .* < patience.unlock", 1, "ENOSPC"),
     ("first run", r"write: records.writer", 3, "ENOSPC lasting"),
     ("page", r"write: commands.report", 1, "ENOSPC"),
+    ("validate", r"fork_exec: workspace_copy", 1, "EAGAIN"),
+    ("validate", r"close: workspace_copy._copy", 1, "ENOSPC"),
 ]
 
 
@@ -90,6 +93,10 @@ class Fault(NamedTuple):
                     yield cls(site, 1, error, lasting=True)
 
     @property
+    def call(self):
+        return self.site.partition(":")[0]
+
+    @property
     def may_keep_folders(self):
         """Whether temporary folders cannot be removed, which opens what is in them."""
         if self.lasting and self.error in {"EMFILE", "EROFS"}:
@@ -97,18 +104,20 @@ class Fault(NamedTuple):
         return re.match("(open for reading|scandir|unlink): run_cache.save ", self.site)
 
     @property
+    def refuses_threads(self):
+        return self.lasting and "start of a thread" in LASTING[self.error]
+
+    @property
     def reason(self):
-        if self.site.startswith("start of a thread"):
-            return NO_THREAD
         # NOTE: DVC has words of its own for one of them, and pipes have no names
         if self.error in {"EMFILE", "ENFILE"}:
             return "(?i)too many open files"
+        if self.call == "start of a thread" and not self.lasting:
+            return NO_THREAD
         # NOTE: with the name of a file
         reason = re.escape(os.strerror(getattr(errno, self.error)))
-        reasons = rf"{reason}: '[^']|cannot \w+ '[^']+': {reason}"
-        if self.lasting and "start of a thread" in LASTING[self.error]:
-            reasons += f"|{NO_THREAD}"
-        return reasons
+        named = rf"{reason}: '[^']|cannot \w+ '[^']+': {reason}"
+        return f"{named}|{NO_THREAD}" if self.refuses_threads else named
 
 
 class Server:
@@ -274,6 +283,7 @@ def test_all_calls_fail(tmp_path, server, name, record_property):
     problems = [problem for _, problem in results if problem]
     hits = sum(bool(failed) for failed, _ in results)
     record_property("faults", len(faults))
+    record_property("kinds", dict(Counter(fault.call for fault in faults)))
     record_property("hits", hits)
     assert not problems, f"seed {SEED}\n" + "\n\n".join(problems)
     assert hits > len(faults) / 2
