@@ -6,6 +6,7 @@ session of their own.
 
 import multiprocessing
 import os
+import shlex
 import signal
 import site
 import sys
@@ -76,10 +77,14 @@ class DvcProcess:
         args: its arguments.
         grace: seconds after which what does not end is killed, if not as ever.
         terminal: path of one; without it, ``output`` has what is printed.
+        name: of the file for that, beside the project; one that is not in use.
     """
 
-    def __init__(self, project, *args, grace=None, terminal=None, env=()):
-        self._output = project.path.parent / f"{project.path.name}.output"
+    def __init__(
+        self, project, *args, grace=None, terminal=None, env=(), name="output"
+    ):
+        self._args = args
+        self._output = project.path.parent / f"{project.path.name}.{name}"
         self._output.unlink(missing_ok=True)
         stdio = (os.devnull, str(self._output), str(self._output))
         self._process = _context.Process(
@@ -127,8 +132,11 @@ class DvcProcess:
         if not self.wait(seconds):
             self.send_signal(signal.SIGKILL)
             self.wait(60)
-            raise AssertionError(f"did not end: {self.output}")
+            raise AssertionError(f"{self} did not end: {self.output}")
         return self.output
+
+    def __repr__(self):
+        return f"dvc {shlex.join(map(str, self._args))}"
 
 
 def dvc_alone(project, *args):

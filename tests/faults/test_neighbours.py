@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 from tests.project import Project, finish
 
-from .forked import Command
+from .processes import DvcProcess
 
 ROUNDS = int(os.environ.get("DVC_PARALLEL_NEIGHBOURS", "1"))
 # NOTE: all workers of a run have to collect the same tests
@@ -141,22 +141,20 @@ class Herd:
         begin, started = time.monotonic(), []
         for place, (when, args) in enumerate(zip(times, commands)):
             time.sleep(max(0.0, begin + when - time.monotonic()))
-            started.append(
-                Command(args, project.path, project.path.parent / f"output{place}")
-            )
-        for command in started:
-            self._check_end(command, command.wait(LIMIT))
+            process = DvcProcess(project, *args, name=f"output{place}")
+            started.append((process, args[0] != "repro"))
+        for process, may_be_busy in started:
+            self._check_end(process, may_be_busy)
         self._check(
             set().union(*(self.wanted(one) for some in targets for one in some))
         )
 
-    def _check_end(self, command: Command, returncode: int) -> None:
-        may_be_busy = command.args[0] != "repro"
-        text = command.text
+    def _check_end(self, process: DvcProcess, may_be_busy: bool) -> None:
+        text = process.finish(LIMIT)
         busy = may_be_busy and any(words in text for words in BUSY)
-        assert returncode == 0 or busy, f"{command}: {returncode}\n{text}"
-        assert "Traceback" not in text, f"{command}\n{text}"
-        assert "unexpected error" not in text, f"{command}\n{text}"
+        assert process.returncode == 0 or busy, f"{process}: {text}"
+        assert "Traceback" not in text, f"{process}: {text}"
+        assert "unexpected error" not in text, f"{process}: {text}"
 
     def _check(self, wanted: set[str]) -> None:
         project = self.project
