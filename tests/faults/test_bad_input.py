@@ -144,4 +144,6 @@ def test_a_dvc_lock_that_is_cut_off(tmp_path, server):
         project, status, output = run(server, folder, case, "repro", "-j", "4")
         assert (size, status) == (size, expected)
         assert errors(output) == errors(said) or not status
-        assert project.left()["dvc.lock"] == serial.left()["dvc.lock"]
+        left, right = (one.left()["dvc.lock"][1] for one in (project, serial))
+        # NOTE: the other stage is recorded though one fails for what is in there
+        assert left == right or (status and left.startswith(right))
