@@ -9,12 +9,18 @@ import psutil
 import pytest
 from dvc.exceptions import DvcException
 
+from dvc_parallel.clones.pool import locked
 from tests.project import assert_same, finish
 
 from .cluster import can_unshare, in_another_workspace
 from .test_runs import MIXED, worker_of
 
 REMOTE = "[core]\n    remote = store\n['remote \"store\"']\n    url = {url}\n"
+
+thorough = pytest.mark.skipif(
+    not os.environ.get("DVC_PARALLEL_DASK"),
+    reason="takes long; set DVC_PARALLEL_DASK=1",
+)
 
 
 @pytest.fixture
@@ -110,10 +116,7 @@ def start(twins, far_cluster, tmp_path):
     return project, process, psutil.Process(int(running.read_text()))
 
 
-@pytest.mark.skipif(
-    not os.environ.get("DVC_PARALLEL_DASK"),
-    reason="takes a minute; set DVC_PARALLEL_DASK=1",
-)
+@thorough
 def test_a_worker_that_dies(start, far_cluster):
     project, process, command = start
     ancestors = {parent.pid for parent in command.parents()}
@@ -134,3 +137,31 @@ def test_interrupt(start):
     assert process.returncode == 252, output
     assert not command.is_running()
     assert not project.exists("dvc.lock")
+
+
+@thorough
+def test_interrupt_while_a_worker_gets_data(twins, far_cluster):
+    _, project = twins(
+        """
+        stages:
+          a:
+            cmd: cp data a
+            deps: [data]
+            outs: [a]
+            meta: {parallel: {workers: [far-b]}}
+        """,
+        {"data": "1\n"},
+    )
+    with project.repo() as repo:
+        repo.add("data")
+    command = ("repro", "-j", 2, "--runner", far_cluster.runner)
+    folder = far_cluster.folder / "far-b" / "dvc-parallel"
+    with locked(str(folder / "cache.lock")):  # the worker waits for it
+        process = project.start(*command)
+        project.wait_for(folder / "without-commits" / "0" / ".dvc" / "config.local")
+        process.send_signal(signal.SIGINT)
+        output = finish(process)
+        assert process.returncode == 252, output
+    assert not project.exists("a")
+    project.dvc(*command)
+    assert project.read("a") == "1\n"

@@ -11,7 +11,7 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from dvc_parallel.runners import dask
+from dvc_parallel.runners import RunnerClosedError, dask
 from dvc_parallel.runners.dask.channel import Begun, Channel, Task
 from dvc_parallel.runners.dask.messages import (
     Announcement,
@@ -290,6 +290,64 @@ def test_signals_come_once_though_requests_come_again(make_net):
     printed, ended = net.read(task)
     assert printed == [("stdout", b"got it\n")]
     assert result_of(ended) == 3
+
+
+def test_a_signal_before_the_first_command(make_net, tmp_path):
+    """Nobody waits until all data is there for a command that may not run."""
+    net = make_net()
+    has_data = threading.Event()
+    errors = queue.SimpleQueue()
+
+    def get_data_and_run(output, runner):
+        output("command", b"touch ran")
+        has_data.wait(60)
+        output("stdout", b"x" * 2 * WINDOW)
+        output("stdout", b"x")
+        try:
+            runner.run(["touch", str(tmp_path / "ran")], output)
+        except RunnerClosedError as exc:
+            errors.put(exc)
+            raise
+
+    task = net.start(get_data_and_run)
+    net.permit(task)
+    assert isinstance(task.inbox.get(timeout=60), Begun)
+    assert task.inbox.get(timeout=60).data == b"touch ran"
+    net.signals.append(2)
+    net.loop.call_soon_threadsafe(net.channel.tell)
+    _, end = net.read(task)
+    with pytest.raises(RunnerClosedError):
+        result_of(end)
+    assert not has_data.is_set()
+    has_data.set()
+    assert errors.get(timeout=60)
+    assert net.errors.get(timeout=60) is None
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_signal_after_the_last_command(make_net):
+    """What commands have made is kept, as without a cluster."""
+    net = make_net()
+    is_saved = threading.Event()
+
+    def run_and_save(output, runner):
+        status = runner.run(["echo", "done"], output)
+        is_saved.wait(60)
+        return status
+
+    task = net.start(run_and_save)
+    net.permit(task)
+    assert isinstance(task.inbox.get(timeout=60), Begun)
+    assert task.inbox.get(timeout=60).data == b"done\n"
+    net.signals.append(2)
+    net.loop.call_soon_threadsafe(net.channel.tell)
+    replies = net.channel._heard
+    end = time.monotonic() + 60
+    while net.channel._heard < replies + 2:
+        assert time.monotonic() < end
+        net.loop.call_soon_threadsafe(net.channel.tell)
+    is_saved.set()
+    assert result_of(net.read(task)[1]) == 0
 
 
 def test_commands_end_when_the_coordinator_is_silent(make_net):

@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from shortuuid import uuid
 
+from dvc_parallel.runners import Runner, RunnerClosedError
 from dvc_parallel.runners.leased import LeasedRunner
 from dvc_parallel.signals import SIGKILL
 
-from .messages import News, Printed, Reply, Request, Terms, ended
+from .messages import Ended, News, Printed, Reply, Request, Terms, ended
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
-    from dvc_parallel.runners import Output, Runner
+    from dvc_parallel.runners import Output
 
 # Called on a worker with what is printed, and with where to start commands.
-Work = Callable[["Output", "Runner"], Any]
+Work = Callable[["Output", Runner], Any]
 
 SILENCE = "nothing was heard of DVC for too long"
 
@@ -33,6 +34,28 @@ ANNOUNCE = 5.0
 
 class SessionOverError(Exception):
     """The lease is over, or the coordinator wants no more."""
+
+
+class TaskRunner(Runner):
+    """Runs the commands of one task with the runner of its session.
+
+    Args:
+        on_command: called before each of them; raises an error if it may not run.
+    """
+
+    def __init__(self, runner: Runner, on_command: Callable[[], None]):
+        self._runner = runner
+        self._on_command = on_command
+
+    def run(self, args, output: "Output", **kwargs) -> int:
+        self._on_command()
+        return self._runner.run(args, output, **kwargs)
+
+    def signal(self, signum: int) -> None:
+        self._runner.signal(signum)
+
+    def close(self) -> None:
+        self._runner.close()
 
 
 class Session:
@@ -63,6 +86,8 @@ class Session:
         self._changed = threading.Condition()
         self._tasks: set[str] = set()
         self._permitted: frozenset[str] = frozenset()
+        self._begun: set[str] = set()  # tasks of which a command has begun
+        self._ends: dict[str, int] = {}  # number of the news of a task's end
         self._consumed: dict[str, int] = {}
         self._printed: dict[str, int] = {}
         self._news: deque[tuple[int, News]] = deque()
@@ -100,21 +125,48 @@ class Session:
             self._tasks.add(task)
         try:
             self._await_permission(task, announce)
+            runner = TaskRunner(self._runner, partial(self._begin, task))
             try:
-                news = ended(task, work(partial(self._print, task), self._runner))
+                news = ended(task, work(partial(self._print, task), runner))
             except Exception as exc:  # noqa: BLE001
                 news = ended(task, error=exc)
             with self._changed:
                 # NOTE: then, it may have been killed for that
                 self._check()
-                number = self._tell(news)
-                while self._received < number:
+                self._end_task(news)
+                while self._received < self._ends[task]:
                     self._check()
                     self._changed.wait()
         finally:
             with self._changed:
                 self._tasks.remove(task)
+                self._begun.discard(task)
+                self._ends.pop(task, None)
                 self._printed.pop(task, None)
+
+    def _begin(self, task: str) -> None:
+        """Take note that a command of a task begins.
+
+        Raises:
+            RunnerClosedError: its end has been told.
+        """
+        with self._changed:
+            if task in self._ends:
+                raise RunnerClosedError
+            self._begun.add(task)
+
+    def _call_off(self) -> None:
+        """Tell the end of tasks which will run no command, whatever they do yet.
+
+        They may be getting data, for hours; nobody can end that, or has to wait for it.
+        """
+        for task in (self._tasks & self._permitted) - self._begun:
+            self._end_task(ended(task, error=RunnerClosedError()))
+
+    def _end_task(self, news: Ended) -> None:
+        """Tell the end of a task, if it has not been told."""
+        if news.task not in self._ends:
+            self._ends[news.task] = self._tell(news)
 
     def _await_permission(self, task: str, announce: Callable[[], None]) -> None:
         with self._changed:
@@ -136,13 +188,16 @@ class Session:
         with self._changed:
             sent = self._printed.get(task, 0)
             while sent - self._consumed.get(task, 0) > self._terms.window:
-                # NOTE: also what is printed after the end of its command is dropped
-                if self._ending is not None or task not in self._tasks:
+                if self._ending is not None or not self._is_under_way(task):
                     return
                 self._changed.wait()
-            if task in self._tasks:
+            # NOTE: what is printed after the end of its command is dropped
+            if self._is_under_way(task):
                 self._printed[task] = sent + len(data)
                 self._tell(Printed(task, stream, data))
+
+    def _is_under_way(self, task: str) -> bool:
+        return task in self._tasks and task not in self._ends
 
     def _tell(self, news: News) -> int:
         self._count += 1
@@ -192,6 +247,7 @@ class Session:
         for signum in request.signals[self._signals :]:
             self._signals += 1
             self._runner.signal(signum)
+            self._call_off()
         if request.closing and self._ending is None:
             threading.Thread(target=self._end, args=("closed",), daemon=True).start()
         self._changed.notify_all()
