@@ -108,6 +108,16 @@ class Attempts:
             return None
         return max(0.0, self._deadline - time.monotonic())
 
+    def wait(self) -> Callable[[], None]:
+        """Stop the time for the next command; return what has it go on."""
+        since = time.monotonic()
+
+        def go_on() -> None:
+            if self._deadline is not None:
+                self._deadline += time.monotonic() - since
+
+        return go_on
+
     def timeout(self, cmd: str) -> StageTimeoutError:
         assert self._needs.timeout is not None
         return StageTimeoutError(cmd, self._needs.timeout)

@@ -297,6 +297,20 @@ class FastJob(Job):
         """Whether its commands run on other machines."""
         return self.run.workers is not None
 
+    def waits_for_worker(self, cmd: str) -> Callable[[str], None]:
+        """Have the time until a worker starts a command not count.
+
+        Returns:
+            what is to be called with the name of the worker.
+        """
+        go_on = self.attempts.wait()
+
+        def started(worker: str) -> None:
+            go_on()
+            self.command_started(cmd, worker)
+
+        return started
+
     def command_started(self, cmd: str, worker: Optional[str]) -> None:
         """Take note that a command has started elsewhere."""
         self.tell(Phase.COMMAND, cmd=cmd, **({"worker": worker} if worker else {}))

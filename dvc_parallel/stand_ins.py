@@ -91,7 +91,7 @@ def run(original: Callable, executable, cmd, **kwargs) -> None:
         kwargs["pass_fds"] = inherited
     if job.is_elsewhere:
         kwargs["place"] = job.run.provision.place(job.rank)
-        kwargs["on_start"] = partial(job.command_started, cmd)
+        kwargs["on_start"] = job.waits_for_worker(cmd)
     try:
         returncode = job.run.runner.run(_make_cmd(executable, cmd), show, **kwargs)
     except TimeIsUpError:

@@ -291,6 +291,21 @@ def test_a_worker_that_joins_later(make_cluster, start):
     assert worker_of(run.project, "two") == "b"
 
 
+def test_a_timeout_does_not_count_the_wait_for_a_worker(make_cluster, make_project):
+    cluster = make_cluster("a", threads=1)
+    project = make_project(
+        dvc_yaml="""
+        stages:
+          one:
+            cmd: [touch one.1, touch one.2, touch one.3]
+            meta: {parallel: {timeout: 2s, priority: 1}}
+          two: {cmd: sleep 3}
+        """
+    )
+    result = project.reproduce(jobs=2, runner=cluster.runner)
+    assert sorted(result) == ["one", "two"]
+
+
 def test_a_worker_that_does_not_see_the_workspace(make_cluster, make_project, tmp_path):
     if not can_unshare(tmp_path):
         pytest.skip("may not mount anything here")

@@ -117,7 +117,20 @@ def test_a_timeout_is_one_for_all_commands_of_an_attempt(mocker):
     assert "cmd, stopped at its timeout of 10 s" in str(attempts.timeout("cmd"))
 
 
+def test_waiting_for_a_worker_does_not_count(mocker):
+    clock = mocker.patch.object(module.time, "monotonic", return_value=100.0)
+    attempts = Attempts(Needs(timeout=10), lambda: False)
+    with attempts.commands(on_end=lambda: None):
+        clock.return_value = 103.0
+        go_on = attempts.wait()
+        assert attempts.seconds_left() == 7
+        clock.return_value = 200.0
+        go_on()
+        assert attempts.seconds_left() == 7
+
+
 def test_no_timeout():
     attempts = Attempts(Needs(), lambda: False)
     with attempts.commands(on_end=lambda: None):
+        attempts.wait()()
         assert attempts.seconds_left() is None
