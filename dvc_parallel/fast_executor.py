@@ -191,7 +191,8 @@ class FastExecutor(ParallelExecutor):
         return {"pool": pool} if pool else {}
 
     def _reproduce(self, job: "FastJob", force: bool) -> Optional["Stage"]:  # type: ignore[override]
-        if self.lock.intrusions:  # type: ignore[attr-defined]
+        # NOTE: the repo was free while workers were waited for
+        if self.workers or self.lock.intrusions:  # type: ignore[attr-defined]
             catch_up(job.stage, self.books.lockfiles)
         return job.attempts.run(partial(super()._reproduce, job), force, job.retrying)
 

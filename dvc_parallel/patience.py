@@ -10,7 +10,8 @@ other runs, waiting is all that it takes.
 
 import logging
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from traceback import clear_frames
 from typing import TYPE_CHECKING, Callable
 
@@ -102,6 +103,28 @@ class PatientLock(dvc_lock.LockBase):
 
     def __exit__(self, typ, value, tbck) -> None:
         self.unlock()
+
+
+@contextmanager
+def given_away(repo: "Repo") -> Iterator[None]:
+    """Have a locked repo free for others for a while; what it has loaded is dropped.
+
+    It is locked again at the end, however long that takes, but for an error.
+    """
+    # NOTE: imported here, as in `PatientLock.lock`
+    from .repo_lock import wait_for
+
+    repo._reset()
+    repo.lock.unlock()
+    try:
+        yield
+    except BaseException:
+        # NOTE: whoever unlocks it next has to find it locked, or that this failed
+        with suppress(dvc_lock.LockError):
+            repo.lock.lock()
+        raise
+    wait_for(repo.lock, _say_so)
+    repo._reset()
 
 
 def _say_so() -> None:

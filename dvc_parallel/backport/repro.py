@@ -3,7 +3,7 @@ config."""
 
 import logging
 import os
-from contextlib import closing
+from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
@@ -221,6 +221,7 @@ def _reproduce_elsewhere(
         InvalidArgumentError: it does not go with other options.
         RunnerError: it cannot be reached, or not be used.
     """
+    from dvc_parallel.patience import given_away
     from dvc_parallel.reporters.choice import reporters
 
     from .clones import carrier
@@ -238,7 +239,11 @@ def _reproduce_elsewhere(
     repo = run.repo
     count = parallel_jobs.parse_jobs(jobs) if jobs is not None else None
     made_for = count if isinstance(count, int) else parallel_jobs.available_cpus()
-    with closing(choice.connect(name, repo.root_dir, repo.tmp_dir, made_for)) as runner:
+    with ExitStack() as stack:
+        # NOTE: it may take hours until there is a worker
+        with given_away(repo):
+            runner = choice.connect(name, repo.root_dir, repo.tmp_dir, made_for)
+            stack.callback(runner.close)
         if not isinstance(count, int):
             count = sum(offer.threads for offer in runner.offers())
         parallel = replace(run, jobs=max(count, 1)).executor(

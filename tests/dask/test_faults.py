@@ -10,6 +10,7 @@ import signal
 import subprocess
 import threading
 import time
+from textwrap import dedent
 
 import psutil
 import pytest
@@ -18,9 +19,10 @@ from dvc.exceptions import ReproductionError
 from dvc_parallel.runners.dask import runner
 from tests.faults.pipeline import write_pipeline
 from tests.project import Project, assert_same
+from tests.project import finish as finish_process
 
 from .cluster import can_unshare, in_another_workspace, processes_in
-from .test_runs import phases, worker_of
+from .test_runs import CLUSTER, phases, worker_of
 
 if not os.environ.get("DVC_PARALLEL_DASK"):
     pytest.skip("takes minutes; set DVC_PARALLEL_DASK=1", allow_module_level=True)
@@ -274,6 +276,51 @@ def test_the_scheduler_is_started_anew(make_cluster, start):
     run.project.write({"go": ""})
     assert finish(run) == ["one", "two"]
     assert run.project.read("one.txt") == RIGHT
+
+
+@pytest.fixture
+def start_without_workers(make_cluster, make_project):
+    """Start a run, and return it and its cluster once it waits for a worker."""
+
+    def start(dvc_yaml, files):
+        cluster = make_cluster()
+        project = make_project(dvc_yaml=dvc_yaml, files=files)
+        code = dedent(CLUSTER).format(address=cluster.runner.replace("dask", "tcp"))
+        project.write({"my_cluster.py": code})
+        options = ("-j", 2, "--no-run-cache", "--runner", "dask:my_cluster.address")
+        run = project.start("repro", *options)
+        for line in run.stdout:
+            if "Waiting for the first worker" in line:
+                return project, run, cluster
+        raise AssertionError(f"ended with {run.wait()}")
+
+    return start
+
+
+def test_others_use_the_repo_before_there_is_a_worker(start_without_workers):
+    project, run, cluster = start_without_workers(
+        """
+        stages:
+          one: {cmd: echo one >> ran; echo 1 > one, deps: [in], outs: [one]}
+          two: {cmd: echo two >> ran; cat one > two, deps: [one], outs: [two]}
+        """,
+        {"in": "1\n"},
+    )
+    project.dvc("repro", "one")
+    cluster.start_worker("a")
+    output = finish_process(run)
+    assert run.returncode == 0, output
+    assert project.read("ran") == "one\ntwo\n"
+
+
+def test_ctrl_c_before_there_is_a_worker(start_without_workers):
+    project, run, _ = start_without_workers("stages: {one: {cmd: touch one}}", {})
+    with project.repo() as repo, repo.lock:  # by then, another process has it
+        run.send_signal(signal.SIGINT)
+        output = finish_process(run)
+    assert run.returncode == 252, output
+    assert "Traceback" not in output
+    assert not project.exists("one")
 
 
 def test_a_worker_that_joins_later(make_cluster, start):
