@@ -4,7 +4,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -189,15 +189,25 @@ def _run_once(
             except RunError as exc:
                 raise RunError(f"in the first run, not measured: {exc}") from None
             project.forget_log(root)
-        # What others have written must not be paid for in this run.
-        os.sync()
-        seconds = run(_commands(contender.install, row), root, env, limit)
+        with _servers(contender.install, env, folder / "servers", row) as more:
+            # What others have written must not be paid for in this run.
+            os.sync()
+            commands = _commands(contender.install, row)
+            seconds = run(commands, root, {**env, **more}, limit)
         project.check(root, workload, tool.is_dvc)
         row.seconds.append(seconds)
         if workload.stamped:
             row.start_delays.append(max(project.start_delays(root, workload)))
         if tool.name in (SERIAL, *PARALLEL):
             contender.fingerprints.add(project.fingerprint(root))
+
+
+def _servers(
+    install: Install, env: Mapping[str, str], folder: Path, row: Row
+) -> AbstractContextManager[Mapping[str, str]]:
+    if install.tool.servers is None:
+        return nullcontext({})
+    return install.tool.servers(install.folder, env, folder, row.jobs or 1)
 
 
 def _commands(install: Install, row: Row) -> list[list[str]]:

@@ -29,10 +29,11 @@ def create(root: Path, workload: Workload, files: Mapping[str, str]) -> None:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    identity = ["-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost"]
     _git(root, "init", "--quiet")
+    _git(root, "config", "user.name", "benchmark")
+    _git(root, "config", "user.email", "benchmark@localhost")
     _git(root, "add", "--all")
-    _git(root, *identity, "commit", "--quiet", "--message", workload.name)
+    _git(root, "commit", "--quiet", "--message", workload.name)
 
 
 def _git(root: Path, *args: str) -> None:

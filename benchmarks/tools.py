@@ -1,6 +1,7 @@
 """The tools: how to install, start and judge each of them."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Optional
@@ -9,6 +10,7 @@ from patches.release import apply
 from patches.series import BASE
 
 from . import formats
+from .dask_cluster import dask_cluster
 from .model import Workload
 
 ROOT = Path(__file__).parent.parent
@@ -20,6 +22,11 @@ SERIES = "dvc-with-series"
 PARALLEL = (OURS, SERIES, OURS_ON_DASK)
 
 Commands = list[list[str]]
+# Takes the folder of its executables, variables, a folder that does not exist, and a
+# number of jobs; gives more variables for the commands.
+Servers = Callable[
+    [Path, Mapping[str, str], Path, int], AbstractContextManager[Mapping[str, str]]
+]
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,7 @@ class Tool:
         distributions: whose versions to tell.
         files: what it reads, for a workload.
         commands: for a number of jobs; all of them are measured together.
+        servers: what has to run before, and is not measured.
         note: what it does less than DVC, or otherwise.
         is_dvc: it leaves a dvc.lock and fills the cache.
         has_params: a stage can depend on single values of params.yaml.
@@ -46,6 +54,7 @@ class Tool:
     files: Callable[[Workload], Mapping[str, str]]
     commands: Callable[[int], Commands]
     source: Optional[Callable[[Path], Path]] = None
+    servers: Optional[Servers] = None
     note: str = ""
     is_dvc: bool = False
     has_params: bool = False
@@ -109,9 +118,10 @@ def tools(dvc_version: str) -> dict[str, Tool]:
             [dvc, "distributed"],
             ["dvc", "dvc-parallel", "distributed"],
             formats.dvc,
-            lambda jobs: [["dvc", "repro", "-j", str(jobs), "--runner", "dask"]],
+            lambda jobs: [["dvc", "repro", "-j", str(jobs)]],
             source=lambda _: ROOT,
-            note="the start of a Dask cluster on the same machine is part of the time",
+            servers=dask_cluster,
+            note="on a Dask worker for each job, on the same machine",
             is_dvc=True,
             has_params=True,
         ),
@@ -126,9 +136,31 @@ def tools(dvc_version: str) -> dict[str, Tool]:
                 ["paraffin", "submit"],
                 ["paraffin", "worker", "--jobs", str(jobs)],
             ],
-            "a `dvc repro --single-item` process a stage, tried again when the repo "
-            "is locked; a worker that finds nothing to do ends for good",
+            note="a `dvc repro --single-item` process a stage, tried again when the "
+            "repo is locked; a worker that finds nothing to do ends for good",
             is_dvc=True,
+            has_params=True,
+        ),
+        Tool(
+            "dask4dvc",
+            "dask4dvc",
+            # It wants old releases, which do not go with the newest of what they need.
+            [
+                "dask4dvc",
+                "celery<5.4",
+                "click<8.2",
+                "dulwich<1",
+                "numpy<2",
+                "pandas<2.2",
+                "pathspec<1",
+                "pygit2<1.15",
+            ],
+            ["dask4dvc", "dvc", "distributed"],
+            formats.dvc,
+            lambda _: [["dask4dvc", "repro"]],
+            servers=dask_cluster,
+            note="an experiment for each stage, in copies of the repo, one after the "
+            "other where they are made; then runs all stages again, with `dvc repro`",
             has_params=True,
         ),
         Tool(
@@ -138,8 +170,8 @@ def tools(dvc_version: str) -> dict[str, Tool]:
             ["dvx", "dvc"],
             formats.dvx,
             lambda jobs: [["dvx", "run", "-j", str(jobs)]],
-            "hashes outputs and keeps them in DVC's cache, but has .dvc files instead "
-            "of dvc.yaml and dvc.lock; level by level",
+            note="hashes outputs and keeps them in DVC's cache, but has .dvc files "
+            "instead of dvc.yaml and dvc.lock; level by level",
         ),
         Tool(
             "snakemake",
@@ -148,7 +180,7 @@ def tools(dvc_version: str) -> dict[str, Tool]:
             ["snakemake"],
             formats.snakemake,
             lambda jobs: [["snakemake", "--cores", str(jobs)]],
-            "keeps times and checksums of small files; no cache of outputs",
+            note="keeps times and checksums of small files; no cache of outputs",
         ),
         Tool(
             "doit",
@@ -157,7 +189,7 @@ def tools(dvc_version: str) -> dict[str, Tool]:
             ["doit"],
             formats.doit,
             lambda jobs: [["doit", "run", "-n", str(jobs)]],
-            "hashes what stages read, not what they write; no cache of outputs",
+            note="hashes what stages read, not what they write; no cache of outputs",
         ),
         Tool(
             "ninja",
@@ -166,7 +198,7 @@ def tools(dvc_version: str) -> dict[str, Tool]:
             ["ninja"],
             formats.ninja,
             lambda jobs: [["ninja", f"-j{jobs}"]],
-            "compares times of files; hashes nothing, no cache of outputs",
+            note="compares times of files; hashes nothing, no cache of outputs",
         ),
         Tool(
             "pytask",
@@ -175,7 +207,7 @@ def tools(dvc_version: str) -> dict[str, Tool]:
             ["pytask", "pytask-parallel"],
             formats.pytask,
             lambda jobs: [["pytask", "-n", str(jobs)]],
-            "keeps hashes in a database; no cache of outputs",
+            note="keeps hashes in a database; no cache of outputs",
         ),
         Tool(
             "make",
@@ -184,7 +216,7 @@ def tools(dvc_version: str) -> dict[str, Tool]:
             [],
             formats.make,
             lambda jobs: [["make", f"-j{jobs}"]],
-            "compares times of files; hashes nothing, no cache of outputs",
+            note="compares times of files; hashes nothing, no cache of outputs",
         ),
     ]
     return {tool.name: tool for tool in known}

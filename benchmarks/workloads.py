@@ -53,19 +53,28 @@ def no_op(size: int) -> Workload:
 
 def sleep_fan(size: int) -> Workload:
     """`size` stages that sleep for a second."""
+    return _sleeps("sleep-fan", size, seconds=1, jobs=(4, 16))
+
+
+def long_sleep_fan(size: int) -> Workload:
+    """`size` stages that sleep for two seconds: what a stage costs weighs less."""
+    return _sleeps("long-sleep-fan", size, seconds=2, jobs=(4,))
+
+
+def _sleeps(name: str, size: int, seconds: int, jobs: tuple[int, ...]) -> Workload:
     items = tuple(map(str, range(size)))
     nap = Stage(
         "nap",
-        logged(f"sleep 1 && echo {ITEM} > out/{ITEM}.txt", f"nap@{ITEM}"),
+        logged(f"sleep {seconds} && echo {ITEM} > out/{ITEM}.txt", f"nap@{ITEM}"),
         outs=(f"out/{ITEM}.txt",),
-        seconds=1.0,
+        seconds=float(seconds),
     )
     return Workload(
-        "sleep-fan",
+        name,
         size,
-        f"{size} stages `sleep 1`",
+        f"{size} stages `sleep {seconds}`",
         [Foreach("nap", items, nap)],
-        jobs=(4, 16),
+        jobs=jobs,
         expected={f"out/{item}.txt": f"{item}\n" for item in items},
     )
 
@@ -247,6 +256,7 @@ WORKLOADS: dict[str, tuple[Callable[[int], Workload], list[int], list[int]]] = {
     "cp-fan": (cp_fan, [50, 200, 500, 2000], [20]),
     "no-op": (no_op, [200, 500, 2000], [5]),
     "sleep-fan": (sleep_fan, [64], [8]),
+    "long-sleep-fan": (long_sleep_fan, [64], [4]),
     "uneven-chains": (uneven_chains, [16], [4]),
     "wide-deep": (wide_deep, [127], [30]),
     "deep-metrics": (deep_metrics, [235], [20]),

@@ -126,6 +126,14 @@ def test_every_tool_can_be_asked(name):
         assert not cannot
 
 
+@pytest.mark.parametrize("tool", tools("3").values(), ids=lambda tool: tool.name)
+def test_tools_are_complete(tool):
+    assert isinstance(tool.note, str)
+    assert tool.source is None or callable(tool.source)
+    assert tool.servers is None or callable(tool.servers)
+    assert tool.commands(3)[0][0] == tool.executable
+
+
 def test_dvc_yaml():
     yaml = pytest.importorskip("ruamel.yaml").YAML(typ="safe")
     stages = yaml.load(formats.dvc(cp_fan(2))["dvc.yaml"])["stages"]
