@@ -20,11 +20,13 @@ class Cluster:
     Args:
         folder: for it to live in; each worker has its own below.
         host: where the scheduler listens.
+        protocol: "tcp", or "tls" where the environment says how.
     """
 
-    def __init__(self, folder: Path, host: str = "127.0.0.1"):
+    def __init__(self, folder: Path, host: str = "127.0.0.1", protocol: str = "tcp"):
         self.folder = folder
         self.host = host
+        self.protocol = protocol
         self.processes: dict[str, subprocess.Popen] = {}
         self.port = 0
         self.start_scheduler()
@@ -49,7 +51,7 @@ class Cluster:
             "scheduler",
             "distributed.cli.dask_scheduler",
             *("--host", self.host, "--port", str(self.port), "--no-dashboard"),
-            *("--scheduler-file", str(file)),
+            *("--scheduler-file", str(file), "--protocol", self.protocol),
         )
         end = time.monotonic() + SECONDS
         while not file.exists() or not file.read_text():
@@ -63,7 +65,7 @@ class Cluster:
         self._start(
             name,
             "distributed.cli.dask_worker",
-            f"tcp://{self.host}:{self.port}",
+            self.address,
             *("--name", name, "--nthreads", str(threads), "--memory-limit", "0"),
             *("--no-dashboard", "--local-directory", str(self.folder / name)),
             "--nanny" if nanny else "--no-nanny",
@@ -72,12 +74,15 @@ class Cluster:
         )
 
     @property
+    def address(self):
+        return f"{self.protocol}://{self.host}:{self.port}"
+
+    @property
     def runner(self):
-        return f"dask://{self.host}:{self.port}"
+        return self.address.replace("tcp://", "dask://")
 
     def wait_for_workers(self, count):
-        address = f"tcp://{self.host}:{self.port}"
-        with Client(address, set_as_default=False, timeout=SECONDS) as client:
+        with Client(self.address, set_as_default=False, timeout=SECONDS) as client:
             client.wait_for_workers(count, timeout=SECONDS)
 
     def log(self, name):

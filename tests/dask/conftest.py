@@ -21,8 +21,8 @@ def make_cluster(tmp_path):
     """A cluster of its own for a test."""
     clusters = []
 
-    def make(*workers, host="127.0.0.1", **kwargs):
-        cluster = Cluster(tmp_path / f"cluster{len(clusters)}", host)
+    def make(*workers, host="127.0.0.1", protocol="tcp", **kwargs):
+        cluster = Cluster(tmp_path / f"cluster{len(clusters)}", host, protocol)
         clusters.append(cluster)
         for name in workers:
             cluster.start_worker(name, **kwargs)

@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
+from distributed.comm import CommClosedError
+
 if TYPE_CHECKING:
     from distributed import Client
 
@@ -66,7 +68,8 @@ async def examine(
             if reason := _other_version(name, answer, terms):
                 reasons.setdefault(address, reason)
     rest = [address for address in workers if address not in reasons]
-    reasons.update(await blind(client, rest, terms))
+    found = await sight(client, rest, terms)
+    reasons.update({address: reason for address, reason in found.items() if reason})
 
     here = platform.python_version()
     warnings = {
@@ -77,25 +80,32 @@ async def examine(
     return reasons, warnings
 
 
-async def blind(
+async def sight(
     client: "Client", workers: Iterable[str], terms: "Terms"
-) -> dict[str, str]:
-    """Why workers do not see the workspace, by the addresses of those that do not."""
+) -> dict[str, Optional[str]]:
+    """Why workers do not see the workspace, or None where they do.
+
+    Returns:
+        dict: by the addresses of those that are there.
+    """
     if terms.token is None:
-        return {}
+        return dict.fromkeys(workers)
     answers = await _ask(client, workers, content_of, terms.token[0])
-    reasons = {a: _other_workspace(found, terms.token) for a, found in answers.items()}
-    return {address: reason for address, reason in reasons.items() if reason}
+    return {a: _other_workspace(found, terms.token) for a, found in answers.items()}
 
 
 async def _ask(
     client: "Client", workers: Iterable[str], function: Callable[..., Any], *args: Any
 ) -> Mapping[str, Any]:
-    """What a function returns, or raises, on each of some workers."""
+    """What a function returns, or raises, on each of some workers.
+
+    Those that have gone meanwhile are left out.
+    """
     asked = list(workers)
     if not asked:
         return {}
-    return await client.run(function, *args, workers=asked, on_error="return")
+    answers = await client.run(function, *args, workers=asked, on_error="return")
+    return {a: x for a, x in answers.items() if not isinstance(x, CommClosedError)}
 
 
 def content_of(path: str) -> str:

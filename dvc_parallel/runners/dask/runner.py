@@ -25,7 +25,7 @@ from . import worker
 from .channel import Begun, Channel, Task
 from .commands import Command, portable
 from .connection import Connection
-from .fitness import blind, examine, versions
+from .fitness import examine, sight, versions
 from .folder import InFolder
 from .messages import Announcement, Ended, Printed, Terms, result_of
 from .session import SessionOverError, Work
@@ -174,19 +174,26 @@ class DaskRunner(RemoteRunner):
     # What the event loop does
 
     async def _offers(self) -> dict[str, Offer]:
-        return await self._connection.offers()
+        """The workers that there are; some, if that is possible."""
+        while not (offers := await self._connection.offers()):
+            # NOTE: those that come with tasks have gone without one
+            await self._connection.await_workers()
+        return offers
 
     async def _check(self, places: Collection[Place]) -> bool:
-        offers = await self._offers()
-        used = {
-            address: offer
-            for address, offer in offers.items()
-            if any(place.is_on(offer) for place in places)
-        }
-        reasons = await self._examine(used)
-        if used and not await self._sees_workspace(used):
+        client = await self._connection.client()
+        while True:
+            used = {
+                address: offer
+                for address, offer in (await self._offers()).items()
+                if any(place.is_on(offer) for place in places)
+            }
+            found = await sight(client, used, self._terms)
+            if found or not used:
+                break
+        if found and all(found.values()):
             self._terms = replace(self._terms, token=None)
-            reasons = await self._examine(used)
+        reasons = await self._examine(used)
         if reasons:
             listed = "".join(
                 f"\n  worker '{used[address].name}' {reason}"
@@ -194,11 +201,6 @@ class DaskRunner(RemoteRunner):
             )
             raise RunnerError(f"runner '{self._scheduler.runner}':{listed}")
         return self._terms.token is not None
-
-    async def _sees_workspace(self, offers: Iterable[str]) -> bool:
-        """Whether any of some workers shares the workspace."""
-        client = await self._connection.client()
-        return bool(set(offers) - set(await blind(client, offers, self._terms)))
 
     async def _examine(self, offers: dict[str, Offer]) -> dict[str, str]:
         client = await self._connection.client()
@@ -257,7 +259,7 @@ class DaskRunner(RemoteRunner):
         """Addresses of those that a task may run on; None for all."""
         said = False
         while place.workers or self._unfit or self._lost:
-            offers = await self._offers()
+            offers = await self._connection.offers()
             self._unfit &= set(offers)
             self._lost &= set(offers)
             fit = {
@@ -282,7 +284,7 @@ class DaskRunner(RemoteRunner):
         """Find workers that cannot run commands; raise the error if there are none."""
         offers = {
             address: offer
-            for address, offer in (await self._offers()).items()
+            for address, offer in (await self._connection.offers()).items()
             if address not in self._unfit
         }
         reasons = await self._examine(offers)
