@@ -157,10 +157,10 @@ def tools(dvc_version: str) -> dict[str, Tool]:
             ],
             ["dask4dvc", "dvc", "distributed"],
             formats.dvc,
+            # Its last step is for a worker whose folder is that of the repo.
             lambda _: [["dask4dvc", "repro"]],
-            servers=dask_cluster,
-            note="an experiment for each stage, in copies of the repo, one after the "
-            "other where they are made; then runs all stages again, with `dvc repro`",
+            note="starts a Dask cluster with a worker for each core; an experiment for "
+            "each stage, and then all stages once more, one after the other",
             has_params=True,
         ),
         Tool(
