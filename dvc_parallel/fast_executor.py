@@ -61,6 +61,7 @@ class FastExecutor(ParallelExecutor):
         carry: has commands run in clones of the repo, where workers do not share the
             workspace.
         runner: where commands run, if not on this machine.
+        elsewhere: whether they would not, though no worker is asked for anything.
 
     Attributes:
         provision: what its stages are given.
@@ -82,12 +83,13 @@ class FastExecutor(ParallelExecutor):
         load_average: Optional[float] = None,
         carry: "Optional[Carrier]" = None,
         runner: Optional[RemoteRunner] = None,
+        elsewhere: bool = False,
         **kwargs,
     ):
         self.carry = carry
         self.coordinator: Optional[Coordinator] = None
         self.workers = runner
-        offers = runner.offers() if runner else None
+        offers = runner.offers() if runner else () if elsewhere else None
         self.provision = Provision(steps, jobs, load_average, self._on_slot, offers)
         self.books = Bookkeeping()
         self.transfers = Transfers()

@@ -47,6 +47,7 @@ class Outlook:
     def __init__(self, rehearsal: Rehearsal, durations: Durations):
         self._steps = steps = rehearsal.steps
         self.jobs = rehearsal.jobs
+        self.runner = rehearsal.runner
         known = durations.load()
         ranks = range(len(steps))
         names = [step.stage.addressing for step in steps]
@@ -98,6 +99,7 @@ class Outlook:
         return {
             "version": SCHEMA_VERSION,
             "jobs": self.jobs,
+            "runner": self.runner,
             "stages": [
                 {
                     "name": entry.name,

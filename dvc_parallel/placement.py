@@ -24,7 +24,8 @@ def split(
         stage: its name, for errors.
         needs: all that it needs.
         sizes: the pools of the run.
-        offers: the workers that there are.
+        offers: the workers that there are; without any, they may have whatever
+            nobody has sized.
 
     Returns:
         tuple: needs without what workers have, and where its commands may run.
@@ -32,6 +33,9 @@ def split(
     Raises:
         NeedsError: no worker could run it.
     """
+    if not offers:
+        sized = {name: n for name, n in needs.pools.items() if name in sizes}
+        return replace(needs, pools=sized), ANYWHERE
     offered = {name for offer in offers for name in offer.resources}
     resources = {
         name: amount

@@ -49,7 +49,8 @@ class Provision:
         load_average: the load from which on nothing starts, if there is a limit.
         on_slot: called in another thread when stages had to wait for a slot that is
             shared, and there may be one now.
-        offers: what workers have, where commands do not run on this machine.
+        offers: what workers have, where commands do not run on this machine; empty
+            where they have not been asked.
 
     Attributes:
         priority: of stages that have one.

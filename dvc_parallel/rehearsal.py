@@ -18,6 +18,7 @@ from .bookkeeping import Bookkeeping, current_books
 from .order import overlaps
 from .others_path_locks import OthersPathLocks
 from .plan import Plan
+from .runners.choice import LOCAL
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -109,6 +110,7 @@ class Rehearsal:
     Attributes:
         steps: the stages that it would come to, in the order of serial DVC.
         jobs (int): how many stages it would run at a time.
+        runner (str): where their commands would run.
         make_plan: makes plans for its steps, which go by their ranks.
     """
 
@@ -116,6 +118,7 @@ class Rehearsal:
         self.make_plan: Callable[..., Plan] = Plan
         self.steps: list[Step] = []
         self.jobs = 1
+        self.runner = LOCAL
         self.side_by_side = True
         self._ranks: dict[Stage, int] = {}
         self._graph: Any = None
@@ -145,6 +148,7 @@ class Rehearsal:
         return rehearsal
 
     def _take(self, run: "PendingRun") -> None:
+        self.runner = run.runner
         executor = self._executor(run)
         if executor is None:
             self.side_by_side = False
@@ -158,7 +162,7 @@ class Rehearsal:
 
     def _executor(self, run: "PendingRun") -> "Optional[FastExecutor]":
         try:
-            return run.executor()
+            return run.executor(elsewhere=run.runner != LOCAL)
         except DvcException as exc:
             # NOTE: with one job, DVC runs the stages by itself, whatever they ask for
             if run.jobs > 1:

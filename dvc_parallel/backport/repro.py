@@ -42,10 +42,12 @@ class PendingRun:
     Attributes:
         repo: its repo, which is locked.
         jobs: how many stages at a time.
+        runner: where its commands are to run.
     """
 
     repo: "Repo"
     jobs: int
+    runner: str
     _serially: Callable[[], list["Stage"]]
     _executor: "MakeExecutor"
 
@@ -161,13 +163,13 @@ def run_stages(
     if not stages:
         return serially()
 
-    run = PendingRun(stages[0].repo, count, serially, executor)
+    runner = _runner(options, config)
+    run = PendingRun(stages[0].repo, count, runner, serially, executor)
     if options.instead is not None:
         options.instead(run)
         return []
     if not dry:
         _clear(run.repo)
-    runner = _runner(options, config)
     if runner != choice.LOCAL and not dry:
         return _reproduce_elsewhere(runner, options, jobs, run, output)
     if count > 1 and not dry:

@@ -9,6 +9,7 @@ from dvc.ui import ui
 from dvc_parallel import jobs
 from dvc_parallel.reporters.plain import duration
 from dvc_parallel.reporters.terminal import visible
+from dvc_parallel.runners.choice import LOCAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,6 +117,11 @@ def _notes(outlook: "Outlook") -> "Iterator[str]":
         yield (
             f"~ not known from earlier runs with several jobs, as of "
             f"{outlook.forecast.guesses} of these: the median of what is known"
+        )
+    if outlook.runner != LOCAL:
+        yield (
+            f"the workers of '{outlook.runner}' were not asked what they have: pools "
+            "that nobody has sized here may be theirs, and are left out"
         )
 
 

@@ -386,3 +386,22 @@ def test_stages_that_ask_for_more_than_there_is(make_project, monkeypatch):
     assert message in result.stderr
     assert [speed["jobs"] for speed in plan_json(project)["speeds"]] == [1]
     assert project.dvc("repro", "-j", 1).stdout.count("Running stage") == 3
+
+
+def test_pools_that_workers_may_have(make_project, monkeypatch):
+    project = make_project(
+        "workers",
+        """
+        stages:
+          each:
+            foreach: [a, b]
+            do: {cmd: "true", meta: {parallel: {pools: {gpu: 2}, workers: [lab-*]}}}
+        """,
+    )
+    assert plan(project, "-j", "2", check=False).returncode == 255
+    monkeypatch.setenv("DVC_PARALLEL_RUNNER", "dask://127.0.0.1:9")
+    result = plan(project, "-j", "2")
+    assert "the workers of 'dask://127.0.0.1:9' were not asked" in result.stdout
+    seen = plan_json(project, "-j", "2")
+    assert seen["runner"] == "dask://127.0.0.1:9"
+    assert [stage["start"] for stage in seen["stages"]] == [0, 0]

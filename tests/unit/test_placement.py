@@ -25,6 +25,13 @@ def test_a_pool_that_is_sized_is_the_runs():
     assert split("a", needs, {"gpu": Size(4)}, OFFERS) == (needs, ANYWHERE)
 
 
+def test_workers_that_have_not_been_asked():
+    needs = Needs({"gpu": 2, "db": 1}, workers=("gpu-*",), retries=2)
+    left, place = split("a", needs, {"db": Size(1)}, ())
+    assert left == Needs({"db": 1}, workers=("gpu-*",), retries=2)
+    assert place == ANYWHERE
+
+
 def test_workers_by_their_names():
     needs = Needs(workers=("lab-*", "other"))
     _, place = split("a", needs, {}, OFFERS)
