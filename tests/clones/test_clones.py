@@ -378,3 +378,21 @@ def test_commands_that_fail_as_in_serial_dvc(twins, workers, with_remote):
             reproduce(parallel, workers, targets=target)
         one, other = expected.value.__cause__, info.value.__cause__
         assert (type(other), str(other)) == (type(one), str(one))
+
+
+def test_outputs_that_git_does_not_ignore_stay_here(make_project, here, with_remote):
+    """They may be large, and are not what the stage depends on."""
+    project = make_project(
+        "p",
+        """\
+        stages:
+          a: {cmd: exit 1, outs: [a, data/raw]}
+          b: {cmd: ls . data > b, outs: [b]}
+        """,
+        {"a": "large", "data/raw/1": "large", "data/code.py": "", "new.py": ""},
+    )
+    with_remote(project)
+    reproduce(project, Carrier(here), targets=["b"])
+    found = project.read("b").split()
+    assert {"code.py", "new.py"} <= {*found}
+    assert {"a", "raw"}.isdisjoint(found)

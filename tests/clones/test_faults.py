@@ -6,12 +6,14 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 
 import pytest
 from dvc.exceptions import ReproductionError
 
 from dvc_parallel.clones.coordinator import Coordinator
+from dvc_parallel.clones.exchange import Exchange
 from dvc_parallel.clones.messages import Leaf
 from dvc_parallel.clones.pool import locked
 
@@ -221,6 +223,40 @@ def test_a_lock_is_inherited(tmp_path):
     process.communicate(b"\n")
     with locked(path, wait=False) as fd:
         assert fd is not None
+
+
+def test_commands_inherit_the_lock_of_their_clone(
+    make_project, here, with_remote, tmp_path
+):
+    cmd = "for fd in /proc/$$/fd/*; do readlink $fd; done > a; true"
+    project = make_project("p", f"stages: {{a: {{cmd: '{cmd}', outs: [a]}}}}")
+    with_remote(project)
+    reproduce(project, Carrier(here))
+    lock = tmp_path / "host" / "without-commits" / "0.lock"
+    assert os.fspath(lock) in project.read("a").splitlines()
+
+
+def test_a_time_limit_is_that_of_commands(make_project, here, with_remote, monkeypatch):
+    """It does not run while a worker gets data."""
+    get = Exchange.get
+
+    def get_slowly(*args):
+        time.sleep(1.1)
+        get(*args)
+
+    monkeypatch.setattr(Exchange, "get", get_slowly)
+    project = make_project(
+        "p",
+        """
+        stages:
+          a: {cmd: 'true', meta: {parallel: {timeout: 1s}}}
+          b: {cmd: sleep 60, meta: {parallel: {timeout: 1s}}}
+        """,
+    )
+    with_remote(project)
+    assert reproduce(project, Carrier(here), targets=["a"]) == ["a"]
+    message = error_of(project, Carrier(here), targets=["b"])
+    assert "stopped at its timeout of 1 s" in message
 
 
 @pytest.mark.parametrize(

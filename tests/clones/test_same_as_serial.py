@@ -17,18 +17,38 @@ EXAMPLES = int(os.environ.get("DVC_PARALLEL_CLONE_EXAMPLES", "2"))
 numbers = count()
 
 
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    phases=[phase for phase in Phase if phase is not Phase.shrink],
-    suppress_health_check=list(HealthCheck),
-)
+def random_runs(examples):
+    """Settings for tests that run some random pipelines."""
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        phases=[phase for phase in Phase if phase is not Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+@random_runs(EXAMPLES)
 @given(data=st.data(), jobs=st.integers(2, 5))
 def test_runs_after_changes(tmp_path, workers, with_remote, data, jobs):
+    def run(project, **flags):
+        return reproduce(project, workers, jobs, **flags)
+
+    compare_with_serial(tmp_path, with_remote, data, run)
+
+
+def compare_with_serial(folder, with_remote, data, run):
+    """Run a random pipeline, again after changes, beside serial DVC.
+
+    Args:
+        folder: for projects.
+        with_remote: gives them a remote.
+        data: of Hypothesis.
+        run: runs stages of a project on workers, as ``Project.reproduce``.
+    """
     pipeline = data.draw(pipelines())
     order = data.draw(st.permutations(pipeline.steps))
     number = next(numbers)
-    twins = [Project(tmp_path / f"{kind}{number}") for kind in ("s", "p")]
+    twins = [Project(folder / f"{kind}{number}") for kind in ("s", "p")]
     with_remote(*twins)
     serial, parallel = twins
     for round_ in range(data.draw(st.integers(1, 3))):
@@ -42,7 +62,7 @@ def test_runs_after_changes(tmp_path, workers, with_remote, data, jobs):
         )
         note(f"reproduce({flags})")
         expected = outcome(serial.reproduce, **flags)
-        result = outcome(reproduce, parallel, workers, jobs, **flags)
+        result = outcome(run, parallel, **flags)
         if isinstance(expected, str):
             # NOTE: a frozen stage lacks its output. What ran beside it differs
             assert isinstance(result, str)

@@ -3,20 +3,25 @@
 import os
 import signal
 import sys
+from functools import partial
 from textwrap import dedent
 
 import psutil
 import pytest
 from dvc.exceptions import DvcException
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dvc_parallel.clones.pool import locked
-from tests.project import assert_same, finish
+from tests.clones.test_same_as_serial import compare_with_serial, random_runs
+from tests.project import Project, assert_same, finish
 
 from .cluster import can_unshare, in_another_workspace
 from .test_runs import MIXED, worker_of
 
 REMOTE = "[core]\n    remote = store\n['remote \"store\"']\n    url = {url}\n"
 
+EXAMPLES = int(os.environ.get("DVC_PARALLEL_DASK_EXAMPLES", "3"))
 thorough = pytest.mark.skipif(
     not os.environ.get("DVC_PARALLEL_DASK"),
     reason="takes long; set DVC_PARALLEL_DASK=1",
@@ -56,6 +61,18 @@ def test_same_as_serial(twins, far_cluster):
         expected = serial.reproduce()
         assert parallel.reproduce(jobs=3, runner=far_cluster.runner) == expected
         assert_same(serial, parallel)
+
+
+@thorough
+@random_runs(EXAMPLES)
+@given(data=st.data(), jobs=st.integers(2, 5))
+def test_random_pipelines(tmp_path, far_cluster, data, jobs):
+    def with_remote(*projects):
+        for project in projects:
+            project.write({".dvc/config": REMOTE.format(url=tmp_path / "remote")})
+
+    run = partial(Project.reproduce, jobs=jobs, runner=far_cluster.runner)
+    compare_with_serial(tmp_path / "projects", with_remote, data, run)
 
 
 def test_what_is_shown(twins, far_cluster):
