@@ -3,12 +3,12 @@
 import logging
 from argparse import SUPPRESS, ArgumentTypeError
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Callable, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from dvc_parallel.jobs import CONFIG_OPTION, add_argument, count_jobs
 from dvc_parallel.load import parse_load
 from dvc_parallel.output_modes import OUTPUT_MODES
-from dvc_parallel.runners.choice import parse_runner
+from dvc_parallel.runners import choice
 
 from .config import OPTIONS
 
@@ -29,7 +29,7 @@ def _load_type(value: str) -> float:
 
 def _runner_type(value: str) -> str:
     try:
-        return parse_runner(value)
+        return choice.parse_runner(value)
     except ValueError as exc:
         raise ArgumentTypeError(str(exc)) from None
 
@@ -97,18 +97,21 @@ def repro_kwargs(original: Callable, cmd: "CmdRepro") -> dict[str, Any]:
     names = ("jobs", "load_average", "output", "runner")
     ours = {name: getattr(cmd.args, name, None) for name in names}
     kwargs.update((name, value) for name, value in ours.items() if value is not None)
-    _be_patient(cmd, kwargs.get("jobs"))
+    _be_patient(cmd, kwargs.get("jobs"), kwargs.get("runner"))
     return kwargs
 
 
-def _be_patient(cmd: "CmdRepro", jobs: Union[int, str, None]) -> None:
+def _be_patient(
+    cmd: "CmdRepro", jobs: Union[int, str, None], runner: Optional[str]
+) -> None:
     """Have a parallel run wait for the repo lock for as long as it takes."""
     from dvc_parallel.patience import PatientLock
 
+    config = cmd.repo.config["core"]
     if jobs is None:
-        jobs = cmd.repo.config["core"].get(CONFIG_OPTION, 1)
+        jobs = config.get(CONFIG_OPTION, 1)
     with suppress(ValueError):  # the run says what is wrong
-        if count_jobs(jobs) > 1:
+        if choice.setting(runner, config)[1] != choice.LOCAL or count_jobs(jobs) > 1:
             cmd.repo.lock = PatientLock(cmd.repo)
 
 

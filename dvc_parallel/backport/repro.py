@@ -197,12 +197,7 @@ def _runner(options: Options, config: "Mapping[str, Any]") -> str:
     Raises:
         InvalidArgumentError: there is no such runner.
     """
-    name, value = "runner", options.runner
-    if value is None:
-        name, value = choice.ENV, os.environ.get(choice.ENV)
-    if value is None:
-        name = f"core.{choice.CONFIG_OPTION}"
-        value = config.get(choice.CONFIG_OPTION, choice.LOCAL)
+    name, value = choice.setting(options.runner, config)
     return _checked(name, choice.parse_runner, value)
 
 

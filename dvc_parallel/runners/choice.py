@@ -8,7 +8,8 @@
 
 import os
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Optional
 
 from dvc.exceptions import InvalidArgumentError
 
@@ -41,6 +42,20 @@ def parse_runner(text: str) -> str:
         "expected 'local', 'dask', 'dask://host:port', 'tls://host:port' or "
         f"'dask:module.function', got '{text}'"
     )
+
+
+def setting(option: Optional[str], config: Mapping[str, Any]) -> tuple[str, str]:
+    """What says which runner it is, and what it says, which may be malformed.
+
+    Args:
+        option: of the command; None: none was given.
+        config: the section ``core`` of the config.
+    """
+    if option is not None:
+        return "runner", option
+    if (value := os.environ.get(ENV)) is not None:
+        return ENV, value
+    return f"core.{CONFIG_OPTION}", config.get(CONFIG_OPTION, LOCAL)
 
 
 def connect(runner: str, root: str, tmp_dir: str, jobs: int) -> "RemoteRunner":

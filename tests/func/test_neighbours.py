@@ -217,3 +217,14 @@ def test_a_run_begins_when_the_repo_is_free(project):
         lock.unlock()
         assert_over(project, process)
     assert ran(project) == ["other"]
+
+
+def test_a_run_on_workers_begins_when_the_repo_is_free(project):
+    lock = Lock(str(project.path / ".dvc" / "tmp" / "lock"))
+    lock.lock()
+    with running(project, "--runner", "dask:no.cluster") as process:
+        wait_for_line(process, "has locked the repo; waiting for it")
+        lock.unlock()
+        output = finish(process)
+    assert process.returncode == 255
+    assert "runner 'dask:no.cluster'" in output or "dvc-parallel[dask]" in output
