@@ -94,7 +94,7 @@ PUTS = st.tuples(NAMES, ENTRIES | st.just(ENTRY), st.none() | st.integers(0, 9))
 
 # NOTE: to search for longer, load another profile of hypothesis
 BOTH = pytest.mark.parametrize("kind", [LockfileText, FastLockfileText])
-sampled = settings(deadline=None, max_examples=settings.default.max_examples // 2)
+sampled = settings(deadline=None, max_examples=settings.default.max_examples // 4)
 
 
 @BOTH
