@@ -42,7 +42,7 @@ class LinkTypes:
             # folder that a stage depends on.  Where a reflink works in the cache but
             # not here, DVC makes a copy.
             if set(links) <= {"reflink", "copy"} and _is_on(disk, from_path):
-                to_path = from_fs.join(from_path, "file")
+                to_path = os.path.join(from_path, "file")
             self._known[key] = original(links, from_fs, from_path, to_fs, to_path)
         return list(self._known[key])
 
