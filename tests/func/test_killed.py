@@ -92,10 +92,13 @@ def test_commands_die_with_dvc(make_project, kill):
 
 
 def warden_of(dvc):
+    children = psutil.process_iter(["cmdline", "ppid"])
+    # NOTE: there is no command line of commands that are just ending
     (warden,) = [
         child
-        for child in psutil.Process(dvc.pid).children()
-        if "warden.py" in " ".join(child.cmdline())
+        for child in children
+        if child.info["ppid"] == dvc.pid
+        and "warden.py" in " ".join(child.info["cmdline"] or ())
     ]
     return warden
 
