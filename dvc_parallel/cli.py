@@ -41,6 +41,9 @@ def main(argv: Optional[list[str]] = None) -> int:
     # NOTE: where .pth files are not read, this is what installs the hook
     from .backport import hook
 
+    if reason := hook.stranger():
+        sys.stderr.write(f"ERROR: {reason}\n")
+        return 1
     if command == "doctor":
         from .backport.doctor import main as doctor
 

@@ -15,6 +15,7 @@ from dvc_parallel.runners import choice
 
 from . import seams
 from .config import OPTIONS
+from .hook import PTH
 
 # Options of `dvc config` that are not called as the level of the config is.
 FLAGS = {"repo": "project"}
@@ -27,7 +28,10 @@ GROUPS = (
 )
 
 # Whether a plain `dvc` gets the hook, as a new interpreter sees it.
-CHECK_PTH = "import sys; sys.exit('dvc_parallel.backport.hook' not in sys.modules)"
+CHECK_PTH = f"""
+import sys
+sys.exit({PTH!r} not in [getattr(finder, '__name__', '') for finder in sys.meta_path])
+"""
 
 
 def main(hook: Any) -> int:

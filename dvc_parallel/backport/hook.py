@@ -1,8 +1,10 @@
 """The import hook: patches modules of DVC when they are imported.
 
-``dvc_parallel.pth`` imports this module at the start of every interpreter of the
-environment, so it imports next to nothing, and whatever goes wrong here must
-leave ``dvc`` as it is.
+``dvc_parallel.pth`` puts a finder of one line into every interpreter of the
+environment, which imports this module when somebody imports ``dvc``; so one that never
+does pays for that line alone.  Whatever goes wrong here must leave ``dvc`` as it is.
+
+A user may have a ``dvc.py`` or a package ``dvc`` that is not DVC: it is none of ours.
 """
 
 import sys
@@ -17,6 +19,11 @@ PATCHES = {
     "dvc.utils.strictyaml": "_install_seams",
     "dvc.lock": "_install_seams",
 }
+
+# The finder of dvc_parallel.pth.
+PTH = "DvcParallel"
+# Modules of every release of DVC, which nobody else's package of its name has.
+MODULES = ("config", "repo", "stage")
 
 problem = None  # what has gone wrong here, in one line
 unsupported = None  # why this DVC is left alone, in one line
@@ -34,11 +41,16 @@ class _Finder:
             return None
         from importlib.util import find_spec
 
+        package = sys.modules.get("dvc")
+        if name != "dvc" and not is_dvc(getattr(package, "__spec__", None)):
+            return None
         self._busy.add(name)
         try:
             spec = find_spec(name)
         finally:
             self._busy.discard(name)
+        if name == "dvc" and not is_dvc(spec):
+            return None
         if spec is not None and spec.loader is not None:
             spec.loader = _Loader(spec.loader)  # type: ignore[assignment]
         return spec
@@ -65,6 +77,29 @@ class _Loader:
             except Exception as exc:  # noqa: BLE001
                 if unsupported is None:
                     fail(f"{type(exc).__name__} in {module.__name__}: {exc}")
+
+
+def is_dvc(spec):
+    """Whether what is found under the name ``dvc`` is DVC; imports nothing of it."""
+    from importlib.machinery import PathFinder
+
+    path = spec.submodule_search_locations if spec and spec.loader else None
+    return bool(path) and all(
+        PathFinder.find_spec(f"dvc.{name}", path) for name in MODULES
+    )
+
+
+def stranger():
+    """What is found under the name ``dvc`` instead of DVC, in one line, if anything."""
+    from importlib.util import find_spec
+
+    spec = sys.modules["dvc"].__spec__ if "dvc" in sys.modules else find_spec("dvc")
+    if is_dvc(spec):
+        return None
+    if spec is None:
+        return "there is no DVC in this Python; `pip install dvc` installs it"
+    where = spec.origin or ", ".join(spec.submodule_search_locations or ())
+    return f"`dvc` is not DVC here but {where}; rename that, or go to another folder"
 
 
 def fail(reason):
@@ -108,12 +143,12 @@ def _install_seams(module):
 
 def install():
     """Put the hook in; harmless when it is there already."""
-    if not active():
-        sys.meta_path.insert(0, _Finder())
-
-
-def active():
-    return any(isinstance(finder, _Finder) for finder in sys.meta_path)
+    if any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        return
+    # NOTE: behind that of the .pth file, which is looking for `dvc` right now: Python
+    # goes on from there
+    names = [getattr(finder, "__name__", None) for finder in sys.meta_path]
+    sys.meta_path.insert(names.index(PTH) + 1 if PTH in names else 0, _Finder())
 
 
 install()

@@ -7,7 +7,7 @@ from typing import Any, Optional
 from .seam import NEWEST, OLDEST
 
 # The option, in the code that adds it to the command.
-OWN_JOBS = re.compile(r"""["']--jobs["']""")
+OWN_JOBS = re.compile(rb"""["']--jobs["']""")
 
 
 def unsupported(dvc: Any) -> Optional[str]:
@@ -20,7 +20,8 @@ def unsupported(dvc: Any) -> Optional[str]:
     if not OLDEST <= version <= NEWEST:
         oldest, newest = (".".join(map(str, version)) for version in (OLDEST, NEWEST))
         return (
-            f"dvc-parallel supports DVC {oldest} to {newest}, this is {dvc.__version__}"
+            f"dvc-parallel supports DVC {oldest} to {newest}, this is "
+            f"{getattr(dvc, '__version__', 'one without a version')}"
         )
     return None
 
@@ -29,7 +30,7 @@ def has_own_jobs(dvc: Any) -> bool:
     """Whether ``dvc repro`` of a DVC has a ``--jobs`` of its own."""
     path = os.path.join(os.path.dirname(dvc.__file__), "commands", "repro.py")
     try:
-        with open(path, encoding="utf-8") as fobj:
-            return bool(OWN_JOBS.search(fobj.read()))
-    except FileNotFoundError:  # a DVC of another layout
+        # NOTE: which may be in a zip file
+        return bool(OWN_JOBS.search(dvc.__loader__.get_data(path)))
+    except (AttributeError, OSError):  # a DVC of another layout
         return False

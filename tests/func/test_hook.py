@@ -4,8 +4,10 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from importlib import import_module
 from pathlib import Path
+from textwrap import dedent
 
 import dvc
 import pytest
@@ -26,19 +28,115 @@ def python(code, *args, **kwargs):
     )
 
 
-def test_an_interpreter_that_never_imports_dvc_imports_next_to_nothing():
-    code = "import sys; print(*sorted(m for m in sys.modules if 'dvc' in m))"
-    names = ["dvc_parallel", "dvc_parallel.backport", "dvc_parallel.backport.hook"]
-    assert python(code).stdout.split() == names
+def test_an_interpreter_that_never_imports_dvc_imports_nothing():
+    pth = PACKAGE.parent / "dvc_parallel.pth"
+    (line,) = pth.read_text().splitlines()
+    installed = Path(sysconfig.get_path("purelib"), pth.name).read_text()
+    assert installed.strip() == line, f"an old {pth.name}: install the package again"
+    code = "import sys; print(*(m for m in sys.modules if 'dvc_parallel' in m))"
+    assert python(code).stdout.split() == []
+    # NOTE: nor does it compile what it does not need: that would take longer
+    assert line.startswith("import sys; sys.meta_path.insert(0, type(")
+    code = compile(line, pth, "exec")
+    assert not {"importlib", "try"} & set(code.co_names)
 
-    # NOTE: and those import nothing but `sys`
-    imports = [
-        line
-        for name in ("__init__.py", "backport/__init__.py", "backport/hook.py")
-        for line in (PACKAGE / name).read_text().splitlines()
-        if line.startswith(("import ", "from "))
-    ]
-    assert imports == ["import sys"]
+
+OWN_MODULE = {"dvc.py": ""}
+OWN_PACKAGE = {
+    "dvc/__init__.py": "from dvc import config_schema",
+    "dvc/config_schema.py": "",
+    "dvc/config.py": "",
+    "dvc/lock.py": "",
+    "dvc/repo/__init__.py": "",
+    "dvc/repo/reproduce.py": "",
+}
+NAMESPACE = {name: text for name, text in OWN_PACKAGE.items() if "__init__" not in name}
+
+
+@pytest.mark.parametrize("files", [OWN_MODULE, OWN_PACKAGE, NAMESPACE])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_what_is_named_dvc_and_is_not_dvc_is_left_alone(tmp_path, files, zipped):
+    lib = tmp_path / "lib"
+    for name, text in files.items():
+        (lib / name).parent.mkdir(parents=True, exist_ok=True)
+        (lib / name).write_text(text)
+    if zipped:
+        lib = shutil.make_archive(str(lib), "zip", lib)
+    # NOTE: DVC itself, which is installed, comes before a namespace package
+    code = f"""
+        import sys
+        sys.path[:] = [{str(lib)!r}, *(p for p in sys.path if "site-packages" not in p)]
+        import dvc
+        if {len(files)} > 1:
+            import dvc.config_schema, dvc.repo.reproduce, dvc.lock
+        print(dvc.__name__)
+    """
+    result = python(dedent(code), cwd=tmp_path)
+    assert (result.stdout, result.stderr) == ("dvc\n", "")
+
+
+def test_an_error_in_a_module_that_is_not_dvc_is_its_own(tmp_path):
+    (tmp_path / "dvc.py").write_text("raise ValueError('mine')")
+    result = python("import dvc", cwd=tmp_path)
+    assert "ValueError: mine" in result.stderr
+    assert "dvc_parallel" not in result.stderr
+
+
+def test_a_module_of_the_name_of_ours_is_not_run(tmp_path):
+    (tmp_path / "dvc_parallel.py").write_text("print('mine')")
+    code = (
+        "import dvc.cli; from dvc.config_schema import SCHEMA; "
+        "print('parallel_jobs' in SCHEMA['core'])"
+    )
+    assert python(code, cwd=tmp_path).stdout == "True\n"
+    # NOTE: and if the user has imported it, it stays theirs
+    result = python(f"import dvc_parallel; {code}", cwd=tmp_path)
+    assert (result.stdout, result.stderr) == ("mine\nFalse\n", "")
+
+
+def test_commands_of_our_own_say_that_it_is_not_dvc(tmp_path):
+    (tmp_path / "dvc.py").write_text("")
+    for command in ("doctor", "repro", "plan"):
+        result = subprocess.run(
+            [sys.executable, "-m", "dvc_parallel", command],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 1
+        path = tmp_path / "dvc.py"
+        assert result.stderr.startswith(f"ERROR: `dvc` is not DVC here but {path}; ")
+
+
+def test_a_second_dvc_in_one_process_gets_the_hook_as_well(tmp_path):
+    (tmp_path / "dvc.py").write_text("")
+    shutil.copytree(Path(dvc.__file__).parent, tmp_path / "vendor" / "dvc")
+    code = """
+        import sys
+        import dvc
+        found = [dvc.__file__]
+        for path in ("vendor", None):
+            for name in [name for name in sys.modules if name.split(".")[0] == "dvc"]:
+                del sys.modules[name]
+            sys.path[0:1] = [path] if path else []
+            from dvc.commands import repro
+            import dvc
+            assert repro.add_parser.dvc_parallel_seam
+            found.append(dvc.__file__)
+        assert len(set(found)) == 3, found
+    """
+    result = python(dedent(code), cwd=tmp_path)
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize("module", ["repo/reproduce.py", "commands/repro.py"])
+def test_an_install_of_dvc_that_is_broken_fails_as_it_would(tmp_path, module):
+    shutil.copytree(Path(dvc.__file__).parent, tmp_path / "dvc")
+    (tmp_path / "dvc" / module).unlink()
+    result = python("from dvc.cli import main; main(['repro'])", cwd=tmp_path)
+    assert "No module named" in result.stderr
+    assert "dvc-parallel" not in result.stderr
 
 
 def run_dvc(project, *args, **env):
