@@ -26,10 +26,14 @@ def current_books() -> Optional["Bookkeeping"]:
 
 
 class Bookkeeping:
-    """What a run keeps.  Owned by the owner of the repo."""
+    """What a run keeps.  Owned by the owner of the repo.
 
-    def __init__(self) -> None:
-        self.lockfiles = FastLockfiles()
+    Args:
+        tmp_dir: folder for temporary files, ``.dvc/tmp`` of the repo.
+    """
+
+    def __init__(self, tmp_dir: str) -> None:
+        self.lockfiles = FastLockfiles(tmp_dir)
         self.params_files = ParamsFiles()
         self.path_locks = PathLocks()
         self.tracked_paths = TrackedPaths()

@@ -91,7 +91,7 @@ class FastExecutor(ParallelExecutor):
         self.workers = runner
         offers = runner.offers() if runner else () if elsewhere else None
         self.provision = Provision(steps, jobs, load_average, self._on_slot, offers)
-        self.books = Bookkeeping()
+        self.books = Bookkeeping(steps[0].repo.tmp_dir)
         self.transfers = Transfers()
         self.path_waits = PathWaits(steps[0].repo.tmp_dir, steps[0].repo.fs)
         self.durations = Durations(steps[0].repo.tmp_dir)

@@ -10,7 +10,6 @@ had otherwise, a round trip makes it.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any, Callable, Optional
 
 from dvc.utils.serialize._common import _load_data
@@ -40,11 +39,16 @@ class _Entries(dict):
 
 
 class Lockfiles:
-    """The dvc.lock files of a repo.  Owned by the owner of the repo."""
+    """The dvc.lock files of a repo.  Owned by the owner of the repo.
+
+    Args:
+        tmp_dir: folder for temporary files, ``.dvc/tmp`` of the repo.
+    """
 
     _parse = staticmethod(LockfileText.parse)
 
-    def __init__(self) -> None:
+    def __init__(self, tmp_dir: str) -> None:
+        self._tmp_dir = tmp_dir
         self._known: dict[str, tuple[str, LockfileText]] = {}
 
     @contextmanager
@@ -63,7 +67,7 @@ class Lockfiles:
         path = os.fspath(path)
         text = self._text(path)
         if text is None:
-            with _round_trip(path, fs, place) as whole:
+            with self._round_trip(path, fs, place) as whole:
                 yield whole
             return
 
@@ -76,14 +80,14 @@ class Lockfiles:
         entries = data.pop("stages", {})
         data.pop("schema", None)
         if data or not _put(text, entries, place):
-            with _round_trip(path, fs, place) as whole:
+            with self._round_trip(path, fs, place) as whole:
                 whole.update({"schema": "2.0", **data})
                 whole.setdefault("stages", {}).update(entries)
             return
 
         after = str(text)
         if after != before:
-            with atomic_write(path, _tmp_dir(path)) as fobj:
+            with atomic_write(path, self._tmp_dir) as fobj:
                 fobj.write(after)
         self._known[path] = (after, text)
 
@@ -100,6 +104,21 @@ class Lockfiles:
             return None  # the round trip says what is wrong
         return text if found == known else self._parse(found)
 
+    @contextmanager
+    def _round_trip(self, path: str, fs: Any, place: Place) -> Iterator[dict[str, Any]]:
+        exists = fs.exists(path) if fs else os.path.exists(path)
+        data = _load_data(path, parser=parse_yaml_for_update, fs=fs) if exists else {}
+        before = set(data.get("stages") or ())
+        yield data
+
+        stages = data.get("stages") or {}
+        for name in [name for name in stages if name not in before]:
+            successor = place(name)
+            if successor in stages:
+                _move_before(stages, name, successor)
+        with atomic_write(path, self._tmp_dir) as fobj:
+            _dump(data, fobj)
+
 
 def _put(text: LockfileText, entries: dict, place: Place) -> bool:
     """Put entries into the text, or tell that it takes a round trip."""
@@ -112,22 +131,6 @@ def _put(text: LockfileText, entries: dict, place: Place) -> bool:
     return True
 
 
-@contextmanager
-def _round_trip(path: str, fs: Any, place: Place) -> Iterator[dict[str, Any]]:
-    exists = fs.exists(path) if fs else os.path.exists(path)
-    data = _load_data(path, parser=parse_yaml_for_update, fs=fs) if exists else {}
-    before = set(data.get("stages") or ())
-    yield data
-
-    stages = data.get("stages") or {}
-    for name in [name for name in stages if name not in before]:
-        successor = place(name)
-        if successor in stages:
-            _move_before(stages, name, successor)
-    with atomic_write(path, _tmp_dir(path)) as fobj:
-        _dump(data, fobj)
-
-
 def _move_before(mapping: dict, name: str, successor: Optional[str]) -> None:
     names = list(mapping)
     moved = names[names.index(successor) : -1]
@@ -137,13 +140,3 @@ def _move_before(mapping: dict, name: str, successor: Optional[str]) -> None:
 
 def at_the_end(_name: str) -> None:
     """The place of new entries in serial DVC."""
-
-
-@lru_cache(maxsize=1024)
-def _tmp_dir(path: str) -> str:
-    """Folder for temporary files of the repo that a dvc.lock is in."""
-    from dvc.repo import Repo
-
-    folder = os.path.dirname(path)
-    tmp_dir = os.path.join(Repo.find_root(folder), Repo.DVC_DIR, "tmp")
-    return tmp_dir if os.path.isdir(tmp_dir) else folder

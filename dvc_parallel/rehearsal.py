@@ -158,7 +158,7 @@ class Rehearsal:
             self.make_plan = executor.provision.make_plan
             self._graph = executor.graph
             self._after = [set(stage.after) for stage in executor.info.stages]
-        run.rehearse(_Books(self))
+        run.rehearse(_Books(self, run.repo.tmp_dir))
 
     def _executor(self, run: "PendingRun") -> "Optional[FastExecutor]":
         try:
@@ -264,8 +264,8 @@ def quiet() -> Iterator[None]:
 class _Books(Bookkeeping):
     """The books of a rehearsal."""
 
-    def __init__(self, rehearsal: Rehearsal):
-        super().__init__()
+    def __init__(self, rehearsal: Rehearsal, tmp_dir: str):
+        super().__init__(tmp_dir)
         self.rehearsal = rehearsal
         self.path_locks = OthersPathLocks()
 

@@ -264,7 +264,7 @@ def _reproduce_serially(
     if seams.misfits(seams.IN_RUNS):
         return reproduce()
     with seams.installed(seams.IN_RUNS):
-        return _keep_books(repo, Bookkeeping(), reproduce)
+        return _keep_books(repo, Bookkeeping(repo.tmp_dir), reproduce)
 
 
 def _keep_books(

@@ -25,7 +25,7 @@ def save_as_dvc(cache, entry):
 @pytest.fixture
 def save_entry(cache):
     def save_entry(entry):
-        with Bookkeeping().in_this_thread():
+        with Bookkeeping(os.curdir).in_this_thread():
             save(save_as_dvc, cache, entry)
 
     return save_entry
@@ -76,6 +76,6 @@ def test_a_folder_that_was_left_without_an_entry_gets_it(tmp_path, save_entry):
 
 
 def test_nothing_to_save(tmp_path, cache):
-    with Bookkeeping().in_this_thread():
+    with Bookkeeping(os.curdir).in_this_thread():
         save(lambda *_args: None, cache, "stage")
     assert not os.listdir(tmp_path)

@@ -46,7 +46,7 @@ def test_lockfile_in_serial_order(tmp_path, lock, known, finished):
         os.unlink(lock)
     else:
         (tmp_path / "dvc.lock").write_text(before)
-    order = SerialOrder(str(tmp_path), Lockfiles())
+    order = SerialOrder(str(tmp_path), Lockfiles(str(tmp_path)))
     for rank in finished:
         modify = partial(order.modify_lockfile, fs=None, rank=rank)
         record(lock, NAMES[rank], modify)
@@ -54,7 +54,7 @@ def test_lockfile_in_serial_order(tmp_path, lock, known, finished):
 
 
 def test_entries_of_other_processes_stay(tmp_path, lock):
-    order = SerialOrder(str(tmp_path), Lockfiles())
+    order = SerialOrder(str(tmp_path), Lockfiles(str(tmp_path)))
     record(lock, "z", partial(order.modify_lockfile, fs=None, rank=5))
     record(lock, "other")
     record(lock, "a", partial(order.modify_lockfile, fs=None, rank=1))
@@ -62,7 +62,7 @@ def test_entries_of_other_processes_stay(tmp_path, lock):
 
 
 def test_any_path_and_what_takes_a_round_trip(tmp_path, lock):
-    order = SerialOrder(str(tmp_path), Lockfiles())
+    order = SerialOrder(str(tmp_path), Lockfiles(str(tmp_path)))
     with order.modify_lockfile(tmp_path / "dvc.lock", localfs, 0) as data:
         data.update({"schema": "2.0", "datasets": [], "stages": {}})
     assert load_yaml(lock)["datasets"] == []
@@ -71,7 +71,7 @@ def test_any_path_and_what_takes_a_round_trip(tmp_path, lock):
 def test_lockfile_is_untouched_after_an_error(tmp_path, lock):
     record(lock, "a")
     before = read(lock)
-    order = SerialOrder(str(tmp_path), Lockfiles())
+    order = SerialOrder(str(tmp_path), Lockfiles(str(tmp_path)))
     with pytest.raises(ZeroDivisionError):  # noqa: PT012
         with order.modify_lockfile(lock, None, 0) as data:
             data["stages"]["b"] = 1
@@ -100,7 +100,7 @@ def test_gitignore_in_serial_order(tmp_path, before, finished):
     expected = path.read_bytes()
 
     start()
-    order = SerialOrder(str(tmp_path), Lockfiles())
+    order = SerialOrder(str(tmp_path), Lockfiles(str(tmp_path)))
     for rank in finished:
         for entry in entries[2 * rank : 2 * rank + 2]:
             order.ignore(partial(append, entry, str(path)), str(path), rank)
