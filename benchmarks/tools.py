@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Optional
 
-from patches.release import apply
-from patches.series import BASE
+from patches import BASE, apply
 
 from . import formats
 from .dask_cluster import dask_cluster

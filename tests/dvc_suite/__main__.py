@@ -15,9 +15,8 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
-
-import dvc
 
 HERE = Path(__file__).parent
 
@@ -52,19 +51,16 @@ TESTS = [
 ]
 
 
-def download(folder: Path) -> Path:
-    """Get the source of the installed DVC, with its tests, from PyPI."""
+def download(release: str, folder: Path) -> Path:
+    """Get the source of a release of DVC, with its tests, from PyPI."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
     command += ["--no-binary", ":all:", "--dest", str(folder)]
-    command.append(f"dvc=={dvc.__version__}")
+    command.append(f"dvc=={release}")
     subprocess.run(command, check=True)
     (sdist,) = folder.glob("dvc-*.tar.gz")
     with tarfile.open(sdist) as archive:
         archive.extractall(folder)
-    # NOTE: the tests are to run the DVC that is installed
-    source = folder / sdist.name[: -len(".tar.gz")]
-    shutil.rmtree(source / "dvc")
-    return source
+    return folder / sdist.name[: -len(".tar.gz")]
 
 
 def as_ordinary_user() -> list:
@@ -92,7 +88,9 @@ def main() -> int:
     # NOTE: some tests start `dvc`
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
     with tempfile.TemporaryDirectory() as tmp:
-        source = download(Path(tmp))
+        source = download(version("dvc"), Path(tmp))
+        # NOTE: the tests are to run the DVC that is installed
+        shutil.rmtree(source / "dvc")
         command = [*as_ordinary_user(), sys.executable, "-m", "pytest", *options]
         tests = REPRO if args.repro else TESTS
         command += args.pytest_args or [t for t in tests if (source / t).exists()]

@@ -1,5 +1,6 @@
 """Every command of the documentation runs."""
 
+import email
 import re
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from patches import PATCHES
 from tests.capabilities import HAS_DASK, HAS_KEEP_GOING
 
 ROOT = Path(__file__).parents[2]
@@ -139,18 +141,18 @@ def test_figures_are_those_of_the_benchmarks():
         assert any(f"| {figure} |" in section for section in sections), figure
 
 
-@pytest.mark.parametrize("part", sorted((ROOT / "patches/parts").glob("[0-9]*")))
-def test_pull_requests_have_the_titles_of_the_patches(part):
-    title = (part / "message.txt").read_text().partition("\n")[0]
+@pytest.mark.parametrize("number, patch", list(enumerate(PATCHES, 1)))
+def test_pull_requests_have_the_titles_of_the_patches(number, patch):
+    title = email.message_from_string(patch.read_text())["Subject"].replace("\n", "")
+    title = title.partition("] ")[2]
     overview = (UPSTREAM / "pull-request.md").read_text()
     assert f" | {title} | " in overview
-    texts = [*UPSTREAM.glob(f"{part.name[0]}-*.md"), UPSTREAM / "pull-request.md"]
+    texts = [*UPSTREAM.glob(f"{number}-*.md"), UPSTREAM / "pull-request.md"]
     assert texts[0].read_text().startswith(f"# {title}\n")
 
 
-@pytest.mark.parametrize("series", sorted(ROOT.glob("patches/dvc-*")))
-def test_files_of_dvc_are_in_the_patches(series):
-    patches = "".join(path.read_text() for path in series.glob("*.patch"))
+def test_files_of_dvc_are_in_the_patches():
+    patches = "".join(path.read_text() for path in PATCHES)
     for page in UPSTREAM.glob("[!R]*.md"):
         for name in re.findall(r"`((?:dvc|tests)/[\w./]+)`", page.read_text()):
             assert f"+++ b/{name}" in patches, (page, name)
