@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Callable, Optional
@@ -20,10 +19,10 @@ import psutil
 from dvc_parallel.atomic import about
 from dvc_parallel.signals import SIGKILL
 
-from . import Output, Runner, RunnerClosedError
+from . import Output, Runner, RunnerClosedError, warden
 from .pipes import follow
 
-# Seconds from SIGTERM to SIGKILL for what a command has left behind.
+# Seconds after which it is left alone what cannot be killed.
 GRACE = 3.0
 
 POSIX = os.name == "posix"
@@ -92,26 +91,31 @@ class LocalRunner(Runner):
             if self._no_input is not None:
                 os.close(self._no_input)
                 self._no_input = None
-        survivors = set(self._survivors())
-        for process in survivors:
-            with suppress(psutil.NoSuchProcess):
-                process.terminate()
-        _, alive = psutil.wait_procs(survivors, timeout=GRACE)
-        for process in alive:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(alive, timeout=GRACE)
+        if self._ended:
+            self._end_what_is_left()
 
-    def _survivors(self) -> Iterator[psutil.Process]:
-        if not POSIX or not self._ended:
+    def _end_what_is_left(self) -> None:
+        if warden.CAN_LOOK:
+            warden.kill_all(None, self._sessions(), seconds=GRACE)
             return
-        for process in psutil.process_iter():
-            with suppress(OSError, psutil.Error):
-                session = os.getsid(process.pid)
-                # NOTE: a session whose first process lives is not one of ours,
-                # of which all have ended: its number has been given out again.
-                if session in self._ended and not psutil.pid_exists(session):
-                    yield process
+        sessions = self._sessions()
+        for pid in psutil.pids():
+            with suppress(OSError):
+                if os.getsid(pid) in sessions:
+                    os.kill(pid, SIGKILL)
+
+    def _sessions(self) -> set[int]:
+        """Sessions of commands in which there are processes."""
+        if not POSIX:
+            return set()
+        alive = set()
+        for pid in psutil.pids():
+            with suppress(OSError):
+                alive.add(os.getsid(pid))
+        # NOTE: a session whose first process lives is not one of those that have ended:
+        # its number has been given out again
+        left = {pid for pid in alive & self._ended if not psutil.pid_exists(pid)}
+        return left | self._running.keys()
 
 
 def signal_all(process: subprocess.Popen, signum: int) -> None:

@@ -6,20 +6,19 @@ parents end.  Where the system can tell, it is found by a mark in its environmen
 (:mod:`dvc_parallel.runners.warden`).
 """
 
-import os
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterable
-from contextlib import suppress
-from typing import TYPE_CHECKING, Callable
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING, Optional
 
 import psutil
 
 from dvc_parallel.signals import SIGKILL
 
-from .local import POSIX, signal_all
+from . import warden
+from .local import signal_all
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -38,7 +37,7 @@ class Stopper:
     Args:
         process: the head of a session; nobody waits for it here.
         seconds: how long it may take, from now on.
-        find: finds more of what it has started, wherever that has gone.
+        mark: what is in the environment of all that it has started, if anything.
 
     Attributes:
         fired (bool): whether its time was up before it has ended.
@@ -48,11 +47,12 @@ class Stopper:
         self,
         process: subprocess.Popen,
         seconds: float,
-        find: Callable[[], Iterable[psutil.Process]] = tuple,
+        mark: Optional[str] = None,
     ):
         self.fired = False
         self._process = process
-        self._find = find
+        self._mark = mark
+        self._known: dict[int, Optional[bytes]] = {}  # when they have started
         self._ended = threading.Event()
         self._timer = threading.Timer(seconds, self._stop)
         self._timer.daemon = True
@@ -67,60 +67,49 @@ class Stopper:
         self._timer.join()
 
     def _stop(self) -> None:
-        if not self._is_running:
+        if not self._is_running():
             return
         self.fired = True
-        known = self._others(())
-        signal_all(self._process, signal.SIGTERM)
-        for process in known:
-            self._terminate_if_apart(process)
-
         end = time.monotonic() + GRACE
+        # NOTE: all of them get it before one can see another one die of it
+        self._signal(signal.SIGTERM, signal.SIGCONT)
         self._ended.wait(GRACE)
-        known = self._others(known)
-        while known and time.monotonic() < end:
+        while self._has_others() and time.monotonic() < end:
             time.sleep(LOOK)
-            known = self._others(known)
 
         end = time.monotonic() + GRACE
-        while (known or self._is_running) and time.monotonic() < end:
-            if self._is_running:
-                signal_all(self._process, SIGKILL)
-            for process in known:
-                with suppress(psutil.Error):
-                    process.kill()
+        while (self._is_running() or self._has_others()) and time.monotonic() < end:
+            self._signal(SIGKILL)
             self._ended.wait(LOOK)
-            known = self._others(known)
 
-    @property
     def _is_running(self) -> bool:
         return self._process.returncode is None
 
-    def _others(self, known: Iterable[psutil.Process]) -> set[psutil.Process]:
-        """All processes of the command that are alive, without its first one."""
-        found = set(known)
-        with suppress(psutil.Error):
-            found.update(psutil.Process(self._process.pid).children(recursive=True))
-        found.update(p for p in psutil.process_iter() if self._is_in_session(p))
-        found.update(p for p in self._find() if p.pid != self._process.pid)
-        return {process for process in found if is_alive(process)}
+    def _has_others(self) -> bool:
+        """Whether something of the command is alive, besides its first process."""
+        return bool(set(self._look()) - {self._process.pid})
 
-    def _is_in_session(self, process: psutil.Process) -> bool:
+    def _signal(self, *signums: int) -> None:
+        """Send signals to all processes of the command."""
+        if not warden.CAN_LOOK:
+            if self._is_running():
+                signal_all(self._process, signums[0])
+            return
+        pids = warden.freeze(self._look)
+        self._known.update((pid, warden.start_of(pid)) for pid in pids)
+        for signum in signums:
+            for pid in pids:
+                warden.send(pid, signum)
+
+    def _look(self, known: Collection[int] = ()) -> Iterator[int]:
+        """What is alive of the command."""
+        if not warden.CAN_LOOK:
+            return iter(())
         pid = self._process.pid
+        known = set(known)
+        known |= {pid for pid, s in self._known.items() if s == warden.start_of(pid)}
         # NOTE: once it has ended, its number may have been given out again
-        if not POSIX or (not self._is_running and psutil.pid_exists(pid)):
-            return False
-        with suppress(OSError):
-            return process.pid != pid and os.getsid(process.pid) == pid
-        return False
-
-    def _terminate_if_apart(self, process: psutil.Process) -> None:
-        with suppress(OSError, psutil.Error):
-            if POSIX and os.getpgid(process.pid) != self._process.pid:
-                process.terminate()
-
-
-def is_alive(process: psutil.Process) -> bool:
-    with suppress(psutil.Error):
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    return False
+        if self._is_running():
+            return warden.processes_of(self._mark, {pid}, known | {pid})
+        sessions = () if psutil.pid_exists(pid) else {pid}
+        return warden.processes_of(self._mark, sessions, known - {pid})

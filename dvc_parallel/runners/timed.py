@@ -1,10 +1,7 @@
 """Commands as processes on this machine, for a limited time."""
 
 import subprocess
-from collections.abc import Iterable
-from typing import Callable, Optional
-
-import psutil
+from typing import Optional
 
 from . import Output
 from .local import LocalRunner
@@ -25,7 +22,7 @@ class TimedRunner(LocalRunner):
         output: Output,
         *,
         timeout: Optional[float] = None,
-        find: Callable[[], Iterable[psutil.Process]] = tuple,
+        mark: Optional[str] = None,
         **kwargs,
     ) -> int:
         """Run a command to its end, as :meth:`Runner.run` does.
@@ -33,7 +30,7 @@ class TimedRunner(LocalRunner):
         Args:
             timeout: seconds after which all of its processes get SIGTERM, and
                 SIGKILL if they are still there after a while.
-            find: as for :class:`Stopper`.
+            mark: as for :class:`Stopper`.
 
         Raises:
             TimeIsUpError: it did not end in time; nothing of it is left.
@@ -45,7 +42,7 @@ class TimedRunner(LocalRunner):
 
         def wait(process: subprocess.Popen) -> int:
             nonlocal fired
-            with Stopper(process, timeout, find) as stopper:
+            with Stopper(process, timeout, mark) as stopper:
                 returncode = follow(process, output)
             fired = stopper.fired
             return returncode

@@ -2,13 +2,15 @@
 
 import logging
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
-from functools import partial
 from typing import Optional
 
-import psutil
 from shortuuid import uuid
+
+from dvc_parallel.reporters.terminal import visible
+from dvc_parallel.signals import SIGKILL
 
 from . import Output, RunnerClosedError, left_behind, warden
 from .local import GRACE
@@ -16,6 +18,15 @@ from .timed import TimedRunner
 
 # NOTE: DVC configures the loggers below "dvc"
 logger = logging.getLogger("dvc.parallel")
+LEFT = (
+    "%s left processes in the background, which end with the run: %s; "
+    "start what is to go on with `env -u DVC_PARALLEL_RUN setsid`"
+)
+
+# Seconds in which what a command has left may end by itself, when the run has ended;
+# seconds from one look at it to the next.
+LINGER = 0.5
+LOOK = 0.02
 
 
 class WardedRunner(TimedRunner):
@@ -36,14 +47,15 @@ class WardedRunner(TimedRunner):
         self._file: Optional[left_behind.RunFile] = None
         self._warden: Optional[warden.Warden] = None
         self._has_started = False
+        self._is_stopped = False  # by a signal
+        self._is_over = True  # whether nothing is left, as far as is known
 
     def run(self, args, output: Output, *, env=None, **kwargs) -> int:
         self._start_warden()
         env = warden.marked(os.environ if env is None else env, self._run_id)
-        if self._warden and kwargs.get("timeout") is not None:
-            mark = uuid()
-            env = warden.marked(env, mark)
-            kwargs["find"] = partial(_processes_of, mark)
+        if warden.CAN_LOOK and kwargs.get("timeout") is not None:
+            kwargs["mark"] = uuid()
+            env = warden.marked(env, kwargs["mark"])
         return super().run(args, output, env=env, **kwargs)
 
     def _start_warden(self) -> None:
@@ -66,12 +78,19 @@ class WardedRunner(TimedRunner):
                     "if DVC is killed, commands go on, as nothing can watch it: %s", exc
                 )
 
+    def signal(self, signum: int) -> None:
+        if signum == SIGKILL and warden.CAN_LOOK and self._has_started:
+            # NOTE: none of them is to see another one die
+            with suppress(OSError):
+                for pid in warden.freeze(self._look):
+                    warden.send(pid, SIGKILL)
+        super().signal(signum)
+        self._is_stopped = True
+
     def close(self) -> None:
         is_over = False
         try:
             super().close()
-            if not self._is_over:
-                warden.kill_all(self._run_id, seconds=GRACE)
             is_over = self._is_over
         except OSError:
             # NOTE: it cannot be seen from here what is left, but it may be from there
@@ -83,6 +102,42 @@ class WardedRunner(TimedRunner):
         finally:
             self._take_leave(is_over)
 
+    def _end_what_is_left(self) -> None:
+        if not warden.CAN_LOOK:
+            super()._end_what_is_left()
+            return
+        left = set(self._look())
+        if left and not self._is_stopped:
+            left = self._let_end(left)
+            self._tell(left)
+        if left:
+            self._is_over = warden.kill_all(self._run_id, self._sessions(), GRACE)
+
+    def _look(self, known: Collection[int] = ()) -> Iterator[int]:
+        return warden.processes_of(self._run_id, self._sessions(), known)
+
+    def _let_end(self, left: set[int]) -> set[int]:
+        """Wait a little for what is about to end; return what does not."""
+        end = time.monotonic() + LINGER
+        while left and time.monotonic() < end:
+            time.sleep(LOOK)
+            left = set(self._look())
+        return left
+
+    def _tell(self, left: Iterable[int]) -> None:
+        """Say which processes of which stages end with the run."""
+        stages: dict[str, list[str]] = {}
+        for pid in sorted(left):
+            env = warden.environment_of(pid)
+            with suppress(OSError):
+                with open(f"/proc/{pid}/comm", errors="replace") as fobj:
+                    name = fobj.read().rstrip("\n")
+                stage = env.get(b"DVC_STAGE", b"").decode(errors="replace")
+                stages.setdefault(stage, []).append(f"{pid} ({name})")
+        for stage, processes in stages.items():
+            name = f"stage '{visible(stage)}'" if stage else "a stage"
+            logger.warning(LEFT, name, visible(", ".join(processes)))
+
     def _take_leave(self, is_over: bool) -> None:
         # NOTE: if there is something that cannot be killed, the warden goes on trying
         # after the end of this process, and so does the next run
@@ -92,19 +147,3 @@ class WardedRunner(TimedRunner):
         if self._file:
             self._file.remove() if is_over else self._file.release()
             self._file = None
-
-    def _survivors(self) -> Iterator[psutil.Process]:
-        yield from super()._survivors()
-        if self._warden:
-            yield from _processes_of(self._run_id)
-
-    @property
-    def _is_over(self) -> bool:
-        """Whether nothing is left of what the run has started, as far as is known."""
-        return not self._warden or not any(warden.processes_of(self._run_id))
-
-
-def _processes_of(mark: str) -> Iterator[psutil.Process]:
-    for pid in warden.processes_of(mark):
-        with suppress(psutil.Error):
-            yield psutil.Process(pid)

@@ -7,6 +7,7 @@
 The warden is a process in a session of its own that does nothing but wait for the end
 of the pipe.  If DVC has not said goodbye before, it kills all that have the id in their
 environment, wherever they have gone: to the background, or to a session of their own.
+It stops all of them before it kills one, as a shell goes on when its command has ended.
 
 It can be told a time at which to kill them all the same, and a later one before that.
 So what has to end at a time does, even if the process that has started it is stuck.
@@ -21,10 +22,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import Optional
+from functools import partial
+from typing import Callable, Optional
 
+# Whether the system tells what others have in their environment.
+CAN_LOOK = sys.platform == "linux"
 VARIABLE = "DVC_PARALLEL_RUN"
 GOODBYE = b"goodbye"
 # Seconds between two looks: a process that is just being started has the environment of
@@ -33,6 +37,10 @@ PAUSE = 0.05
 # Seconds between two looks after the time is up: who is stuck may start something more
 # before it knows.
 LOOK_AGAIN = 0.5
+# Seconds after which processes that do not stop are taken as they are.
+FREEZE = 1.0
+# States of processes that have come to their end.
+ENDED = (b"Z", b"X")
 
 
 def marked(env: Mapping[str, str], run_id: str) -> dict[str, str]:
@@ -44,40 +52,144 @@ def marked(env: Mapping[str, str], run_id: str) -> dict[str, str]:
     return {**env, VARIABLE: f"{outer}:{run_id}" if outer else run_id}
 
 
-def processes_of(run_id: str) -> Iterator[int]:
-    """Process IDs of all that belong to a run, as far as this user may know."""
+def processes_of(
+    run_id: Optional[str],
+    sessions: Collection[int] = (),
+    known: Collection[int] = (),
+) -> Iterator[int]:
+    """Process IDs of all that belong to a run, as far as this user may know.
+
+    Args:
+        run_id: the ID of the run, None where only the other two tell.
+        sessions: of its commands, whose processes may have cleared their environment.
+        known: some that belong to it, whose children do, too.
+    """
+    mark = run_id.encode() if run_id else None
     for name in os.listdir("/proc"):
-        if name.isdecimal() and _belongs(name, run_id.encode()):
+        if name.isdecimal() and _belongs(int(name), mark, sessions, known):
             yield int(name)
 
 
-def _belongs(pid: str, run_id: bytes) -> bool:
+def _belongs(
+    pid: int,
+    mark: Optional[bytes],
+    sessions: Collection[int],
+    known: Collection[int],
+) -> bool:
     try:
-        with open(f"/proc/{pid}/environ", "rb") as fobj:
-            variables = fobj.read().split(b"\0")
+        if not (
+            (mark and mark in _marks(pid))
+            or (sessions and os.getsid(pid) in sessions)
+            or (known and (pid in known or _stat(pid)[1] in known))
+        ):
+            return False
+        return _stat(pid)[0] not in ENDED
     except OSError:
         return False
-    start = VARIABLE.encode() + b"="
-    values = (value for value in variables if value.startswith(start))
-    return any(run_id in value[len(start) :].split(b":") for value in values)
 
 
-def kill_all(run_id: str, seconds: float = float("inf")) -> None:
+def _marks(pid: int) -> list[bytes]:
+    return environment_of(pid).get(VARIABLE.encode(), b"").split(b":")
+
+
+def environment_of(pid: int) -> dict[bytes, bytes]:
+    """The environment that a process was started with; empty if it cannot be read."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as fobj:
+            text = fobj.read()
+    except OSError:
+        return {}
+    if VARIABLE.encode() not in text:
+        return {}
+    return {n: v for n, _, v in (v.partition(b"=") for v in text.split(b"\0"))}
+
+
+def _stat(pid: int) -> tuple[bytes, int, bytes]:
+    """The state of a process, the process ID of its parent, and when it has started.
+
+    Raises:
+        OSError: there is none.
+    """
+    with open(f"/proc/{pid}/stat", "rb") as fobj:
+        # NOTE: the name before it may have anything in it
+        fields = fobj.read().rpartition(b") ")[2].split()
+    return fields[0], int(fields[1]), fields[19]
+
+
+def start_of(pid: int) -> Optional[bytes]:
+    """What tells a process from a later one with its number; None if it is gone."""
+    try:
+        return _stat(pid)[2]
+    except OSError:
+        return None
+
+
+def freeze(look: Callable[[Collection[int]], Iterable[int]]) -> set[int]:
+    """Stop processes that may start others, and return when none of them runs any more.
+
+    So none of them can react to what happens to another: a shell whose command is
+    killed would go on with the next one.
+
+    Args:
+        look: finds them, by what is known of them.
+    """
+    frozen: set[int] = set()
+    stopped: set[int] = set()
+    end = time.monotonic() + FREEZE
+    while True:
+        # NOTE: a look that has begun after all that is known has stopped is the last
+        are_settled = not any(map(_runs, stopped))
+        new = set(look(frozen)) - frozen
+        stopped |= {pid for pid in new if send(pid, signal.SIGSTOP)}
+        frozen |= new
+        if (are_settled and not new) or time.monotonic() > end:
+            return frozen
+        if not new:
+            time.sleep(FREEZE / 1000)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        # NOTE: whatever else it is about, it gets to the signal before its own code
+        return _stat(pid)[0] in (b"R", b"S")
+    except OSError:
+        return False
+
+
+def send(pid: int, signum: int) -> bool:
+    """Send a signal, and tell whether that could be done."""
+    try:
+        os.kill(pid, signum)
+    except OSError:
+        return False
+    return True
+
+
+def kill_all(
+    run_id: Optional[str],
+    sessions: Collection[int] = (),
+    seconds: float = float("inf"),
+) -> bool:
     """Kill whatever belongs to a run, and return when nothing is left.
 
     Args:
-        run_id: the ID of the run.
+        run_id, sessions: as for :func:`processes_of`.
         seconds: time after which it gives up on what cannot be killed.
+
+    Returns:
+        bool: whether nothing is left.
     """
     end = time.monotonic() + seconds
     clean = 0
-    while clean < 2 and time.monotonic() < end:
-        pids = list(processes_of(run_id))
+    while time.monotonic() < end:
+        pids = freeze(partial(processes_of, run_id, sessions))
         clean = 0 if pids else clean + 1
+        if clean == 2:
+            return True
         for pid in pids:
-            with suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
+            send(pid, signal.SIGKILL)
         time.sleep(PAUSE)
+    return False
 
 
 class Warden:
@@ -148,7 +260,7 @@ def start(run_id: str) -> Optional[Warden]:
     Raises:
         OSError: it cannot be started.
     """
-    if sys.platform != "linux" or not sys.executable:
+    if not CAN_LOOK or not sys.executable:
         return None
     return Warden(run_id)
 

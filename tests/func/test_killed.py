@@ -55,6 +55,13 @@ def process_of(project, name):
     return psutil.Process(int(project.read(f"{name}.pid")))
 
 
+def is_alive(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def assert_ends(*processes):
     _, alive = psutil.wait_procs(processes, timeout=60)
     for process in alive:
@@ -223,7 +230,7 @@ def test_what_stays_behind_ends_with_the_run(make_project, way):
         files={"stays.py": STAYS},
     )
     project.dvc("repro", "-j", 2)
-    assert not psutil.pid_exists(int(project.read("one.pid")))
+    assert not is_alive(int(project.read("one.pid")))
 
 
 def test_the_warden_ends_with_the_run(make_project):

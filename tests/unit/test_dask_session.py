@@ -23,7 +23,7 @@ from dvc_parallel.runners.dask.messages import (
 )
 from dvc_parallel.runners.dask.session import Session, SessionOverError
 from dvc_parallel.runners.remote import ANYWHERE, CommandLostError
-from dvc_parallel.runners.stopping import is_alive
+from tests.faults.processes import is_alive
 
 if sys.platform != "linux":
     pytest.skip("workers are on Linux", allow_module_level=True)

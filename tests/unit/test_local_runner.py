@@ -11,6 +11,7 @@ import pytest
 
 from dvc_parallel.runners import RunnerClosedError, pipes
 from dvc_parallel.runners.local import LocalRunner
+from tests.faults.processes import is_alive
 
 PYTHON = sys.executable
 
@@ -159,4 +160,4 @@ def test_a_process_left_behind_does_not_hold_up_its_command(runner, said):
     child = psutil.Process(int(said.lines["stdout"][0]))
     assert child.is_running()
     runner.close()
-    assert not child.is_running()
+    assert not is_alive(child)

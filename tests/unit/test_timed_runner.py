@@ -156,6 +156,6 @@ def test_a_daemon_ends_when_the_time_of_its_command_is_up(said, stop_after, tmp_
 
 def is_alive(pid):
     try:
-        return stopping.is_alive(psutil.Process(pid))
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False

@@ -12,8 +12,9 @@ import pytest
 from shortuuid import uuid
 
 from dvc_parallel.runners import warded, warden
-from dvc_parallel.runners.stopping import is_alive
+from dvc_parallel.runners.timed import TimeIsUpError
 from dvc_parallel.runners.warded import WardedRunner
+from tests.faults.processes import is_alive
 
 if sys.platform != "linux":
     pytest.skip("needs /proc", allow_module_level=True)
@@ -70,13 +71,96 @@ def test_kills_all_of_a_run_and_nothing_else(start, ids):
 
 
 def test_looks_until_nothing_is_left_twice(monkeypatch):
-    looks = iter([[11], [], [12], [], []])
-    killed = []
-    monkeypatch.setattr(warden, "processes_of", lambda _run_id: next(looks))
-    monkeypatch.setattr(os, "kill", lambda pid, _signum: killed.append(pid))
-    warden.kill_all("one")
-    assert killed == [11, 12]
+    # NOTE: twice each time there is something: whether all that is there has stopped
+    looks = iter([[11], [11], [], [12], [12], [], []])
+    sent = []
+    monkeypatch.setattr(warden, "processes_of", lambda *_args: next(looks))
+    monkeypatch.setattr(os, "kill", lambda *args: sent.append(args))
+    monkeypatch.setattr(warden, "_runs", lambda _pid: False)
+    assert warden.kill_all("one")
+    stop, kill = signal.SIGSTOP, signal.SIGKILL
+    assert sent == [(11, stop), (11, kill), (12, stop), (12, kill)]
     assert not list(looks)
+
+
+def test_looks_again_when_what_is_there_has_stopped(monkeypatch):
+    """As it may have started another one before."""
+    looks = iter([[11], [11], [11, 12], [11, 12], [11, 12]])
+    running = {11, 12}
+    monkeypatch.setattr(os, "kill", lambda *_args: None)
+    monkeypatch.setattr(warden, "_runs", lambda pid: pid in running)
+    monkeypatch.setattr(warden.time, "sleep", lambda _seconds: running.clear())
+    assert warden.freeze(lambda _known: next(looks)) == {11, 12}
+
+
+# Commands that leave something which makes a file when the command that it waits for,
+# or it itself, is killed by anything but SIGKILL, or when another process has died.
+REACT = {
+    "next": "(sleep 60; touch finished) &",
+    "or": "(sleep 60 || touch finished) &",
+    "nested": "( (sleep 60; touch finished); touch finished) &",
+    "loop": "(while sleep 0.002; do :; done; touch finished) &",
+    "forks": "(while sleep 0.001 & sleep 0.002; do wait; done; touch finished) &",
+    "trap": "(trap 'touch finished' EXIT TERM; sleep 60; touch finished) &",
+    "ignores": "(trap '' TERM; sh -c 'trap - TERM; sleep 60'; touch finished) &",
+    "session": "setsid sh -c 'sleep 60; touch finished' &",
+    "no environment": "env -i PATH=$PATH sh -c 'sleep 60; touch finished' &",
+    "pipe": "(sleep 60 | cat; touch finished) &",
+    "watch": "sleep 60 & p=$!; (while kill -0 $p; do :; done; touch finished) &",
+    "from apart": "setsid sh -c 'while kill -0 '$p'; do :; done; touch finished' &",
+}
+ALL_OF_THEM = f"exec >begun 2>&1\n{chr(10).join(REACT.values())}\nsleep 0.02\n"
+
+
+@pytest.mark.parametrize("way", ["end", "kill", "next run", "time is up"])
+def test_nothing_that_is_left_goes_on_to_its_next_command(tmp_path, way, monkeypatch):
+    monkeypatch.setattr(warded, "LINGER", 0)
+    for _ in range(20 if way == "end" else 3):
+        runner = WardedRunner()
+        command = ["sh", "-c", ALL_OF_THEM]
+        if way == "time is up":
+            # NOTE: who asks to be told with SIGTERM may do something then
+            asked = [REACT[name] for name in ("trap", "ignores")]
+            command[2] = ALL_OF_THEM.replace(asked[0], "").replace(asked[1], "")
+            command[2] += "sleep 60; touch finished"
+            with pytest.raises(TimeIsUpError):
+                runner.run(command, print, cwd=tmp_path, timeout=0.1)
+        else:
+            assert runner.run(command, print, cwd=tmp_path) == 0
+        assert list(warden.processes_of(runner._run_id)) or way == "time is up"
+        if way == "kill":
+            runner.signal(signal.SIGKILL)
+        elif way == "next run":
+            warden.kill_all(runner._run_id)
+        runner.close()
+        assert not list(warden.processes_of(runner._run_id))
+        assert os.listdir(tmp_path) == ["begun"]
+
+
+def test_what_is_left_is_named_with_its_stage(tmp_path, mocker):
+    warning = mocker.patch.object(warded.logger, "warning")
+    runner = WardedRunner()
+    env = {**os.environ, "DVC_STAGE": "train"}
+    command = ["sh", "-c", "exec >/dev/null 2>&1; sleep 60 & sleep 0.01 &"]
+    runner.run(command, print, env=env)
+    runner.close()
+    (args,) = [call.args for call in warning.call_args_list]
+    assert re.fullmatch(r"stage 'train' left .*: \d+ \(sleep\); .*", args[0] % args[1:])
+
+
+def test_what_is_to_go_on_does(tmp_path, mocker):
+    """As the line says, and docs/guide.md."""
+    warning = mocker.patch.object(warded.logger, "warning")
+    runner = WardedRunner()
+    keep = warded.LEFT.rpartition("`env")[2].strip("`")
+    command = f"env {keep} -f sh -c 'echo $$ >pid.tmp; mv pid.tmp pid; exec sleep 60'"
+    command += " >/dev/null 2>&1; until test -e pid; do sleep 0.01; done"
+    assert runner.run(["sh", "-c", command], print, cwd=tmp_path) == 0
+    runner.close()
+    process = psutil.Process(int((tmp_path / "pid").read_text()))
+    assert is_alive(process)
+    process.kill()
+    assert not warning.called
 
 
 def test_gives_up_on_what_cannot_be_killed(monkeypatch, start, ids):
@@ -157,7 +241,7 @@ def test_a_run_goes_on_without_one(monkeypatch, mocker):
 
 
 def test_kills_what_cannot_be_seen_from_here(monkeypatch, tmp_path):
-    def fail(_run_id):
+    def fail(*_args):
         raise OSError(errno.EMFILE, "Too many open files")
 
     runner = WardedRunner()
