@@ -1,56 +1,163 @@
 """Stages of one run that meet on a path without depending on each other.
 
-DVC's graph has an edge wherever a stage reads what another one writes.  Where it
-has none, stages can still meet: a frozen stage is cut off from its upstreams but
-its dependencies are hashed when it is saved, and a folder that a stage depends
-on can hold the dvc.lock or .gitignore that others write to.  Serial DVC runs
-such stages in some fixed order; a parallel run has to keep to it.
+DVC's graph has an edge wherever a stage reads what another one writes, under the same
+name.  Where it has none, stages can still meet: under two names of one file
+(:mod:`dvc_parallel.real_paths`); a frozen stage is cut off from its upstreams but its
+dependencies are hashed when it is saved; and a folder that a stage depends on can hold
+the dvc.lock or .gitignore that others write to.  Serial DVC runs such stages in some
+fixed order; a parallel run has to keep to it.
+
+So it does where a dependency is missing that no stage says it makes: in serial DVC, any
+of those before may have made it.
 """
 
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple, Optional, Union
 
 from dvc.dvcfile import ProjectFile
 from pygtrie import Trie
 
+from .real_paths import Place, RealPaths
+
 if TYPE_CHECKING:
+    from dvc.dependency import Dependency
+    from dvc.output import Output
+    from dvc.repo import Repo
     from dvc.stage import Stage
 
 Path = tuple[str, ...]
 
 
-def stages_to_come_after(
-    steps: Sequence["Stage"], upstream: Mapping[int, set[int]]
-) -> dict[int, set[int]]:
-    """Find for each stage those that it has to wait for, other than upstreams.
+class Use(NamedTuple):
+    """What a stage does to which places.
+
+    Attributes:
+        reads: those of its dependencies, by their paths.
+        missing: paths of dependencies that lead to nothing.
+        writes: those of its outputs.
+        links: those of links that it goes through.
+    """
+
+    reads: dict[str, tuple[Place, ...]]
+    missing: set[str]
+    writes: set[Place]
+    links: set[Place]
+
+    @classmethod
+    def of(cls, stage: "Stage", paths: RealPaths) -> "Use":
+        use = cls({}, set(), set(), set())
+        for dep in stage.deps:
+            if dep.fs_path and dep.protocol == "local" and not stage.is_repo_import:
+                for path in _spellings(dep):
+                    use._read(path, paths)
+        for out in stage.outs:
+            for path in _spellings(out):
+                route = paths.route(path)
+                use.writes.update(route.places)
+                use.links.update(route.links)
+        return use
+
+    def _read(self, path: str, paths: RealPaths) -> None:
+        route = paths.route(path)
+        self.reads[path] = route.places
+        self.links.update(route.links)
+        if not route.exists:
+            self.missing.add(path)
+        for file in paths.links_in(path):
+            self.reads[file] = paths.route(file).places
+
+
+class PathOrder:
+    """Which stages of a run meet on a path.
 
     Args:
-        steps: the stages of a run in the order of serial DVC.
-        upstream: the upstreams of each stage in DVC's graph. Here and in what is
-            returned, stages go by their place in ``steps``.
+        steps: the stages of a run in the order of serial DVC; they go by their ranks.
     """
-    after: dict[int, set[int]] = defaultdict(set)
 
-    def keep_order(one: int, other: int) -> None:
-        first, then = sorted((one, other))
-        if first != then and first not in upstream[then]:
-            after[then].add(first)
+    def __init__(self, steps: Sequence["Stage"]):
+        self._steps = steps
+        self._paths = RealPaths(_cache_dir(steps[0].repo) if steps else None)
+        self._uses = [Use.of(stage, self._paths) for stage in steps]
+        self._outs = _index(
+            (place, rank) for rank, use in enumerate(self._uses) for place in use.writes
+        )
+        self._files = _index(
+            (place, rank)
+            for rank, stage in enumerate(steps)
+            for path in _files_of(stage)
+            for place in self._paths.route(path).places
+        )
 
-    ranks = range(len(steps))
-    outs = _index(
-        (parts_of(out.fs_path), rank) for rank in ranks for out in steps[rank].outs
-    )
-    files = _index((path, rank) for rank in ranks for path in _files_of(steps[rank]))
-    for rank, stage in enumerate(steps):
-        for dep in _local_paths(stage):
-            for writer in (*_above(outs, dep), *_below(outs, dep), *_below(files, dep)):
-                keep_order(rank, writer)
-        for out in stage.outs:
-            for writer in _above(outs, parts_of(out.fs_path)):
-                keep_order(rank, writer)
-    return after
+    def stages_to_come_after(
+        self, upstream: Mapping[int, set[int]]
+    ) -> dict[int, set[int]]:
+        """Find for each stage those that it has to wait for, other than upstreams.
+
+        Args:
+            upstream: the upstreams of each stage in DVC's graph.
+        """
+        after: dict[int, set[int]] = defaultdict(set)
+
+        def keep_order(rank: int, others: Iterable[int]) -> None:
+            for other in others:
+                first, then = sorted((rank, other))
+                if first != then and first not in upstream[then]:
+                    after[then].add(first)
+
+        begin = 0
+        for rank in range(len(self._steps)):
+            keep_order(rank, self._writers(rank))
+            if self._may_need_any_before(rank):
+                # NOTE: the last such stage has waited for those before it
+                keep_order(rank, range(begin, rank))
+                begin = rank
+        return after
+
+    def _writers(self, rank: int) -> Iterator[int]:
+        """Stages that write to what a stage uses; of those below its outputs, none."""
+        use = self._uses[rank]
+        for place in chain.from_iterable(use.reads.values()):
+            yield from _above(self._outs, place)
+            yield from _below(self._outs, place)
+            yield from _below(self._files, place)
+        for place in use.links | use.writes:
+            yield from _above(self._outs, place)
+
+    def _may_need_any_before(self, rank: int) -> bool:
+        """Whether a stage needs what is missing, and nobody says that he makes it."""
+        use = self._uses[rank]
+        return any(
+            not _is_output(path, self._steps[rank].repo)
+            for path in use.missing
+            if not any(self._is_made(place) for place in use.reads[path])
+        )
+
+    def _is_made(self, place: Place) -> bool:
+        return bool(self._outs.shortest_prefix(place)) or self._outs.has_node(place)
+
+
+def _cache_dir(repo: "Repo") -> Optional[str]:
+    cache = repo.cache
+    # NOTE: before 3.0.0, there is one folder for all kinds of hashes
+    local = getattr(cache, "legacy", None) or cache.local
+    return local.path if local is not None else None
+
+
+def _spellings(entry: "Union[Dependency, Output]") -> Iterator[str]:
+    """The path that DVC goes by, and the one that a command does, behind a link."""
+    yield entry.fs_path
+    if os.pardir in entry.def_path and not os.path.isabs(entry.def_path):
+        yield os.path.join(entry.stage.wdir, entry.def_path)
+
+
+def _is_output(path: str, repo: "Repo") -> bool:
+    """Whether a path is an output, in an output or above one, of any stage."""
+    outs = repo.index.outs_trie
+    parts = repo.fs.parts(path)
+    return outs.has_node(parts) or bool(outs.shortest_prefix(parts))
 
 
 def _index(writers: Iterable[tuple[Path, int]]) -> Trie:
@@ -69,20 +176,14 @@ def overlaps(one: str, other: str) -> bool:
     return all(a == b for a, b in zip(parts_of(one), parts_of(other)))
 
 
-def _local_paths(stage: "Stage") -> Iterator[Path]:
-    for dep in stage.deps:
-        if dep.fs_path and dep.protocol == "local" and not stage.is_repo_import:
-            yield parts_of(dep.fs_path)
-
-
-def _files_of(stage: "Stage") -> Iterator[Path]:
+def _files_of(stage: "Stage") -> Iterator[str]:
     dvcfile = stage.dvcfile
     if isinstance(dvcfile, ProjectFile):
         dvcfile = dvcfile._lockfile
-    yield parts_of(dvcfile.path)
+    yield dvcfile.path
     for out in stage.outs:
         if out.use_scm_ignore:
-            yield (*parts_of(out.fs_path)[:-1], ".gitignore")
+            yield os.path.join(os.path.dirname(out.fs_path), ".gitignore")
 
 
 def _above(trie: Trie, path: Path) -> Iterator[int]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Callable, Optional
 
-from .order import stages_to_come_after
+from .order import PathOrder
 from .plan import Plan
 from .reporters import RunInfo, StageInfo
 
@@ -30,7 +30,7 @@ def describe(
         rank: {ranks[other] for other in graph.successors(stage) if other in ranks}
         for rank, stage in enumerate(steps)
     }
-    after = stages_to_come_after(steps, upstream)
+    after = PathOrder(steps).stages_to_come_after(upstream)
     return [
         StageInfo(
             name,

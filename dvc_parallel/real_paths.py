@@ -1,0 +1,255 @@
+"""Paths by what they are: a file has one place, whatever names lead to it.
+
+DVC compares paths as text.  Two of them can be one file all the same: through links, by
+``..`` behind a link, on a disk that takes ``A`` and ``a`` for one name, by bind mounts.
+
+What holds: if two paths lead to one file or folder, or will do so once what is
+missing is there, they have a place in common.  They may have one although they are two,
+where it cannot be told whether a folder distinguishes ``A`` from ``a``: whoever keeps
+an order for it loses time, and nothing else.
+
+- A link at the end of a path is followed and is a place of its own: a stage that writes
+  to such a path replaces the link, unless its command writes through it.
+- Links to the cache are DVC's and are not followed.  It replaces them, and two outputs
+  of the same content are linked to the same object.
+- Hard links are names of their own: DVC removes outputs before a stage writes them.
+- Places are on file systems as they are mounted now, so that a bind mount is where the
+  folder is that it shows.  What is mounted anew meanwhile is not noticed.
+"""
+
+import errno
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple, Optional
+
+Place = tuple[str, ...]
+
+# Links at the end of a path that are followed one after the other, as in Linux.
+MAX_LINKS = 40
+# How many entries of a folder are tried to find out whether it knows `A` from `a`.
+MAX_TRIED = 1000
+
+MOUNTS = "/proc/self/mountinfo"
+
+
+class Route(NamedTuple):
+    """What a path leads to.
+
+    Attributes:
+        places: of what it names; several where that is a link, or has mounts in it.
+        links: places of links in its folders.
+        exists: whether it leads to something that is there.
+    """
+
+    places: tuple[Place, ...]
+    links: frozenset[Place]
+    exists: bool
+
+
+class RealPaths:
+    """Tells where paths lead to.
+
+    Args:
+        cache: folder of the cache.
+    """
+
+    def __init__(self, cache: Optional[str] = None):
+        self._mounts = _mounts()
+        self._above_mounts = {up for mount in self._mounts for up in _above(mount)}
+        # NOTE: for good. What is taken for one place must not become two.
+        self._ignores_case: dict[str, bool] = {}
+        self._places: dict[str, Place] = {}
+        self._folders: dict[str, tuple[str, frozenset[str]]] = {}
+        self._routes: dict[str, Route] = {}
+        self._links_in: dict[str, list[str]] = {}
+        self._cache = os.path.join(os.path.realpath(cache), "") if cache else None
+
+    def forget_links(self) -> None:
+        """Look at links anew from now on."""
+        self._folders.clear()
+        self._routes.clear()
+        self._links_in.clear()
+
+    def route(self, path: str) -> Route:
+        """Find out where an absolute path leads to.
+
+        Raises nothing: what cannot be looked at is taken for a folder without links.
+        """
+        route = self._routes.get(path)
+        if route is None:
+            route = self._routes[path] = self._find(path)
+        return route
+
+    def links_in(self, path: str) -> Sequence[str]:
+        """Links in a folder, but for those to the cache."""
+        links = self._links_in.get(path)
+        if links is None:
+            files = _links_below(path)
+            links = [file for file in files if len(self.route(file).places) > 1]
+            self._links_in[path] = links
+        return links
+
+    def _find(self, path: str) -> Route:
+        places: list[Place] = []
+        links: set[str] = set()
+        exists = False
+        for _ in range(MAX_LINKS):
+            folder, name = os.path.split(path)
+            if name in ("", os.curdir, os.pardir):
+                here, more = self._folder(path)
+                target, exists = None, True
+            else:
+                real, more = self._folder(folder)
+                here = os.path.join(real, name)
+                target, exists = _read_link(here)
+            links |= more
+            places += self._places_at(here)
+            if target is None:
+                break
+            path = os.path.join(real, target)
+            if self._is_in_cache(path):
+                break
+        else:
+            exists = False  # they go round in circles
+        return Route(tuple(places), frozenset(map(self._place, links)), exists)
+
+    def _is_in_cache(self, path: str) -> bool:
+        if self._cache is None:
+            return False
+        folder, _ = self._folder(os.path.dirname(path))
+        return os.path.join(folder, "").startswith(self._cache)
+
+    def _folder(self, path: str) -> tuple[str, frozenset[str]]:
+        """What a folder is called without links, and the links on the way."""
+        found = self._folders.get(path)
+        if found is not None:
+            return found
+        parent, name = os.path.split(path)
+        if parent == path:
+            found = path, frozenset()
+        else:
+            real, links = self._folder(parent)
+            if name in ("", os.curdir):
+                found = real, links
+            elif name == os.pardir:
+                found = os.path.dirname(real), links
+            else:
+                here = os.path.join(real, name)
+                target, _ = _read_link(here)
+                found = here, links
+                if target is not None:
+                    # NOTE: first, as links can go round in circles
+                    self._folders[path] = here, links | {here}
+                    end, more = self._folder(os.path.join(real, target))
+                    found = end, links | more | {here}
+        self._folders[path] = found
+        return found
+
+    def _places_at(self, real: str) -> Iterator[Place]:
+        yield self._place(real)
+        if real in self._above_mounts:
+            inside = os.path.join(real, "")
+            for mount, place in self._mounts.items():
+                if mount.startswith(inside):
+                    yield place
+
+    def _place(self, real: str) -> Place:
+        place = self._mounts.get(real)
+        if place is None:
+            folder, name = os.path.split(real)
+            if folder == real:
+                return (real,)
+            above = self._places.get(folder)
+            if above is None:
+                above = self._places[folder] = self._place(folder)
+            place = (*above, self._name_in(folder, name))
+        return place
+
+    def _name_in(self, folder: str, name: str) -> str:
+        return _folded(name) if self._is_case_ignored(folder) else name
+
+    def _is_case_ignored(self, folder: str) -> bool:
+        """Whether a folder takes ``A`` and ``a`` for one name, or may do so."""
+        known = self._ignores_case.get(folder)
+        if known is None:
+            try:
+                with os.scandir(folder) as entries:
+                    known = _is_case_ignored(folder, (entry.name for entry in entries))
+            except OSError:
+                # NOTE: it is made in the folder above, as that is
+                parent = os.path.dirname(folder)
+                known = parent != folder and self._is_case_ignored(parent)
+            self._ignores_case[folder] = known
+        return known
+
+
+def _read_link(path: str) -> tuple[Optional[str], bool]:
+    """Where a link leads to, if it is one, and whether there is something."""
+    try:
+        return os.readlink(path), True
+    except OSError as exc:
+        return None, exc.errno not in (errno.ENOENT, errno.ENOTDIR)
+
+
+def _links_below(path: str) -> Iterator[str]:
+    folders = [path]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_symlink():
+                        yield entry.path
+                    elif entry.is_dir() and entry.name not in (".dvc", ".git"):
+                        folders.append(entry.path)
+        except OSError:
+            continue  # a file, or nothing
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
+
+
+def _is_case_ignored(folder: str, names: Iterable[str]) -> bool:
+    for name in islice(names, MAX_TRIED):
+        other = re.sub("[A-Za-z]", lambda letter: letter[0].swapcase(), name)
+        if other == name:
+            continue
+        try:
+            one = os.lstat(os.path.join(folder, name))
+        except OSError:
+            continue  # it has just been removed
+        try:
+            return os.path.samestat(one, os.lstat(os.path.join(folder, other)))
+        except OSError:
+            return False
+    return True
+
+
+def _above(path: str) -> Iterator[str]:
+    while (parent := os.path.dirname(path)) != path:
+        yield parent
+        path = parent
+
+
+def _mounts() -> dict[str, Place]:
+    """Where the folders are, in file systems, that are mounted somewhere.
+
+    Format: Linux kernel documentation, filesystems/proc.rst ("mountinfo").
+    """
+    mounts: dict[str, Place] = {}
+    try:
+        with open(MOUNTS, "rb") as fobj:
+            lines = [os.fsdecode(line).split(" ") for line in fobj]
+    except OSError:
+        return mounts
+    for _, _, device, root, mount, *_ in lines:
+        parts = [part for part in _unescaped(root).split("/") if part]
+        mounts[_unescaped(mount)] = (device, *parts)
+    return mounts
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), text)
