@@ -12,6 +12,7 @@ Each function stands in for one of DVC's, which it gets as ``original``.
 """
 
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 # What takes longer than a change of owners: 8 MiB are hashed in some 10 ms.
 LARGE_SIZE = 8 * 2**20
 MANY_FILES = 200
+
+_local = threading.local()
 
 
 def current_job() -> Optional["FastJob"]:
@@ -91,6 +94,13 @@ def _build(original: Callable, odb, path, fs, *args, **kwargs):
 
 def transfer(original: Callable, src, dest, obj_ids, *args, **kwargs):
     """``otransfer`` in ``dvc.output``: copy what was just hashed into the cache."""
+    result = _transfer(original, src, dest, obj_ids, *args, **kwargs)
+    if result.failed:
+        _local.has_failed = True
+    return result
+
+
+def _transfer(original: Callable, src, dest, obj_ids, *args, **kwargs):
     job = current_job()
     if job is None:
         return original(src, dest, obj_ids, *args, **kwargs)
@@ -138,14 +148,31 @@ def checkout(original: Callable, out: "Output", *args, **kwargs):
 
 
 def commit(original: Callable, stage: "Stage", *args, **kwargs) -> None:
-    """``Stage.commit``: put the outputs into the cache."""
-    job = current_job()
-    if job is None:
-        original(stage, *args, **kwargs)
-        return
+    """``Stage.commit``: put the outputs into the cache.
 
+    Where an object cannot be put there, DVC logs an error and goes on.  It notices when
+    it has to link or copy the output from the cache, but not for files that stay as
+    they are, nor for the list of a folder.
+
+    Raises:
+        DvcException: an output is not in the cache, or has changed meanwhile.
+    """
+    _local.has_failed = False
+    _commit(original, stage, *args, **kwargs)
+    if not _local.has_failed:
+        return
+    for out in stage.outs:
+        if out.use_cache and out.hash_info and out.changed_cache():
+            raise DvcException(
+                f"output '{out}' could not be put into the cache as a whole, for the "
+                "reasons above; the stage has to run again once that is possible"
+            )
+
+
+def _commit(original: Callable, stage: "Stage", *args, **kwargs) -> None:
     original(stage, *args, **kwargs)
-    if not job.disturbed:
+    job = current_job()
+    if job is None or not job.disturbed:
         return
 
     with job.pinned():
@@ -155,6 +182,7 @@ def commit(original: Callable, stage: "Stage", *args, **kwargs) -> None:
                     f"output '{out}' of {stage} was changed by another process "
                     "while it was being saved"
                 )
+        _local.has_failed = False
         original(stage, *args, **kwargs)
 
 

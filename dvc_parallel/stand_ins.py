@@ -250,6 +250,8 @@ def checkout_file(
     _books, original: Callable, link, path, fs, change, cache, *args, **kwargs
 ):
     """``_checkout_file`` of dvc_data: have a file from the cache, or linked to it."""
-    if link._links == ["copy"] != cache.cache_types[:1]:
+    # NOTE: that a file has not got into the cache, DVC notices when it copies it back
+    is_there = change.old.in_cache
+    if is_there and link._links == ["copy"] != cache.cache_types[:1]:
         cache = CacheOfCopies(cache)
     return original(link, path, fs, change, cache, *args, **kwargs)

@@ -108,8 +108,6 @@ IN_JOBS = (
     ),
     Seam("dvc.prompt", "ask", "prompt limited_to", f"{STAND_INS}:ask"),
     Seam("dvc.output", "Output._checkout", "self", f"{SAVING}:checkout"),
-    Seam("dvc.output", "otransfer", "src dest obj_ids", f"{SAVING}:transfer"),
-    Seam("dvc.stage", "Stage.commit", "self allow_missing", f"{SAVING}:commit"),
     Seam(
         "dvc.stage.cache",
         "StageCache._cache_type_copy",
@@ -131,6 +129,8 @@ IN_RUNS = (
         f"{BEFORE_3_6}:build",
         before=(3, 5, 0),
     ),
+    Seam("dvc.output", "otransfer", "src dest obj_ids", f"{SAVING}:transfer"),
+    Seam("dvc.stage", "Stage.commit", "self allow_missing", f"{SAVING}:commit"),
     Seam("dvc.stage.run", "unlocked_repo", "f", f"{STAND_INS}:unlocked_repo"),
     # NOTE: before 3.8.0, it leaves the config alone
     Seam("dvc.repo", "Repo._reset", "self", f"{STAND_INS}:reset", since=(3, 8, 0)),

@@ -1,8 +1,10 @@
 """Saving large outputs keeps no other stage from starting, and loses nothing."""
 
+import hashlib
 import os
 import threading
 import time
+from itertools import product
 
 import dvc.output
 import pytest
@@ -152,6 +154,61 @@ def test_folders(twins):
             project.write({"in": text})
             assert project.reproduce(jobs=jobs) == ["big", "use"]
         assert_same(serial, parallel)
+
+
+FILES = {"file": "cat in > two", "folder": "mkdir two; cat in > two/a; cp in two/b"}
+
+
+def object_id(kind):
+    """The object of the stage's output that cannot be put into the cache."""
+    data = hashlib.md5(b"data").hexdigest()
+    if kind == "list":
+        rows = ", ".join(f'{{"md5": "{data}", "relpath": "{name}"}}' for name in "ab")
+        return hashlib.md5(f"[{rows}]".encode()).hexdigest()
+    return data
+
+
+@pytest.mark.skipif(not os.path.isdir("/sys/kernel"), reason="needs a /sys")
+@pytest.mark.parametrize(
+    "kind, link, jobs",
+    [
+        *product(("file", "folder", "list"), ("reflink,copy", "copy", "symlink"), [2]),
+        ("file", "reflink,copy", 1),
+        ("folder", "reflink,copy", 1),
+    ],
+)
+def test_what_cannot_be_put_into_the_cache_is_not_recorded(
+    make_project, kind, link, jobs
+):
+    dvc_yaml = f"""
+        stages:
+          one: {{cmd: echo 1 > one, outs: [one]}}
+          two: {{cmd: {FILES.get(kind, FILES["folder"])}, deps: [in, one], outs: [two]}}
+    """
+    config = {".dvc/config": f"[cache]\n    type = {link}\n"}
+    project = make_project("p", dvc_yaml, {"in": "before", **config})
+    project.reproduce(jobs=jobs)
+    before = project.read("dvc.lock")
+
+    # NOTE: nobody makes a file there, not even root
+    project.write({"in": "data"})
+    for folder in ("cache", "cache/files/md5"):
+        prefix = project.path / ".dvc" / folder / object_id(kind)[:2]
+        if prefix.parent.exists():
+            prefix.symlink_to("/sys/kernel")
+    with pytest.raises(ReproductionError) as excinfo:
+        project.reproduce(jobs=jobs)
+    # NOTE: DVC notices by itself where it links or copies the output from the cache
+    by_dvc = (kind, link) == ("file", "reflink,copy")
+    by_dvc |= link == "symlink" and kind != "list"
+    expected = "unable to remove" if by_dvc else "could not be put into the cache"
+    assert expected in str(excinfo.value.__cause__)
+    assert project.read("dvc.lock") == before
+
+    prefix.unlink()
+    assert project.reproduce(jobs=jobs) == ["two"]
+    with project.repo() as repo:
+        assert repo.status() == {}
 
 
 def test_is_large(tmp_path, monkeypatch):
