@@ -63,6 +63,7 @@ def test_slurm(make_project, tmp_path, monkeypatch):
     job = project.read("job.sh")
     assert "#SBATCH -p cpu" in job
     assert "#SBATCH -t 04:00:00" in job
+    assert " tls://" in job
 
 
 def test_kubernetes():

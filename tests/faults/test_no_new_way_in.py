@@ -9,10 +9,16 @@ import psutil
 import pytest
 
 from dvc_parallel.jobserver import Server
+from tests.capabilities import HAS_DASK
+from tests.project import finish
 
 PYTHON = sys.executable
 if sys.platform != "linux":
     pytest.skip("needs /proc", allow_module_level=True)
+
+needs_dask = pytest.mark.skipif(
+    not HAS_DASK, reason="needs the extra dvc-parallel[dask]"
+)
 
 
 def mode(path):
@@ -66,7 +72,14 @@ def reachable(process):
         return []
 
 
-def test_nothing_listens(make_project):
+@pytest.mark.parametrize(
+    "runner, settings",
+    [
+        ("local", {"DVC_PARALLEL_JOBSERVER": "1"}),
+        pytest.param("dask", {}, marks=needs_dask),
+    ],
+)
+def test_nothing_listens(make_project, tmp_path, runner, settings):
     project = make_project(
         dvc_yaml="""
         stages:
@@ -74,19 +87,24 @@ def test_nothing_listens(make_project):
           two: {cmd: touch two.runs; until test -e go; do sleep 0.05; done}
         """
     )
-    process = project.start(
-        "repro", "-j", 2, env={**os.environ, "DVC_PARALLEL_JOBSERVER": "1"}
-    )
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    env = {**os.environ, **settings, "TMPDIR": str(temporary)}
+    process = project.start("repro", "-j", 2, "--runner", runner, env=env)
     project.wait_for("one.runs", "two.runs")
     dvc = psutil.Process(process.pid)
     processes = [dvc, *dvc.children(recursive=True)]
     assert len(processes) >= 3
     sockets = [socket for process in processes for socket in reachable(process)]
+    made = {path.name: mode(path) for path in temporary.iterdir()}
     project.write({"go": ""})
-    output, _ = process.communicate(timeout=60)
+    output = finish(process)
     assert process.returncode == 0, output
     # NOTE: not even one for other processes of this machine
     assert sockets == []
+    assert made
+    assert set(made.values()) == {0o700}, made
+    assert not list(temporary.iterdir())
 
 
 NAMES = [

@@ -3,20 +3,18 @@
 import importlib
 import sys
 from contextlib import ExitStack, contextmanager
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Union
 
-from distributed import Client, LocalCluster
+import distributed
+from distributed import Client, SpecCluster
 from distributed.deploy import Cluster
 
-from dvc_parallel.jobs import available_cpus
 from dvc_parallel.runners.choice import DASK
 from dvc_parallel.runners.remote import RunnerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-# What the workers of a cluster for one run load first.
-PRELOAD = "dvc_parallel.runners.dask.apart"
 
 
 class Scheduler:
@@ -64,22 +62,49 @@ def open_cluster(runner: str, root: str, jobs: int) -> Scheduler:
         RunnerError: it cannot be made.
     """
     if runner == DASK:
-        workers = min(jobs, available_cpus())
-        cluster = LocalCluster(
-            n_workers=workers,
-            threads_per_worker=-(-jobs // workers),
-            processes=True,
-            host="127.0.0.1",
-            dashboard_address=":0",
-            memory_limit=0,
-            preload=PRELOAD,
-            silence_logs=40,
-        )
-        return Scheduler.of(runner, cluster)
+        return _in_this_process(runner, jobs)
     scheme, separator, rest = runner.partition("://")
     if separator:
         return Scheduler(runner, f"{'tcp' if scheme == DASK else scheme}://{rest}")
     return Scheduler.of(runner, _made_by(runner, root))
+
+
+class _UnseenScheduler(distributed.Scheduler):
+    """A scheduler without an HTTP server: Dask has one even without a dashboard."""
+
+    def start_http_server(self, *args, **kwargs) -> None:
+        pass
+
+
+class _UnseenWorker(distributed.Worker):
+    """A worker without one."""
+
+    def start_http_server(self, *args, **kwargs) -> None:
+        pass
+
+
+def _in_this_process(runner: str, jobs: int) -> Scheduler:
+    """That of a cluster of threads, in which nothing listens.
+
+    Whoever reaches a scheduler or worker can have it run anything: so nobody can, not
+    even on this machine, which others may use as well.
+    """
+    with ExitStack() as stack:
+        # NOTE: Dask puts it into sys.path, and its own choice is a folder in /tmp that
+        # somebody else can have made
+        folder = stack.enter_context(TemporaryDirectory(prefix="dvc-parallel-dask-"))
+        options = {"protocol": "inproc://", "local_directory": folder}
+        threads = {"nthreads": jobs, "memory_limit": 0}
+        cluster = SpecCluster(
+            scheduler={"cls": _UnseenScheduler, "options": options},
+            workers={0: {"cls": _UnseenWorker, "options": {**options, **threads}}},
+            silence_logs=40,
+        )
+        scheduler = Scheduler.of(runner, cluster)
+        # NOTE: the folder goes once the cluster, which has it, is closed
+        stack.push(scheduler._stack.pop_all())
+        scheduler._stack = stack.pop_all()
+        return scheduler
 
 
 def _made_by(runner: str, root: str) -> Union[Cluster, Client]:
