@@ -6,15 +6,15 @@ never needed: where it is missing or damaged, all stages count the same.
 
 import json
 import logging
-import os
 from collections.abc import Mapping
 
-from .atomic import atomic_write
-from .regular import open_regular
+from .own_files import OwnFolder
 from .reporters.plain import log
 
-# No stage takes as many seconds, so they are damaged.
+NAME = "durations.json"
+# No stage takes as many seconds, and no file has as many bytes: they are damaged.
 MOST = 1e9
+MOST_BYTES = 2**26
 
 
 class Durations:
@@ -27,13 +27,12 @@ class Durations:
     """
 
     def __init__(self, tmp_dir: str):
-        self._folder = os.path.join(tmp_dir, "parallel")
-        self._path = os.path.join(self._folder, "durations.json")
+        self._folder = OwnFolder(tmp_dir, "parallel")
 
     def load(self) -> dict[str, float]:
         """Seconds by stage; nothing where nothing can be read."""
         try:
-            with open_regular(self._path) as fobj:
+            with self._folder.read(NAME, MOST_BYTES) as fobj:
                 data = json.load(fobj)
         except (OSError, ValueError, RecursionError):
             return {}
@@ -47,8 +46,8 @@ class Durations:
             return
         known = {name: round(value, 3) for name, value in seconds.items()}
         try:
-            os.makedirs(self._folder, exist_ok=True)
-            with atomic_write(self._path, self._folder) as fobj:
+            self._folder.make()
+            with self._folder.replace(NAME) as fobj:
                 json.dump({**self.load(), **known}, fobj)
         except OSError as exc:
             log(logging.WARNING, "how long stages took cannot be kept: %s", exc)

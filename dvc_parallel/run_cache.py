@@ -25,9 +25,13 @@ def save(_books: Any, original: Callable, cache: "StageCache", stage: "Stage") -
 
     DVC saves it somewhere else, and what it has made is moved as a whole.
     """
-    elsewhere = copy(cache)
     # NOTE: not in the run cache, all of which can be pushed
     parent = os.path.dirname(cache.cache_dir)
+    if os.path.isdir(parent) and not os.access(parent, os.W_OK):
+        # NOTE: in a cache that is shared, only what DVC writes to may be writable
+        original(cache, stage)
+        return
+    elsewhere = copy(cache)
     elsewhere.cache_dir = os.path.join(parent, f".{shortuuid.uuid()}.tmp")
     try:
         original(elsewhere, stage)
@@ -37,18 +41,20 @@ def save(_books: Any, original: Callable, cache: "StageCache", stage: "Stage") -
 
 
 def _move(src: str, dst: str) -> None:
-    """Move a tree into another one; of what is in both, leave that of the other."""
+    """Move a tree into another one; of what is in both, leave that of the other.
+
+    No folder is made, as each has the permissions that DVC has given it.
+    """
     if not os.path.exists(src):
         return
-    os.makedirs(dst, exist_ok=True)
-    for entry in os.scandir(src):
-        target = os.path.join(dst, entry.name)
-        if not os.path.exists(target):
-            try:
-                os.rename(entry.path, target)
-            except OSError:
-                # NOTE: repos may share a cache, and save the same at the same time
-                if not os.path.exists(target):
-                    raise
-        elif entry.is_dir():
-            _move(entry.path, target)
+    if not os.path.exists(dst):
+        try:
+            os.rename(src, dst)
+            return
+        except OSError:
+            # NOTE: repos may share a cache, and save the same at the same time
+            if not os.path.exists(dst):
+                raise
+    if os.path.isdir(src):
+        for name in os.listdir(src):
+            _move(os.path.join(src, name), os.path.join(dst, name))

@@ -29,6 +29,7 @@ from scmrepo.git import Git
 
 from .atomic import about
 from .order import parts_of
+from .own_files import OwnFolder
 
 if TYPE_CHECKING:
     from dvc.output import Output
@@ -51,9 +52,10 @@ class WorkspaceCopy:
         self._root = os.path.realpath(
             repo.scm.root_dir if self._has_git else repo.root_dir
         )
-        self._all = os.path.join(repo.tmp_dir, FOLDER)
-        self._folder = os.path.join(self._all, str(os.getpid()))
-        self._copy = os.path.join(self._folder, "workspace")
+        self._all = OwnFolder(repo.tmp_dir, FOLDER)
+        self._own = self._all.folder(str(os.getpid()))
+        self._folder = self._own.path
+        self._copy = self._own.path_of("workspace")
 
     def path(self, path: str) -> str:
         """The place in the copy of a path of the workspace."""
@@ -70,7 +72,7 @@ class WorkspaceCopy:
         """
         self._remove_stale()
         try:
-            os.makedirs(self._copy)
+            self._own.folder("workspace").make()
             if self._has_git:
                 self._clone()
             self._copy_files(stages)
@@ -112,16 +114,17 @@ class WorkspaceCopy:
 
     def remove(self) -> None:
         """Remove it, from the disk."""
-        shutil.rmtree(self._folder, ignore_errors=True)
         with suppress(OSError):
-            os.rmdir(self._all)
+            self._all.remove(os.path.basename(self._folder))
+        with suppress(OSError):
+            os.rmdir(self._all.path)
 
     def _remove_stale(self) -> None:
         """Remove what is left of processes that were killed."""
-        names = os.listdir(self._all) if os.path.isdir(self._all) else []
-        for name in names:
-            if not name.isdecimal() or not psutil.pid_exists(int(name)):
-                shutil.rmtree(os.path.join(self._all, name), ignore_errors=True)
+        with suppress(OSError):
+            for name in self._all.folders():
+                if not name.isdecimal() or not psutil.pid_exists(int(name)):
+                    self._all.remove(name)
         self.remove()
 
     def _clone(self) -> None:

@@ -10,6 +10,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Optional
 
 import psutil
@@ -18,6 +19,7 @@ from dvc.exceptions import DvcException
 from pygtrie import Trie
 
 from dvc_parallel.order import parts_of
+from dvc_parallel.own_files import OwnFolder
 
 from .git import git, line
 from .messages import State
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 # Untracked files that are larger go to a worker only where they are dependencies.
 LARGEST_UNTRACKED = 10 * 2**20
 LINK = "120000"
-FOLDER = os.path.join("parallel", "snapshots")
+FOLDERS = ("parallel", "snapshots")
 _NOBODY = {
     f"GIT_{role}_{what}": value
     for role in ("AUTHOR", "COMMITTER")
@@ -57,9 +59,10 @@ class Snapshot:
 
     def __init__(self, repo: "Repo", outputs: Iterable[str]):
         self.root = os.path.realpath(repo.scm.root_dir)
-        folder = os.path.join(os.path.realpath(repo.tmp_dir), FOLDER)
+        folder = OwnFolder(os.path.realpath(repo.tmp_dir), *FOLDERS)
         remove_stale(folder)
-        self._folder = os.path.join(folder, f"{os.getpid()}-{shortuuid.uuid()}")
+        own = folder.folder(f"{os.getpid()}-{shortuuid.uuid()}", "objects")
+        self._folder = os.path.dirname(own.path)
         objects = self._path_of("objects")
         self._env = {
             **_NOBODY,
@@ -68,7 +71,7 @@ class Snapshot:
             "GIT_ALTERNATE_OBJECT_DIRECTORIES": objects,
         }
         self._same: dict[str, tuple[tuple, bool]] = {}
-        os.makedirs(os.path.join(self._folder, "objects"))
+        own.make()
         try:
             self.state = self._take(Trie.fromkeys(map(parts_of, outputs), value=True))
             self._entries = dict(self._list())
@@ -190,12 +193,13 @@ class Snapshot:
         return digest.hexdigest()
 
 
-def remove_stale(folder: str) -> None:
+def remove_stale(folder: OwnFolder) -> None:
     """Remove what is left of processes that were killed."""
-    for name in os.listdir(folder) if os.path.isdir(folder) else ():
-        pid = name.partition("-")[0]
-        if not pid.isdecimal() or not psutil.pid_exists(int(pid)):
-            shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
+    with suppress(OSError):
+        for name in folder.folders():
+            pid = name.partition("-")[0]
+            if not pid.isdecimal() or not psutil.pid_exists(int(pid)):
+                folder.remove(name)
 
 
 def snapshot(repo: "Repo", outputs: Iterable[str]) -> Snapshot:

@@ -1,6 +1,5 @@
 """``dvc-parallel logs``: what the stages of a run printed, and how they stand."""
 
-import os
 import sys
 import time
 from datetime import timedelta
@@ -13,7 +12,6 @@ from dvc.utils import relpath
 
 from dvc_parallel.records import Run, Runs, Stage
 from dvc_parallel.records.reader import RecordError
-from dvc_parallel.regular import open_regular
 from dvc_parallel.reporters.plain import duration
 from dvc_parallel.reporters.terminal import visible
 
@@ -63,7 +61,7 @@ class CmdLogs(CmdBaseNoRepo):
             _show_log(run, run.stage(args.stage), args.follow)
         elif args.json:
             stage = run.stage(args.stage) if args.stage else None
-            ui.write_json(_stage(run, stage) if stage else _whole(run))
+            ui.write_json(_stage(run, stage, _logs(run)) if stage else _whole(run))
         else:
             _show_stages(run)
         return 0
@@ -91,11 +89,11 @@ def _show_runs(runs: Runs, as_json: bool) -> None:
 
 
 def _show_stages(run: Run) -> None:
-    rows = []
+    rows, logs = [], _logs(run)
     for stage in run.stages:
         seconds = _seconds(run, stage)
         taken = "-" if seconds is None else duration(seconds)
-        row = [visible(stage.name), _state(run, stage), taken, _log(stage) or "-"]
+        row = [visible(stage.name), _state(run, stage), taken, logs.get(stage.log, "-")]
         rows.append([*row, stage.worker or "-"])
     headers = ["Stage", "State", "Time", "Log", "Worker"]
     if all(stage.worker is None for stage in run.stages):
@@ -121,8 +119,12 @@ def _seconds(run: Run, stage: Stage) -> Optional[float]:
     return (run.now if stage.ended is None else stage.ended) - stage.started
 
 
-def _log(stage: Stage) -> Optional[str]:
-    return relpath(stage.log) if os.path.exists(stage.log) else None
+def _logs(run: Run) -> dict[str, str]:
+    """Paths of the logs that there are, by their names."""
+    try:
+        return {name: relpath(run.logs.path_of(name)) for name in run.logs.files()}
+    except OSError:
+        return {}
 
 
 def _run(run: Run) -> dict[str, Any]:
@@ -137,10 +139,11 @@ def _run(run: Run) -> dict[str, Any]:
 
 
 def _whole(run: Run) -> dict[str, Any]:
-    return {**_run(run), "stages": [_stage(run, stage) for stage in run.stages]}
+    logs = _logs(run)
+    return {**_run(run), "stages": [_stage(run, stage, logs) for stage in run.stages]}
 
 
-def _stage(run: Run, stage: Stage) -> dict[str, Any]:
+def _stage(run: Run, stage: Stage, logs: dict[str, str]) -> dict[str, Any]:
     seconds, started = _seconds(run, stage), None
     if stage.started is not None:
         started = (run.started + timedelta(seconds=stage.started)).isoformat()
@@ -151,7 +154,7 @@ def _stage(run: Run, stage: Stage) -> dict[str, Any]:
         "seconds": None if seconds is None else round(seconds, 3),
         "error": stage.details.get("error"),
         "worker": stage.worker,
-        "log": _log(stage),
+        "log": logs.get(stage.log),
     }
 
 
@@ -161,7 +164,7 @@ def _show_log(run: Run, stage: Stage, follow: bool) -> None:
     while True:
         # NOTE: before the last look at the log
         over = not follow or stage.over or not run.goes_on
-        offset += _copy(stage.log, offset, stream)
+        offset += _copy(run, stage, offset, stream)
         if over:
             break
         time.sleep(INTERVAL)
@@ -172,25 +175,26 @@ def _show_log(run: Run, stage: Stage, follow: bool) -> None:
         )
 
 
-def _copy(path: str, offset: int, stream: BinaryIO) -> int:
-    """Copy what is in a file from an offset on; return how many bytes that was."""
+def _copy(run: Run, stage: Stage, offset: int, stream: BinaryIO) -> int:
+    """Copy what is in a log from an offset on; return how many bytes that was."""
     size = 0
-    for chunk in _chunks(path, offset):
+    for chunk in _chunks(run, stage, offset):
         stream.write(chunk)
         size += len(chunk)
     stream.flush()
     return size
 
 
-def _chunks(path: str, offset: int) -> "Iterator[bytes]":
+def _chunks(run: Run, stage: Stage, offset: int) -> "Iterator[bytes]":
     try:
-        with open_regular(path) as fobj:
+        with run.logs.read(stage.log) as fobj:
             fobj.seek(offset)
             yield from iter(lambda: fobj.read(CHUNK), b"")
     except FileNotFoundError:
         return
     except OSError as exc:
-        raise RecordError(f"cannot read '{relpath(path)}': {exc.strerror}") from None
+        path = relpath(exc.filename)
+        raise RecordError(f"cannot read '{path}': {exc.strerror}") from None
 
 
 def add_parser(subparsers, parent_parser) -> None:

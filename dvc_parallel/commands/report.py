@@ -12,6 +12,9 @@ from dvc.exceptions import DvcException, InvalidArgumentError
 from dvc.ui import ui
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from typing import TextIO
+
     from dvc_parallel.records import Run
     from dvc_parallel.report.sections import Failure
     from dvc_parallel.report.summary import Summary
@@ -45,10 +48,22 @@ class CmdReport(CmdBaseNoRepo):
             ui.write_json({**told, **found.as_dict()})
             return 0
 
-        path = Path(self.args.out or os.path.join(run.folder, NAME)).absolute()
-        _write(path, _trace(run, found) if suffix in TRACES else _page(run, found))
+        text = _trace(run, found) if suffix in TRACES else _page(run, found)
+        path = Path(self.args.out or run.folder.path_of(NAME)).absolute()
+        try:
+            with self._opened(run, path) as fobj:
+                fobj.write(text)
+        except OSError as exc:
+            raise DvcException(f"cannot write '{path}': {exc.strerror}") from exc
         ui.write(path.as_uri())
         return 0
+
+    def _opened(self, run: "Run", path: Path) -> "AbstractContextManager[TextIO]":
+        from dvc_parallel.atomic import atomic_write
+
+        if not self.args.out:
+            return run.folder.replace(NAME)
+        return atomic_write(str(path), str(path.parent), sync=False)
 
 
 def _suffix(name: str) -> str:
@@ -81,21 +96,11 @@ def _failure(run: "Run", stage: "StageTimes", most: int) -> "Failure":
     from dvc_parallel.report.sections import Failure
     from dvc_parallel.report.text import tail
 
-    path = run.stages[stage.index].log
-    with suppress(OSError):
-        log, more = tail(path, most)
-        return Failure(stage, log, os.path.relpath(path), more)
+    name = run.stages[stage.index].log
+    with suppress(OSError), run.logs.read(name) as fobj:
+        log, more = tail(fobj, most)
+        return Failure(stage, log, os.path.relpath(run.logs.path_of(name)), more)
     return Failure(stage)
-
-
-def _write(path: Path, text: str) -> None:
-    from dvc_parallel.atomic import atomic_write
-
-    try:
-        with atomic_write(str(path), str(path.parent), sync=False) as fobj:
-            fobj.write(text)
-    except OSError as exc:
-        raise DvcException(f"cannot write '{path}': {exc.strerror}") from exc
 
 
 def add_parser(subparsers, parent_parser):

@@ -5,9 +5,10 @@ import re
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Callable, Optional
+from typing import BinaryIO, Callable, Optional
 
 from dvc_parallel.atomic import about
+from dvc_parallel.own_files import OwnFolder
 
 # Bytes of a stage's name that go into the name of its file.
 NAME_WIDTH = 100
@@ -31,7 +32,10 @@ class StageLogs:
     """
 
     def __init__(
-        self, folder: str, names: Sequence[str], on_error: Callable[[OSError], None]
+        self,
+        folder: OwnFolder,
+        names: Sequence[str],
+        on_error: Callable[[OSError], None],
     ):
         self._folder = folder
         self._names = names
@@ -40,7 +44,21 @@ class StageLogs:
 
     def path(self, stage: int) -> str:
         """Where the output of a stage is kept, if there is any."""
-        return os.path.join(self._folder, log_name(stage, self._names[stage]))
+        return self._folder.path_of(self._name(stage))
+
+    def _name(self, stage: int) -> str:
+        return log_name(stage, self._names[stage])
+
+    def read(self, stage: int) -> Optional[BinaryIO]:
+        """Open what a stage has printed; None if that is nothing.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        try:
+            return self._folder.read(self._name(stage))
+        except FileNotFoundError:
+            return None
 
     def is_whole(self, stage: int) -> bool:
         """Whether all that a stage has printed so far could be written."""
@@ -72,15 +90,18 @@ class StageLogs:
 
     def _log(self, stage: int) -> "_Log":
         return self._logs.get(stage) or self._logs.setdefault(
-            stage, _Log(self.path(stage), self._on_error)
+            stage, _Log(self._folder, self._name(stage), self._on_error)
         )
 
 
 class _Log:
     """Appends to a file, until that cannot be done."""
 
-    def __init__(self, path: str, on_error: Callable[[OSError], None]):
-        self.path = path
+    def __init__(
+        self, folder: OwnFolder, name: str, on_error: Callable[[OSError], None]
+    ):
+        self._folder = folder
+        self._name = name
         self._on_error = on_error
         self.pending = b""  # commands, while there is no file
         self.broken = False
@@ -97,7 +118,7 @@ class _Log:
 
     def write(self, data: bytes) -> None:
         try:
-            with self._guard, about(self.path):
+            with self._guard, about(self._folder.path_of(self._name)):
                 self._write(data)
         except OSError as exc:
             self._on_error(exc)
@@ -108,7 +129,7 @@ class _Log:
         try:
             if self._fd is None:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-                self._fd = os.open(self.path, flags | getattr(os, "O_BINARY", 0), 0o666)
+                self._fd = self._folder.open(self._name, flags)
             if self.pending:
                 data, self.pending = self.pending + data, b""
             rest = memoryview(data)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import Any, Optional
 
 from dvc.exceptions import DvcException
 
-from dvc_parallel.regular import open_regular
+from dvc_parallel.own_files import OwnFolder
 
 from . import checked
 from .alive import is_alive
@@ -21,6 +22,10 @@ from .logs import log_name
 FORMAT = 1
 JOURNAL = "journal.jsonl"
 LOGS = "logs"
+# Bytes of a journal, and of a line of it.
+MOST_BYTES = 2**28
+MOST_LINE = 2**25
+RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9A-Za-z]{4}", re.ASCII)
 
 # How a run can end.
 ENDS = ("ok", "failed", "interrupted")
@@ -42,7 +47,7 @@ class Stage:
         name: as in DVC.
         upstream, after: places of the stages that it waits for.
         seconds: how long it took before this run, if that is known.
-        log: where its output is, if it has printed anything.
+        log: name of the file with its output, if it has printed anything.
         phases: when each phase has begun, in seconds since the start of the run, which
             it was, and its details.
     """
@@ -97,7 +102,7 @@ class Run:
         offset: bytes of the journal that have been read.
     """
 
-    folder: str
+    folder: OwnFolder
     header: dict[str, Any]
     stages: list[Stage]
     end: Optional[str] = None
@@ -106,11 +111,15 @@ class Run:
 
     @property
     def journal(self) -> str:
-        return os.path.join(self.folder, JOURNAL)
+        return self.folder.path_of(JOURNAL)
+
+    @property
+    def logs(self) -> OwnFolder:
+        return self.folder.folder(LOGS)
 
     @property
     def id(self) -> str:
-        return os.path.basename(self.folder)
+        return os.path.basename(self.folder.path)
 
     @property
     def started(self) -> datetime:
@@ -177,10 +186,15 @@ class Runs:
         return cls(os.path.join(Repo.find_root(), Repo.DVC_DIR, "tmp"))
 
     def __init__(self, tmp_dir: str):
-        self._folder = os.path.join(tmp_dir, "parallel", "runs")
+        self._folder = OwnFolder(tmp_dir, "parallel", "runs")
 
-    def folder(self, run_id: str) -> str:
-        return os.path.join(self._folder, run_id)
+    def folder(self, run_id: str) -> OwnFolder:
+        return self._folder.folder(run_id)
+
+    def remove(self, run_id: str) -> None:
+        """Remove a record, as much of it as can be."""
+        with suppress(OSError):
+            self._folder.remove(run_id)
 
     def ids(self) -> list[str]:
         """IDs of runs, the oldest first.
@@ -189,12 +203,11 @@ class Runs:
             RecordError: their folder cannot be read.
         """
         try:
-            with os.scandir(self._folder) as entries:
-                return sorted(entry.name for entry in entries if entry.is_dir())
+            return sorted(filter(RUN_ID.fullmatch, self._folder.folders()))
         except FileNotFoundError:
             return []
         except OSError as exc:
-            raise RecordError(f"cannot read '{self._folder}': {exc.strerror}") from None
+            raise RecordError(f"cannot read '{exc.filename}': {exc.strerror}") from None
 
     def load(self, run_id: Optional[str] = None) -> Run:
         """Read a record; without ``run_id`` the last one.
@@ -237,7 +250,7 @@ class Runs:
             return False
 
 
-def read(folder: str) -> Run:
+def read(folder: OwnFolder) -> Run:
     """Read the record in a folder.
 
     Raises:
@@ -249,7 +262,7 @@ def read(folder: str) -> Run:
         if header["format"] != FORMAT:
             raise ValueError("another format")
         run.header = checked.header(header)
-        run.stages += _stages(folder, header["stages"])
+        run.stages += _stages(header["stages"])
     except NONSENSE:
         raise RecordError(f"{run.journal} is not a journal that can be read") from None
     run.update()
@@ -259,9 +272,10 @@ def read(folder: str) -> Run:
 def _entries(run: Run, count: Optional[int] = None) -> Iterator[dict[str, Any]]:
     """New lines of a journal, or the next few of them."""
     try:
-        with open_regular(run.journal) as fobj:
+        with run.folder.read(JOURNAL, MOST_BYTES) as fobj:
             fobj.seek(run.offset)
-            for line in islice(fobj, count):
+            lines = iter(lambda: fobj.readline(MOST_LINE), b"")
+            for line in islice(lines, count):
                 if not line.endswith(b"\n"):
                     return
                 run.offset += len(line)
@@ -270,10 +284,10 @@ def _entries(run: Run, count: Optional[int] = None) -> Iterator[dict[str, Any]]:
                     if isinstance(entry, dict):
                         yield entry
     except OSError as exc:
-        raise RecordError(f"cannot read '{run.journal}': {exc.strerror}") from None
+        raise RecordError(f"cannot read '{exc.filename}': {exc.strerror}") from None
 
 
-def _stages(folder: str, stages: list[dict[str, Any]]) -> Iterator[Stage]:
+def _stages(stages: list[dict[str, Any]]) -> Iterator[Stage]:
     for rank, stage in enumerate(stages):
         name = str(stage["name"])
         known = stage.get("seconds")
@@ -282,7 +296,7 @@ def _stages(folder: str, stages: list[dict[str, Any]]) -> Iterator[Stage]:
             checked.ranks(stage.get("upstream", [])),
             checked.ranks(stage.get("after", [])),
             None if known is None else checked.seconds(known),
-            os.path.join(folder, LOGS, log_name(rank, name)),
+            log_name(rank, name),
         )
 
 

@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import shlex
-import shutil
 import sys
 import threading
 import time
@@ -80,18 +79,17 @@ class Recorder(Reporter):
             ],
         }
         try:
-            os.makedirs(os.path.join(folder, LOGS))
+            folder.folder(LOGS).make()
+            self._path = folder.path_of(JOURNAL)
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-            self._path = os.path.join(folder, JOURNAL)
-            flags |= getattr(os, "O_BINARY", 0)
-            self._journal = os.open(self._path, flags, 0o666)
+            self._journal = folder.open(JOURNAL, flags)
         except OSError as exc:
             self._warn(exc)
-            shutil.rmtree(folder, ignore_errors=True)
+            self._runs.remove(run_id)
             return
         self._tell(header)
         names = [stage.name for stage in run.stages]
-        self.logs = StageLogs(os.path.join(folder, LOGS), names, self._warn)
+        self.logs = StageLogs(folder.folder(LOGS), names, self._warn)
         self._remove_old()
 
     def _warn(self, exc: OSError) -> None:
@@ -104,7 +102,7 @@ class Recorder(Reporter):
         with suppress(RecordError):
             for run_id in self._runs.ids()[:-KEEP]:
                 if not self._runs.goes_on(run_id):
-                    shutil.rmtree(self._runs.folder(run_id), ignore_errors=True)
+                    self._runs.remove(run_id)
 
     def log_of(self, stage: int) -> Optional[str]:
         """Where the output of a stage is kept, if it is."""

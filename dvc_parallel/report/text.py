@@ -2,8 +2,7 @@
 
 import os
 import re
-
-from dvc_parallel.regular import open_regular
+from typing import BinaryIO
 
 # Lines of a log that are shown.
 TAIL_LINES = 200
@@ -27,11 +26,11 @@ def shorten(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def tail(path: str, most: int) -> tuple[str, bool]:
+def tail(log: BinaryIO, most: int) -> tuple[str, bool]:
     """The last lines of a log, whatever bytes it holds and however large it is.
 
     Args:
-        path: the log.
+        log: the log, opened for reading.
         most: how many bytes at its end are looked at.
 
     Returns:
@@ -40,10 +39,9 @@ def tail(path: str, most: int) -> tuple[str, bool]:
     Raises:
         OSError: it cannot be read.
     """
-    with open_regular(path) as fobj:
-        size = fobj.seek(0, os.SEEK_END)
-        fobj.seek(max(0, size - most))
-        data = fobj.read(most)
+    size = log.seek(0, os.SEEK_END)
+    log.seek(max(0, size - most))
+    data = log.read(most)
     more = size > most
     lines = data.decode("utf-8", "replace").replace("\r\n", "\n").split("\n")
     if more and len(lines) > 1:

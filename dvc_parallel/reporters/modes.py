@@ -1,6 +1,5 @@
 """Ways to show the output of stages other than line by line as it comes."""
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -91,11 +90,12 @@ class GroupedReporter(PlainReporter):
     def _log(self, stage: int) -> Iterator[bytes]:
         logs = self._recorder.logs
         assert logs
-        if not os.path.exists(logs.path(stage)):
+        opened = logs.read(stage)
+        if opened is None:
             yield logs.commands(stage)
             return
         rest = b""
-        with open(logs.path(stage), "rb") as fobj:
+        with opened as fobj:
             fobj.seek(self._sizes.get(stage, 0))
             while chunk := fobj.read(CHUNK):
                 # NOTE: nothing that a terminal takes for a command goes on in the next

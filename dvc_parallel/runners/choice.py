@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from dvc.exceptions import InvalidArgumentError
 
+from dvc_parallel.own_files import OwnFolder
+
 if TYPE_CHECKING:
     from .remote import RemoteRunner
 
@@ -82,7 +84,7 @@ def connect(runner: str, root: str, tmp_dir: str, jobs: int) -> "RemoteRunner":
 
     cluster = open_cluster(runner, root, jobs)
     try:
-        return DaskRunner(cluster, os.path.join(tmp_dir, "parallel"))
+        return DaskRunner(cluster, OwnFolder(tmp_dir, "parallel"))
     except BaseException:
         cluster.close()
         raise

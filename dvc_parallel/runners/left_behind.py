@@ -8,10 +8,13 @@ next run gets going.
 """
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Callable, Optional
+
+from dvc_parallel.own_files import OwnFolder
 
 from . import warden
 
@@ -19,9 +22,13 @@ if sys.platform == "linux":
     import fcntl
 
 
-def folder_of(tmp_dir: str) -> str:
+# As shortuuid makes them, and no other name in the folder.
+RUN_ID = re.compile(r"[0-9A-Za-z]{22}")
+
+
+def folder_of(tmp_dir: str) -> OwnFolder:
     """Where the files of a repo are, whose ``.dvc/tmp`` this is."""
-    return os.path.join(tmp_dir, "parallel", "commands")
+    return OwnFolder(tmp_dir, "parallel", "commands")
 
 
 class RunFile:
@@ -35,25 +42,26 @@ class RunFile:
         OSError: it cannot be made, or locked.
     """
 
-    def __init__(self, folder: str, run_id: str):
-        self._path = os.path.join(folder, run_id)
-        os.makedirs(folder, exist_ok=True)
+    def __init__(self, folder: OwnFolder, run_id: str):
+        self._folder = folder
+        self._name = run_id
+        folder.make()
         # NOTE: under another name first, lest somebody finds it before it is locked
-        path = os.path.join(folder, f".{run_id}")
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        name = f".{run_id}"
+        self._fd = folder.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.rename(path, self._path)
+            folder.rename(name, run_id)
         except OSError:
             with suppress(OSError):
-                os.unlink(path)
+                folder.remove(name)
             os.close(self._fd)
             raise
 
     def remove(self) -> None:
         """Say that there is nothing left of the run."""
         with suppress(OSError):
-            os.unlink(self._path)
+            self._folder.remove(self._name)
         self.release()
 
     def release(self) -> None:
@@ -61,7 +69,7 @@ class RunFile:
         os.close(self._fd)
 
 
-def announce(folder: str, run_id: str) -> Optional[RunFile]:
+def announce(folder: OwnFolder, run_id: str) -> Optional[RunFile]:
     """Make the file of a run where that can be done."""
     if sys.platform != "linux":
         return None
@@ -71,7 +79,7 @@ def announce(folder: str, run_id: str) -> Optional[RunFile]:
         return None
 
 
-def clear(folder: str, on_found: Callable[[Sequence[int]], None]) -> None:
+def clear(folder: OwnFolder, on_found: Callable[[Sequence[int]], None]) -> None:
     """Kill what killed runs have left behind, and return when nothing is left.
 
     Args:
@@ -80,30 +88,28 @@ def clear(folder: str, on_found: Callable[[Sequence[int]], None]) -> None:
     """
     if sys.platform != "linux":
         return
-    for path in _abandoned(folder):
-        run_id = os.path.basename(path)
+    for run_id in _abandoned(folder):
         if pids := sorted(warden.processes_of(run_id)):
             on_found(pids)
             warden.kill_all(run_id)
         with suppress(OSError):
-            os.unlink(path)
+            folder.remove(run_id)
 
 
-def _abandoned(folder: str) -> Iterator[str]:
+def _abandoned(folder: OwnFolder) -> Iterator[str]:
     try:
-        names = os.listdir(folder)
+        names = folder.files()
     except OSError:
         return
-    for name in names:
-        path = os.path.join(folder, name)
-        if not name.startswith(".") and not _is_locked(path):
-            yield path
+    for name in filter(RUN_ID.fullmatch, names):
+        if not _is_locked(folder, name):
+            yield name
 
 
-def _is_locked(path: str) -> bool:
+def _is_locked(folder: OwnFolder, name: str) -> bool:
     """Whether somebody holds the lock on a file; also if that cannot be known."""
     try:
-        fd = os.open(path, os.O_RDWR)
+        fd = folder.open(name, os.O_RDWR)
     except OSError:
         return True
     try:

@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 
+from dvc_parallel.own_files import OwnFolder
 from dvc_parallel.records.reader import read
 from dvc_parallel.report.page import page
 from dvc_parallel.report.sections import Failure
@@ -44,7 +45,7 @@ def show(browser, tmp_path):
     contexts, errors = [], []
 
     def show(journal, scheme="light", log="", **kwargs):
-        run = read(str(journal.write(tmp_path / "runs")))
+        run = read(OwnFolder(str(journal.write(tmp_path / "runs"))))
         found = summary(timeline(run.stages, journal.jobs, run.last))
         failures = [Failure(stage, log, "log") for stage in found.failed]
         path = tmp_path / "report.html"

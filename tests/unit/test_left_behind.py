@@ -16,7 +16,8 @@ WAIT = [sys.executable, "-c", "print(1, flush=True); input()"]
 RUN = """
 import sys
 from dvc_parallel.runners import left_behind
-file = left_behind.announce(*sys.argv[1:])
+folder, run_id = sys.argv[1:]
+file = left_behind.announce(left_behind.folder_of(folder), run_id)
 print(1, flush=True)
 input()
 """
@@ -48,19 +49,19 @@ def found():
     return []
 
 
-def test_what_a_killed_run_has_left_is_killed(start, folder, found):
+def test_what_a_killed_run_has_left_is_killed(start, tmp_path, folder, found):
     run_id = uuid()
-    run = start([sys.executable, "-c", RUN, folder, run_id])
+    run = start([sys.executable, "-c", RUN, str(tmp_path), run_id])
     command = start(WAIT, env=warden.marked(os.environ, run_id))
     left_behind.clear(folder, found.append)
-    assert (found, command.poll(), os.listdir(folder)) == ([], None, [run_id])
+    assert (found, command.poll(), os.listdir(folder.path)) == ([], None, [run_id])
 
     run.kill()
     run.wait()
     left_behind.clear(folder, found.append)
     assert found == [[command.pid]]
     assert command.wait(60) == -9
-    assert not os.listdir(folder)
+    assert not os.listdir(folder.path)
 
 
 def test_a_run_of_this_process_goes_on(start, folder, found):
@@ -70,14 +71,15 @@ def test_a_run_of_this_process_goes_on(start, folder, found):
     left_behind.clear(folder, found.append)
     assert command.poll() is None
     file.remove()
-    assert not os.listdir(folder)
+    assert not os.listdir(folder.path)
 
 
 def test_a_run_that_could_not_kill_all_leaves_that_to_the_next(folder, found):
-    left_behind.announce(folder, "one").release()
-    assert os.listdir(folder) == ["one"]
+    run_id = uuid()
+    left_behind.announce(folder, run_id).release()
+    assert os.listdir(folder.path) == [run_id]
     left_behind.clear(folder, found.append)
-    assert (found, os.listdir(folder)) == ([], [])
+    assert (found, os.listdir(folder.path)) == ([], [])
 
 
 def test_there_may_be_nothing(tmp_path, folder, found):
@@ -87,4 +89,7 @@ def test_there_may_be_nothing(tmp_path, folder, found):
 
 def test_no_file_where_none_can_be_made(tmp_path):
     (tmp_path / "file").touch()
-    assert left_behind.announce(str(tmp_path / "file"), "one") is None
+    assert (
+        left_behind.announce(left_behind.folder_of(str(tmp_path / "file")), uuid())
+        is None
+    )

@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 
+from dvc_parallel.own_files import OwnFolder
 from dvc_parallel.records.reader import Stage, read
 from dvc_parallel.report.chrome_trace import chrome_trace
 from dvc_parallel.report.critical import Causes
@@ -19,7 +20,7 @@ def told(tmp_path):
     """Write a journal, read it, and sum it up."""
 
     def tell(journal):
-        run = read(str(journal.write(tmp_path)))
+        run = read(OwnFolder(str(journal.write(tmp_path))))
         return summary(timeline(run.stages, journal.jobs, run.last))
 
     return tell

@@ -5,9 +5,11 @@ import re
 from base64 import b64encode
 from hashlib import sha256
 from html.parser import HTMLParser
+from io import BytesIO
 
 import pytest
 
+from dvc_parallel.own_files import OwnFolder
 from dvc_parallel.records.reader import read
 from dvc_parallel.report.page import page
 from dvc_parallel.report.sections import Failure
@@ -52,7 +54,7 @@ class Parser(HTMLParser):
 @pytest.fixture
 def make_page(tmp_path):
     def make(journal, log="", **header):
-        run = read(str(journal.write(tmp_path)))
+        run = read(OwnFolder(str(journal.write(tmp_path))))
         found = summary(timeline(run.stages, journal.jobs, run.last))
         failures = [Failure(stage, log, "x.log") for stage in found.failed]
         return page({**run.header, **header}, "failed", found, failures)
@@ -129,13 +131,13 @@ def test_empty_run(make_page):
 def test_tail(tmp_path, data, shown):
     path = tmp_path / "log"
     path.write_bytes(data)
-    assert tail(str(path), 1000) == (shown, False)
+    assert tail(BytesIO(path.read_bytes()), 1000) == (shown, False)
 
 
 def test_tail_of_many_lines(tmp_path):
     path = tmp_path / "log"
     path.write_text("".join(f"{i}\n" for i in range(1000)))
-    text, more = tail(str(path), 1000)
+    text, more = tail(BytesIO(path.read_bytes()), 1000)
     assert more
     assert text.split("\n") == [str(i) for i in range(1000 - TAIL_LINES, 1000)]
 
@@ -145,7 +147,8 @@ def test_tail_of_a_huge_log_does_not_read_it(tmp_path):
     with path.open("wb") as fobj:
         fobj.seek(2**40)  # a hole
         fobj.write(b"\nlast \xe2\x82")
-    text, more = tail(str(path), 1000)
+    with path.open("rb") as fobj:
+        text, more = tail(fobj, 1000)
     assert more
     assert text == "last \ufffd"
 
@@ -153,7 +156,7 @@ def test_tail_of_a_huge_log_does_not_read_it(tmp_path):
 def test_tail_of_one_long_line(tmp_path):
     path = tmp_path / "log"
     path.write_bytes(b"y" * 3000)
-    assert tail(str(path), 1000) == ("y" * 1000, True)
+    assert tail(BytesIO(path.read_bytes()), 1000) == ("y" * 1000, True)
 
 
 @pytest.mark.parametrize(

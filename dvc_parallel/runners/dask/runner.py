@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from shortuuid import uuid
 
+from dvc_parallel.own_files import OwnFolder
 from dvc_parallel.runners import Output, RunnerClosedError, remote
 from dvc_parallel.runners.remote import (
     ANYWHERE,
@@ -64,12 +65,13 @@ class DaskRunner(RemoteRunner):
         RunnerError: the scheduler cannot be reached.
     """
 
-    def __init__(self, scheduler: "Scheduler", folder: str):
+    def __init__(self, scheduler: "Scheduler", folder: OwnFolder):
         self._scheduler = scheduler
         run = uuid()
-        self._token = os.path.join(folder, f"workspace-{run}")
-        os.makedirs(folder, exist_ok=True)
-        with open(self._token, "w", encoding="utf-8") as fobj:
+        name = f"workspace-{run}"
+        self._token = folder.path_of(name)
+        folder.make()
+        with folder.replace(name) as fobj:
             fobj.write(run)
         self._terms = Terms(run, LEASE, HOLD, WINDOW, (self._token, run), versions())
         self._closed = False
