@@ -1,13 +1,23 @@
-"""Writing a file so that it is whole at every instant."""
+"""Writing a file so that it is whole at every instant, and whose it would be in DVC."""
 
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from typing import Optional, TextIO
 
 import shortuuid
+
+from .probes import umask
+
+# Why a file cannot be replaced though it may well be written to: it belongs to somebody
+# else, its folder does, or it is a mount point.
+UNCHANGEABLE = (errno.EPERM, errno.EACCES, errno.EBUSY, errno.EROFS)
+ACL = "system.posix_acl_access"
+DEFAULT_ACL = "system.posix_acl_default"
 
 
 @contextmanager
@@ -19,18 +29,24 @@ def atomic_write(
     Surrogates are written as the bytes that they stand for, see ``surrogateescape``.
 
     A process that dies meanwhile leaves ``path`` as it was, and so does an
-    exception.  A symlink stays one, its target is replaced.  The permissions of
-    a file that exists are kept.
+    exception.  A symlink stays one, its target is replaced.
+
+    Owner, group, permissions and extended attributes are those that ``open(path, "w")``
+    leaves.  A file that cannot be replaced so, such as a colleague's that the group may
+    write to, is overwritten: only then can a kill leave a part of it, and the whole is
+    in ``tmp_dir`` in that case.
 
     Args:
         path: file to write.
         tmp_dir: where the new file is made, so that nobody who lists the folder
             of ``path`` sees it.
         newline: as for :func:`open`.
-        sync: whether it is to be whole after the machine has gone down, too.
+        sync: whether it is to be on the disk when this returns, and whole there at
+            every instant.
 
     Raises:
-        OSError: with ``path`` untouched; names a file.
+        OSError: with ``path`` untouched, or whole if it could not be synced; names a
+            file.
     """
     target = os.path.realpath(path)
     with about(target):
@@ -48,10 +64,26 @@ def about(path: str) -> Iterator[None]:
         raise
 
 
+def sync_folder(folder: str) -> None:
+    """Have the names in a folder on the disk, where the system lets us."""
+    try:
+        fd = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return  # NOTE: whoever may write there need not be able to list it
+    try:
+        os.fsync(fd)
+    except OSError as exc:
+        if exc.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(fd)
+
+
 def _write(
     target: str, tmp_dir: str, newline: Optional[str], sync: bool
 ) -> Iterator[TextIO]:
-    name = f"{os.path.basename(target)}.{shortuuid.uuid()}.tmp"
+    folder, basename = os.path.split(target)
+    name = f"{basename}.{shortuuid.uuid()}.tmp"
     tmp = os.path.join(tmp_dir, name)
     try:
         with open(
@@ -61,15 +93,24 @@ def _write(
             if sync:
                 fobj.flush()
                 os.fsync(fobj.fileno())
-        with suppress(FileNotFoundError):
-            shutil.copymode(target, tmp)
         try:
-            os.replace(tmp, target)
+            _take_over(target, tmp)
+            try:
+                os.replace(tmp, target)
+            except OSError as exc:
+                if exc.errno != errno.EXDEV:
+                    raise
+                tmp = _move(tmp, os.path.join(folder, name))
+                _take_over(target, tmp)
+                os.replace(tmp, target)
         except OSError as exc:
-            if exc.errno != errno.EXDEV:
+            if exc.errno not in UNCHANGEABLE or not os.access(target, os.W_OK):
                 raise
-            tmp = _move(tmp, os.path.join(os.path.dirname(target), name))
-            os.replace(tmp, target)
+            _overwrite(target, tmp, sync)
+            os.unlink(tmp)
+        else:
+            if sync:
+                sync_folder(folder)
     except BaseException:
         with suppress(OSError):
             os.unlink(tmp)
@@ -82,3 +123,74 @@ def _move(src: str, dst: str) -> str:
     with open(dst, "rb+") as fobj:
         os.fsync(fobj.fileno())
     return dst
+
+
+def _overwrite(target: str, tmp: str, sync: bool) -> None:
+    """Write what is in one file into another one, or leave that as it was."""
+    with open(tmp, "rb") as src, open(target, "r+b", buffering=0) as dst:
+        old, new = dst.read(), src.read()
+        try:
+            _fill(dst, new)
+        except OSError:
+            _fill(dst, old)
+            raise
+        if sync:
+            os.fsync(dst.fileno())
+
+
+def _fill(fobj: FileIO, content: bytes) -> None:
+    fobj.seek(0)
+    rest = memoryview(content)
+    while rest:
+        rest = rest[fobj.write(rest) :]
+    fobj.truncate()
+
+
+def _take_over(target: str, tmp: str) -> None:
+    """Give a file the owner, permissions and attributes of the one it is to replace.
+
+    Where that is not there yet, those that it would have if it were made in its place.
+
+    Raises:
+        OSError: it cannot have them.
+    """
+    if os.name == "nt":
+        return
+    try:
+        old, attributes = os.stat(target), _attributes(target)
+        uid, gid, mode = old.st_uid, old.st_gid, stat.S_IMODE(old.st_mode)
+    except FileNotFoundError:
+        folder = os.path.dirname(target)
+        above, acl = os.stat(folder), _attributes(folder).get(DEFAULT_ACL)
+        uid, mode = os.geteuid(), 0o666 & ~umask
+        gid = above.st_gid if above.st_mode & stat.S_ISGID else os.getegid()
+        attributes = {ACL: acl} if acl else {}
+        if acl:
+            mode = 0o666  # NOTE: the kernel heeds such a list instead of the umask
+
+    own = os.stat(tmp)
+    if (own.st_uid, own.st_gid) != (uid, gid):
+        os.chown(tmp, uid, gid)
+    has = _attributes(tmp)
+    for name in has.keys() - attributes.keys():
+        os.removexattr(tmp, name)
+    for name, value in attributes.items() - has.items():
+        os.setxattr(tmp, name, value)
+    if ACL in attributes:
+        mode &= stat.S_IMODE(os.stat(tmp).st_mode)
+    if attributes or has or mode != stat.S_IMODE(own.st_mode):
+        os.chmod(tmp, mode)
+
+
+def _attributes(path: str) -> dict[str, bytes]:
+    """Extended attributes of a file, such as an ACL; not those of the system's."""
+    if not hasattr(os, "listxattr"):
+        return {}
+    try:
+        return {
+            name: os.getxattr(path, name)
+            for name in os.listxattr(path)
+            if not name.startswith("security.")
+        }
+    except OSError:
+        return {}  # the file system has none

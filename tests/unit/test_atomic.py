@@ -1,10 +1,64 @@
 import errno
 import os
+import shutil
 import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
+from dvc_parallel import atomic
 from dvc_parallel.atomic import atomic_write
+
+ALICE, BOB, TEAM = 54321, 54322, 54323
+WRITE = """
+import os, sys
+from dvc_parallel.atomic import atomic_write
+path, tmp_dir, user, team = sys.argv[1:]
+os.setgroups([int(team)])
+os.setgid(int(user))
+os.setuid(int(user))
+with atomic_write(path, tmp_dir) as fobj:
+    fobj.write("new")
+"""
+
+
+def write_as(uid, path, tmp_dir):
+    """Have a member of the team write a file."""
+    # NOTE: others may not be able to start this Python
+    args = [path, tmp_dir, uid, TEAM]
+    subprocess.run(
+        [sys.executable, "-c", WRITE, *map(str, args)], check=True, timeout=60
+    )
+
+
+@pytest.fixture
+def checkout():
+    """A folder of Alice's that the team may write to."""
+    if os.getuid() != 0:
+        pytest.skip("only root can be somebody else")
+    folder = Path(tempfile.mkdtemp())
+    try:
+        (folder / "tmp").mkdir()
+        for path in (folder, folder / "tmp"):
+            os.chown(path, ALICE, TEAM)
+            path.chmod(0o775)
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def make(path, uid, gid, mode):
+    path.write_text("old, which was longer")
+    os.chown(path, uid, gid)
+    path.chmod(mode)
+
+
+def found(path):
+    status = path.stat()
+    return status.st_uid, status.st_gid, oct(stat.S_IMODE(status.st_mode))
 
 
 @pytest.fixture
@@ -71,4 +125,160 @@ def test_tmp_dir_on_another_file_system(tmp_path, tmp_dir, monkeypatch):
         fobj.write("new")
     assert path.read_text() == "new"
     assert sorted(os.listdir(tmp_path)) == ["file", "tmp"]
+    assert not os.listdir(tmp_dir)
+
+
+def test_the_file_is_on_the_disk_and_then_its_name(tmp_path, tmp_dir, monkeypatch):
+    path = tmp_path / "file"
+    done = []
+
+    def fsync(fd, fsync=os.fsync):
+        done.append(("sync", os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))))
+        fsync(fd)
+
+    def replace(src, dst, replace=os.replace):
+        done.append(("rename", os.path.basename(src)))
+        replace(src, dst)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    with atomic_write(str(path), str(tmp_dir)) as fobj:
+        fobj.write("new")
+    tmp = done[0][1]
+    assert done == [("sync", tmp), ("rename", tmp), ("sync", tmp_path.name)]
+
+
+def test_what_need_not_last_is_not_synced(tmp_path, tmp_dir, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda _: pytest.fail("synced"))
+    with atomic_write(str(tmp_path / "file"), str(tmp_dir), sync=False) as fobj:
+        fobj.write("new")
+
+
+def test_a_folder_that_cannot_be_synced(tmp_path, tmp_dir, monkeypatch):
+    def fsync(fd, fsync=os.fsync):
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "not on this file system")
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    path = tmp_path / "file"
+    with atomic_write(str(path), str(tmp_dir)) as fobj:
+        fobj.write("new")
+    assert path.read_text() == "new"
+
+
+def test_root_leaves_a_file_whose_it_was(checkout):
+    path = checkout / "file"
+    make(path, ALICE, TEAM, 0o660)
+    with atomic_write(str(path), str(checkout / "tmp")) as fobj:
+        fobj.write("new")
+    assert path.read_text() == "new"
+    assert found(path) == (ALICE, TEAM, "0o660")
+
+
+@pytest.mark.parametrize("mode", [0o664, 0o666, 0o660])
+def test_a_colleague_leaves_a_file_whose_it_was(checkout, mode):
+    path = checkout / "file"
+    make(path, ALICE, TEAM, mode)
+    write_as(BOB, path, checkout / "tmp")
+    assert path.read_text() == "new"
+    assert found(path) == (ALICE, TEAM, oct(mode))
+    assert not os.listdir(checkout / "tmp")
+
+
+def test_the_group_of_an_own_file_is_kept(checkout):
+    path = checkout / "file"
+    make(path, BOB, TEAM, 0o664)
+    inode = path.stat().st_ino
+    write_as(BOB, path, checkout / "tmp")
+    assert path.stat().st_ino != inode
+    assert found(path) == (BOB, TEAM, "0o664")
+
+
+def test_a_file_in_a_folder_that_one_cannot_write_to(checkout):
+    make(checkout / "file", BOB, BOB, 0o644)
+    checkout.chmod(0o755)
+    write_as(BOB, checkout / "file", checkout / "tmp")
+    assert (checkout / "file").read_text() == "new"
+    assert found(checkout / "file") == (BOB, BOB, "0o644")
+
+
+@pytest.mark.parametrize("setgid", ["folder", "tmp", "neither"])
+def test_a_new_file_has_the_group_of_any_new_file(checkout, setgid):
+    folder, tmp = checkout / "folder", checkout / "tmp"
+    folder.mkdir()
+    for path in (folder, tmp):
+        os.chown(path, ALICE, TEAM)
+        path.chmod(0o2775 if path.name == setgid else 0o775)
+    write_as(BOB, folder / "file", tmp)
+    group = TEAM if setgid == "folder" else BOB
+    mode = 0o666 & ~atomic.umask
+    assert found(folder / "file") == (BOB, group, oct(mode))
+
+
+def acl(path):
+    listed = subprocess.run(
+        ["getfacl", "-cpnE", path], capture_output=True, text=True, check=True
+    )
+    return listed.stdout
+
+
+@pytest.mark.parametrize("default", ["folder", "tmp"])
+@pytest.mark.parametrize("new", [True, False])
+def test_access_control_lists(tmp_path, tmp_dir, default, new):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    old = folder / "old"
+    try:
+        old.write_text("old")
+        subprocess.run(["setfacl", "-m", f"u:{ALICE}:rw,m:r", old], check=True)
+        where = folder if default == "folder" else tmp_dir
+        subprocess.run(["setfacl", "-dm", f"u:{BOB}:rwx", where], check=True)
+    except (OSError, subprocess.SubprocessError) as exc:
+        pytest.skip(f"no access control lists: {exc}")
+    other = folder / "other"
+    other.write_text("as any new file")
+    expected = acl(other) if new else acl(old)
+    path = folder / "new" if new else old
+    with atomic_write(str(path), str(tmp_dir)) as fobj:
+        fobj.write("new")
+    assert acl(path) == expected
+
+
+@pytest.mark.parametrize("code", atomic.UNCHANGEABLE)
+def test_a_file_that_cannot_be_replaced(tmp_path, tmp_dir, monkeypatch, code):
+    def replace(src, dst):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "replace", replace)
+    path = tmp_path / "file"
+    path.write_text("old, which was longer")
+    with atomic_write(str(path), str(tmp_dir)) as fobj:
+        fobj.write("new")
+    assert path.read_text() == "new"
+    assert not os.listdir(tmp_dir)
+    with pytest.raises(OSError, match="there"):
+        with atomic_write(str(tmp_path / "not there"), str(tmp_dir)) as fobj:
+            fobj.write("new")
+    assert not os.listdir(tmp_dir)
+
+
+def test_no_room_to_overwrite_leaves_it_as_it_was(tmp_path, tmp_dir, monkeypatch):
+    def fill(fobj, content, fill=atomic._fill):
+        if content != b"old":
+            fobj.write(content[:5])
+            raise OSError(errno.ENOSPC, "no space")
+        fill(fobj, content)
+
+    def replace(src, dst):
+        raise OSError(errno.EBUSY, "a mount point")
+
+    monkeypatch.setattr(os, "replace", replace)
+    monkeypatch.setattr(atomic, "_fill", fill)
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(OSError, match="no space"):
+        with atomic_write(str(path), str(tmp_dir)) as fobj:
+            fobj.write("something new")
+    assert path.read_text() == "old"
     assert not os.listdir(tmp_dir)
