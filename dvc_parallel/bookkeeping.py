@@ -8,7 +8,7 @@ its own that knows nothing of the others.
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from .fast_lockfile import FastLockfiles
 from .gitignore import IgnoreFiles
@@ -16,6 +16,9 @@ from .hashes import KnownHashes
 from .params import ParamsFiles
 from .path_locks import PathLocks
 from .probes import LinkTypes, LoadedConfig, TrackedPaths
+
+if TYPE_CHECKING:
+    from .serial_order import SerialOrder
 
 _local = threading.local()
 
@@ -30,10 +33,14 @@ class Bookkeeping:
 
     Args:
         tmp_dir: folder for temporary files, ``.dvc/tmp`` of the repo.
+
+    Attributes:
+        order: what earlier runs have left out, for a run with one job.
     """
 
     def __init__(self, tmp_dir: str) -> None:
         self.lockfiles = FastLockfiles(tmp_dir)
+        self.order: Optional[SerialOrder] = None
         self.params_files = ParamsFiles()
         self.path_locks = PathLocks()
         self.tracked_paths = TrackedPaths()

@@ -29,7 +29,7 @@ from .reporters.plain import PlainReporter
 from .run_info import describe, plan_of
 from .runners import Runner, RunnerClosedError
 from .runners.local import LocalRunner
-from .serial_order import SerialOrder
+from .serial_order import SerialOrder, names_of
 from .workers import Workers
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class ParallelExecutor:
         self.info = RunInfo(
             describe(steps, graph, self._known_seconds()), jobs, on_error
         )
-        self.order = SerialOrder(self.repo.tmp_dir, lockfiles)
+        self.order = SerialOrder(self.repo.tmp_dir, names_of(steps), lockfiles)
         self.plan = self._make_plan(force=force, force_downstream=force_downstream)
         self.lock: SharedRepoLock
 
@@ -140,6 +140,10 @@ class ParallelExecutor:
                 finally:
                     self.runner.close()
                     self.reporter.stages_over()
+                # NOTE: with another `on_error`, serial DVC, too, has come to the last
+                has_failed = self.on_error == "fail" and self.outcome.failed
+                if not has_failed and not self.outcome.is_cut_short(self.plan):
+                    self.order.come_to_end()
             busy = (job.busy for job in self._started.values())
             self.reporter.ended(
                 self.outcome.summary(self.plan, time.monotonic() - start, busy)

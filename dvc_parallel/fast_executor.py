@@ -262,7 +262,7 @@ class FastJob(Job):
 
     Attributes:
         data_is_large (bool): whether what was hashed last takes a while to read.
-        env: variables for its commands: the slots that it has.
+        env: variables for its commands: the slots that it has, its place.
         attempts: at its commands.
         worker (str): the one that performs it in a clone, if it has a name.
         paths: its path locks.
@@ -274,7 +274,10 @@ class FastJob(Job):
     def __init__(self, run: FastExecutor, stage: "Stage", rank: int):
         super().__init__(run, stage, rank)
         self.data_is_large = False
-        self.env = run.provision.environment(rank)
+        self.env = {
+            **run.provision.environment(rank),
+            **run.order.environment(rank),
+        }
         self.attempts = Attempts(run.provision.needs(rank), run.is_stopping)
         # NOTE: `pull` gets outputs before DVC knows whether the stage has to run, and
         # nobody wants to be asked twice

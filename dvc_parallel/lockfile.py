@@ -8,7 +8,7 @@ had otherwise, a round trip makes it.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Callable, Optional
 
@@ -18,7 +18,7 @@ from dvc.utils.serialize._yaml import _dump, parse_yaml_for_update
 from .atomic import about, atomic_write
 from .lockfile_text import LockfileText, UnstableEntryError
 
-Place = Callable[[str], Optional[str]]
+Place = Callable[[str], Sequence[str]]
 
 
 class _Entries(dict):
@@ -58,8 +58,8 @@ class Lockfiles:
         Args:
             path: dvc.lock to modify.
             fs: its file system.
-            place: returns the name of the entry that a new one has to precede; where
-                there is none, it goes to the end.
+            place: returns the names of the entries that a new one has to precede; it
+                goes before the first of these that is there, or else to the end.
 
         Raises:
             OSError, ParseError: with the file untouched.
@@ -113,8 +113,8 @@ class Lockfiles:
 
         stages = data.get("stages") or {}
         for name in [name for name in stages if name not in before]:
-            successor = place(name)
-            if successor in stages:
+            successor = _first(place(name), stages)
+            if successor is not None:
                 _move_before(stages, name, successor)
         with atomic_write(path, self._tmp_dir) as fobj:
             _dump(data, fobj)
@@ -124,8 +124,8 @@ def _put(text: LockfileText, entries: dict, place: Place) -> bool:
     """Put entries into the text, or tell that it takes a round trip."""
     try:
         for name, entry in entries.items():
-            successor = None if name in text else place(name)
-            text.put(name, entry, successor if successor in text else None)
+            successor = None if name in text else _first(place(name), text)
+            text.put(name, entry, successor)
     except UnstableEntryError:
         return False
     return True
@@ -138,5 +138,10 @@ def _move_before(mapping: dict, name: str, successor: Optional[str]) -> None:
         mapping[other] = mapping.pop(other)
 
 
-def at_the_end(_name: str) -> None:
+def _first(names: Sequence[str], entries: Any) -> Optional[str]:
+    return next((name for name in names if name in entries), None)
+
+
+def at_the_end(_name: str) -> Sequence[str]:
     """The place of new entries in serial DVC."""
+    return ()

@@ -129,16 +129,6 @@ def emit(original: Callable, handler, record) -> None:
             original(handler, record)
 
 
-def add_entry_to_gitignore(original: Callable, scm, entry: str, gitignore: str) -> None:
-    """``scmrepo.git.Git._add_entry_to_gitignore``: add a line."""
-    job = current_job()
-    if job is None:
-        original(scm, entry, gitignore)
-    else:
-        add = partial(original, scm, entry, gitignore)
-        job.run.order.ignore(add, gitignore, job.rank)
-
-
 def ask(original: Callable, *args, **kwargs) -> Any:
     """``dvc.prompt.ask``: ask the user something."""
     job = current_job()
@@ -166,7 +156,8 @@ def modify_yaml(original: Callable, path, fs=None) -> Iterator[Any]:
     if books is None or not is_lock_file(path):
         modify = original(path, fs=fs)
     elif job is None:
-        modify = books.lockfiles.modify(path, fs, at_the_end)
+        place = partial(books.order.successors, path) if books.order else at_the_end
+        modify = books.lockfiles.modify(path, fs, place)
     else:
         modify = job.run.order.modify_lockfile(path, fs, job.rank)
     with modify as data:

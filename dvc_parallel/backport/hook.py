@@ -18,6 +18,7 @@ PATCHES = {
     "dvc.commands.config": "_install_seams",
     "dvc.utils.strictyaml": "_install_seams",
     "dvc.lock": "_install_seams",
+    "scmrepo.git": "_install_seams",
 }
 
 # The finder of dvc_parallel.pth.

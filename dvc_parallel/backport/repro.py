@@ -182,7 +182,7 @@ def run_stages(
         )
         if parallel is not None:
             return run.perform(parallel)
-    return _reproduce_serially(run.repo, serially)
+    return _reproduce_serially(run.repo, [] if dry else stages, serially)
 
 
 def _clear(repo: "Repo") -> None:
@@ -257,14 +257,20 @@ def _reproduce_elsewhere(
 
 
 def _reproduce_serially(
-    repo: "Repo", reproduce: Callable[[], list["Stage"]]
+    repo: "Repo", stages: list["Stage"], reproduce: Callable[[], list["Stage"]]
 ) -> list["Stage"]:
     from dvc_parallel.bookkeeping import Bookkeeping
+    from dvc_parallel.serial_order import SerialOrder, names_of
 
     if seams.misfits(seams.IN_RUNS):
         return reproduce()
+    books = Bookkeeping(repo.tmp_dir)
+    books.order = SerialOrder(repo.tmp_dir, lockfiles=books.lockfiles)
     with seams.installed(seams.IN_RUNS):
-        return _keep_books(repo, Bookkeeping(repo.tmp_dir), reproduce)
+        reproduced = _keep_books(repo, books, reproduce)
+    if stages:
+        books.order.come_to_end(names_of(stages))
+    return reproduced
 
 
 def _keep_books(

@@ -1,8 +1,8 @@
 """Where released DVC is patched, in one place.
 
 There are four kinds of seams.  ``IN_DVC`` give DVC the command and the option, a quick
-way to read dvc.lock and one to lock the repo beside a run; the import hook installs
-them with their modules.
+way to read dvc.lock, one to lock the repo beside a run, and the place of a new line of
+.gitignore; the import hook installs them with their modules.
 ``IN_RUNS`` make DVC's bookkeeping cheap while stages are reproduced, and ``IN_JOBS``
 change what DVC does in a job of a parallel run; both are there only as long. With
 ``IN_REHEARSALS``, DVC goes through the stages of a run and runs none.
@@ -79,6 +79,12 @@ IN_DVC = (
     Seam(
         "dvc.utils.strictyaml", "parse_yaml", "text path typ", f"{STAND_INS}:parse_yaml"
     ),
+    Seam(
+        "scmrepo.git",
+        "Git._add_entry_to_gitignore",
+        "self entry gitignore",
+        "dvc_parallel.serial_order:add_entry_to_gitignore",
+    ),
     Seam("dvc.lock", "Lock.lock", "self", "dvc_parallel.patience:lock"),
     Seam("dvc.lock", "Lock.unlock", "self", "dvc_parallel.patience:unlock"),
 )
@@ -100,12 +106,6 @@ IN_JOBS = (
     ),
     Seam("dvc.stage.run", "display_command", "cmd", f"{STAND_INS}:display_command"),
     Seam("dvc.logger", "LoggerHandler.emit", "self record", f"{STAND_INS}:emit"),
-    Seam(
-        "scmrepo.git",
-        "Git._add_entry_to_gitignore",
-        "self entry gitignore",
-        f"{STAND_INS}:add_entry_to_gitignore",
-    ),
     Seam("dvc.prompt", "ask", "prompt limited_to", f"{STAND_INS}:ask"),
     Seam("dvc.output", "Output._checkout", "self", f"{SAVING}:checkout"),
     Seam(

@@ -1,8 +1,10 @@
 """What is recorded in dvc.lock, and where."""
 
+import os
 import subprocess
 
 import pytest
+from dvc.exceptions import ReproductionError
 
 from tests.project import assert_same
 
@@ -45,3 +47,77 @@ def test_dvc_yaml_in_a_folder_that_is_a_mount_point(twins, mount, jobs):
     expected = serial.reproduce(targets=["volume/dvc.yaml"])
     assert parallel.reproduce(jobs=jobs, targets=["volume/dvc.yaml"]) == expected
     assert_same(serial, parallel)
+
+
+# The first of the stages is the last to end; it can only once there is `go`.
+LATE = """
+    stages:
+      late:
+        cmd: {late}; echo 1 > late.txt
+        deps: [in.txt]
+        outs: [late.txt]
+      early2:
+        cmd: echo 2 > early2.txt
+        deps: [in.txt]
+        outs: [early2.txt]
+      early1:
+        cmd: echo 1 > early1.txt
+        deps: [in.txt]
+        outs: [early1.txt]
+      last:
+        cmd: cat late.txt early1.txt > last.txt
+        deps: [late.txt, early1.txt]
+        outs: [last.txt]
+"""
+WAIT = "until grep -qs early1 dvc.lock && grep -q early2 dvc.lock; do sleep 0.02; done"
+FILES = {"in.txt": "in\n", ".gitignore": "/mine\n", "add.txt": "added\n"}
+
+
+def texts(project):
+    return project.read("dvc.lock"), project.read(".gitignore")
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_order_after_a_kill(twins, jobs):
+    late = "test -e go || { touch waits; cat fifo; }"
+    serial, parallel = twins(LATE.format(late=late), FILES)
+    serial.write({"go": ""})
+    serial.reproduce()
+
+    os.mkfifo(parallel.path / "fifo")
+    process = parallel.start("repro", "-j", 3)
+    parallel.wait_for("waits")
+    parallel.run(["sh", "-c", WAIT])
+    process.kill()
+    process.communicate()
+    os.unlink(parallel.path / "fifo")
+    parallel.write({"go": ""})
+    parallel.reproduce(jobs=jobs)
+    lock, gitignore = texts(parallel)
+    assert lock == serial.read("dvc.lock")
+    if jobs > 1:
+        assert gitignore == serial.read(".gitignore")
+    assert not parallel.exists(".dvc/tmp/parallel/order.jsonl")
+
+
+def test_order_after_a_failure(twins):
+    late = f"test -e go || {{ {WAIT}; exit 1; }}"
+    serial, parallel = twins(LATE.format(late=late), FILES)
+    serial.write({"go": ""})
+    serial.reproduce()
+
+    with pytest.raises(ReproductionError):
+        parallel.reproduce(jobs=3)
+    parallel.write({"go": ""})
+    parallel.reproduce(jobs=3)
+    assert parallel.read("dvc.lock") == serial.read("dvc.lock")
+
+
+def test_order_of_what_dvc_adds_in_a_command(twins):
+    late = f"test -e go || {{ {WAIT}; }}; dvc add -q add.txt"
+    serial, parallel = twins(LATE.format(late=late), FILES)
+    serial.write({"go": ""})
+    serial.reproduce()
+    parallel.reproduce(jobs=3)
+    assert texts(parallel) == texts(serial)
+    assert "/mine\n/add.txt\n/late.txt\n/early" in parallel.read(".gitignore")
