@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Iterator
+from typing import Union
 
 from .model import ITEM, Foreach, Stage, Workload
 
@@ -10,21 +12,36 @@ quote = json.dumps
 
 
 def dvc(workload: Workload) -> dict[str, str]:
-    """dvc.yaml, as people write it: foreach where that is possible."""
-    lines = ["stages:"]
+    """Each dvc.yaml, as people write it: foreach where that is possible."""
+    files: dict[str, list[str]] = {}
     for definition in workload.definitions:
+        folder = definition.folder if isinstance(definition, Foreach) else ""
+        path = f"{folder}/dvc.yaml" if folder else "dvc.yaml"
+        lines = files.setdefault(path, ["stages:"])
         lines.append(f"  {definition.name}:")
         if isinstance(definition, Foreach):
-            if definition.key:
-                lines.append(f"    foreach: ${{{definition.key}}}")
-            else:
-                lines.append("    foreach:")
-                lines.extend(f"    - {quote(item)}" for item in definition.items)
+            lines.extend(_dvc_items(definition))
             lines.append("    do:")
+            if folder:
+                lines.append("      wdir: ..")
             lines.extend(_dvc_stage(definition.do, "      "))
         else:
             lines.extend(_dvc_stage(definition, "    "))
-    return {"dvc.yaml": "\n".join(lines) + "\n"}
+    return {path: "\n".join(lines) + "\n" for path, lines in files.items()}
+
+
+def _dvc_items(foreach: Foreach) -> Iterator[str]:
+    if foreach.key:
+        yield f"    foreach: ${{{foreach.key}}}"
+        return
+    yield "    foreach:"
+    for place, item in enumerate(foreach.items):
+        if foreach.fields:
+            yield f"      {item}:"
+            for name, value in foreach.fields[place].items():
+                yield f"        {name}: {quote(value)}"
+        else:
+            yield f"    - {quote(item)}"
 
 
 def _dvc_stage(stage: Stage, indent: str) -> list[str]:
@@ -65,7 +82,12 @@ def snakemake(workload: Workload) -> dict[str, str]:
     """A Snakefile with a rule a stage; a wildcard stands for foreach."""
     outs = [path for stage in workload.stages for path in stage.products]
     lines = ["rule all:", f"    input: {quote(outs)}"]
-    for definition in workload.definitions:
+    definitions: list[Union[Stage, Foreach]] = []
+    for each in workload.definitions:
+        # A wildcard has no fields.
+        has_fields = isinstance(each, Foreach) and each.fields
+        definitions.extend(each.stages() if has_fields else [each])
+    for definition in definitions:
         stage = definition.do if isinstance(definition, Foreach) else definition
         cmd = stage.cmd.replace(ITEM, "\0")
         cmd = cmd.replace("{", "{{").replace("}", "}}")
@@ -129,7 +151,8 @@ def dvx(workload: Workload) -> dict[str, str]:
     for stage in workload.stages:
         for path in stage.products:
             folder, _, name = path.rpartition("/")
-            cmd = "cd .. && " + stage.cmd if folder else stage.cmd
+            up = "/".join(".." for _ in folder.split("/"))
+            cmd = f"cd {up} && {stage.cmd}" if folder else stage.cmd
             lines = ["outs:", f"- path: {name}", "meta:", "  computation:"]
             lines.append(f"    cmd: {quote(cmd)}")
             if stage.deps:

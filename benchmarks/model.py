@@ -9,6 +9,8 @@ from typing import Optional, Union
 LOG = "ran.log"
 
 ITEM = "${item}"
+KEY = "${key}"
+SECONDS = "${item.seconds}"
 
 
 @dataclass(frozen=True)
@@ -42,24 +44,38 @@ class Foreach:
 
     Attributes:
         key: where in params.yaml the items are; None: they are in dvc.yaml.
+        fields: if items are keys of dicts, what is in each; in `do`, ``${key}`` is the
+            key then, and ``${item.x}`` a field.  ``${item.seconds}`` is how long the
+            command takes, if it is there.
+        folder: of its dvc.yaml.  Paths are relative to the project nevertheless.
     """
 
     name: str
     items: tuple[str, ...]
     do: Stage
     key: Optional[str] = None
+    fields: Sequence[Mapping[str, str]] = ()
+    folder: str = ""
 
     def stages(self) -> Iterator[Stage]:
-        def fill(paths: Sequence[str]) -> tuple[str, ...]:
-            return tuple(path.replace(ITEM, item) for path in paths)
+        for place, item in enumerate(self.items):
+            words = {ITEM: item}
+            if self.fields:
+                values = self.fields[place]
+                words = {KEY: item, **{f"${{item.{k}}}": v for k, v in values.items()}}
 
-        for item in self.items:
+            def fill(text: str, words: Mapping[str, str] = words) -> str:
+                for word, value in words.items():
+                    text = text.replace(word, value)
+                return text
+
             yield replace(
                 self.do,
                 name=f"{self.name}@{item}",
-                cmd=self.do.cmd.replace(ITEM, item),
-                deps=fill(self.do.deps),
-                outs=fill(self.do.outs),
+                cmd=fill(self.do.cmd),
+                deps=tuple(map(fill, self.do.deps)),
+                outs=tuple(map(fill, self.do.outs)),
+                seconds=float(words[SECONDS]) if SECONDS in words else self.do.seconds,
             )
 
 

@@ -71,8 +71,10 @@ def check(root: Path, workload: Workload, is_dvc: bool) -> None:
 
 
 def _check_lock(root: Path, workload: Workload) -> None:
-    lock = root / "dvc.lock"
-    lines = lock.read_text(encoding="utf-8").splitlines() if lock.exists() else []
+    locks = [
+        lock.read_text(encoding="utf-8") for lock in sorted(root.rglob("dvc.lock"))
+    ]
+    lines = "".join(locks).splitlines()
     # Names of stages are what is indented by two spaces; none of ours needs quotes.
     locked = {line.strip().rstrip(":") for line in lines if line[2:3].isalpha()}
     missing = [stage.name for stage in workload.stages if stage.name not in locked]
@@ -118,9 +120,9 @@ def start_delays(root: Path, workload: Workload) -> list[float]:
 
 
 def fingerprint(root: Path) -> str:
-    """A hash of dvc.lock and every .gitignore, the same for the same contents."""
+    """A hash of every dvc.lock and .gitignore, the same for the same contents."""
     digest = hashlib.sha256()
-    paths = [root / "dvc.lock", *sorted(root.rglob(".gitignore"))]
+    paths = [*sorted(root.rglob("dvc.lock")), *sorted(root.rglob(".gitignore"))]
     for path in paths:
         name = path.relative_to(root).as_posix()
         digest.update(f"{name}\n".encode() + path.read_bytes())

@@ -1,13 +1,21 @@
 """The workloads, by name: functions that take a size."""
 
 import hashlib
+import json
 import random
+from collections.abc import Sequence
+from dataclasses import replace
+from graphlib import TopologicalSorter
+from pathlib import Path
 from typing import Callable, Optional, Union
 
-from .model import ITEM, Foreach, Stage, Workload, logged, stamped
+from .model import ITEM, KEY, SECONDS, Foreach, Stage, Workload, logged, stamped
 
 MIB = 2**20
 SHAPE_SEED = 20
+SHAPES = Path(__file__).parent / "shapes.json"
+# Seconds between which the stages of real projects sleep in their place.
+SHORTEST, LONGEST = 0.05, 0.3
 
 
 def cp_fan(size: int) -> Workload:
@@ -218,12 +226,162 @@ def layered(size: int, depth: int, edges: int) -> list[list[int]]:
     return [sorted(found) for found in deps]
 
 
+def anchors(size: int, asleep: bool = False) -> Workload:
+    """A project whose params.yaml shares values by anchors and merge keys.
+
+    Each stage has some 4 kB of them in dvc.lock, where they become aliases.
+    """
+    shape = layered(size, depth=max(2, size // 8), edges=2 * size)
+    title = f"{size} stages with params that are shared by anchors"
+    plain = hashing("anchors", shape, title, seconds=naps(size) if asleep else ())
+    lines = ["grid: &grid"]
+    for option in range(30):
+        values = ", ".join(f"{option + value}.5" for value in range(6))
+        lines.append(f"  option-{option}: [{values}]")
+    lines.append("model: &model")
+    lines.extend(f"  layer-{layer}: {2**layer}" for layer in range(10))
+    for number, stage in enumerate(plain.stages):
+        lines += [f"{stage.name}:", "  train: *grid", "  test: *grid"]
+        lines += ["  model:", "    <<: *model", f"    seed: {number}"]
+    stages = [
+        replace(stage, params=tuple(f"{stage.name}.{key}" for key in SHARED))
+        for stage in plain.stages
+    ]
+    files = {**plain.files, "params.yaml": "\n".join(lines) + "\n"}
+    return replace(plain, definitions=stages, files=files)
+
+
+SHARED = ("train", "test", "model")
+
+
+def many_deps(size: int, asleep: bool = False) -> Workload:
+    """Stages with 300 dependencies each, of 600 files and a stage before it."""
+    seconds = naps(size)
+    files = {f"in/{number:03}.txt": f"{number}\n" for number in range(600)}
+    names = list(files)
+    stages: list[Stage] = []
+    expected: dict[str, str] = {}
+    for number in range(size):
+        name, out = f"read-{number}", f"out/read-{number}.txt"
+        first = 7 * number % 300
+        deps = [*names[first : first + 299]]
+        # Four chains.
+        deps.append(f"out/read-{number - 4}.txt" if number >= 4 else "in/599.txt")
+        texts = {**files, **expected}
+        expected[out] = digest_of(texts[dep] for dep in deps[-3:])
+        cmd = f"cat {' '.join(deps[-3:])} | md5sum > {out}"
+        nap = seconds[number] if asleep else None
+        cmd = f"sleep {nap} && {cmd}" if nap else cmd
+        stages.append(Stage(name, logged(cmd, name), (*deps,), (out,), seconds=nap))
+    title = f"{size} stages with 300 dependencies each"
+    return Workload("many-deps", size, title, stages, (4,), files, expected)
+
+
+def foreach_dicts(size: int, asleep: bool = False) -> Workload:
+    """Three dvc.yaml in which a foreach goes over dicts; the root's reads the others'.
+
+    Args:
+        size: number of stages in each of them.
+    """
+    keys = tuple(f"case-{number}" for number in range(size))
+    steps = ("prepare", "train", "evaluate")
+    naps_of = naps(size)
+    files = {f"in/{key}.txt": f"{key}\n" for key in keys}
+    expected = dict(files)
+    definitions = []
+    folder = "in"
+    for step in steps:
+        nap = f"sleep {SECONDS} && " if asleep else ""
+        cmd = f"{{ cat {folder}/{KEY}.txt; echo {step} ${{item.text}}; }}"
+        out = f"out/{step}/{KEY}.txt"
+        cmd = logged(f"{nap}{cmd} > {out}", f"{step}@{KEY}")
+        do = Stage(step, cmd, (f"{folder}/{KEY}.txt",), (out,))
+        fields = tuple(
+            {"text": f"text-{number}", **({"seconds": str(nap)} if asleep else {})}
+            for number, nap in enumerate(naps_of)
+        )
+        path = "" if step == "evaluate" else step
+        definitions.append(Foreach(step, keys, do, fields=fields, folder=path))
+        for key, values in zip(keys, fields):
+            text = expected[f"{folder}/{key}.txt"] + f"{step} {values['text']}\n"
+            expected[f"out/{step}/{key}.txt"] = text
+        folder = f"out/{step}"
+    return Workload(
+        "foreach-dicts",
+        size,
+        f"3 dvc.yaml with a foreach over {size} dicts each",
+        definitions,
+        jobs=(4,),
+        files={**files, **{f"out/{step}/.keep": "" for step in steps}},
+        expected={path: text for path, text in expected.items() if path not in files},
+    )
+
+
+def shared_folder(size: int) -> Workload:
+    """Six stages that read the same folder of `size` files."""
+    files = {f"data/{number:05}.txt": f"{number}\n" for number in range(size)}
+    stages = []
+    for number in range(6):
+        name, out = f"count-{number}", f"out/count-{number}.txt"
+        cmd = logged(f"ls data | wc -l > {out} && echo {number} >> {out}", name)
+        stages.append(Stage(name, cmd, ("data",), (out,)))
+    return Workload(
+        "shared-folder",
+        size,
+        f"6 stages that read a folder of {size} files",
+        stages,
+        jobs=(1, 4),
+        files=files,
+        expected={f"out/count-{n}.txt": f"{size}\n{n}\n" for n in range(6)},
+    )
+
+
+def shapes(number: int, asleep: bool = False) -> Workload:
+    """The graph of one of nine public projects, and how long its stages sleep.
+
+    Args:
+        number: which of them, from 1 on.
+    """
+    project = json.loads(SHAPES.read_text(encoding="utf-8"))[number - 1]
+    upstreams: dict[int, set[int]] = {
+        at: set() for at in range(len(project["seconds"]))
+    }
+    for up, down in project["edges"]:
+        upstreams[down].add(up)
+    order = list(TopologicalSorter(upstreams).static_order())
+    place = {node: at for at, node in enumerate(order)}
+    shape = [sorted(place[up] for up in upstreams[node]) for node in order]
+    seconds = [project["seconds"][node] for node in order] if asleep else ()
+    title = f"a public project of {len(shape)} stages"
+    return replace(hashing("shapes", shape, title, seconds=seconds), size=number)
+
+
+def naps(count: int) -> list[float]:
+    """How long stages sleep in place of their work, in seconds."""
+    rng = random.Random(SHAPE_SEED)
+    return [round(rng.uniform(SHORTEST, LONGEST), 3) for _ in range(count)]
+
+
+def digest_of(texts) -> str:
+    """What ``md5sum`` says of texts, one after the other."""
+    text = "".join(texts)
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() + "  -\n"
+
+
 def hashing(
-    name: str, shape: list[list[int]], title: str, metrics: int = 0, params: int = 0
+    name: str,
+    shape: list[list[int]],
+    title: str,
+    metrics: int = 0,
+    params: int = 0,
+    seconds: Sequence[float] = (),
 ) -> Workload:
     """A stage a node, which writes the MD5 of what it reads.
 
     So an output is right only if all that is upstream of it was there in time.
+
+    Args:
+        seconds: how long each sleeps before that, if it does.
     """
     stages: list[Stage] = []
     files = {"in/seed.txt": "seed\n"}
@@ -232,10 +390,10 @@ def hashing(
     for node, upstreams in enumerate(shape):
         stage, out = f"node-{node}", f"out/node-{node}.txt"
         deps = tuple(f"out/node-{up}.txt" for up in upstreams) or ("in/seed.txt",)
-        text = "".join((expected.get(dep) or files[dep]) for dep in deps)
-        digest = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
-        expected[out] = f"{digest}  -\n"
+        expected[out] = digest_of(expected.get(dep) or files[dep] for dep in deps)
         cmd = f"cat {' '.join(deps)} | md5sum > {out}"
+        nap = seconds[node] if seconds else None
+        cmd = f"sleep {nap} && {cmd}" if nap else cmd
         scores = tuple(f"out/{stage}.score-{i}.json" for i in range(metrics))
         for i, score in enumerate(scores):
             cmd += f" && echo {node + i} > {score}"
@@ -245,10 +403,22 @@ def hashing(
             # More than are read, but not so many that serial DVC takes hours.
             values.append(f"{stage}:\n")
             values.extend(f"  param-{i}: {i}\n" for i in range(3 * params))
-        stages.append(Stage(stage, logged(cmd, stage), deps, (out,), scores, keys))
+        cmd = logged(cmd, stage)
+        stages.append(Stage(stage, cmd, deps, (out,), scores, keys, seconds=nap))
     if values:
         files["params.yaml"] = "".join(values)
     return Workload(name, len(shape), title, stages, (4,), files, expected)
+
+
+def asleep(function: Callable[..., Workload]) -> Callable[[int], Workload]:
+    """The same with stages that sleep for a while, as in a real project."""
+
+    def make(size: int) -> Workload:
+        workload = function(size, asleep=True)
+        title = f"{workload.title}, which sleep"
+        return replace(workload, name=f"{workload.name}-asleep", title=title)
+
+    return make
 
 
 # Name -> (function, sizes in full, sizes in small).
@@ -263,6 +433,15 @@ WORKLOADS: dict[str, tuple[Callable[[int], Workload], list[int], list[int]]] = {
     "foreach": (foreach, [2000], [40]),
     "big-outputs": (big_outputs, [512], [16]),
     "big-and-small": (big_and_small, [2048], [128]),
+    "anchors": (anchors, [70], [8]),
+    "anchors-asleep": (asleep(anchors), [70], [4]),
+    "many-deps": (many_deps, [134], [5]),
+    "many-deps-asleep": (asleep(many_deps), [134], [5]),
+    "foreach-dicts": (foreach_dicts, [366], [4]),
+    "foreach-dicts-asleep": (asleep(foreach_dicts), [366], [2]),
+    "shared-folder": (shared_folder, [10_000], [300]),
+    "shapes": (shapes, [*range(1, 10)], [9]),
+    "shapes-asleep": (asleep(shapes), [*range(1, 10)], [9]),
 }
 
 

@@ -6,13 +6,18 @@ from benchmarks.tools import tools
 from benchmarks.workloads import (
     MIB,
     WORKLOADS,
+    anchors,
     big_and_small,
     cp_fan,
     deep_metrics,
     foreach,
+    foreach_dicts,
     layered,
     make,
+    many_deps,
     no_op,
+    shapes,
+    shared_folder,
     sleep_fan,
     uneven_chains,
 )
@@ -35,7 +40,7 @@ def test_is_complete(name):
         assert len(set(names)) == len(names)
         products = [path for stage in stages for path in stage.products]
         assert sorted(products) == sorted(workload.expected)
-        known = set(workload.files)
+        known = {*workload.files, *(path.split("/")[0] for path in workload.files)}
         for stage in stages:  # upstreams come first
             assert set(stage.deps) <= known
             known.update(stage.products)
@@ -86,6 +91,58 @@ def test_deep_metrics_has_the_shape_it_is_called_after():
     assert workload.files["params.yaml"].count("\n") > 2000
 
 
+def test_anchors_are_shared_within_a_stage():
+    yaml = pytest.importorskip("ruamel.yaml").YAML(typ="safe")
+    workload = anchors(70)
+    params = yaml.load(workload.files["params.yaml"])
+    for stage in workload.stages:
+        values = [params[stage.name][key.partition(".")[2]] for key in stage.params]
+        assert values[0] is values[1]
+        assert values[2].keys() == {*params["model"], "seed"}
+
+
+def test_many_deps():
+    stages = many_deps(134).stages
+    assert {len(set(stage.deps)) for stage in stages} == {300}
+    assert depth(many_deps(134)) == 34
+
+
+def test_foreach_over_dicts_in_three_files():
+    yaml = pytest.importorskip("ruamel.yaml").YAML(typ="safe")
+    workload = foreach_dicts(366)
+    files = formats.dvc(workload)
+    assert set(files) == {"dvc.yaml", "prepare/dvc.yaml", "train/dvc.yaml"}
+    train = yaml.load(files["train/dvc.yaml"])["stages"]["train"]
+    assert train["foreach"]["case-1"] == {"text": "text-1"}
+    assert train["do"]["wdir"] == ".."
+    assert len(workload.stages) == 1098
+    assert depth(workload) == 3
+    assert "${" not in "".join(stage.cmd for stage in workload.stages)
+
+
+def test_shared_folder():
+    workload = shared_folder(10_000)
+    assert {stage.deps for stage in workload.stages} == {("data",)}
+    assert len(workload.files) == 10_000
+
+
+def test_shapes_are_those_of_the_file():
+    sizes = [len(shapes(number).stages) for number in range(1, 10)]
+    assert sizes == [56, 91, 235, 44, 185, 134, 104, 195, 4]
+    ups = upstream(shapes(3).stages)
+    assert sum(map(len, ups.values())) == 1018
+
+
+@pytest.mark.parametrize("name", [name for name in WORKLOADS if "asleep" in name])
+def test_stages_that_sleep_are_otherwise_the_same(name):
+    (tired,) = make(name, small=True)
+    (awake,) = make(name.removesuffix("-asleep"), small=False, sizes=[tired.size])
+    assert tired.expected == awake.expected
+    assert all(0.05 <= stage.seconds <= 0.3 for stage in tired.stages)
+    assert all("sleep" not in stage.cmd for stage in awake.stages)
+    assert len(tired.stages) == len(awake.stages)
+
+
 @pytest.mark.parametrize("size,depth,edges", [(2, 2, 1), (8, 8, 99), (30, 5, 60)])
 def test_layered(size, depth, edges):
     graph = layered(size, depth, edges)
@@ -120,7 +177,7 @@ def test_lower_bound_of_nothing():
 def test_every_tool_can_be_asked(name):
     (workload,) = make(name, small=True)[:1]
     cannot = {tool.name for tool in tools("3").values() if tool.cannot(workload)}
-    if name == "deep-metrics":
+    if name in ("deep-metrics", "anchors", "anchors-asleep"):
         assert cannot == {"dvx", "snakemake", "doit", "ninja", "pytask", "make"}
     else:
         assert not cannot
