@@ -6,7 +6,6 @@ first.  In between, it keeps its slots.  One whose worker was lost is tried agai
 another one, whether it asks for retries or not.
 """
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Callable, Optional
@@ -15,6 +14,7 @@ from dvc.exceptions import DvcException
 from dvc.stage.exceptions import StageCmdFailedError
 
 from .needs import Needs
+from .signals import clock
 
 if TYPE_CHECKING:
     from dvc.stage import Stage
@@ -87,7 +87,7 @@ class Attempts:
     def commands(self, on_end: Callable[[], None]) -> Iterator[None]:
         """Around the commands of an attempt; calls ``on_end`` after the last one."""
         if self._needs.timeout is not None:
-            self._deadline = time.monotonic() + self._needs.timeout
+            self._deadline = clock() + self._needs.timeout
         try:
             yield
         except StageCmdFailedError as exc:
@@ -106,15 +106,15 @@ class Attempts:
         """How long the next command may take, if that is limited."""
         if self._deadline is None:
             return None
-        return max(0.0, self._deadline - time.monotonic())
+        return max(0.0, self._deadline - clock())
 
     def wait(self) -> Callable[[], None]:
         """Stop the time for the next command; return what has it go on."""
-        since = time.monotonic()
+        since = clock()
 
         def go_on() -> None:
             if self._deadline is not None:
-                self._deadline += time.monotonic() - since
+                self._deadline += clock() - since
 
         return go_on
 

@@ -10,7 +10,7 @@ arrived.  Nothing polls.
 """
 
 import queue
-import time
+import signal
 from collections.abc import Mapping, Sequence
 from contextlib import closing, contextmanager
 from threading import Event
@@ -96,6 +96,8 @@ class ParallelExecutor:
         self._in_flight: set[Job] = set()
         self.outcome = Outcome()
         self._kill_at: Optional[float] = None
+        self._is_looping = False  # or else it does not get to messages
+        self._is_to_stop = False  # by a signal
 
     def _known_seconds(self) -> Mapping[str, float]:
         """How long stages took in earlier runs, as far as it is known."""
@@ -125,7 +127,7 @@ class ParallelExecutor:
             KeyboardInterrupt: for Ctrl-C.
         """
         with closing(self.reporter):
-            start = time.monotonic()
+            start = signals.clock()
             self.reporter.begun(self.info)
             with (
                 signals.as_events(self._notify, self._give_up, self._wake),
@@ -133,8 +135,11 @@ class ParallelExecutor:
                 Workers(2 * self.plan.jobs, at_end=self._end_thread) as workers,
             ):
                 try:
+                    self._is_looping = True
                     self._loop(workers)
+                    self._is_looping = False
                 except BaseException:
+                    self._is_looping = False
                     self._wind_down()
                     raise
                 finally:
@@ -146,7 +151,7 @@ class ParallelExecutor:
                     self.order.come_to_end()
             busy = (job.busy for job in self._started.values())
             self.reporter.ended(
-                self.outcome.summary(self.plan, time.monotonic() - start, busy)
+                self.outcome.summary(self.plan, signals.clock() - start, busy)
             )
         return self._conclude()
 
@@ -180,7 +185,11 @@ class ParallelExecutor:
             elif isinstance(message, Question):
                 self._put(message)
             elif isinstance(message, Signal):
-                self._interrupt(message.signum)
+                if message.signum in signals.STOPS:
+                    with self.reporter.hold():
+                        self._stop(message.signum)
+                else:
+                    self._interrupt(message.signum)
             elif self._time_to_kill() == 0:
                 self._interrupt(None)
             else:
@@ -203,12 +212,14 @@ class ParallelExecutor:
 
     def _put(self, question: Question) -> None:
         with self.reporter.hold():
+            self._is_looping = False
             try:
                 with signals.interruptible():
                     question.answer = question.ask()
             except KeyboardInterrupt:
                 self._notify(signals.SIGINT)
             finally:
+                self._is_looping = True
                 question.answered.set()
 
     def _next_message(self):
@@ -227,7 +238,7 @@ class ParallelExecutor:
     def _time_to_kill(self) -> Optional[float]:
         if self._kill_at is None:
             return None
-        return max(0.0, self._kill_at - time.monotonic())
+        return max(0.0, self._kill_at - signals.clock())
 
     def _look_again(self) -> Sequence[plan.Instruction]:
         """Called where no stage has news: may others start by now?"""
@@ -318,7 +329,25 @@ class ParallelExecutor:
         return self.plan.count(plan.State.RUNNING) + self.plan.count(plan.State.SAVING)
 
     def _notify(self, signum: int) -> None:
-        self._inbox.put(Signal(signum))
+        if signum not in signals.STOPS:
+            self._inbox.put(Signal(signum))
+        # NOTE: each attempt at the terminal from the background sends one
+        elif not self._is_to_stop:
+            self._is_to_stop = True
+            if self._is_looping and signum == signal.SIGTSTP:
+                self._inbox.put(Signal(signum))
+            else:
+                # NOTE: the loop may be what tries to use the terminal
+                self._stop(signum)
+
+    def _stop(self, signum: int) -> None:
+        """Stop with all commands, and go on with them when the shell says so."""
+        try:
+            if signum == signal.SIGTSTP or not signals.is_in_foreground():
+                with self.runner.stopped():
+                    signals.stop(signum)
+        finally:
+            self._is_to_stop = False
 
     def _wake(self) -> None:
         self._inbox.put(None)
@@ -333,7 +362,7 @@ class ParallelExecutor:
             self.outcome.signal = signum
             self.plan.handle(plan.Interrupted())
             self.runner.signal(signum)
-            self._kill_at = time.monotonic() + GRACE
+            self._kill_at = signals.clock() + GRACE
             self.reporter.interrupted(self._running)
         else:
             self._kill_at = None

@@ -9,11 +9,11 @@ Everything that a thread does to the repo, it does while it owns it
 """
 
 import threading
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Optional
 
 from .reporters import Phase
+from .signals import clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +82,7 @@ class Job:
             try:
                 yield
             finally:
-                self.busy += time.monotonic() - self._working_since
+                self.busy += clock() - self._working_since
         finally:
             _local.job = None
 
@@ -90,7 +90,7 @@ class Job:
         # NOTE: a turn has to be released even if the repo could not be locked
         self.turn = turn
         self.lock.lock(turn)
-        self._working_since = time.monotonic()
+        self._working_since = clock()
         self.tell(self._work)
 
     @contextmanager
@@ -106,6 +106,6 @@ class Job:
         try:
             yield
         finally:
-            self.busy += time.monotonic() - self._working_since
+            self.busy += clock() - self._working_since
             self.tell(Phase.LOCK)
             self._own(self.lock.reserve())

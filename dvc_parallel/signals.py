@@ -1,14 +1,20 @@
-"""Ctrl-C, SIGTERM and SIGHUP as events of a run.
+"""Ctrl-C, SIGTERM and SIGHUP as events of a run, and Ctrl-Z.
 
 Python would raise KeyboardInterrupt wherever the main thread happens to be, and
 die of the other two with its children left behind.  In a run they are events
 like others: the loop takes them one at a time.
+
+Ctrl-Z would stop this process alone, and so would writing to the terminal from the
+background: commands are in sessions of their own.  They are stopped before, and go on
+with it.
 """
 
 import os
 import signal
 import socket
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Callable
@@ -16,6 +22,12 @@ from typing import Callable
 SIGNALS = [
     getattr(signal, name)
     for name in ("SIGINT", "SIGTERM", "SIGHUP")
+    if hasattr(signal, name)
+]
+# Those that stop a process until it gets SIGCONT.
+STOPS = [
+    getattr(signal, name)
+    for name in ("SIGTSTP", "SIGTTIN", "SIGTTOU")
     if hasattr(signal, name)
 ]
 SIGINT = signal.SIGINT
@@ -40,7 +52,8 @@ def as_events(
     which is called in a thread of its own, has to end that.
 
     The third one ends the process at once, after ``give_up``: dvc.lock is whole
-    at every instant, and other DVC processes find out that locks are stale.
+    at every instant, and other DVC processes find out that locks are stale.  Those
+    that stop the process do not count.
 
     Signals that somebody ignores or handles otherwise are left to them, and so
     are all of them outside of the main thread.
@@ -49,7 +62,7 @@ def as_events(
 
     def handler(signum, _frame):
         nonlocal count
-        count += 1
+        count += signum not in STOPS
         if count > 2:
             give_up()
             os._exit(EXIT_INTERRUPTED)
@@ -57,7 +70,7 @@ def as_events(
 
     old = {}
     if threading.current_thread() is threading.main_thread():
-        for signum in SIGNALS:
+        for signum in (*SIGNALS, *STOPS):
             current = signal.getsignal(signum)
             if current in (signal.SIG_DFL, signal.default_int_handler):
                 old[signum] = current
@@ -92,6 +105,47 @@ def _calls_on_signals(func: Callable[[], None]) -> Iterator[None]:
             writer.setblocking(True)
             writer.send(END)
             thread.join()
+
+
+# Seconds in which this process was stopped; and held while it is.
+_stopped = 0.0
+_while_stopped = threading.RLock()
+
+
+def clock() -> float:
+    """As :func:`time.monotonic`, without the time in which this process was stopped."""
+    with _while_stopped:
+        return time.monotonic() - _stopped
+
+
+def stop(signum: int) -> None:
+    """Stop this process as a signal does by default, until somebody continues it.
+
+    Called by the main thread.  Ctrl-Z does nothing where there is no shell that would
+    continue it; who is sent one of the others has a shell.
+    """
+    global _stopped  # noqa: PLW0603
+    # NOTE: whoever wakes up because a time is over has to see that it is not
+    with _while_stopped:
+        since = time.monotonic()
+        if signum == signal.SIGTSTP:
+            handler = signal.signal(signum, signal.SIG_DFL)
+            try:
+                signal.raise_signal(signum)
+            finally:
+                signal.signal(signum, handler)
+        else:
+            # NOTE: others that try to use the terminal must not stop it once more
+            signal.raise_signal(signal.SIGSTOP)
+        _stopped += time.monotonic() - since
+
+
+def is_in_foreground() -> bool:
+    """Whether this process may use the terminal: a shell may be doing so instead."""
+    try:
+        return os.tcgetpgrp(sys.stderr.fileno()) == os.getpgrp()
+    except (AttributeError, OSError, ValueError):  # no terminal
+        return True
 
 
 @contextmanager

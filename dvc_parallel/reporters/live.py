@@ -18,6 +18,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from dvc_parallel.signals import is_in_foreground
+
 from .interface import Phase, RunInfo, logger
 from .plain import duration, log
 from .progress import Progress
@@ -134,7 +136,7 @@ class LiveView(Progress):
 
     def draw(self) -> None:
         """Draw the view; by whoever holds tqdm's lock."""
-        if self._held or self._bar is None:
+        if self._held or self._bar is None or not is_in_foreground():
             return
         columns, rows = self._console.size
         # NOTE: what fills a whole row may or may not go on to the next one

@@ -12,7 +12,11 @@ and nothing to do with stages, DVC or the order in which things run.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Callable, Union
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Callable, Union
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
 
 # Called with "stdout" or "stderr" and with what was printed there: one or more whole
 # lines, or a part of one, up to where it goes back to its start (a progress bar), as
@@ -46,6 +50,13 @@ class Runner(ABC):
     @abstractmethod
     def signal(self, signum: int) -> None:
         """Send a signal to all processes of all commands; start no more."""
+
+    def stopped(self) -> "AbstractContextManager[None]":
+        """Have all processes of all commands stop for a while, and no other one start.
+
+        Where that cannot be done, they go on.
+        """
+        return nullcontext()
 
     @abstractmethod
     def close(self) -> None:

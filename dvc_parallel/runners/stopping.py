@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Optional
 
 import psutil
 
-from dvc_parallel.signals import SIGKILL
+from dvc_parallel.signals import SIGKILL, clock
 
 from . import warden
 from .local import signal_all
@@ -54,7 +54,8 @@ class Stopper:
         self._mark = mark
         self._known: dict[int, Optional[bytes]] = {}  # when they have started
         self._ended = threading.Event()
-        self._timer = threading.Timer(seconds, self._stop)
+        self._end = clock() + seconds
+        self._timer = threading.Timer(seconds, self._time_is_up)
         self._timer.daemon = True
 
     def __enter__(self) -> "Self":
@@ -66,19 +67,26 @@ class Stopper:
         self._ended.set()
         self._timer.join()
 
+    def _time_is_up(self) -> None:
+        # NOTE: it is not if this process was stopped meanwhile, with the command
+        while (left := self._end - clock()) > 0:
+            if self._ended.wait(left):
+                return
+        self._stop()
+
     def _stop(self) -> None:
         if not self._is_running():
             return
         self.fired = True
-        end = time.monotonic() + GRACE
+        end = clock() + GRACE
         # NOTE: all of them get it before one can see another one die of it
         self._signal(signal.SIGTERM, signal.SIGCONT)
         self._ended.wait(GRACE)
-        while self._has_others() and time.monotonic() < end:
+        while self._has_others() and clock() < end:
             time.sleep(LOOK)
 
-        end = time.monotonic() + GRACE
-        while (self._is_running() or self._has_others()) and time.monotonic() < end:
+        end = clock() + GRACE
+        while (self._is_running() or self._has_others()) and clock() < end:
             self._signal(SIGKILL)
             self._ended.wait(LOOK)
 

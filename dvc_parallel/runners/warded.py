@@ -79,11 +79,10 @@ class WardedRunner(TimedRunner):
                 )
 
     def signal(self, signum: int) -> None:
-        if signum == SIGKILL and warden.CAN_LOOK and self._has_started:
+        if signum == SIGKILL and self._has_started:
             # NOTE: none of them is to see another one die
-            with suppress(OSError):
-                for pid in warden.freeze(self._look):
-                    warden.send(pid, SIGKILL)
+            for pid in self._freeze():
+                warden.send(pid, SIGKILL)
         super().signal(signum)
         self._is_stopped = True
 

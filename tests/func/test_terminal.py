@@ -12,8 +12,11 @@ import sys
 import termios
 import time
 
+import psutil
 import pyte
 import pytest
+
+from tests.faults.processes import commands_in
 
 PYTHON = sys.executable
 
@@ -49,7 +52,7 @@ def _take_terminal():
 class Terminal:
     """A process on a terminal of its own, and what is to be seen there."""
 
-    def __init__(self, project, *args, columns=80, rows=24, **env):
+    def __init__(self, project, *args, columns=80, rows=24, command=None, **env):
         self.screen = pyte.HistoryScreen(columns, rows, history=1000)
         self._stream = pyte.ByteStream(self.screen)
         self.raw = b""
@@ -60,7 +63,7 @@ class Terminal:
             if name not in env:
                 environ.pop(name, None)
         self.process = subprocess.Popen(
-            project.command(*args),
+            command or project.command(*args),
             cwd=project.path,
             stdin=fd,
             stdout=fd,
@@ -245,3 +248,102 @@ def test_ctrl_c(on_terminal, project):
     assert "interrupted by the user" in text
     assert "━" not in text
     assert terminal.process.returncode == 252
+
+
+@pytest.fixture
+def shell(on_terminal):
+    """A shell that has started a run; three of its commands wait for `go_on`."""
+
+    def start(**env):
+        command = ["bash", "--norc", "--noprofile", "-i"]
+        shell = on_terminal(command=command, PS1="ready> ", **env)
+        shell.wait_for("^ready>")
+        shell.type(f"{PYTHON} -m dvc repro -j 4 --output none\n")
+        shell.wait_for("3 running")
+        return shell
+
+    return start
+
+
+def states(project):
+    """States of DVC, and of what it has started in the project."""
+    processes = [p for p in commands_in(project.path) if p.name() != "bash"]
+    assert len(processes) > 3
+    return {process.status() for process in processes}
+
+
+def wait_for_states(project, shell, wanted):
+    end = time.monotonic() + 60
+    while not wanted(states(project)):
+        assert time.monotonic() < end
+        assert shell.read()
+
+
+STOPPED = {psutil.STATUS_STOPPED}
+
+
+def test_ctrl_z_stops_commands_with_dvc_and_fg_goes_on(shell, project):
+    shell = shell()
+    for count in range(2):
+        shell.type("\x1a")
+        shell.wait_for("Stopped")
+        # NOTE: one that waits for the disk stops when it has got what it waits for
+        wait_for_states(project, shell, lambda states: states == STOPPED)
+        # NOTE: nothing of the view is left, nor does it come back
+        shell.type(f"echo in $((40 + {count}))\n")
+        shell.wait_for(f"^in 4{count}$")
+        assert not re.search("running$|[━─]", "\n".join(shell.text), re.MULTILINE)
+        shell.type("clear; fg\n")
+        shell.wait_for("3 running")
+        assert not states(project) & STOPPED
+    go_on(project, *ALL)
+    shell.wait_for("Ran 4 stages, skipped 0, failed 1")
+
+
+def test_bg_goes_on_without_the_view(shell, project):
+    shell = shell()
+    shell.type("\x1a")
+    shell.wait_for("Stopped")
+    shell.type("clear; bg\n")
+    go_on(project, "one")
+    shell.wait_for(r"work@one \| done")
+    assert not re.search("running$|[━─]", "\n".join(shell.text), re.MULTILINE)
+    shell.type("fg\n")
+    shell.wait_for("2 running")
+    go_on(project, *ALL)
+    shell.wait_for("Ran 4 stages, skipped 0, failed 1")
+
+
+def test_a_run_in_the_background_that_may_not_write_is_stopped_as_a_whole(
+    shell, project
+):
+    shell = shell()
+    shell.type("\x1a")
+    shell.wait_for("Stopped")
+    shell.type("clear; stty tostop; bg\n")
+    wait_for_states(project, shell, lambda states: not states & STOPPED)
+    go_on(project, "one")
+    wait_for_states(project, shell, lambda states: states == STOPPED)
+    shell.type("fg\n")
+    shell.wait_for(r"work@one \| done")
+    go_on(project, *ALL)
+    shell.wait_for("Ran 4 stages, skipped 0, failed 1")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGHUP])
+def test_a_run_that_is_stopped_ends_with_its_commands(shell, project, signum):
+    shell = shell()
+    shell.type("\x1a")
+    shell.wait_for("Stopped")
+    commands = [p for p in commands_in(project.path) if p.name() != "bash"]
+    shell.type(f"kill -{int(signum)} %1; kill -CONT %1\n")
+    assert not psutil.wait_procs(commands, timeout=60)[1]
+
+
+def test_a_second_terminal_can_stop_a_run(on_terminal, project):
+    terminal = on_terminal("--output", "none")
+    terminal.wait_for("3 running")
+    # NOTE: this one has no shell that could continue it, so it is not stopped
+    terminal.process.send_signal(signal.SIGTSTP)
+    go_on(project, *ALL)
+    assert "Ran 4 stages" in terminal.finish()

@@ -5,6 +5,8 @@ import threading
 import pytest
 
 from dvc_parallel import signals
+from dvc_parallel.attempts import Attempts
+from dvc_parallel.needs import Needs
 
 
 @pytest.mark.skipif(
@@ -30,3 +32,41 @@ def test_a_signal_that_another_thread_gets_wakes_the_main_thread():
             }
             thread.join()
     assert signal.set_wakeup_fd(-1) == -1
+
+
+@pytest.mark.parametrize("signum", signals.STOPS)
+def test_the_time_in_which_this_process_is_stopped_does_not_count(
+    mocker, monkeypatch, signum
+):
+    monkeypatch.setattr(signals, "_stopped", 0.0)
+    now = mocker.patch.object(signals.time, "monotonic", return_value=100.0)
+
+    def stop(_signum):
+        now.return_value += 3600
+
+    attempts = Attempts(Needs(timeout=10), lambda: False)
+    with attempts.commands(lambda: None):
+        monkeypatch.setattr(signal, "raise_signal", stop)
+        signals.stop(signum)
+        now.return_value += 1
+        assert signals.clock() == 101
+        assert attempts.seconds_left() == 9
+
+
+def test_who_waits_for_a_time_does_not_take_it_for_over_before_that_is_known(
+    monkeypatch,
+):
+    monkeypatch.setattr(signals, "_stopped", 0.0)
+    told = []
+    thread = threading.Thread(target=lambda: told.append(signals.clock()))
+
+    def stop(_signum):
+        # NOTE: as when this process has just been continued
+        thread.start()
+        thread.join(0.05)
+        assert not told
+
+    monkeypatch.setattr(signal, "raise_signal", stop)
+    signals.stop(signal.SIGTSTP)
+    thread.join()
+    assert told

@@ -1,4 +1,5 @@
 import os
+import subprocess
 import sys
 import threading
 from collections import defaultdict
@@ -53,6 +54,7 @@ class Timer(threading.Thread):
     def work(self):
         self.set_off.wait(60)
         if not self.cancelled:
+            self.function.__self__._end = 0
             self.function()
 
     def cancel(self):
@@ -89,6 +91,18 @@ def test_time_is_up(runner, said, stop_after):
     with pytest.raises(TimeIsUpError):
         runner.run([PYTHON, "-c", dedent(code)], stop_after(1), timeout=60)
     assert said.lines["stdout"] == [b"begun\n", b"saved\n"]
+
+
+def test_time_is_not_up_when_this_process_was_stopped_meanwhile():
+    command = [PYTHON, "-c", "input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        with stopping.Stopper(process, 60) as stopper:
+            # NOTE: its timer goes by the time of the system
+            timer = threading.Thread(target=stopper._time_is_up)
+            timer.start()
+            process.communicate(b"\n")
+        timer.join()
+    assert (stopper.fired, process.returncode) == (False, 0)
 
 
 FAMILY = """
