@@ -8,7 +8,6 @@ several lines.
 import logging
 import os
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Callable, Optional
@@ -18,7 +17,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from dvc_parallel.signals import is_in_foreground
+from dvc_parallel.signals import clock, is_in_foreground
 
 from .interface import Phase, RunInfo, logger
 from .plain import duration, log
@@ -61,7 +60,7 @@ class LiveView(Progress):
         clock: tells the time in seconds.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic):
+    def __init__(self, clock: Callable[[], float] = clock):
         super().__init__(clock)
         self._console = Console(stderr=True)
         self._widths: list[int] = []  # of the lines that are there
