@@ -2,10 +2,24 @@
 
 import os
 import sys
+from argparse import Namespace
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
+import shortuuid
+from dvc.exceptions import DvcException
 
-from dvc_parallel.records import Runs
+from dvc_parallel.clones.snapshot import FOLDERS, remove_stale
+from dvc_parallel.commands.logs import CmdLogs
+from dvc_parallel.commands.report import CmdReport
+from dvc_parallel.durations import Durations
+from dvc_parallel.own_files import OwnFolder
+from dvc_parallel.records import Runs, writer
+from dvc_parallel.records.writer import Recorder
+from dvc_parallel.reporters import Phase, RunInfo, StageInfo, Summary
+from dvc_parallel.runners import left_behind
+from dvc_parallel.workspace_copy import WorkspaceCopy
 
 PYTHON = sys.executable
 if os.name != "posix":
@@ -67,6 +81,81 @@ def put(path, kind, home):
     else:
         with path.open("wb") as fobj:
             fobj.truncate(2**40)
+
+
+PLACES = [
+    ("parallel", ("link", "dangling", "pipe", "huge")),
+    ("parallel/runs", ("link", "dangling", "pipe", "huge")),
+    ("parallel/commands", ("link", "dangling", "pipe", "huge")),
+    ("parallel/snapshots", ("link", "dangling", "pipe", "huge")),
+    ("validate", ("link", "dangling", "pipe", "huge")),
+    ("parallel/runs/*", ("link", "dangling", "pipe")),
+    ("parallel/runs/*/logs", ("link", "dangling", "pipe")),
+    ("parallel/runs/*/journal.jsonl", ("link", "dangling", "pipe", "folder", "huge")),
+    ("parallel/runs/*/logs/0000-a.log", ("link", "dangling", "pipe", "folder")),
+    ("parallel/runs/*/report.html", ("link", "dangling", "pipe", "folder", "huge")),
+    ("parallel/durations.json", ("link", "dangling", "pipe", "folder", "huge")),
+]
+
+
+def run(tmp_dir):
+    """What a run does there, apart from stages."""
+    left_behind.clear(left_behind.folder_of(tmp_dir), lambda _: None)
+    durations = Durations(tmp_dir)
+    durations.load()
+    recorder = Recorder(tmp_dir)
+    recorder.begun(RunInfo([StageInfo("a")], 2, "fail"))
+    file = left_behind.announce(left_behind.folder_of(tmp_dir), shortuuid.uuid())
+    recorder.phase(0, Phase.COMMAND, cmd="echo")
+    recorder.output(0, "stdout", b"line\n")
+    recorder.phase(0, Phase.FAILED, error="why")
+    recorder.ended(Summary("failed", 1.0, 1.0, 0, 0, [0], 0, 0))
+    recorder.close()
+    if file:
+        file.remove()
+    durations.save({"a": 1.0})
+    remove_stale(OwnFolder(tmp_dir, *FOLDERS))
+
+
+def show(command, **kwargs):
+    names = ("run", "stage", "out", "json", "list", "follow")
+    with suppress(DvcException):
+        command(Namespace(cd=".", **{**dict.fromkeys(names), **kwargs})).run()
+
+
+@pytest.mark.parametrize(
+    "place, kind", [(place, kind) for place, kinds in PLACES for kind in kinds]
+)
+def test_nothing_is_followed(
+    make_project, home, place, kind, monkeypatch, capfdbinary, mocker
+):
+    project = make_project()
+    monkeypatch.chdir(project.path)
+    tmp_dir = str(project.path / ".dvc" / "tmp")
+    run(tmp_dir)
+    for folder in ("parallel/snapshots", "validate"):
+        (Path(tmp_dir) / folder).mkdir()
+    next(project.path.glob(f"{OWN}/runs/*/")).joinpath("report.html").touch()
+    (path,) = Path(tmp_dir).glob(place)
+    put(path, kind, home)
+    before = state(home)
+
+    show(CmdReport)
+    show(CmdReport, json=True)
+    show(CmdLogs)
+    show(CmdLogs, stage="a")
+    show(CmdLogs, stage="a", follow=True)
+    show(CmdLogs, list=True)
+    mocker.patch.object(writer, "KEEP", 1)
+    run(tmp_dir)
+    with project.repo() as repo:
+        WorkspaceCopy(repo)._remove_stale()
+
+    assert state(home) == before
+    pages = project.path.glob(f"{OWN}/runs/*/report.html")
+    shown = [page.read_bytes() for page in pages if kind != "huge" and page.is_file()]
+    for text in (*shown, *capfdbinary.readouterr()):
+        assert b"SECRET" not in text
 
 
 def test_the_user_is_told(project, home):
