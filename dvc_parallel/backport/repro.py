@@ -1,5 +1,9 @@
 """``Repo.reproduce(jobs=..., output=..., load_average=..., runner=...)``, and the
-config."""
+config.
+
+What DVC takes as ``jobs``, the files that an import or ``pull`` transfers at a time, is
+``transfer_jobs`` here.
+"""
 
 import logging
 import os
@@ -89,6 +93,8 @@ class Options:
         output: how the output of stages is shown, or None for what the config says.
         load_average: start nothing while the load is as high, unless nothing runs.
         runner: where commands run, or None for what the environment or config says.
+        transfer_jobs: how many files an import or ``pull`` transfers at a time, or None
+            for what the config says of the remote.
         instead: called with the :class:`PendingRun` to do something else with it.
     """
 
@@ -96,6 +102,7 @@ class Options:
     output: Optional[str] = None
     load_average: Optional[float] = None
     runner: Optional[str] = None
+    transfer_jobs: Optional[int] = None
     instead: Optional[Callable[[PendingRun], Any]] = None
 
     @classmethod
@@ -133,7 +140,7 @@ def reproduce(
 def run_stages(
     options: Options,
     stages: list["Stage"],
-    serially: Callable[[], list["Stage"]],
+    serially: Callable[..., list["Stage"]],
     executor: "MakeExecutor",
     *,
     dry: bool = False,
@@ -142,13 +149,14 @@ def run_stages(
 
     Args:
         stages: some stages of the repo.
-        serially: does it as DVC does.
+        serially: does it as DVC does; takes its ``jobs``.
         dry: whether there is nothing to run.
 
     Raises:
         InvalidArgumentError: one of the options is none of what it can be.
         DvcException: this DVC is not as its release was.
     """
+    serially, executor = _with_transfer_jobs(options.transfer_jobs, serially, executor)
     config = stages[0].repo.config["core"] if stages else {}
     jobs, output = options.jobs, options.output
     if jobs is None:
@@ -183,6 +191,24 @@ def run_stages(
         if parallel is not None:
             return run.perform(parallel)
     return _reproduce_serially(run.repo, [] if dry else stages, serially)
+
+
+def _with_transfer_jobs(
+    jobs: Optional[int],
+    serially: Callable[..., list["Stage"]],
+    make: "MakeExecutor",
+) -> tuple[Callable[[], list["Stage"]], "MakeExecutor"]:
+    """Have both ways pass it to DVC, under the name that it has there."""
+    if jobs is None:
+        return serially, make
+
+    def executor(*args: Any, **parts: Any) -> Optional["FastExecutor"]:
+        made = make(*args, **parts)
+        if made is not None:
+            made.kwargs["jobs"] = jobs
+        return made
+
+    return partial(serially, jobs=jobs), executor
 
 
 def _clear(repo: "Repo") -> None:

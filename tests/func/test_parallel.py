@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from dvc.dependency.base import Dependency
 from dvc.exceptions import ReproductionError
 
 from dvc_parallel.durations import Durations
@@ -710,3 +711,24 @@ def test_a_run_ends_when_nobody_reads_its_output(make_project):
     assert process.wait(60) != 0
     assert not any(json.loads(project.path_locks()).values())
     assert project.dvc("status", "-q", "good", check=False).returncode in (0, 1)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_transfer_jobs_are_those_of_dvc(make_project, mocker, jobs):
+    project = make_project(dvc_yaml="stages: {a: {cmd: cp data a, deps: [data]}}")
+    source = project.path.parent / "source"
+    source.write_text("1")
+    project.dvc("import-url", source, "data")
+    project.dvc("unfreeze", "data.dvc")
+    download = mocker.spy(Dependency, "download")
+
+    def transferred_by(**kwargs):
+        source.write_text(source.read_text() + "1")
+        project.reproduce(jobs=jobs, all_pipelines=True, force=True, **kwargs)
+        (call,) = download.call_args_list
+        download.reset_mock()
+        assert project.read("a") == source.read_text()
+        return call.kwargs["jobs"]
+
+    assert transferred_by(transfer_jobs=3) == 3
+    assert transferred_by() is None
