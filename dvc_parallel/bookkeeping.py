@@ -8,7 +8,7 @@ its own that knows nothing of the others.
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from .fast_lockfile import FastLockfiles
 from .gitignore import IgnoreFiles
@@ -33,16 +33,19 @@ class Bookkeeping:
 
     Args:
         tmp_dir: folder for temporary files, ``.dvc/tmp`` of the repo.
+        goes_on: as for :class:`PathLocks`.
 
     Attributes:
         order: what earlier runs have left out, for a run with one job.
     """
 
-    def __init__(self, tmp_dir: str) -> None:
+    def __init__(
+        self, tmp_dir: str, goes_on: Optional[Callable[[], bool]] = None
+    ) -> None:
         self.lockfiles = FastLockfiles(tmp_dir)
         self.order: Optional[SerialOrder] = None
         self.params_files = ParamsFiles()
-        self.path_locks = PathLocks()
+        self.path_locks = PathLocks(goes_on)
         self.tracked_paths = TrackedPaths()
         self.link_types = LinkTypes()
         self.config = LoadedConfig()

@@ -107,7 +107,7 @@ class ParallelExecutor:
         return plan_of(self.info, **kwargs)
 
     def _make_lock(self) -> SharedRepoLock:
-        return SharedRepoLock(self.repo, on_wait=self.reporter.waiting_for_lock)
+        return SharedRepoLock(self.repo)
 
     def _make_job(self, rank: int) -> Job:
         return Job(self, self.steps[rank], rank)

@@ -91,7 +91,9 @@ class FastExecutor(ParallelExecutor):
         self.workers = runner
         offers = runner.offers() if runner else () if elsewhere else None
         self.provision = Provision(steps, jobs, load_average, self._on_slot, offers)
-        self.books = Bookkeeping(steps[0].repo.tmp_dir)
+        self.books = Bookkeeping(
+            steps[0].repo.tmp_dir, goes_on=lambda: not self.is_stopping()
+        )
         self.transfers = Transfers()
         self.path_waits = PathWaits(steps[0].repo.tmp_dir, steps[0].repo.fs)
         self.durations = Durations(steps[0].repo.tmp_dir)
@@ -119,8 +121,7 @@ class FastExecutor(ParallelExecutor):
         return plan
 
     def _make_lock(self) -> "WatchedRepoLock":
-        on_wait = self.reporter.waiting_for_lock
-        return WatchedRepoLock(self.repo, on_wait, before_unlock=self.books.flush)
+        return WatchedRepoLock(self.repo, before_unlock=self.books.flush)
 
     def _make_job(self, rank: int) -> "FastJob":
         return FastJob(self, self.steps[rank], rank)
@@ -183,6 +184,8 @@ class FastExecutor(ParallelExecutor):
 
     def _resume(self) -> list[Instruction]:
         """Have stages try again whose paths are free by now."""
+        for rank, text in self.path_waits.reminders():
+            self.reporter.waiting_for_paths(rank, text)
         instructions: list[Instruction] = []
         for rank in self.path_waits.free():
             instructions += self.plan.handle(Resumed(rank))
@@ -221,10 +224,9 @@ class WatchedRepoLock(SharedRepoLock):
     def __init__(
         self,
         repo: "Repo",
-        on_wait: Optional[Callable[[], None]] = None,
         before_unlock: Callable[[], None] = lambda: None,
     ):
-        super().__init__(repo, on_wait)
+        super().__init__(repo)
         self._before_unlock = before_unlock
         self.intrusions = 0
 

@@ -27,6 +27,7 @@ from dvc.exceptions import DvcException
 from dvc.lock import LockError
 
 from .path_locks import LocksFile, PathLocks
+from .patience import Wait
 
 # Seconds from one look at what others hold to the next.
 LOOK = 0.25
@@ -127,6 +128,10 @@ def _are_used_by_ancestors(
     return False
 
 
+def _who(busy: PathsBusyError) -> str:
+    return str(busy).partition("\n\n")[0]
+
+
 def _of(pids: Collection[int], infos: Union[dict, list[dict]]) -> list[dict]:
     """What some processes hold, of what the file has for a path."""
     infos = infos if isinstance(infos, list) else [infos]
@@ -149,7 +154,7 @@ class PathWaits:
         self._fs = fs
         self._clock = clock
         self._busy: dict[int, PathsBusyError] = {}
-        self._told: set[int] = set()
+        self._waits: dict[int, Wait] = {}
         self._file = LocksFile()
         self._looked = 0.0
         self._seen: Optional[tuple] = None  # which keeps all of them from going on
@@ -164,13 +169,26 @@ class PathWaits:
             self._looked = self._clock()
         self._busy[stage] = busy
         self._seen = None
-        if stage in self._told:
+        if stage in self._waits:
             return None
-        text = str(busy)
-        if self._told:
-            text = text.partition("\n\n")[0]  # without how to get rid of a stale lock
-        self._told.add(stage)
+        # NOTE: how to get rid of a stale lock is said once
+        text = _who(busy) if self._waits else str(busy)
+        self._waits[stage] = Wait(self._clock)
+        self._waits[stage].is_to_be_told()
         return text
+
+    def reminders(self) -> list[tuple[int, str]]:
+        """What the user has to be told again, of one stage for all with that reason."""
+        told: dict[str, list[tuple[int, str]]] = {}
+        for stage, busy in self._busy.items():
+            if lasting := self._waits[stage].is_to_be_told():
+                told.setdefault(_who(busy), []).append((stage, lasting))
+        reminders = []
+        for who, stages in told.items():
+            (stage, lasting), *more = stages
+            others = f", with {len(more)} more stages" if more else ""
+            reminders.append((stage, f"{lasting} now{others}, as {who}"))
+        return reminders
 
     def due(self) -> Optional[float]:
         """Seconds until it is time for another look; None if nobody waits."""

@@ -15,10 +15,12 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Callable, Optional
+from typing import TYPE_CHECKING, Optional
 
 from dvc.exceptions import DvcException
-from dvc.lock import LockBase, LockError
+from dvc.lock import LockBase
+
+from .patience import REPO, wait_for
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -30,23 +32,6 @@ logger = logging.getLogger("dvc.parallel")
 # it: after so many seconds it is given up, for so long.
 MAX_HOLD = 0.5
 PAUSE = 0.05
-
-
-def wait_for(lock: LockBase, on_wait: Optional[Callable[[], None]] = None) -> None:
-    """Take the repo lock, however long it takes.
-
-    Args:
-        lock: gives up after some seconds, as DVC's do.
-        on_wait: called once, when it has given up for the first time.
-    """
-    while True:
-        try:
-            lock.lock()
-            return
-        except LockError:
-            if on_wait:
-                on_wait()
-                on_wait = None
 
 
 class Turn:
@@ -71,14 +56,12 @@ class SharedRepoLock(LockBase):
 
     Args:
         repo: the repo.
-        on_wait: called when the repo lock is held by another process.
     """
 
-    def __init__(self, repo: "Repo", on_wait: Optional[Callable[[], None]] = None):
+    def __init__(self, repo: "Repo"):
         super().__init__(repo.lock.lockfile)
         self._repo = repo
         self._lock = repo.lock
-        self._on_wait = on_wait
         self._guard = threading.Lock()  # of the fields below
         self._queue: deque[Turn] = deque()
         self._owner: Optional[Turn] = Turn()
@@ -147,7 +130,8 @@ class SharedRepoLock(LockBase):
                 logger.warning("cannot close the lock file of the repo: %s", exc)
 
     def _lock_file(self) -> None:
-        wait_for(self._lock, self._on_wait)
+        # NOTE: what has run is lost if this fails, and others may help it on
+        wait_for(self._lock, REPO, gives_up=False)
         self._file_locked = True
         self._locked_at = time.monotonic()
         self._repo._reset()

@@ -122,9 +122,6 @@ class Reporter:
         """
         return ExitStack()
 
-    def waiting_for_lock(self) -> None:
-        """Another process has the repo lock."""
-
     def waiting_for_paths(self, stage: int, blocked: str) -> None:
         """Another process uses paths that a stage needs.
 
@@ -189,9 +186,6 @@ class Reporters(Reporter):
         with ExitStack() as stack:
             self._tell(lambda reporter: stack.enter_context(reporter.hold()))
             yield
-
-    def waiting_for_lock(self) -> None:
-        self._tell(lambda reporter: reporter.waiting_for_lock())
 
     def waiting_for_paths(self, stage: int, blocked: str) -> None:
         self._tell(lambda reporter: reporter.waiting_for_paths(stage, blocked))

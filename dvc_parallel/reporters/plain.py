@@ -139,13 +139,6 @@ class PlainReporter(Reporter):
         with self._guard:
             self._over = True
 
-    def waiting_for_lock(self) -> None:
-        log(
-            logging.INFO,
-            "Another DVC process has locked the repo; waiting for it, "
-            "nothing that has run is lost.",
-        )
-
     def waiting_for_paths(self, stage: int, blocked: str) -> None:
         log(logging.INFO, "%s | waits: %s", self._name(stage), blocked)
 

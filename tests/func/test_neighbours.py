@@ -1,6 +1,7 @@
 """A parallel run beside other DVC processes that use the same paths."""
 
 import json
+import os
 import signal
 import sys
 from contextlib import contextmanager
@@ -228,3 +229,68 @@ def test_a_run_on_workers_begins_when_the_repo_is_free(project):
         output = finish(process)
     assert process.returncode == 255
     assert "runner 'dask:no.cluster'" in output or "dvc-parallel[dask]" in output
+
+
+def test_a_wait_for_the_path_locks_says_who_has_them(project):
+    go(project, "other", "more")
+    lock = Lock(str(project.path / ".dvc" / "tmp" / "rwlock.lock"))
+    lock.lock()
+    with running(project, "-j", 2, "other", "more") as process:
+        wait_for_line(
+            process, f"waiting for it: '{lock.lockfile}', process {os.getpid()}"
+        )
+        assert ran(project) == []
+        lock.unlock()
+        assert_over(project, process)
+    assert sorted(ran(project)) == ["more", "other"]
+
+
+def test_ctrl_c_ends_a_wait_for_the_path_locks(project):
+    lock = Lock(str(project.path / ".dvc" / "tmp" / "rwlock.lock"))
+    lock.lock()
+    with running(project, "-j", 2, "other", "more") as process:
+        wait_for_line(process, "has locked the path locks; waiting for it: ")
+        process.send_signal(signal.SIGINT)
+        finish(process)
+        assert process.returncode == 252
+    lock.unlock()
+    assert ran(project) == []
+
+
+def test_path_locks_that_a_power_cut_has_left(project):
+    go(project, "other")
+    damaged = project.path / ".dvc" / "tmp" / "rwlock"
+    damaged.write_text('{"write": {"')
+    # one job is today's DVC
+    result = project.dvc("repro", "-j", 1, "other", check=False)
+    assert result.returncode == 255
+    assert "JSON structure is corrupted" in result.stderr
+    result = project.dvc("repro", "-j", 2, "other")
+    assert (result.stdout + result.stderr).count(f"'{damaged}' is damaged") == 1
+    project.dvc("repro", "-j", 1, "other")
+    assert ran(project) == ["other"]
+
+
+LEAVE_THE_REPO_LOCKED = """\
+import os, sys
+from dvc.repo import Repo
+from dvc_parallel.patience import PatientLock
+repo = Repo()
+PatientLock(repo).lock()
+os._exit(0)
+"""
+
+
+def test_a_hard_link_that_a_killed_run_has_left(project):
+    go(project, "other")
+    project.write({".dvc/config": "[core]\n    hardlink_lock = true\n"})
+    project.run([PYTHON, "-c", LEAVE_THE_REPO_LOCKED])
+    result = project.dvc("repro", "-j", 2, "other", check=False)
+    assert result.returncode == 255
+    lock = project.path / ".dvc" / "tmp" / "lock"
+    assert (
+        f"has ended and left '{lock}' behind, which has to be removed" in result.stderr
+    )
+    lock.unlink()
+    project.dvc("repro", "-j", 2, "other")
+    assert ran(project) == ["other"]

@@ -3,15 +3,16 @@ import os
 import subprocess
 import sys
 from contextlib import ExitStack
+from unittest.mock import ANY
 
 import pytest
 from dvc import rwlock as dvc_rwlock
 from dvc.exceptions import DvcException
 from dvc.fs import localfs
-from dvc.lock import LockError
+from dvc.lock import Lock, LockError
 from dvc.rwlock import rwlock
 
-from dvc_parallel import path_locks
+from dvc_parallel import path_locks, patience
 from dvc_parallel.path_locks import PathLocks
 
 
@@ -24,6 +25,30 @@ def locks():
 def hold(tmp_path, locks):
     def hold(read=(), write=(), cmd="cmd"):
         return locks.hold(str(tmp_path), localfs, cmd, [*read], [*write], False)
+
+    return hold
+
+
+class RunLocks(PathLocks):
+    """Those of a parallel run."""
+
+    def __init__(self):
+        super().__init__(lambda: not self.is_over)
+        self.is_over = False
+
+    def stop(self):
+        self.is_over = True
+
+
+@pytest.fixture
+def run_locks():
+    return RunLocks()
+
+
+@pytest.fixture
+def hold_in_a_run(tmp_path, run_locks):
+    def hold(read=(), write=()):
+        return run_locks.hold(str(tmp_path), localfs, "cmd", [*read], [*write], False)
 
     return hold
 
@@ -186,20 +211,66 @@ def test_a_path_that_is_held_again_stays(hold, locks, in_file):
     assert in_file() == {}
 
 
-def test_flush_waits_for_the_guard(hold, locks, in_file, mocker):
+@pytest.fixture
+def guard(tmp_path, monkeypatch):
+    """The guard of the file, as another process locks it."""
+    monkeypatch.setattr("dvc.lock.DEFAULT_TIMEOUT", 0.05)
+    guard = Lock(str(tmp_path / "rwlock.lock"))
+    yield guard
+    if guard.is_locked:
+        guard.unlock()
+
+
+def test_flush_waits_for_the_guard_and_says_so(hold, locks, in_file, guard, mocker):
     with hold(write=["/a"]):
         pass
-    make_lock = path_locks.make_lock
-    errors = iter([LockError("busy")])
-
-    def guard(*args, **kwargs):
-        for error in errors:
-            raise error
-        return make_lock(*args, **kwargs)
-
-    mocker.patch.object(path_locks, "make_lock", guard)
+    guard.lock()
+    say = mocker.patch.object(patience, "say", side_effect=lambda _: guard.unlock())
     locks.flush()
     assert in_file() == {}
+    (text,) = say.call_args[0]
+    assert text.startswith(
+        "Another process has locked the path locks; waiting for it: "
+        f"'{guard.lockfile}', process {os.getpid()} ("
+    )
+
+
+def test_flush_ends_when_the_run_does(hold_in_a_run, run_locks, guard, mocker, caplog):
+    with hold_in_a_run(write=["/a"]):
+        pass
+    guard.lock()
+    mocker.patch.object(patience, "say", side_effect=lambda _: run_locks.stop())
+    run_locks.flush()
+    assert "path locks could not be released" in caplog.text
+
+
+def test_a_stage_of_a_run_waits_for_the_guard(hold, hold_in_a_run, guard, mocker):
+    guard.lock()
+    with pytest.raises(LockError), hold(write=["/a"]):
+        pass
+    mocker.patch.object(patience, "say", side_effect=lambda _: guard.unlock())
+    with hold_in_a_run(write=["/a"]):
+        assert not guard.is_locked
+
+
+def test_flush_leaves_what_others_have_taken_to_them(
+    hold, locks, neighbour, tmp_path, caplog
+):
+    """After the file was removed by hand, as DVC's message says it can be."""
+    with hold(read=["/a"], write=["/b"]):
+        with hold(write=["/a"]):
+            neighbour(read={}, write={"/a": neighbour.info})
+        locks.flush()
+        data = json.loads((tmp_path / "rwlock").read_text())
+        assert data == {"read": {}, "write": {"/a": neighbour.info, "/b": ANY}}
+        with hold(read=["/a"]):
+            pass
+        locks.flush()
+    locks.flush()
+    data = json.loads((tmp_path / "rwlock").read_text())
+    assert data == {"read": {}, "write": {"/a": neighbour.info}}
+    assert caplog.text.count("has been removed or changed") == 1
+    assert str(neighbour.info["pid"]) in caplog.text
 
 
 @pytest.mark.parametrize("text", ["{", '{"read": 1}'])
@@ -261,6 +332,62 @@ def test_a_file_that_cannot_be_read(hold, tmp_path, text, error):
     with pytest.raises(error):
         with hold(read=["/a"]):
             pass
+
+
+def entry(pid):
+    return f'{{"write": {{"/a": {{"pid": {pid}, "cmd": "x"'
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"\0" * 80, b'{"\xff', entry(0).encode()])
+def test_what_a_power_cut_has_left_is_replaced(
+    hold, hold_in_a_run, tmp_path, caplog, text
+):
+    path = tmp_path / "rwlock"
+    path.write_bytes(text)
+    with hold_in_a_run(read=["/a"], write=["/b"]):
+        data = json.loads(path.read_text())
+        assert sorted([*data["read"], *data["write"]]) == ["/a", "/b"]
+    run = caplog.text
+    assert run.count(f"'{path}' is damaged") == len(caplog.records) == 1
+
+    # NOTE: one job is today's DVC
+    path.write_bytes(text)
+    with pytest.raises(dvc_rwlock.RWLockFileCorruptedError) as caught:
+        with hold(read=["/a"]):
+            pass
+    assert str(caught.value) == str(dvc_rwlock.RWLockFileCorruptedError(str(path)))
+    assert path.read_bytes() == text
+
+
+def test_what_the_living_may_have_written_is_not_replaced(
+    hold_in_a_run, neighbour, tmp_path, caplog
+):
+    path = tmp_path / "rwlock"
+    pid = neighbour.info["pid"]
+    path.write_text(entry(pid))
+    with pytest.raises(dvc_rwlock.RWLockFileCorruptedError, match=rf"lives \({pid}\)"):
+        with hold_in_a_run(read=["/a"]):
+            pass
+    assert path.read_text() == entry(pid)
+
+    # a process of that number that began when the file was there
+    os.utime(path, (1e9, 1e9))
+    with hold_in_a_run(read=["/a"]):
+        pass
+    assert "is damaged" in caplog.text
+
+
+def test_what_is_of_another_format_is_an_error_that_says_what_to_do(
+    hold_in_a_run, tmp_path
+):
+    path = tmp_path / "rwlock"
+    path.write_text('{"read": 1}')
+    with pytest.raises(
+        dvc_rwlock.RWLockFileFormatError, match=r"format error\. .*, remove it and try"
+    ):
+        with hold_in_a_run(read=["/a"]):
+            pass
+    assert path.read_text() == '{"read": 1}'
 
 
 def test_many_paths_do_not_make_others_slow(hold, mocker):

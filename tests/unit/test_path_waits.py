@@ -141,8 +141,8 @@ class Clock:
     def __call__(self):
         return self.now
 
-    def tick(self):
-        self.now += LOOK
+    def tick(self, seconds=LOOK):
+        self.now += seconds
 
 
 @pytest.fixture
@@ -211,3 +211,20 @@ def test_who_cannot_be_told_tries_again(waits, clock, tmp_path):
     waits.add(1, busy(read=["/a"]))
     clock.tick()
     assert waits.free() == [1]
+
+
+def test_says_again_what_it_waits_for(waits, clock, locked, holder):
+    locked(holder.pid, write=["/a", "/b"])
+    for stage in (1, 2, 3):
+        waits.add(stage, busy(read=["/a"]))
+    told = []
+    for second in range(1, 200):
+        clock.tick(1)
+        assert waits.free() == []
+        told += [(second, *reminder) for reminder in waits.reminders()]
+    assert told == [
+        (10, 1, "for 10 s now, with 2 more stages, as who"),
+        (70, 1, "for 1 min now, with 2 more stages, as who"),
+        (130, 1, "for 2 min now, with 2 more stages, as who"),
+        (190, 1, "for 3 min now, with 2 more stages, as who"),
+    ]

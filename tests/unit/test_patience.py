@@ -1,12 +1,18 @@
 import errno
+import fcntl
+import os
+import re
+import subprocess
+import sys
 from unittest.mock import Mock
 
 import pytest
 import zc.lockfile
-from dvc.lock import Lock, LockError
+from dvc.exceptions import DvcException
+from dvc.lock import HardlinkLock, Lock, LockError
 
-from dvc_parallel import repo_lock
-from dvc_parallel.patience import TRY_EVERY, PatientLock
+from dvc_parallel import patience, repo_lock
+from dvc_parallel.patience import TRY_EVERY, PatientLock, wait_for
 
 
 def test_a_pause_is_long_enough_for_those_who_try():
@@ -92,3 +98,176 @@ def test_a_patient_lock_says_so_and_waits(tmp_path, monkeypatch, caplog):
         assert repo.lock is inner
     assert not lock.is_locked
     assert caplog.text.count("waiting for it") == 1
+
+
+class Clock:
+    now = 0.0
+    sleeps = 0
+
+    def __call__(self):
+        return self.now
+
+    def sleep(self, seconds):
+        assert seconds > 0
+        self.sleeps += 1
+        self.now += seconds
+
+
+class BusyLock(Lock):
+    """A lock that another process gives up after some seconds of a clock."""
+
+    def __init__(self, path, clock, until):
+        super().__init__(path)
+        self.tries = 0
+        self._clock = clock
+        self._until = until
+
+    def lock(self):
+        self.tries += 1
+        self._clock.now += 2
+        if self._clock.now < self._until:
+            raise LockError("locked")
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def said(monkeypatch):
+    said = []
+    monkeypatch.setattr(patience, "say", said.append)
+    return said
+
+
+def test_a_wait_says_so_at_once_after_ten_seconds_and_each_minute(
+    tmp_path, clock, said, monkeypatch
+):
+    path = tmp_path / "lock"
+    path.write_text(f" {os.getpid()}\n")
+    lock = BusyLock(str(path), clock, 140)
+    monkeypatch.setattr(patience, "say", lambda text: said.append((clock.now, text)))
+    wait_for(lock, "the repo", clock=clock, sleep=clock.sleep)
+    times, lines = zip(*said)
+    assert all(a <= b < a + 3 for a, b in zip((2, 12, 72, 132), times))
+    assert lines[0].startswith("Another process has locked the repo; waiting for it: ")
+    again = [
+        re.match(r"Still waiting for the repo, (.*) now: ", line)[1]
+        for line in lines[1:]
+    ]
+    assert again == ["for 12 s", "for 1 min", "for 2 min"]
+    for line in lines:
+        assert f"'{path}', process {os.getpid()} (" in line
+    assert clock.sleeps == lock.tries - 1
+
+
+def test_a_wait_that_does_not_go_on(tmp_path, clock, said):
+    lock = BusyLock(str(tmp_path / "lock"), clock, 1e9)
+    with pytest.raises(LockError):
+        wait_for(lock, "it", goes_on=lambda: clock.now < 20, clock=clock)
+    assert len(said) == 2
+
+
+def test_ctrl_c_ends_a_wait(tmp_path, clock, said):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    lock = BusyLock(str(tmp_path / "lock"), clock, 1e9)
+    with pytest.raises(KeyboardInterrupt):
+        wait_for(lock, "it", clock=clock, sleep=interrupt)
+    assert len(said) == 1
+
+
+LEAVE_A_LOCK = """\
+import os, sys
+from dvc.lock import HardlinkLock
+from dvc_parallel.patience import wait_for
+wait_for(HardlinkLock(sys.argv[1], tmp_dir=sys.argv[2]), "it")
+print(os.getpid(), flush=True)
+os._exit(0)
+"""
+
+
+@pytest.fixture
+def left_behind(tmp_path):
+    """A hard link of a process that has ended with it."""
+    path = str(tmp_path / "lock")
+    command = [sys.executable, "-c", LEAVE_A_LOCK, path, str(tmp_path)]
+    pid = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return path, pid.strip()
+
+
+def test_nobody_waits_for_the_dead(tmp_path, left_behind, monkeypatch, said):
+    path, pid = left_behind
+    monkeypatch.setattr("dvc.lock.DEFAULT_TIMEOUT", 0.01)
+    lock = HardlinkLock(path, tmp_dir=str(tmp_path))
+    with pytest.raises(DvcException, match="cannot lock") as caught:
+        wait_for(lock, "the repo")
+    assert str(caught.value) == (
+        f"cannot lock the repo: process {pid} has ended and left '{path}' behind, "
+        "which has to be removed"
+    )
+    assert not isinstance(caught.value, LockError)
+    assert said == []
+
+
+def test_who_must_not_give_up_is_helped_on(tmp_path, left_behind, monkeypatch):
+    path, pid = left_behind
+    monkeypatch.setattr("dvc.lock.DEFAULT_TIMEOUT", 0.01)
+    said = []
+
+    def remove(text):
+        said.append(text)
+        os.unlink(path)
+
+    monkeypatch.setattr(patience, "say", remove)
+    lock = HardlinkLock(path, tmp_dir=str(tmp_path))
+    wait_for(lock, "the repo", gives_up=False)
+    assert len(said) == 1
+    assert f"process {pid} has ended and left '{path}' behind" in said[0]
+    lock.unlock()
+
+
+def test_a_hard_link_of_somebody_unknown(tmp_path, clock, said, monkeypatch):
+    monkeypatch.setattr("dvc.lock.DEFAULT_TIMEOUT", 0.01)
+    path = str(tmp_path / "lock")
+    holder = HardlinkLock(path, tmp_dir=str(tmp_path))
+    holder.lock()
+    lock = HardlinkLock(path, tmp_dir=str(tmp_path))
+
+    def sleep(_):
+        holder.unlock()
+
+    wait_for(lock, "it", clock=clock, sleep=sleep)
+    assert len(said) == 1
+    assert "if no DVC process uses the repo, on any host, remove it" in said[0]
+    lock.unlock()
+
+
+def test_files_that_cannot_be_locked(tmp_path, monkeypatch, said):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("dvc.lock.DEFAULT_TIMEOUT", 0.01)
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(DvcException, match=r"No locks available.*core\.hardlink_lock"):
+        wait_for(Lock(str(tmp_path / "lock")), "the repo")
+    assert said == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system does not tell")
+def test_who_locks_a_file_without_writing_to_it(tmp_path, clock, said):
+    path = str(tmp_path / "lock")
+    with open(path, "w") as fobj:
+        fcntl.flock(fobj, fcntl.LOCK_EX)
+        lock = BusyLock(path, clock, 10)
+        wait_for(lock, "it", clock=clock, sleep=clock.sleep)
+    assert f", process {os.getpid()} (" in said[0]
+
+
+def test_a_folder_that_is_missing_is_not_waited_for(tmp_path):
+    folder = str(tmp_path / "missing")
+    for kind in (Lock, HardlinkLock):
+        with pytest.raises(FileNotFoundError, match="missing"):
+            wait_for(kind(os.path.join(folder, "lock"), tmp_dir=folder), "it")

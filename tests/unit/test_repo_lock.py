@@ -5,7 +5,7 @@ import pytest
 from dvc.exceptions import DvcException
 from dvc.lock import Lock
 
-from dvc_parallel import repo_lock
+from dvc_parallel import patience, repo_lock
 from dvc_parallel.repo_lock import SharedRepoLock
 
 
@@ -133,8 +133,9 @@ def test_waits_for_another_process_for_as_long_as_it_takes(
     repo, lock_file, monkeypatch
 ):
     waiting = threading.Event()
-    shared = SharedRepoLock(repo, waiting.set)
+    shared = SharedRepoLock(repo)
     monkeypatch.setattr("dvc.lock.DEFAULT_TIMEOUT", 0.06)
+    monkeypatch.setattr(patience, "say", lambda _: waiting.set())
     shared.unlock()
     other = other_process(lock_file)
     other.lock()
