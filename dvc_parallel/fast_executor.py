@@ -31,6 +31,8 @@ from .reporters import Phase
 from .run_info import plan_of
 from .runners.remote import RemoteRunner
 from .runners.warded import WardedRunner
+from .signature import signature_of
+from .stable_reads import StableReads
 from .state import state_kept_open
 from .transfers import Transfers
 
@@ -67,6 +69,7 @@ class FastExecutor(ParallelExecutor):
         provision: what its stages are given.
         books: what the run keeps.
         transfers: what its jobs put into the cache right now.
+        reads: what its jobs read while commands run.
         coordinator: sends stages to other machines, if that is where they run.
         path_waits: stages that wait for paths which other processes use.
         workers: where commands run, if not on this machine.
@@ -95,6 +98,7 @@ class FastExecutor(ParallelExecutor):
             steps[0].repo.tmp_dir, goes_on=lambda: not self.is_stopping()
         )
         self.transfers = Transfers()
+        self.reads = StableReads()
         self.path_waits = PathWaits(steps[0].repo.tmp_dir, steps[0].repo.fs)
         self.durations = Durations(steps[0].repo.tmp_dir)
         super().__init__(
@@ -339,6 +343,32 @@ class FastJob(Job):
     def away_if(self, condition: bool) -> "AbstractContextManager[None]":
         """Give the repo away for a while on a condition, if not pinned."""
         return self.away() if condition and not self._pins else nullcontext()
+
+    @contextmanager
+    def in_command(self) -> Iterator[None]:
+        """Have other jobs know that the command of this one may write anything."""
+        self.run.reads.in_command.add(self.name)
+        try:
+            yield
+        finally:
+            self.run.reads.in_command.discard(self.name)
+
+    def pause(self, seconds: float) -> None:
+        """Wait, without the repo."""
+        with self.away_if(True):
+            time.sleep(seconds)
+
+    def read_file(self, read: Callable, path: str, *args, **kwargs) -> Any:
+        """Read a local file, again if the command of another stage writes to it."""
+        reads = self.run.reads
+        if not reads.others(self.name):
+            return read(path, *args, **kwargs)
+        return reads.read(
+            path,
+            lambda _: read(path, *args, **kwargs),
+            lambda: signature_of(path),
+            self.pause,
+        )
 
     @contextmanager
     def pinned(self) -> Iterator[None]:

@@ -32,9 +32,12 @@ class LinkTypes:
         self, original: Callable, links: list[str], from_fs, from_path, to_fs, to_path
     ) -> list[str]:
         """As :func:`dvc_objects.fs.generic.test_links`, which is ``original``."""
+        folder = os.path.dirname(to_path)
         try:
-            disk = os.stat(os.path.dirname(to_path)).st_dev
+            disk = os.stat(folder).st_dev
         except OSError:  # DVC makes the folder
+            disk = None
+        if disk is None or not os.access(folder, os.W_OK):
             return original(links, from_fs, from_path, to_fs, to_path)
         key = (*links, from_path, disk)
         if key not in self._known:
@@ -43,7 +46,10 @@ class LinkTypes:
             # not here, DVC makes a copy.
             if set(links) <= {"reflink", "copy"} and _is_on(disk, from_path):
                 to_path = os.path.join(from_path, "file")
-            self._known[key] = original(links, from_fs, from_path, to_fs, to_path)
+            found = original(links, from_fs, from_path, to_fs, to_path)
+            if not found:  # no more than an error, as for a full disk
+                return found
+            self._known[key] = found
         return list(self._known[key])
 
     def reflink(self, original: Callable, src: str, dst: str) -> None:
@@ -110,7 +116,13 @@ class LoadedConfig:
         if config is None:
             original(repo)
             return
-        signatures = [signature_of(path) for path in config.files.values()]
+        try:
+            signatures = [signature_of(path) for path in config.files.values()]
+        except OSError:
+            # NOTE: whoever needs it is told
+            self._signatures = []
+            original(repo)
+            return
         original(repo)
         if signatures == self._signatures:
             vars(repo)["config"] = config
@@ -134,8 +146,11 @@ class TrackedPaths:
         if signature is None:
             return original(backend, path)
         if signature != self._signature:
-            self._signature = signature if is_settled(signature) else None
+            settled = is_settled(signature)
+            # NOTE: neither of them is kept if the index cannot be read
+            self._signature = None
             self._paths = sorted(backend.repo.open_index())
+            self._signature = signature if settled else None
 
         relpath = os.path.relpath(path, backend.root_dir).replace(os.sep, "/").encode()
         folder = relpath + b"/"

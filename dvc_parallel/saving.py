@@ -13,12 +13,14 @@ Each function stands in for one of DVC's, which it gets as ``original``.
 
 import os
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from dvc.exceptions import DvcException
+from dvc.utils import relpath
 from dvc_data.hashfile import load
 
 from . import job as running
@@ -74,30 +76,48 @@ def build(original: Callable, out: "Output", odb, path, fs, *args, **kwargs):
     books = current_books()
     if books is None:
         return original(out, odb, path, fs, *args, **kwargs)
-    hash_it = partial(_build, partial(original, out))
+    hash_it = partial(_build, partial(original, out), out)
     return books.known_hashes.build(hash_it, odb, path, fs, *args, **kwargs)
 
 
-def _build(original: Callable, odb, path, fs, *args, **kwargs):
+def _build(original: Callable, out: "Output", odb, path, fs, *args, **kwargs):
     job = current_job()
-    if job is None:
+    if job is None or fs.protocol != "local":
         return original(odb, path, fs, *args, **kwargs)
 
-    large = fs.protocol == "local" and is_large(path)
+    large = is_large(path)
     job.data_is_large = large
-    if large and not os.path.isdir(path):
+    is_folder = os.path.isdir(path)
+    if large and not is_folder:
         # a file whose hash is known takes no time
         large = odb.state.get(path, fs)[1] is None
+    reads = job.run.reads
     with job.away_if(large):
-        return original(odb, path, fs, *args, **kwargs)
+        # NOTE: a file that a stage has made is its own; what changes it is an error
+        may_move = is_folder or kwargs.get("dry_run")
+        if may_move and (large or reads.others(job.name)):
+            build = partial(original, odb, path, fs, *args, **kwargs)
+            pause = time.sleep if large else job.pause
+            result = reads.build(build, fs, path, kwargs.get("ignore"), pause)
+        else:
+            result = original(odb, path, fs, *args, **kwargs)
+    if is_folder and kwargs.get("dry_run"):
+        files = [key for key, _, _ in result[2]] if result[2].hash_info.isdir else []
+        reads.watch(path, str(out or relpath(path)), job.name, files)
+    return result
 
 
 def transfer(original: Callable, src, dest, obj_ids, *args, **kwargs):
     """``otransfer`` in ``dvc.output``: copy what was just hashed into the cache."""
     result = _transfer(original, src, dest, obj_ids, *args, **kwargs)
-    if result.failed:
-        _local.has_failed = True
+    if not result.failed:
+        _put().update(obj_ids)
     return result
+
+
+def _put() -> set[Any]:
+    """Hashes of what the calling thread has put into the cache for a stage."""
+    return vars(_local).setdefault("put", set())
 
 
 def _transfer(original: Callable, src, dest, obj_ids, *args, **kwargs):
@@ -157,15 +177,17 @@ def commit(original: Callable, stage: "Stage", *args, **kwargs) -> None:
     Raises:
         DvcException: an output is not in the cache, or has changed meanwhile.
     """
-    _local.has_failed = False
+    _put().clear()
     _commit(original, stage, *args, **kwargs)
-    if not _local.has_failed:
-        return
     for out in stage.outs:
-        if out.use_cache and out.hash_info and out.changed_cache():
+        # NOTE: with `allow_missing`, there may be nothing to put
+        if not out.use_cache or not out.hash_info or out.hash_info in _put():
+            continue
+        if out.exists and out.changed_cache():
             raise DvcException(
-                f"output '{out}' could not be put into the cache as a whole, for the "
-                "reasons above; the stage has to run again once that is possible"
+                f"output '{out}' of {stage} is not in the cache as it was recorded: an "
+                "error above says what could not be put there, or it has changed while "
+                "it was being saved"
             )
 
 
@@ -182,7 +204,7 @@ def _commit(original: Callable, stage: "Stage", *args, **kwargs) -> None:
                     f"output '{out}' of {stage} was changed by another process "
                     "while it was being saved"
                 )
-        _local.has_failed = False
+        _put().clear()
         original(stage, *args, **kwargs)
 
 

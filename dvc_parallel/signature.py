@@ -12,10 +12,14 @@ Signature = tuple[int, int, int, int]
 
 
 def signature_of(path: str) -> Optional[Signature]:
-    """What differs once a file has been replaced or written to; None without one."""
+    """What differs once a file has been replaced or written to; None without one.
+
+    Raises:
+        OSError: it cannot be told whether there is one.
+    """
     try:
         stat = os.stat(path)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 

@@ -63,11 +63,14 @@ def unlocked_repo(original: Callable, func: Callable) -> Callable:
             return run_elsewhere(job, job.run.coordinator, stage, **kwargs)
         try:
             with (
+                job.in_command(),
                 job.away(),
                 job.attempts.commands(on_end=job.command_ended),
             ):
                 return func(stage, *args, **kwargs)
         finally:
+            # NOTE: another stage may have loaded it before the command has ended
+            stage.repo.__dict__.pop("dvcignore", None)
             job.start_saving()
 
     return wrapper
@@ -179,9 +182,12 @@ def parse_yaml(original: Callable, text: str, path: str, typ: str = "safe") -> A
 
 
 @in_runs
-def load_path(books: "Bookkeeping", *args, **kwargs) -> Any:
+def load_path(books: "Bookkeeping", original: Callable, path: str, fs, **kwargs) -> Any:
     """``dvc.utils.serialize.load_path``, with which a params file is read."""
-    return books.params_files.load_path(*args, **kwargs)
+    job = current_job()
+    if job is not None and fs.protocol == "local":
+        original = partial(job.read_file, original)
+    return books.params_files.load_path(original, path, fs, **kwargs)
 
 
 @in_runs

@@ -82,3 +82,21 @@ def test_round_trip_of_a_field_is_made_once(mocker):
     lock = FastLockfileText.parse(text)
     lock.put("other", entry)
     assert str(lock).count("cmd: 'a: b") == 2
+
+
+def test_a_read_that_fails_leaves_nothing(tmp_path, mocker):
+    path = tmp_path / "dvc.lock"
+    path.write_text(LOCK)
+    lockfiles = fast_lockfile.FastLockfiles(str(tmp_path))
+    name = next(iter(parse_yaml(LOCK, "dvc.lock")["stages"]))
+    before = lockfiles.entry(str(path), name)
+    assert before
+    path.write_text("schema: '2.0'\nstages:\n")
+    failing = mocker.patch("builtins.open", side_effect=PermissionError("no"))
+    for _ in range(2):
+        with pytest.raises(PermissionError):
+            lockfiles.entry(str(path), name)
+    mocker.stop(failing)
+    assert lockfiles.entry(str(path), name) is None
+    path.write_text(LOCK)
+    assert lockfiles.entry(str(path), name) == before

@@ -104,3 +104,21 @@ def test_the_last_line_counts(repo, lines, ignored):
     name = "b" if "/b" in lines else "a/x"
     (repo / "a" / ".gitignore").unlink(missing_ok=True)
     assert ask(repo, IgnoreFiles(), str(repo / name)) == (ignored, ignored)
+
+
+def test_a_file_that_cannot_be_read_leaves_nothing(tmp_path, mocker):
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    (tmp_path / ".gitignore").write_text("/b\n")
+    mocker.patch("dvc_parallel.gitignore.is_settled", return_value=True)
+    files, path = IgnoreFiles(), str(tmp_path / "a")
+    assert ask(tmp_path, files, path) == (False, False)
+    (tmp_path / ".gitignore").write_text("/a\n")
+    gitignore = str(tmp_path / ".gitignore")
+    for name in ("os.stat", "builtins.open"):
+        mocker.patch(name, side_effect=PermissionError("no"))
+        for _ in range(2):
+            with pytest.raises(PermissionError):
+                files.matching(gitignore, b"a")
+        mocker.stopall()
+        mocker.patch("dvc_parallel.gitignore.is_settled", return_value=True)
+    assert ask(tmp_path, files, path) == (True, True)

@@ -102,3 +102,16 @@ def test_folders_links_outputs_and_remotes_are_left_to_dvc(tmp_path, ask, origin
         call()
         call()
         assert original.call_count == 2
+
+
+def test_hashing_that_fails_leaves_nothing(tmp_path, ask, original):
+    path = tmp_path / "a"
+    path.write_text("a")
+    before = ask(path)
+    path.write_text("other")
+    original.side_effect = PermissionError("no")
+    for _ in range(2):
+        with pytest.raises(PermissionError):
+            ask(path)
+    original.side_effect = build
+    assert ask(path).hash_info != before.hash_info

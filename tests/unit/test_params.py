@@ -113,3 +113,18 @@ def test_params_are_ones_own(params, find):
         found = find("a")
         assert found == {"a": {"b": 1}}
         found["a"]["b"] = 2
+
+
+@pytest.mark.usefixtures("time_passes")
+def test_a_read_that_fails_leaves_nothing(params, ask, find, original):
+    assert find("a.b") == {"a.b": 1}
+    params("a: {b: 2}")
+    original.side_effect = PermissionError("no")
+    for _ in range(2):
+        with pytest.raises(PermissionError):
+            ask()
+        with pytest.raises(PermissionError):
+            find("a.b")
+    original.side_effect = load_path
+    assert ask() == {"a": {"b": 2}}
+    assert find("a.b") == {"a.b": 2}

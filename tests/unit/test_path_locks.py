@@ -419,3 +419,18 @@ def test_two_runs_of_one_process(hold, locks, tmp_path, in_file):
     assert in_file() == {"read": ["/a", "/c"], "write": ["/d"]}
     other.flush()
     assert in_file() == {}
+
+
+def test_a_read_that_fails_leaves_nothing(hold, neighbour, mocker):
+    with hold(read=["/a"]):
+        pass
+    neighbour(write={"/b": neighbour.info})
+    failing = mocker.patch.object(path_locks, "_read", side_effect=OSError("no"))
+    for _ in range(2):
+        with pytest.raises(OSError, match="no"):
+            with hold(read=["/b"]):
+                pass
+    mocker.stop(failing)
+    with pytest.raises(LockError):
+        with hold(read=["/b"]):
+            pass

@@ -182,3 +182,82 @@ def test_what_else_was_loaded_is_dropped(tmp_dvc):
         config.reset(original, tmp_dvc)
         assert tmp_dvc.index is not before[0]
         assert tmp_dvc.dvcignore is not before[1]
+
+
+@pytest.mark.usefixtures("time_passes")
+def test_an_index_that_cannot_be_read_leaves_nothing(repo, mocker):
+    backend = Git(str(repo)).dulwich
+    tracked = TrackedPaths()
+
+    def is_tracked(name):
+        return tracked.is_tracked(None, backend, os.path.join(repo, name))
+
+    git(repo, "add", "a")
+    assert is_tracked("a")
+    assert not is_tracked("b-d")
+
+    git(repo, "add", "b-d")
+    mocker.patch.object(backend.repo, "open_index", side_effect=OSError("no"))
+    for _ in range(2):
+        with pytest.raises(OSError, match="no"):
+            is_tracked("b-d")
+    mocker.stopall()
+    assert is_tracked("b-d")
+
+
+@pytest.mark.usefixtures("time_passes")
+def test_a_split_index_that_dulwich_cannot_read(repo):
+    backend = Git(str(repo)).dulwich
+    tracked, original = TrackedPaths(), type(backend).is_tracked
+
+    def is_tracked(ask):
+        try:
+            return ask(backend, os.path.join(repo, "b-d"))
+        except Exception as exc:  # noqa: BLE001
+            return type(exc)
+
+    git(repo, "add", "a")
+    assert tracked.is_tracked(original, backend, os.path.join(repo, "a"))
+    git(repo, "update-index", "--split-index")
+    git(repo, "add", "b-d")
+    ours = [is_tracked(lambda *args: tracked.is_tracked(original, *args)) for _ in "ab"]
+    assert ours == [is_tracked(original)] * 2
+    git(repo, "update-index", "--no-split-index")
+    assert is_tracked(lambda *args: tracked.is_tracked(original, *args)) is True
+
+
+def test_links_that_do_not_work_this_once_are_tried_again(tmp_path, mocker):
+    original = mocker.Mock(side_effect=[[], OSError("no"), ["copy"]])
+    types = LinkTypes()
+    (tmp_path / "cache").mkdir()
+    args = ["copy"], localfs, str(tmp_path / "cache"), localfs, str(tmp_path / "a")
+    assert types.test_links(original, *args) == []
+    with pytest.raises(OSError, match="no"):
+        types.test_links(original, *args)
+    assert types.test_links(original, *args) == ["copy"]
+
+
+def test_folders_that_are_not_writable_are_dvcs(tmp_path, mocker):
+    original = mocker.Mock(side_effect=[["copy"], []])
+    types = LinkTypes()
+    (tmp_path / "cache").mkdir()
+    args = ["copy"], localfs, str(tmp_path / "cache"), localfs, str(tmp_path / "a")
+    assert types.test_links(original, *args) == ["copy"]
+    mocker.patch("os.access", return_value=False)
+    assert types.test_links(original, *args) == []
+
+
+@resets_config
+@pytest.mark.usefixtures("time_passes")
+def test_a_config_that_cannot_be_looked_at_is_loaded_again(tmp_dvc, mocker):
+    config, original = LoadedConfig(), type(tmp_dvc)._reset
+    for _ in range(2):
+        assert tmp_dvc.config
+        config.reset(original, tmp_dvc)
+    before = tmp_dvc.config
+    stat = mocker.patch("os.stat", side_effect=PermissionError("no"))
+    config.reset(original, tmp_dvc)
+    mocker.stop(stat)
+    assert tmp_dvc.config is not before
+    config.reset(original, tmp_dvc)
+    assert tmp_dvc.config is not before

@@ -1,0 +1,65 @@
+"""Files that commands of other stages add, replace and remove while DVC reads them."""
+
+import os
+
+import dvc.output
+import pytest
+from dvc.exceptions import ReproductionError
+
+DVC_YAML = """
+    stages:
+      other: {cmd: touch started; timeout 20 cat fifo > other, outs: [other]}
+      use: {cmd: cat src/a > use; echo > fifo, deps: [src], outs: [use]}
+"""
+
+
+class Vanishing:
+    """Ignore rules with which a file vanishes as soon as it was found."""
+
+    def __init__(self, ignore, path):
+        self._ignore = ignore
+        self._path = path
+
+    def walk(self, *args, **kwargs):
+        found = list(self._ignore.walk(*args, **kwargs))
+        self._path.unlink(missing_ok=True)
+        return found
+
+
+def test_a_file_of_a_dependency_vanishes(make_project, monkeypatch):
+    project = make_project("p", DVC_YAML, {"src/a": "a", "src/tmp-1": ""})
+    os.mkfifo(project.path / "fifo")
+    original = dvc.output.build
+    failed = []
+
+    def build(odb, path, fs, *args, **kwargs):
+        if path.endswith("src"):
+            project.wait_for("started")
+            vanishing = project.path / "src" / "tmp-1"
+            kwargs["ignore"] = Vanishing(kwargs["ignore"], vanishing)
+        try:
+            return original(odb, path, fs, *args, **kwargs)
+        except FileNotFoundError as exc:
+            failed.append(exc.filename)
+            raise
+
+    monkeypatch.setattr(dvc.output, "build", build)
+    assert project.reproduce(jobs=2) == ["other", "use"]
+    assert failed
+    assert "nfiles: 1\n" in project.read("dvc.lock")
+
+
+def test_an_output_that_is_another_one_when_it_is_copied(make_project, monkeypatch):
+    dvc_yaml = "stages: {make: {cmd: mkdir out; echo 1 > out/a, outs: [out]}}"
+    project = make_project("p", dvc_yaml)
+    original = dvc.output.Output.commit
+
+    def commit(out, *args, **kwargs):
+        project.write({"out/b": "more"})
+        return original(out, *args, **kwargs)
+
+    monkeypatch.setattr(dvc.output.Output, "commit", commit)
+    with pytest.raises(ReproductionError) as excinfo:
+        project.reproduce(jobs=2)
+    assert "is not in the cache as it was recorded" in str(excinfo.value.__cause__)
+    assert not project.exists("dvc.lock")
