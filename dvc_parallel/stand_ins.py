@@ -5,12 +5,16 @@ the calling thread belongs to no run.  Some do so for serial runs as well: they 
 jobs of a parallel run only.  Those for large data are in :mod:`dvc_parallel.saving`.
 """
 
+import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Callable
 
+from dulwich.file import FileLocked
 from dvc.dvcfile import is_lock_file
+from dvc.exceptions import DvcException
 from dvc.stage.exceptions import StageCmdFailedError
 from dvc.stage.run import _make_cmd
 
@@ -20,17 +24,26 @@ from .bookkeeping import current_books
 from .clones.performing import current_performance
 from .fast_lockfile import FastLockfileText
 from .lockfile import at_the_end
+from .patience import Wait, say
 from .probes import CacheOfCopies
 from .reporters import Phase
 from .runners.remote import CommandLostError
 from .runners.timed import TimeIsUpError
 from .saving import current_job
+from .signals import clock
 from .simple_yaml import dumps_simple
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
     from .bookkeeping import Bookkeeping
+
+
+# Seconds between two tries at git's index while another process changes it, after which
+# a stage says that it waits for that, and after which it fails.
+TRY_GIT_EVERY = 0.05
+TELL_AFTER = 1.0
+GIT_PATIENCE = 600.0
 
 
 def in_runs(func: Callable) -> Callable:
@@ -138,6 +151,39 @@ def ask(original: Callable, *args, **kwargs) -> Any:
     if job is None:
         return original(*args, **kwargs)
     return job.run.ask(partial(original, *args, **kwargs))
+
+
+def add_to_git(original: Callable, backend: Any, *args, **kwargs) -> None:
+    """``DulwichBackend.add``: wait while a command of the run changes git's index.
+
+    Raises:
+        DvcException: the index has been locked for too long, or the run is stopping.
+    """
+    job = current_job()
+    if job is None:
+        original(backend, *args, **kwargs)
+        return
+    begun, wait = clock(), None
+    while True:
+        try:
+            original(backend, *args, **kwargs)
+            return
+        except FileLocked as exc:
+            path = os.fsdecode(exc.lockfilename)
+            waited = clock() - begun
+            if waited > GIT_PATIENCE or job.run.outcome.signal is not None:
+                raise DvcException(
+                    f"cannot add files of stage '{job.name}' to git: '{path}' has been "
+                    f"there for {waited:.0f} s; if no git is running, remove it"
+                ) from exc
+        if waited > TELL_AFTER:
+            wait = wait or Wait()
+            if (lasting := wait.is_to_be_told()) is not None:
+                there = f"'{path}' is there {lasting}".rstrip()
+                say(f"{job.name} | waits for git's index: {there}")
+        # NOTE: who has locked it may wait for the repo
+        with job.away_if(True):
+            time.sleep(TRY_GIT_EVERY)
 
 
 @contextmanager

@@ -106,6 +106,13 @@ IN_JOBS = (
     ),
     Seam("dvc.stage.run", "display_command", "cmd", f"{STAND_INS}:display_command"),
     Seam("dvc.logger", "LoggerHandler.emit", "self record", f"{STAND_INS}:emit"),
+    Seam(
+        "scmrepo.git.backend.dulwich",
+        "DulwichBackend.add",
+        "self paths",
+        f"{STAND_INS}:add_to_git",
+        dispensable=True,
+    ),
     Seam("dvc.prompt", "ask", "prompt limited_to", f"{STAND_INS}:ask"),
     Seam("dvc.output", "Output._checkout", "self", f"{SAVING}:checkout"),
     Seam(

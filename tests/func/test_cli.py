@@ -175,6 +175,76 @@ def test_queued_experiments_heed_the_config(experiments):
     assert "with 3 jobs" in logs
 
 
+LOCKED = """
+stages:
+  holds:
+    cmd: touch .git/index.lock held; until test -e go; do sleep 0.02; done; rm .git/index.lock
+    outs: [held: {cache: false}]
+  other:
+    cmd: until test -e held; do sleep 0.02; done; echo 1 > other
+    outs: [other: {cache: false}]
+"""  # noqa: E501
+
+
+def test_a_stage_of_an_experiment_waits_while_a_command_has_locked_the_index(
+    experiments,
+):
+    experiments.write({"dvc.yaml": LOCKED})
+    process = experiments.start("exp", "run")
+    shown = []
+    with process.stdout:
+        for line in process.stdout:
+            shown.append(line)
+            # NOTE: the latter if it has failed
+            if "other | waits for git's index: " in line or "waiting for 1" in line:
+                experiments.write({"go": ""})
+    assert process.wait() == 0, "".join(shown)
+    assert any("other | waits for git's index: " in line for line in shown)
+    assert {"held", "other"} <= set(files_of_experiment(experiments))
+
+
+def files_of_experiment(project):
+    git = ["git", "-C", project.path]
+    refs = subprocess.check_output(
+        [*git, "for-each-ref", "--format=%(refname)", "refs/exps"], text=True
+    )
+    (ref,) = (ref for ref in refs.split() if not ref.startswith("refs/exps/exec/"))
+    tree = subprocess.check_output(
+        [*git, "ls-tree", "-r", "--name-only", ref], text=True
+    )
+    return tree.split()
+
+
+TRAIN = """
+import sys
+from dvclive import Live
+with Live(f"live/{sys.argv[1]}", dvcyaml=f"live/{sys.argv[1]}/dvc.yaml") as live:
+    live.log_metric("loss", 1)
+    live.next_step()
+"""
+LIVE = f"""
+stages:
+  train:
+    foreach: [a, b]
+    do:
+      cmd: {sys.executable} train.py ${{item}}
+      meta: {{parallel: {{pools: [git]}}}}
+"""
+
+
+def test_dvclive_in_stages_that_use_git_one_at_a_time(experiments):
+    pytest.importorskip("dvclive", reason="DVCLive needs a newer DVC")
+    experiments.write({"dvc.yaml": LIVE, "train.py": TRAIN})
+    git = ["git", "-C", experiments.path]
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "-qm", "second"], check=True)
+    result = experiments.dvc("exp", "run")
+    assert "with 3 jobs" in result.stdout
+    found = files_of_experiment(experiments)
+    for name in ("a", "b"):
+        assert {f"live/{name}/metrics.json", f"live/{name}/dvc.yaml"} <= set(found)
+
+
 def test_doctor(make_project):
     project = make_project()
     project.dvc("config", "--local", "core.parallel_jobs", "7")
