@@ -4,10 +4,13 @@ Stages are loaded when a run begins.  If another DVC process has run one meanwhi
 would be run once more, as changed by what its old entry of dvc.lock says.
 """
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from dvc.schema import COMPILED_LOCK_FILE_STAGE_SCHEMA
 from dvc.stage import PipelineStage
 from dvc.stage.loader import StageLoader
+from voluptuous import Invalid
 
 if TYPE_CHECKING:
     from dvc.stage import Stage
@@ -24,6 +27,9 @@ def catch_up(stage: "Stage", lockfiles: "FastLockfiles") -> None:
     if not isinstance(stage, PipelineStage):
         return
     entry = lockfiles.entry(stage.dvcfile._lockfile.path, stage.name)
-    if entry is not None:
+    if entry is None:
+        return
+    with suppress(Invalid):  # DVC reads none that is not as it should be
+        COMPILED_LOCK_FILE_STAGE_SCHEMA(entry)
         stage.cmd_changed = entry.get(stage.PARAM_CMD) != stage.cmd
         StageLoader.fill_from_lock(stage, entry)

@@ -31,7 +31,9 @@ def save(_books: Any, original: Callable, cache: "StageCache", stage: "Stage") -
         # NOTE: in a cache that is shared, only what DVC writes to may be writable
         original(cache, stage)
         return
-    elsewhere = copy(cache)
+    elsewhere: Any = copy(cache)
+    # NOTE: where the entry is there already, DVC takes that, or removes a damaged one
+    elsewhere._load_cache = cache._load_cache
     elsewhere.cache_dir = os.path.join(parent, f".{shortuuid.uuid()}.tmp")
     try:
         original(elsewhere, stage)

@@ -82,8 +82,10 @@ def unlocked_repo(original: Callable, func: Callable) -> Callable:
             ):
                 return func(stage, *args, **kwargs)
         finally:
-            # NOTE: another stage may have loaded it before the command has ended
-            stage.repo.__dict__.pop("dvcignore", None)
+            if job.lock.is_locked:
+                # NOTE: another stage may have loaded, before the command has ended,
+                # what that has changed: ignore rules, the config
+                stage.repo._reset()
             job.start_saving()
 
     return wrapper

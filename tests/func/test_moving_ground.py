@@ -1,10 +1,15 @@
 """Files that commands of other stages add, replace and remove while DVC reads them."""
 
 import os
+import threading
 
 import dvc.output
 import pytest
 from dvc.exceptions import ReproductionError
+from dvc.stage import Stage
+
+from dvc_parallel.job import current_job
+from dvc_parallel.repo_lock import SharedRepoLock
 
 DVC_YAML = """
     stages:
@@ -63,3 +68,36 @@ def test_an_output_that_is_another_one_when_it_is_copied(make_project, monkeypat
         project.reproduce(jobs=2)
     assert "is not in the cache as it was recorded" in str(excinfo.value.__cause__)
     assert not project.exists("dvc.lock")
+
+
+def test_ignore_rules_that_a_command_writes(make_project, monkeypatch):
+    dvc_yaml = """
+        stages:
+          rules:
+            cmd: mkdir out; touch out/a out/b; cat fifo; echo /out/b > .dvcignore
+            outs: [out]
+          other: {cmd: touch other, outs: [other]}
+    """
+    project = make_project("p", dvc_yaml)
+    os.mkfifo(project.path / "fifo")
+    save, reserve = Stage.save, SharedRepoLock.reserve
+    waits = threading.Event()
+
+    def save_while_the_command_ends(stage, *args, **kwargs):
+        if stage.addressing == "other":
+            assert stage.repo.dvcignore
+            project.write({"fifo": ""})
+            assert waits.wait(60)
+        return save(stage, *args, **kwargs)
+
+    def reserve_and_tell(lock):
+        turn = reserve(lock)
+        job = current_job()
+        if job and job.name == "rules":
+            waits.set()
+        return turn
+
+    monkeypatch.setattr(Stage, "save", save_while_the_command_ends)
+    monkeypatch.setattr(SharedRepoLock, "reserve", reserve_and_tell)
+    assert project.reproduce(jobs=2) == ["rules", "other"]
+    assert "nfiles: 1\n" in project.read("dvc.lock")

@@ -211,6 +211,20 @@ def test_what_cannot_be_put_into_the_cache_is_not_recorded(
         assert repo.status() == {}
 
 
+@pytest.mark.parametrize("text, jobs", [("", 1), ("", 2), ("cmd: 1", 2)])
+def test_a_damaged_entry_of_the_run_cache_is_replaced(make_project, jobs, text):
+    project = make_project("p", DVC_YAML, {"in": "data"})
+    project.reproduce(jobs=jobs, targets=["big"])
+    (entry,) = (
+        path for path in project.path.rglob(".dvc/cache/runs/*/*/*") if path.is_file()
+    )
+    before = entry.read_text()
+    entry.chmod(0o644)
+    entry.write_text(text)
+    project.reproduce(jobs=jobs, targets=["big"], force=True)
+    assert entry.read_text() == before
+
+
 def test_is_large(tmp_path, monkeypatch):
     monkeypatch.setattr(saving, "LARGE_SIZE", 100)
     monkeypatch.setattr(saving, "MANY_FILES", 5)

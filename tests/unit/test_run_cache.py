@@ -9,7 +9,8 @@ from dvc_parallel.run_cache import save
 
 @pytest.fixture
 def cache(tmp_path):
-    return SimpleNamespace(cache_dir=str(tmp_path / "runs"))
+    cache_dir = str(tmp_path / "runs")
+    return SimpleNamespace(cache_dir=cache_dir, _load_cache=lambda *_: None)
 
 
 def save_as_dvc(cache, entry):
