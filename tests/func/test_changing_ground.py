@@ -121,7 +121,7 @@ def test_a_dvc_lock_of_the_same_size_and_time(make_project):
     project = make_project("lock", "stages: {a: {cmd: echo 1}, b: {cmd: echo 2}}")
     project.reproduce()
     path = str(project.path / "dvc.lock")
-    lockfiles = FastLockfiles()
+    lockfiles = FastLockfiles(str(project.path / ".dvc" / "tmp"))
     with lockfiles.modify(path, None, at_the_end) as data:
         data["stages"]["a"] = {"cmd": "echo 3"}
     before = os.stat(path)
