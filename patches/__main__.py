@@ -43,7 +43,7 @@ def failing(folder: Path, tests: list[str], jobs: Optional[int]) -> set[str]:
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
     with TemporaryDirectory() as cache:
         options = ["-o", f"cache_dir={cache}", "-p", "parallel_option", "-n2", "-q"]
-        options += ["-rfE", "--timeout=1200", *tests]
+        options += ["-rfE", "--timeout=1800", *tests]
         command = [*as_ordinary_user(), sys.executable, "-m", "pytest", *options]
         status = subprocess.run(command, cwd=folder, env=env, check=False).returncode
         path = Path(cache, "v/cache/lastfailed")

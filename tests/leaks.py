@@ -10,7 +10,7 @@ from contextlib import suppress
 import psutil
 
 # Seconds until what is on its way to its end has to have come there.
-PATIENCE = 10.0
+PATIENCE = 60.0
 PAUSE = 0.05
 # Threads that are there for the rest of the process once they are needed: of tqdm, of
 # fsspec, of xdist, of the pool that dvc-objects has for each file system.

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 from dvc.repo import Repo, reproduce
 
 from dvc_parallel.backport import seams
+from tests import HANGS, wait_until
 
 
 @cache
@@ -48,6 +48,7 @@ def plain_dvc():
 class Project:
     def __init__(self, path: Path, scm: bool = True):
         self.path = Path(path)
+        self._started: list[subprocess.Popen] = []
         shutil.copytree(_template(scm), self.path)
 
     def write(self, files: dict) -> None:
@@ -103,7 +104,7 @@ class Project:
             command,
             capture_output=True,
             check=False,
-            **{"text": True, "timeout": 120, **kwargs},
+            **{"text": True, "timeout": HANGS, **kwargs},
         )
         if check and result.returncode:
             raise AssertionError(f"{command}: {result.stdout}{result.stderr}")
@@ -115,7 +116,7 @@ class Project:
         Args:
             before: a command, with its arguments, that is to start it.
         """
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*before, *self.command(*args)],
             cwd=self.path,
             stdin=subprocess.DEVNULL,
@@ -125,13 +126,20 @@ class Project:
             start_new_session=True,
             **kwargs,
         )
+        self._started.append(process)
+        return process
 
-    def wait_for(self, *names: str, seconds: float = 60) -> None:
-        """Wait until a command has made the files."""
-        end = time.monotonic() + seconds
-        while not all(self.exists(name) for name in names):
-            assert time.monotonic() < end, f"no {names}: {os.listdir(self.path)}"
-            time.sleep(0.02)
+    def wait_for(self, *names: str) -> None:
+        """Wait until a command has made the files, or all of ``dvc`` has ended."""
+
+        def are_there() -> bool:
+            return all(self.exists(name) for name in names)
+
+        def has_ended() -> bool:
+            return all(process.poll() is not None for process in self._started)
+
+        wait_until(lambda: are_there() or (self._started and has_ended()))
+        assert are_there(), f"no {names}: {os.listdir(self.path)}"
 
     def left(self) -> dict:
         """What a run has left: all files of the workspace, their modes, the cache."""
@@ -165,7 +173,7 @@ def assert_same(serial: Project, parallel: Project) -> None:
     assert not any(locks.values()), locks
 
 
-def finish(process: subprocess.Popen, seconds: float = 60) -> str:
+def finish(process: subprocess.Popen, seconds: float = HANGS) -> str:
     """Wait for a process, and return what it has printed."""
     try:
         output, _ = process.communicate(timeout=seconds)

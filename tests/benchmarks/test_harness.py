@@ -14,6 +14,7 @@ from benchmarks.model import LOG
 from benchmarks.process import RunError
 from benchmarks.tools import OURS, SERIAL, tools
 from benchmarks.workloads import big_and_small, cp_fan, deep_metrics, no_op
+from tests import HANGS
 
 pytestmark = pytest.mark.skipif(
     shutil.which("git") is None, reason="projects are git repos"
@@ -22,7 +23,7 @@ needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="no GNU mak
 DVC = Path(sys.executable).parent / "dvc"
 
 
-def measure(workload, installs, tmp_path, limit=120.0):
+def measure(workload, installs, tmp_path, limit=HANGS):
     return harness.measure(workload, installs, [4], 1, limit, tmp_path, print)
 
 
@@ -47,7 +48,8 @@ def test_ours_and_make(ours, tmp_path):
     for row in measured.rows:
         assert row.errors == []
         assert len(row.seconds) == 1
-        assert row.median > measured.bounds[4] / 2
+        assert row.median > 0
+    assert measured.bounds[4] > 0
     assert list(tmp_path.iterdir()) == []
 
 
@@ -70,7 +72,7 @@ def test_delays(tmp_path):
         pytest.skip("date cannot tell nanoseconds")
     (row,) = measure(big_and_small(1), [install(tools("")["make"])], tmp_path).rows
     assert row.errors == []
-    assert 0 < row.start_delays[0] < 5
+    assert 0 < row.start_delays[0] < row.seconds[0]
 
 
 @needs_make
@@ -92,16 +94,16 @@ def false_tool(**changes):
 
 
 @pytest.mark.parametrize(
-    "command,error",
+    "command, limit, error",
     [
-        (["true"], "wrong result: no out/0.txt"),
-        (["sleep", "600"], "timed out after 1 s"),
-        (["false"], "`false` exited with 1: no output"),
+        (["true"], HANGS, "wrong result: no out/0.txt"),
+        (["sleep", "600"], 1.0, "timed out after 1 s"),
+        (["false"], HANGS, "`false` exited with 1: no output"),
     ],
 )
-def test_failures_stay_in_the_table(tmp_path, command, error):
+def test_failures_stay_in_the_table(tmp_path, command, limit, error):
     tool = false_tool(commands=lambda _: [command])
-    (row,) = measure(cp_fan(2), [tool], tmp_path, limit=1.0).rows
+    (row,) = measure(cp_fan(2), [tool], tmp_path, limit).rows
     assert row.errors == [error]
     assert row.seconds == []
 
@@ -124,7 +126,7 @@ def test_a_time_out_before_the_measured_run_says_nothing_about_it(tmp_path):
 
 
 def test_a_tool_that_was_too_slow_is_not_tried_with_more(tmp_path):
-    arguments = [cp_fan(2), [false_tool()], [4], 1, 1.0, tmp_path, print]
+    arguments = [cp_fan(2), [false_tool()], [4], 1, HANGS, tmp_path, print]
     (row,) = harness.measure(*arguments, too_slow={("make", 4)}).rows
     assert row.cannot == "timed out with a smaller size"
     assert row.seconds == row.errors == []

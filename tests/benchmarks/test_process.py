@@ -2,29 +2,29 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from benchmarks.process import RunError, run
+from tests import HANGS
 
 ENV = {"PATH": os.defpath}
 
 
 def test_runs_one_command_after_the_other(tmp_path):
     commands = [["sh", "-c", "echo 1 > a"], ["sh", "-c", "cat a a > b"]]
-    assert 0 < run(commands, tmp_path, ENV, limit=60) < 60
+    assert run(commands, tmp_path, ENV, limit=HANGS) > 0
     assert (tmp_path / "b").read_text() == "1\n1\n"
 
 
 def test_failure_tells_the_last_line(tmp_path):
     with pytest.raises(RunError, match="`sh` exited with 3: because"):
-        run([["sh", "-c", "echo so; echo because >&2; exit 3"]], tmp_path, ENV, 60)
+        run([["sh", "-c", "echo so; echo because >&2; exit 3"]], tmp_path, ENV, HANGS)
 
 
 def test_no_such_command(tmp_path):
     with pytest.raises(RunError, match="cannot start /no/such"):
-        run([["/no/such"]], tmp_path, ENV, 60)
+        run([["/no/such"]], tmp_path, ENV, HANGS)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
@@ -39,15 +39,14 @@ def test_nothing_survives_a_time_out(tmp_path, leave):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
 def test_nothing_survives_the_end(tmp_path):
-    run([["sh", "-c", "setsid sleep 600 & echo $! > pid"]], tmp_path, ENV, limit=60)
+    run([["sh", "-c", "setsid sleep 600 & echo $! > pid"]], tmp_path, ENV, limit=HANGS)
     assert is_gone(int((tmp_path / "pid").read_text()))
 
 
 def test_the_time_is_for_all_commands(tmp_path):
-    started = time.monotonic()
+    # NOTE: each of them would end in time
     with pytest.raises(RunError, match="timed out"):
-        run([["sleep", "0.3"], ["sleep", "600"]], tmp_path, ENV, limit=0.5)
-    assert time.monotonic() - started < 60
+        run([["sleep", "0.3"]] * 2, tmp_path, ENV, limit=0.5)
 
 
 def is_gone(pid):

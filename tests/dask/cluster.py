@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 from distributed import Client
 
-SECONDS = 120
+from tests import HANGS
 
 
 class Cluster:
@@ -53,7 +53,7 @@ class Cluster:
             *("--host", self.host, "--port", str(self.port), "--no-dashboard"),
             *("--scheduler-file", str(file), "--protocol", self.protocol),
         )
-        end = time.monotonic() + SECONDS
+        end = time.monotonic() + HANGS
         while not file.exists() or not file.read_text():
             assert self.processes["scheduler"].poll() is None, self.log("scheduler")
             assert time.monotonic() < end, self.log("scheduler")
@@ -82,8 +82,8 @@ class Cluster:
         return self.address.replace("tcp://", "dask://")
 
     def wait_for_workers(self, count):
-        with Client(self.address, set_as_default=False, timeout=SECONDS) as client:
-            client.wait_for_workers(count, timeout=SECONDS)
+        with Client(self.address, set_as_default=False, timeout=HANGS) as client:
+            client.wait_for_workers(count, timeout=HANGS)
 
     def log(self, name):
         return (self.folder / name / "log").read_text()

@@ -57,7 +57,7 @@ def test_slurm(make_project, tmp_path, monkeypatch):
         path.write_text(script)
         path.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    result = project.dvc("repro", "--runner", "dask:clusters.slurm", timeout=240)
+    result = project.dvc("repro", "--runner", "dask:clusters.slurm")
     assert re.search(r"Waiting for the first worker", result.stdout + result.stderr)
     assert worker_of(project, "one").startswith("SLURMCluster-0")
     job = project.read("job.sh")

@@ -80,7 +80,7 @@ def main() -> int:
     # NOTE: whoever runs this in the background may have it ignore SIGINT
     signal.signal(signal.SIGINT, signal.default_int_handler)
     env = {**os.environ, "PYTHONPATH": str(HERE)}
-    options = ["-p", "no:cacheprovider", "--timeout=300", "-n2", "-q", "-rfE"]
+    options = ["-p", "no:cacheprovider", "--timeout=1800", "-n2", "-q", "-rfE"]
     # NOTE: pytest would load DVC itself, to rewrite its assertions, up to 3.30
     options += ["-p", "parallel_option", "-p", "with_dvc_parallel", "--assert=plain"]
     if args.jobs:

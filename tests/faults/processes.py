@@ -17,6 +17,7 @@ from dvc.cli import main
 
 from dvc_parallel import executor
 from dvc_parallel.runners import local
+from tests import HANGS, is_alive
 
 _context = multiprocessing.get_context("forkserver")
 # NOTE: what a run needs and DVC imports only when it does
@@ -127,11 +128,11 @@ class DvcProcess:
         except ProcessLookupError:
             pass
 
-    def finish(self, seconds=300):
+    def finish(self, seconds=HANGS):
         """Wait for its end; return what it has printed."""
         if not self.wait(seconds):
             self.send_signal(signal.SIGKILL)
-            self.wait(60)
+            self.wait(HANGS)
             raise AssertionError(f"{self} did not end: {self.output}")
         return self.output
 
@@ -147,7 +148,7 @@ def dvc_alone(project, *args):
     """
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(site.getsitepackages())}
     command = [sys.executable, "-S", "-m", "dvc", *args]
-    return project.run(command, env=env, timeout=300)
+    return project.run(command, env=env, timeout=HANGS)
 
 
 def commands_in(folder) -> list[psutil.Process]:
@@ -160,13 +161,6 @@ def commands_in(folder) -> list[psutil.Process]:
         except psutil.Error:
             continue
     return [process for process in found if is_alive(process)]
-
-
-def is_alive(process) -> bool:
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def wardens_of(pid) -> list[psutil.Process]:

@@ -10,10 +10,10 @@ import time
 from collections import Counter
 from zlib import crc32
 
-import psutil
 from ruamel.yaml import YAML
 
 from dvc_parallel.records.reader import JOURNAL, RecordError, Runs
+from tests import wait_until
 from tests.project import Project
 
 from .pipeline import write_pipeline
@@ -154,7 +154,7 @@ def _lines_of(pid, project) -> int:
     runs = Runs(_tmp_dir(project))
     for run_id in runs.ids()[-1:]:
         try:
-            lines = _lines(os.path.join(runs.folder(run_id), JOURNAL))
+            lines = _lines(os.path.join(runs.folder(run_id).path, JOURNAL))
             if json.loads(lines[0])["pid"] == pid:
                 return len(lines)
         except (OSError, ValueError, IndexError):
@@ -207,7 +207,6 @@ def is_temporary(name) -> bool:
     return any(part.endswith(".tmp") for part in name.split("/"))
 
 
-def assert_no_commands(project, seconds=60):
+def assert_no_commands(project):
     """See that the commands of a run are gone, or go while one waits."""
-    _, alive = psutil.wait_procs(commands_in(project.path), timeout=seconds)
-    assert not alive, [process.cmdline() for process in alive]
+    wait_until(lambda: not commands_in(project.path))

@@ -23,7 +23,7 @@ from dvc_parallel.commands import add_to_dvc
 
 from . import injection
 
-SECONDS = 60
+SECONDS = 600
 
 
 def run(argv, cwd, env, fault):

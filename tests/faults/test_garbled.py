@@ -180,7 +180,6 @@ def test_a_garbled_journal(journal, run, change):
                 raise AssertionError(f"seed {seed}: {command}") from exc
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("where", ["journal", "log", "run"])
 def test_no_file(project, journal, run, where, kind):
@@ -211,7 +210,6 @@ def test_garbled_durations(project, run):
     run("plan")
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("where", ["durations", "parallel"])
 def test_no_durations(project, run, where, kind):

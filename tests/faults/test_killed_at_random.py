@@ -14,6 +14,8 @@ from itertools import count
 import psutil
 import pytest
 
+from tests import HANGS
+
 from . import rounds
 from .processes import DvcProcess, dvc_alone, wardens_of
 
@@ -32,7 +34,7 @@ def kill(process, project, pipeline, rng, victims):
         if victims == "dvc and warden":
             kill_wardens(process)
         process.send_signal(signal.SIGKILL)
-        process.wait(60)
+        process.wait(HANGS)
 
 
 def kill_wardens(process):

@@ -255,7 +255,7 @@ def server():
 
 
 @pytest.mark.skipif(FAULTS is not None, reason="there are more of them")
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(7200)
 def test_calls_that_fail(tmp_path, server):
     trials = {}
     problems = []

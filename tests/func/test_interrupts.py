@@ -5,10 +5,10 @@ import os
 import signal
 import sys
 
-import psutil
 import pytest
 from dvc.lock import Lock
 
+from tests import HANGS, is_alive
 from tests.project import finish
 
 if os.name != "posix":
@@ -72,18 +72,10 @@ def running(make_project):
     return start
 
 
-def is_alive(project, name):
-    try:
-        process = psutil.Process(int(project.read(name)))
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 def check(project, recorded):
     for name in ("one.pid", "two.pid", "one.child"):
         if project.exists(name):
-            assert not is_alive(project, name), name
+            assert not is_alive(int(project.read(name))), name
     assert not any(json.loads(project.path_locks()).values())
     lock = project.read("dvc.lock")
     names = ("done", "one", "two", "later")
@@ -155,7 +147,7 @@ def test_what_a_command_leaves_behind_ends_with_the_run(running):
     project, process = running("parent", "leave", other=("leave",))
     output = finish(process)
     assert process.returncode == 0, output
-    assert not is_alive(project, "one.child")
+    assert not is_alive(int(project.read("one.child")))
 
 
 def test_the_next_run_does_what_was_interrupted(running):
@@ -195,7 +187,7 @@ def test_what_has_run_is_recorded_though_nobody_reads_what_is_printed(make_proje
     project.wait_for("one.begun")
     process.stdout.close()
     project.write({"go": ""})
-    process.wait(60)
+    process.wait(HANGS)
     assert process.returncode
     assert "\n  one:\n" in project.read("dvc.lock")
     assert not project.exists("two")

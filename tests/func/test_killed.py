@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 from dvc_parallel.runners.warden import processes_of
+from tests import HANGS, is_alive, wait_until
 
 if sys.platform != "linux":
     pytest.skip("needs /proc", allow_module_level=True)
@@ -55,18 +56,8 @@ def process_of(project, name):
     return psutil.Process(int(project.read(f"{name}.pid")))
 
 
-def is_alive(pid):
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 def assert_ends(*processes):
-    _, alive = psutil.wait_procs(processes, timeout=60)
-    for process in alive:
-        process.kill()
-    assert not alive
+    wait_until(lambda: not any(map(is_alive, processes)), processes)
 
 
 @pytest.mark.parametrize("kill", [os.kill, os.killpg])
@@ -246,6 +237,6 @@ def test_the_warden_ends_with_the_run(make_project):
     warden = warden_of(process)
     assert project.read("two.txt").strip() == warden.cmdline()[-1]
     project.write({"go": ""})
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=HANGS)
     assert process.returncode == 0, output
-    assert not warden.is_running()
+    assert_ends(warden)

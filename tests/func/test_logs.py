@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from dvc_parallel.records import Runs
+from tests import HANGS
 from tests.project import finish
 
 PYTHON = sys.executable
@@ -147,7 +148,7 @@ def test_beside_a_run(running):
     project.write({"go": ""})
     # NOTE: the run goes on
     assert list(lines) == ["end\n"]
-    assert follow.wait(60) == 0
+    assert follow.wait(HANGS) == 0
 
 
 def test_a_run_that_was_killed(running):

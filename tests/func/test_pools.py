@@ -2,12 +2,12 @@
 
 import re
 import signal
-import subprocess
 import sys
 
 import pytest
 from dvc.exceptions import DvcException, InvalidArgumentError, ReproductionError
 
+from tests import is_alive
 from tests.capabilities import HAS_MATRIX, needs_keep_going
 from tests.project import assert_same, finish
 
@@ -295,8 +295,7 @@ def test_a_timeout_is_reported_and_ends_all_that_the_commands_have_begun(make_pr
     assert "slow | begun" in result.stdout
     assert "wait), stopped at its timeout of 2 s" in result.stderr
     assert "failed to reproduce 'slow'" in result.stderr
-    child = project.read("child").strip()
-    assert subprocess.run(["ps", "-p", child], check=False).returncode
+    assert not is_alive(int(project.read("child")))
 
 
 def test_a_retry_after_a_timeout(make_project):

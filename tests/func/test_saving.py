@@ -3,7 +3,6 @@
 import hashlib
 import os
 import threading
-import time
 from itertools import product
 
 import dvc.output
@@ -11,6 +10,7 @@ import pytest
 from dvc.exceptions import ReproductionError
 
 from dvc_parallel import saving
+from tests import wait_until
 from tests.project import assert_same
 
 DVC_YAML = """
@@ -70,10 +70,7 @@ def test_the_same_content_is_put_into_the_cache_once(make_project, monkeypatch):
 
 
 def wait_for(name):
-    end = time.monotonic() + 30
-    while not os.path.exists(name):
-        assert time.monotonic() < end, f"{name} does not start"
-        time.sleep(0.01)
+    wait_until(lambda: os.path.exists(name), f"{name} does not start")
 
 
 def test_a_ready_stage_starts_while_another_is_saved(twins, while_saving):

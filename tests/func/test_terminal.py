@@ -16,6 +16,7 @@ import psutil
 import pyte
 import pytest
 
+from tests import HANGS
 from tests.faults.processes import commands_in
 
 PYTHON = sys.executable
@@ -106,14 +107,14 @@ class Terminal:
         ]
         return [line.rstrip() for line in (*above, *self.screen.display)]
 
-    def wait_for(self, pattern, seconds=60):
+    def wait_for(self, pattern, seconds=HANGS):
         """Wait until the screen looks like that."""
         end = time.monotonic() + seconds
         while not re.search(pattern, "\n".join(self.text), re.MULTILINE):
             assert self.read(), "\n".join(self.text)
             assert time.monotonic() < end, "\n".join(self.text)
 
-    def finish(self, seconds=60):
+    def finish(self, seconds=HANGS):
         """Return all that is to be seen in the end."""
         end = time.monotonic() + seconds
         while self.read():

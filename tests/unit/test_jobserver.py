@@ -24,6 +24,7 @@ from dvc_parallel.jobserver import (
 from dvc_parallel.plan import Begun, CommandEnded, Failed, Finished, Start
 from dvc_parallel.pooled_plan import LookAgain, PooledPlan
 from dvc_parallel.tokens import SharedSlots
+from tests import HANGS
 
 
 @pytest.fixture(params=["fifo", "pipe"])
@@ -278,10 +279,10 @@ def test_it_starts_when_others_give_a_slot_back(server):
     assert inner.tell(Begun()) == [0]
     assert not inner.woken.acquire(blocking=False)
     server.give_back(tokens.pop())
-    assert inner.woken.acquire(timeout=30)
+    assert inner.woken.acquire(timeout=HANGS)
     assert inner.tell(LookAgain()) == [1]
     server.give_back(tokens.pop())
-    assert inner.woken.acquire(timeout=30)
+    assert inner.woken.acquire(timeout=HANGS)
     assert inner.tell(LookAgain()) == [2]
     assert inner.tell(Finished(0, True)) == [3]
     inner.slots.__exit__()

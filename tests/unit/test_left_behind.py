@@ -6,6 +6,7 @@ import pytest
 from shortuuid import uuid
 
 from dvc_parallel.runners import left_behind, warden
+from tests import HANGS
 
 if sys.platform != "linux":
     pytest.skip("needs /proc and file locks", allow_module_level=True)
@@ -60,7 +61,7 @@ def test_what_a_killed_run_has_left_is_killed(start, tmp_path, folder, found):
     run.wait()
     left_behind.clear(folder, found.append)
     assert found == [[command.pid]]
-    assert command.wait(60) == -9
+    assert command.wait(HANGS) == -9
     assert not os.listdir(folder.path)
 
 

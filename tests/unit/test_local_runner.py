@@ -11,7 +11,7 @@ import pytest
 
 from dvc_parallel.runners import RunnerClosedError, pipes
 from dvc_parallel.runners.local import LocalRunner
-from tests.faults.processes import is_alive
+from tests import HANGS, is_alive
 
 PYTHON = sys.executable
 
@@ -120,8 +120,8 @@ def test_what_a_background_process_prints_is_still_shown(runner):
     """
     command = [PYTHON, "-c", dedent(code)]
     assert runner.run(command, lambda _, line: said.put(line)) == 0
-    assert said.get(timeout=30) == b"1\n"
-    assert said.get(timeout=30) == b"2\n"
+    assert said.get(timeout=HANGS) == b"1\n"
+    assert said.get(timeout=HANGS) == b"2\n"
 
 
 def test_a_command_that_does_not_exist(runner, said):
@@ -140,10 +140,10 @@ def test_signal_reaches_all_and_starts_no_more(runner):
     threads = [threading.Thread(target=work) for _ in range(2)]
     for thread in threads:
         thread.start()
-    started.wait(30)
+    started.wait(HANGS)
     runner.signal(signal.SIGTERM)
     for thread in threads:
-        thread.join(30)
+        thread.join(HANGS)
     assert returned == [-signal.SIGTERM] * 2
     with pytest.raises(RunnerClosedError):
         runner.run([PYTHON, "-c", ""], lambda *_: None)

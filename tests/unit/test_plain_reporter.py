@@ -13,6 +13,7 @@ from dvc_parallel.reporters.plain import (
     PlainReporter,
     duration,
 )
+from tests import HANGS
 
 RUN = RunInfo([StageInfo("train@a"), StageInfo("train@b")], 2, "fail")
 FAILED = Summary("failed", 1.0, 1.0, 0, 0, [0], 0, 1)
@@ -135,7 +136,7 @@ def test_nothing_is_shown_while_the_user_is_asked(reporter, capfd):
         thread.join(0.1)
         assert thread.is_alive()
         assert capfd.readouterr().out == ""
-    thread.join(30)
+    thread.join(HANGS)
     assert capfd.readouterr().out == "train@a | line\n"
 
 

@@ -7,6 +7,7 @@ from dvc.lock import Lock
 
 from dvc_parallel import patience, repo_lock
 from dvc_parallel.repo_lock import SharedRepoLock
+from tests import HANGS
 
 
 class FakeRepo:
@@ -142,10 +143,10 @@ def test_waits_for_another_process_for_as_long_as_it_takes(
 
     thread = threading.Thread(target=shared.lock)
     thread.start()
-    assert waiting.wait(10)
+    assert waiting.wait(HANGS)
     assert thread.is_alive()
     other.unlock()
-    thread.join(10)
+    thread.join(HANGS)
     assert not thread.is_alive()
     assert locked_by_another(lock_file)
 

@@ -7,6 +7,7 @@ import pytest
 from dvc_parallel import signals
 from dvc_parallel.attempts import Attempts
 from dvc_parallel.needs import Needs
+from tests import HANGS
 
 
 @pytest.mark.skipif(
@@ -26,7 +27,7 @@ def test_a_signal_that_another_thread_gets_wakes_the_main_thread():
             thread = threading.Thread(target=get_signal)
             thread.start()
             # NOTE: in any order
-            assert {inbox.get(timeout=30), inbox.get(timeout=30)} == {
+            assert {inbox.get(timeout=HANGS), inbox.get(timeout=HANGS)} == {
                 signal.SIGTERM,
                 None,
             }

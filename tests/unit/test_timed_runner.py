@@ -5,12 +5,12 @@ import threading
 from collections import defaultdict
 from textwrap import dedent
 
-import psutil
 import pytest
 
 from dvc_parallel.runners import pipes, stopping
 from dvc_parallel.runners.timed import TimedRunner, TimeIsUpError
 from dvc_parallel.runners.warded import WardedRunner
+from tests import HANGS, is_alive
 
 PYTHON = sys.executable
 
@@ -38,7 +38,7 @@ def said():
 
 
 def test_a_command_that_ends_in_time(runner, said):
-    assert runner.run([PYTHON, "-c", "exit(3)"], said, timeout=60) == 3
+    assert runner.run([PYTHON, "-c", "exit(3)"], said, timeout=HANGS) == 3
 
 
 class Timer(threading.Thread):
@@ -52,7 +52,7 @@ class Timer(threading.Thread):
         Timer.last = self
 
     def work(self):
-        self.set_off.wait(60)
+        self.set_off.wait(HANGS)
         if not self.cancelled:
             self.function.__self__._end = 0
             self.function()
@@ -89,7 +89,7 @@ def test_time_is_up(runner, said, stop_after):
         time.sleep(300)
     """
     with pytest.raises(TimeIsUpError):
-        runner.run([PYTHON, "-c", dedent(code)], stop_after(1), timeout=60)
+        runner.run([PYTHON, "-c", dedent(code)], stop_after(1), timeout=HANGS)
     assert said.lines["stdout"] == [b"begun\n", b"saved\n"]
 
 
@@ -130,7 +130,7 @@ def test_nothing_is_left_when_time_is_up(
     monkeypatch.setattr(stopping, "GRACE", 0.5)
     command = [PYTHON, "-c", dedent(FAMILY), children, parent]
     with pytest.raises(TimeIsUpError):
-        runner.run(command, stop_after(4), timeout=60)
+        runner.run(command, stop_after(4), timeout=HANGS)
     pids = [int(line) for line in b"".join(said.lines["stdout"]).split()]
     assert len(pids) == 4
     assert not [pid for pid in pids if is_alive(pid)]
@@ -158,18 +158,11 @@ def test_a_daemon_ends_when_the_time_of_its_command_is_up(said, stop_after, tmp_
     """And no other one does: its run goes on."""
     runner = WardedRunner(str(tmp_path))
     command = [PYTHON, "-c", dedent(DAEMON)]
-    runner.run([*command, "0"], said, timeout=60)
+    runner.run([*command, "0"], said, timeout=HANGS)
     with pytest.raises(TimeIsUpError):
-        runner.run([*command, "300"], stop_after(2), timeout=60)
+        runner.run([*command, "300"], stop_after(2), timeout=HANGS)
     other, own = (int(line) for line in b"".join(said.lines["stdout"]).split())
     assert is_alive(other)
     assert not is_alive(own)
     runner.close()
     assert not is_alive(other)
-
-
-def is_alive(pid):
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

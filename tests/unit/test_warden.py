@@ -14,7 +14,7 @@ from shortuuid import uuid
 from dvc_parallel.runners import warded, warden
 from dvc_parallel.runners.timed import TimeIsUpError
 from dvc_parallel.runners.warded import WardedRunner
-from tests.faults.processes import is_alive
+from tests import HANGS, is_alive, wait_until
 
 if sys.platform != "linux":
     pytest.skip("needs /proc", allow_module_level=True)
@@ -66,7 +66,7 @@ def test_processes_of_a_run(start, ids):
 def test_kills_all_of_a_run_and_nothing_else(start, ids):
     one, both, other = start(ids[0]), start(*ids[:2]), start(ids[2])
     warden.kill_all(ids[0])
-    assert one.wait(60) == both.wait(60) == -9
+    assert one.wait(HANGS) == both.wait(HANGS) == -9
     assert other.poll() is None
 
 
@@ -174,9 +174,9 @@ def test_kills_when_the_time_is_up(start, ids):
     one, other = start(ids[0]), start(ids[1])
     guard = warden.start(ids[0])
     guard.kill_at(time.monotonic() + 0.2)
-    assert one.wait(60) == -9
+    assert one.wait(HANGS) == -9
     # NOTE: also what is started by whoever has not noticed
-    assert start(ids[0]).wait(60) == -9
+    assert start(ids[0]).wait(HANGS) == -9
     assert other.poll() is None
     guard.dismiss()
 
@@ -188,7 +188,7 @@ def test_a_later_time_counts_from_then_on(start, ids):
     guard.kill_at(now + 0.5)
     guard.kill_at(now + 300)
     other.kill_at(now + 1)
-    assert two.wait(60) == -9
+    assert two.wait(HANGS) == -9
     assert one.poll() is None
     guard.dismiss()
     other.dismiss()
@@ -198,8 +198,12 @@ def test_the_time_is_up_though_who_has_started_it_is_stopped(ids):
     code = f"""
         import sys, time
         from dvc_parallel.runners.leased import LeasedRunner
-        runner = LeasedRunner(time.monotonic() + 2)
-        runner.run([sys.executable, "-c", {STAYS!r}], lambda _, data: print(data))
+        runner = LeasedRunner(time.monotonic() + 3600)
+        def output(_, data):
+            # NOTE: once it runs, the lease is over soon
+            runner._warden.kill_at(time.monotonic() + 0.2)
+            print(data)
+        runner.run([sys.executable, "-c", {STAYS!r}], output)
     """
     holder = subprocess.Popen(
         [sys.executable, "-uc", dedent(code)], stdout=subprocess.PIPE
@@ -207,10 +211,7 @@ def test_the_time_is_up_though_who_has_started_it_is_stopped(ids):
     pid = int(re.search(rb"\d+", holder.stdout.readline())[0])
     holder.send_signal(signal.SIGSTOP)
     # NOTE: nobody waits for it
-    end = time.monotonic() + 60
-    while is_alive(psutil.Process(pid)):
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    wait_until(lambda: not is_alive(pid))
     holder.kill()
     holder.communicate()
 

@@ -5,6 +5,7 @@ import pytest
 from dvc.exceptions import DvcException
 
 from dvc_parallel.workers import Workers
+from tests import HANGS
 
 
 def test_calls_run_side_by_side_and_all_threads_end():
@@ -27,12 +28,12 @@ def test_a_thread_that_is_free_is_used_again():
 
     with Workers(8, at_end=lambda: None) as workers:
         workers.submit(work)
-        assert done.acquire(timeout=30)
+        assert done.acquire(timeout=HANGS)
         # NOTE: the thread says that it is free right after the call
         while not workers._idle:
             time.sleep(0.01)
         workers.submit(work)
-        assert done.acquire(timeout=30)
+        assert done.acquire(timeout=HANGS)
     assert names == ["dvc-stage-0"] * 2
 
 
