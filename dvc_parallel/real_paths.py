@@ -192,6 +192,8 @@ def _read_link(path: str) -> tuple[Optional[str], bool]:
         return os.readlink(path), True
     except OSError as exc:
         return None, exc.errno not in (errno.ENOENT, errno.ENOTDIR)
+    except UnicodeEncodeError:
+        return None, False  # no file can have such a name in this locale
 
 
 def _links_below(path: str) -> Iterator[str]:

@@ -11,6 +11,7 @@ from dvc.config import Config, ConfigError
 from dvc.ui import ui
 
 from dvc_parallel import __version__, jobs, pools
+from dvc_parallel.reporters.terminal import escaping_streams, visible
 from dvc_parallel.runners import choice
 
 from . import seams
@@ -44,18 +45,23 @@ def main(hook: Any) -> int:
         int: exit status, 1 when something is wrong.
     """
     ui.enable()
-    problems = list(_report(hook))
-    for problem in problems:
-        ui.write("problem:", problem)
-    if not problems:
-        ui.write("Everything is in place.")
+    with escaping_streams():
+        problems = list(_report(hook))
+        for problem in problems:
+            _write("problem:", problem)
+        if not problems:
+            _write("Everything is in place.")
     return 1 if problems else 0
 
 
+def _write(*words: str) -> None:
+    ui.write(*(visible(word, lines=True) for word in words))
+
+
 def _report(hook: Any):
-    ui.write("DVC:", dvc.__version__, "in", os.path.dirname(dvc.__file__))
-    ui.write("dvc-parallel:", __version__)
-    ui.write("Python:", sys.version.split()[0], "in", sys.prefix)
+    _write("DVC:", dvc.__version__, "in", os.path.dirname(dvc.__file__))
+    _write("dvc-parallel:", __version__)
+    _write("Python:", sys.version.split()[0], "in", sys.prefix)
     yield from _hook_problems(hook)
     yield from _settings()
 
@@ -64,27 +70,27 @@ def _hook_problems(hook: Any):
     flags = ["-S"] if sys.flags.no_site else []
     command = [sys.executable, *flags, "-c", CHECK_PTH]
     plain = subprocess.run(command, check=False)  # noqa: S603
-    ui.write("hook in plain `dvc`:", "no" if plain.returncode else "yes")
+    _write("hook in plain `dvc`:", "no" if plain.returncode else "yes")
     if plain.returncode:
         yield (
             "`dvc` does not get the hook, as this Python does not read "
             "dvc_parallel.pth; use `dvc-parallel repro --jobs` instead"
         )
     if hook.own_jobs:
-        ui.write(f"dvc-parallel does nothing here: {hook.unsupported}")
+        _write(f"dvc-parallel does nothing here: {hook.unsupported}")
         return
     yield from filter(None, (hook.unsupported, hook.problem))
     if hook.unsupported:
         return
 
     for seam in seams.present(seams.IN_DVC):
-        ui.write(f"seam: {seam}")
+        _write(f"seam: {seam}")
         misfit = seam.misfit()
         if misfit or not seam.installed:
             yield misfit or f"{seam} is not patched"
     for when, group in GROUPS:
         for seam in seams.present(group):
-            ui.write(f"seam: {seam} (in {when} runs)")
+            _write(f"seam: {seam} (in {when} runs)")
         yield from seams.misfits(group)
 
 
@@ -105,7 +111,7 @@ def _settings():
         for path, (level, core) in levels.items():
             if option in core:
                 settings[option] = core[option], path
-                ui.write(
+                _write(
                     f"core.{option} is set in {path}; before you remove dvc-parallel: "
                     f"`dvc config --{FLAGS.get(level, level)} --unset core.{option}`"
                 )
@@ -126,7 +132,7 @@ def _jobs(setting: Any, source: str):
         yield f"core.{jobs.CONFIG_OPTION} in {source}: {exc}"
         return
     meaning = "" if str(count) == str(setting) else f" ({setting})"
-    ui.write(f"jobs: {count}{meaning} from {source}; `dvc repro --jobs` wins over it")
+    _write(f"jobs: {count}{meaning} from {source}; `dvc repro --jobs` wins over it")
 
 
 def _runner(name: str, source: str):
@@ -135,7 +141,7 @@ def _runner(name: str, source: str):
     except ValueError as exc:
         yield f"runner from {source}: {exc}"
         return
-    ui.write(f"runner: {name} from {source}; `dvc repro --runner` wins over it")
+    _write(f"runner: {name} from {source}; `dvc repro --runner` wins over it")
     if name != choice.LOCAL and find_spec("distributed") is None:
         yield f"runner '{name}' needs dask.distributed: pip install '{choice.EXTRA}'"
 
@@ -147,4 +153,4 @@ def _pools(text: str, source: str):
         yield f"pools from {source}: {exc}"
         return
     if sizes:
-        ui.write(f"pools: {pools.format_pools(sizes)} from {source}")
+        _write(f"pools: {pools.format_pools(sizes)} from {source}")

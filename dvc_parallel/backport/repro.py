@@ -17,6 +17,7 @@ from dvc.exceptions import DvcException, InvalidArgumentError
 from dvc_parallel import jobs as parallel_jobs
 from dvc_parallel import load, output_modes
 from dvc_parallel.provision import JOBSERVER_ENV
+from dvc_parallel.reporters.terminal import escaping_streams
 from dvc_parallel.runners import choice, left_behind
 
 from . import seams
@@ -189,7 +190,8 @@ def run_stages(
             reporters=reporters(run.repo.tmp_dir, output), load_average=load_average
         )
         if parallel is not None:
-            return run.perform(parallel)
+            with escaping_streams():
+                return run.perform(parallel)
     return _reproduce_serially(run.repo, [] if dry else stages, serially)
 
 
@@ -279,7 +281,8 @@ def _reproduce_elsewhere(
                 f"runner '{name}': these stages have to run one after the other, on "
                 "this machine, as with --single-item; --runner local does so"
             )
-        return run.perform(parallel)
+        with escaping_streams():
+            return run.perform(parallel)
 
 
 def _reproduce_serially(

@@ -13,7 +13,9 @@ from dvc.utils import relpath
 from dvc_parallel.records import Run, Runs, Stage
 from dvc_parallel.records.reader import RecordError
 from dvc_parallel.reporters.plain import duration
-from dvc_parallel.reporters.terminal import visible
+from dvc_parallel.reporters.terminal import harmless, whole_lines
+
+from .shown import ShowsSafely, error_write, table, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +44,7 @@ WORDS = {
 }
 
 
-class CmdLogs(CmdBaseNoRepo):
+class CmdLogs(ShowsSafely, CmdBaseNoRepo):
     """Does not lock the repo: it has to work beside a run."""
 
     def run(self) -> int:
@@ -72,7 +74,7 @@ def _show_runs(runs: Runs, as_json: bool) -> None:
     if as_json:
         ui.write_json([_run(run) for run in known])
         return
-    ui.table(
+    table(
         [
             (
                 run.id,
@@ -80,7 +82,7 @@ def _show_runs(runs: Runs, as_json: bool) -> None:
                 f"{run.started.astimezone():%Y-%m-%d %H:%M}",
                 duration(run.now),
                 str(len(run.stages)),
-                visible(run.header.get("command", "")),
+                run.header.get("command", ""),
             )
             for run in known
         ],
@@ -93,14 +95,14 @@ def _show_stages(run: Run) -> None:
     for stage in run.stages:
         seconds = _seconds(run, stage)
         taken = "-" if seconds is None else duration(seconds)
-        row = [visible(stage.name), _state(run, stage), taken, logs.get(stage.log, "-")]
+        row = [stage.name, _state(run, stage), taken, logs.get(stage.log, "-")]
         rows.append([*row, stage.worker or "-"])
     headers = ["Stage", "State", "Time", "Log", "Worker"]
     if all(stage.worker is None for stage in run.stages):
         del headers[-1]
         rows = [row[:-1] for row in rows]
-    ui.write(f"Run {run.id}: {run.state}, {duration(run.now)}", force=True)
-    ui.table(rows, headers=headers)
+    write(f"Run {run.id}: {run.state}, {duration(run.now)}", force=True)
+    table(rows, headers=headers)
 
 
 def _state(run: Run, stage: Stage) -> str:
@@ -170,16 +172,15 @@ def _show_log(run: Run, stage: Stage, follow: bool) -> None:
         time.sleep(INTERVAL)
         run.update()
     if not offset:
-        ui.error_write(
-            f"'{stage.name}' has printed nothing, it is {_state(run, stage)}"
-        )
+        error_write(f"'{stage.name}' has printed nothing, it is {_state(run, stage)}")
 
 
 def _copy(run: Run, stage: Stage, offset: int, stream: BinaryIO) -> int:
     """Copy what is in a log from an offset on; return how many bytes that was."""
     size = 0
-    for chunk in _chunks(run, stage, offset):
-        stream.write(chunk)
+    on_terminal = stream.isatty()
+    for chunk in whole_lines(_chunks(run, stage, offset)):
+        stream.write(harmless(chunk) if on_terminal else chunk)
         size += len(chunk)
     stream.flush()
     return size

@@ -11,6 +11,8 @@ from dvc_parallel.reporters.plain import duration
 from dvc_parallel.reporters.terminal import visible
 from dvc_parallel.runners.choice import LOCAL
 
+from .shown import ShowsSafely, table, write
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -25,7 +27,7 @@ SHOWN = 3
 PATH = 8
 
 
-class CmdPlan(repro.CmdRepro):
+class CmdPlan(ShowsSafely, repro.CmdRepro):
     def run(self) -> int:
         from dvc_parallel.durations import Durations
         from dvc_parallel.outlook import Outlook
@@ -38,9 +40,9 @@ class CmdPlan(repro.CmdRepro):
         if self.args.json:
             ui.write_json(outlook.as_dict())
         elif self.args.mermaid:
-            ui.write(visible(_mermaid(outlook)), force=True)
+            write(_mermaid(outlook), force=True)
         elif self.args.dot:
-            ui.write(visible(_dot(outlook)), force=True)
+            write(_dot(outlook), force=True)
         else:
             _show(outlook)
         return 0
@@ -50,22 +52,22 @@ def _show(outlook: "Outlook") -> None:
     entries, forecast = outlook.entries, outlook.forecast
     maybe = sum(not entry.step.certain for entry in entries)
     counts = [f"{len(entries) - maybe} to run", f"{maybe} may run"]
-    ui.write(", ".join([*counts, f"{len(outlook.up_to_date)} up to date."]))
+    write(", ".join([*counts, f"{len(outlook.up_to_date)} up to date."]))
     if not entries:
         return
 
-    ui.write()
+    write()
     headers = ["start", "takes", "", "stage", "why"]
-    ui.table([_row(entry) for entry in entries], headers=headers)
-    ui.write()
+    table([_row(entry) for entry in entries], headers=headers)
+    write()
     for note in _notes(outlook):
-        ui.write(note)
-    ui.write(
+        write(note)
+    write(
         f"\nCritical path: {duration(forecast.critical)},",
         visible(_shortened(outlook.critical_path)),
     )
-    ui.write(f"At the widest point, {forecast.width} can run at the same time.\n")
-    ui.table(
+    write(f"At the widest point, {forecast.width} can run at the same time.\n")
+    table(
         [
             (
                 str(speed.jobs),
@@ -86,8 +88,8 @@ def _row(entry: "Entry") -> tuple[str, ...]:
         duration(entry.start),
         f"{about}{duration(entry.seconds)}",
         marks,
-        visible(entry.name),
-        visible(_why(entry)),
+        entry.name,
+        _why(entry),
     )
 
 
@@ -146,7 +148,7 @@ def _graph(outlook: "Outlook") -> "DiGraph":
 def _dot(outlook: "Outlook") -> str:
     graph = _graph(outlook)
     for entry in outlook.entries:
-        text = visible(f"{entry.name}\n{_why(entry)}")
+        text = f"{visible(entry.name)}\n{visible(_why(entry))}"
         text = text.replace("\\", "\\\\").replace('"', '\\"')
         node = graph.nodes[entry.name]
         node["label"] = '"{}"'.format(text.replace("\n", "\\n"))
@@ -161,7 +163,7 @@ def _mermaid(outlook: "Outlook") -> str:
     from networkx import relabel_nodes
 
     labels = {
-        entry.name: f"{entry.name}<br>{_why(entry)}".replace('"', "#quot;")
+        entry.name: visible(f"{entry.name}<br>{_why(entry)}").replace('"', "#quot;")
         for entry in outlook.entries
     }
     text = dag._show_mermaid(relabel_nodes(_graph(outlook), labels))

@@ -11,6 +11,10 @@ from dvc.cli.command import CmdBaseNoRepo
 from dvc.exceptions import DvcException, InvalidArgumentError
 from dvc.ui import ui
 
+from dvc_parallel.reporters.terminal import visible
+
+from .shown import ShowsSafely, write
+
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import TextIO
@@ -31,7 +35,7 @@ PAGE_BYTES = 2_000_000
 HELP = "Show a parallel run as a page: what ran when, and what it waited for."
 
 
-class CmdReport(CmdBaseNoRepo):
+class CmdReport(ShowsSafely, CmdBaseNoRepo):
     """Does not need the repo, only its records: it works beside a run."""
 
     def run(self) -> int:
@@ -55,7 +59,7 @@ class CmdReport(CmdBaseNoRepo):
                 fobj.write(text)
         except OSError as exc:
             raise DvcException(f"cannot write '{path}': {exc.strerror}") from exc
-        ui.write(path.as_uri())
+        write(path.as_uri())
         return 0
 
     def _opened(self, run: "Run", path: Path) -> "AbstractContextManager[TextIO]":
@@ -70,8 +74,8 @@ def _suffix(name: str) -> str:
     suffix = os.path.splitext(name)[1].lower()
     if suffix not in (*PAGES, *TRACES):
         raise InvalidArgumentError(
-            f"cannot tell from '{name}' what to write: use a name that ends in .html, "
-            "for a page, or in .json, for a trace (Perfetto, chrome://tracing)"
+            f"cannot tell from '{visible(name)}' what to write: use a name "
+            "that ends in .html, for a page, or in .json, for a trace (Perfetto, chrome://tracing)"
         )
     return suffix
 

@@ -11,13 +11,15 @@ from dvc.ui import ui
 from dvc_parallel import jobs
 from dvc_parallel.reporters.terminal import visible
 
+from .shown import ShowsSafely, error_write, write
+
 if TYPE_CHECKING:
     from dvc_parallel.validation import Validation, Verdict
 
 DESCRIPTION = "Run stages again in a copy, and tell which are not reproducible."
 
 
-class CmdValidate(CmdBase):
+class CmdValidate(ShowsSafely, CmdBase):
     def run(self) -> int:
         from dvc_parallel.rehearsal import quiet
         from dvc_parallel.validation import validate
@@ -34,7 +36,7 @@ class CmdValidate(CmdBase):
                 recursive=self.args.recursive,
                 glob=self.args.glob,
                 all_pipelines=self.args.all_pipelines,
-                tell=ui.error_write,
+                tell=error_write,
             )
         if self.args.json:
             ui.write_json(validation.as_dict())
@@ -45,19 +47,19 @@ class CmdValidate(CmdBase):
 
 def _show(validation: "Validation") -> None:
     for name, reason in validation.skipped.items():
-        ui.write(visible(f"skipped {name}: {reason}"))
+        write(f"skipped {visible(name)}: {reason}")
     verdicts = validation.verdicts
     bad = [verdict for verdict in verdicts if verdict.state != "reproducible"]
     for verdict in bad:
-        ui.write(visible(f"{verdict.name}: {_words(verdict)}"))
-    ui.write(f"{len(verdicts) - len(bad)} of {len(verdicts)} stages are reproducible.")
+        write(f"{visible(verdict.name)}: {_words(verdict)}")
+    write(f"{len(verdicts) - len(bad)} of {len(verdicts)} stages are reproducible.")
 
 
 def _words(verdict: "Verdict") -> str:
     if verdict.error is not None:
         return verdict.error
     return ", ".join(
-        f"{one.path} is {_short(one.found)}, not {_short(one.recorded)}"
+        f"{visible(one.path)} is {_short(one.found)}, not {_short(one.recorded)}"
         for one in verdict.differences
     )
 

@@ -12,6 +12,7 @@ from dvc_parallel.own_files import OwnFolder
 
 # Bytes of a stage's name that go into the name of its file.
 NAME_WIDTH = 100
+_HALVES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
 def log_name(stage: int, name: str) -> str:
@@ -68,6 +69,8 @@ class StageLogs:
     def command(self, stage: int, cmd: str, worker: Optional[str] = None) -> None:
         """Write down a command, once something else is written."""
         line = f"> {cmd}  # on {worker}\n" if worker else f"> {cmd}\n"
+        # NOTE: bytes that are no UTF-8 stay, halves of characters are none
+        line = _HALVES.sub("?", line)
         self._log(stage).command(line.encode(errors="surrogateescape"))
 
     def commands(self, stage: int) -> bytes:

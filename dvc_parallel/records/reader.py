@@ -14,6 +14,7 @@ from typing import Any, Optional
 from dvc.exceptions import DvcException
 
 from dvc_parallel.own_files import OwnFolder
+from dvc_parallel.reporters.terminal import visible
 
 from . import checked
 from .alive import is_alive
@@ -152,6 +153,7 @@ class Run:
                 return stage
         names = [stage.name for stage in self.stages]
         known = _listed(get_close_matches(name, names) or names, len(names))
+        name = visible(name)
         raise RecordError(f"run {self.id} has no stage '{name}'; there are {known}")
 
     def update(self) -> None:
@@ -227,7 +229,10 @@ class Runs:
         if run_id in ids:
             matching = [run_id]
         if not matching:
-            raise RecordError(f"there is no run '{run_id}'; there are {', '.join(ids)}")
+            known = ", ".join(ids)
+            raise RecordError(
+                f"there is no run '{visible(str(run_id))}'; there are {known}"
+            )
         if run_id is not None and len(matching) > 1:
             raise RecordError(f"'{run_id}' can be {' or '.join(matching)}")
         return read(self.folder(matching[-1]))
@@ -317,6 +322,6 @@ def _add(run: Run, entry: dict[str, Any]) -> None:
 
 def _listed(names: Sequence[str], count: int) -> str:
     """Some names, and how many more there are."""
-    shown = names[:SHOWN]
+    shown = [visible(name) for name in names[:SHOWN]]
     more = f" and {count - len(shown)} more" if count > len(shown) else ""
     return ", ".join(shown) + more

@@ -7,6 +7,7 @@ from typing import Any, Callable, Optional
 from .interface import Phase, RunInfo
 from .plain import PlainReporter, duration, log
 from .progress import Progress
+from .terminal import visible
 
 # Seconds without any other line.
 EVERY = 60.0
@@ -69,7 +70,7 @@ class Heartbeat(Progress):
         """Such as "[12/3000] 2 running: train@svm 61.0 s, b 2.1 s; about 2 h left"."""
         stages = self.oldest_first()
         names = [
-            f"{self.run.stages[stage].name} {duration(self.seconds(stage))}"
+            f"{visible(self.run.stages[stage].name)} {duration(self.seconds(stage))}"
             for stage in stages[:NAMED]
         ]
         if len(stages) > NAMED:

@@ -80,7 +80,7 @@ class LiveView(Progress):
     def phase(self, stage: int, phase: Phase, **details: Any) -> None:
         seconds = self.seconds(stage)
         super().phase(stage, phase, **details)
-        name = self.run.stages[stage].name
+        name = visible(self.run.stages[stage].name)
         if phase is Phase.FAILED or details.get("changed"):
             log(logging.INFO, "%s | %s in %s", name, phase.value, duration(seconds))
 
@@ -200,7 +200,7 @@ class LiveView(Progress):
             line.append(doing, "dim")
         else:
             if worker := self.workers.get(stage):
-                line.append(f"on {worker}  ", "dim")
+                line.append(f"on {visible(worker)}  ", "dim")
             last = Text.from_ansi(self.last_line(stage)).plain
             line.append("".join(c if c.isprintable() else " " for c in last))
         return line

@@ -9,7 +9,7 @@ from dvc.progress import Tqdm
 
 from .interface import Phase
 from .plain import PlainReporter, write
-from .terminal import harmless
+from .terminal import harmless, whole_lines
 
 if TYPE_CHECKING:
     from dvc_parallel.records.writer import Recorder
@@ -94,18 +94,10 @@ class GroupedReporter(PlainReporter):
         if opened is None:
             yield logs.commands(stage)
             return
-        rest = b""
         with opened as fobj:
             fobj.seek(self._sizes.get(stage, 0))
-            while chunk := fobj.read(CHUNK):
-                # NOTE: nothing that a terminal takes for a command goes on in the next
-                # line; where there is none, characters stay whole
-                chunk = rest + chunk
-                end = 1 + chunk.rfind(b"\n") or len(chunk) - chunk.endswith(b"\xc2")
-                yield chunk[:end]
-                rest = chunk[end:]
+            yield from whole_lines(iter(lambda: fobj.read(CHUNK), b""))
             self._sizes[stage] = fobj.tell()
-        yield rest
 
 
 class FailedReporter(GroupedReporter):

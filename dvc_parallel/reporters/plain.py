@@ -200,7 +200,8 @@ def log(level: int, message: str, *args: Any) -> None:
     # into that, and ends; here it would leave the repo locked.
     with suppress(Exception):
         words = (
-            visible(str(a)) if isinstance(a, (str, Exception)) else a for a in args
+            visible(str(a), lines=True) if isinstance(a, (str, Exception)) else a
+            for a in args
         )
         logger.log(level, message, *words)
 

@@ -6,6 +6,10 @@ change colours, up to the end of its line.
 """
 
 import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 # ECMA-48 (5th edition, 1991), 5.4: control sequences, of which 8.3.117, SGR, selects
 # colours; 5.6: control strings; 5.3: C1 controls, here as they are in UTF-8; 5.2: C0
@@ -20,8 +24,13 @@ _CONTROLS = re.compile(
 )
 _COLORED = re.compile(rb"\x1b\[[^\n]*")
 _RESET = b"\x1b[0m"
-# What cannot be shown, and halves of characters, which cannot even be written.
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+# What cannot be shown: controls; what changes the direction of what follows (Unicode
+# Standard Annex 9, 2.1 to 2.6), or ends a line unlike all others; and halves of
+# characters, which cannot even be written.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"
+    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
 
 
 def harmless(data: bytes) -> bytes:
@@ -41,6 +50,47 @@ def without_controls(data: bytes) -> bytes:
     return _CONTROLS.sub(b"", data)
 
 
-def visible(text: str) -> str:
-    """A name, a command or an error in which controls can be seen, and do nothing."""
-    return _UNSEEN.sub(lambda match: repr(match[0])[1:-1], text)
+def visible(text: str, *, lines: bool = False) -> str:
+    """Text of others in which controls can be seen, and do nothing.
+
+    Args:
+        lines: whether it may be more than one line, as commands and errors may, and
+            names may not.
+    """
+    shown = _UNSEEN.sub(_escaped, text)
+    return shown if lines else shown.replace("\n", "\\n")
+
+
+def _escaped(match: re.Match) -> str:
+    return match[0].encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def whole_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes, so that what a terminal takes for a command is not cut in two.
+
+    Nothing of that goes on in the next line.
+    """
+    rest = b""
+    for chunk in chunks:
+        chunk = rest + chunk
+        # NOTE: where there is no end of a line, characters stay whole
+        end = 1 + chunk.rfind(b"\n") or len(chunk) - chunk.endswith(b"\xc2")
+        yield chunk[:end]
+        rest = chunk[end:]
+    yield rest
+
+
+@contextmanager
+def escaping_streams() -> Iterator[None]:
+    """Have stdout and stderr escape what their encoding lacks, instead of failing."""
+    before: list[tuple[Any, Any]] = []
+    for stream in (sys.stdout, sys.stderr):
+        # NOTE: there may be none, or one of a test, or one of colorama's around it
+        if hasattr(stream, "reconfigure") and stream.errors != "backslashreplace":
+            before.append((stream, stream.errors))
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        for stream, errors in before:
+            stream.reconfigure(errors=errors)

@@ -41,13 +41,19 @@ def test_of_controls_only_colors_are_left(data, shown):
 @pytest.mark.parametrize(
     "text, shown",
     [
-        ("train@ünïcode\n\tx", "train@ünïcode\n\tx"),
+        ("train@ünïcode\tx", "train@ünïcode\tx"),
+        ("a\nb\u2028c", r"a\nb\u2028c"),
+        ("\u202ea\u2067b\u200fc", r"\u202ea\u2067b\u200fc"),
         ("a\x1bc\r\x9b2J\x07", r"a\x1bc\r\x9b2J\x07"),
         ("half \ud83d", r"half \ud83d"),
     ],
 )
 def test_controls_in_names_can_be_seen(text, shown):
     assert visible(text) == shown
+
+
+def test_commands_and_errors_have_lines():
+    assert visible("a\n\tb\x1b", lines=True) == "a\n\tb\\x1b"
 
 
 class Terminal(io.StringIO):

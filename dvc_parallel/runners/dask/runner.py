@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 from shortuuid import uuid
 
 from dvc_parallel.own_files import OwnFolder
+from dvc_parallel.reporters.terminal import visible
 from dvc_parallel.runners import Output, RunnerClosedError, remote
 from dvc_parallel.runners.remote import (
     ANYWHERE,
@@ -198,7 +199,7 @@ class DaskRunner(RemoteRunner):
         reasons = await self._examine(used)
         if reasons:
             listed = "".join(
-                f"\n  worker '{used[address].name}' {reason}"
+                f"\n  worker '{visible(used[address].name)}' {reason}"
                 for address, reason in sorted(reasons.items())
             )
             raise RunnerError(f"runner '{self._scheduler.runner}':{listed}")
@@ -208,7 +209,8 @@ class DaskRunner(RemoteRunner):
         client = await self._connection.client()
         reasons, warnings = await examine(client, offers, self._terms)
         for address, warning in warnings.items():
-            logger.warning("worker '%s' %s", offers[address].name, warning)
+            name = visible(offers[address].name)
+            logger.warning("worker '%s' %s", name, visible(warning, lines=True))
         return reasons
 
     async def _see_through(self, task: Task) -> None:
@@ -293,7 +295,8 @@ class DaskRunner(RemoteRunner):
         if not reasons:
             raise RunnerError(f"Dask cannot run a command: {exc!r}") from exc
         for address, reason in reasons.items():
-            name = offers[address].name
+            name = visible(offers[address].name)
+            reason = visible(reason, lines=True)
             logger.warning("worker '%s' is not used, as it %s", name, reason)
         self._unfit.update(reasons)
 
