@@ -189,20 +189,26 @@ def test_what_cannot_be_put_into_the_cache_is_not_recorded(
 
     # NOTE: nobody makes a file there, not even root
     project.write({"in": "data"})
+    prefixes = []
     for folder in ("cache", "cache/files/md5"):
         prefix = project.path / ".dvc" / folder / object_id(kind)[:2]
         if prefix.parent.exists():
             prefix.symlink_to("/sys/kernel")
+            prefixes.append(prefix)
     with pytest.raises(ReproductionError) as excinfo:
         project.reproduce(jobs=jobs)
-    # NOTE: DVC notices by itself where it links or copies the output from the cache
-    by_dvc = (kind, link) == ("file", "reflink,copy")
-    by_dvc |= link == "symlink" and kind != "list"
-    expected = "unable to remove" if by_dvc else "is not in the cache as it"
-    assert expected in str(excinfo.value.__cause__)
+    # NOTE: DVC notices by itself where it links or copies the output from the cache;
+    # which copies it makes differs by version
+    errors = ["unable to remove", "is not in the cache as it was recorded"]
+    if kind == "list":
+        del errors[0]
+    elif link == "symlink" or (kind, link) == ("file", "reflink,copy"):
+        del errors[1]
+    assert any(error in str(excinfo.value.__cause__) for error in errors)
     assert project.read("dvc.lock") == before
 
-    prefix.unlink()
+    for prefix in prefixes:
+        prefix.unlink()
     assert project.reproduce(jobs=jobs) == ["two"]
     with project.repo() as repo:
         assert repo.status() == {}
