@@ -132,6 +132,9 @@ def freeze(look: Callable[[Collection[int]], Iterable[int]]) -> set[int]:
 
     Args:
         look: finds them, by what is known of them.
+
+    Raises:
+        OSError: they cannot be looked for; then none is stopped.
     """
     frozen: set[int] = set()
     stopped: set[int] = set()
@@ -139,7 +142,13 @@ def freeze(look: Callable[[Collection[int]], Iterable[int]]) -> set[int]:
     while True:
         # NOTE: a look that has begun after all that is known has stopped is the last
         are_settled = not any(map(_runs, stopped))
-        new = set(look(frozen)) - frozen
+        try:
+            new = set(look(frozen)) - frozen
+        except OSError:
+            # NOTE: whoever has them stopped has to have them go on, or be killed
+            if frozen:
+                return frozen
+            raise
         stopped |= {pid for pid in new if send(pid, signal.SIGSTOP)}
         frozen |= new
         if (are_settled and not new) or time.monotonic() > end:

@@ -93,6 +93,17 @@ def test_looks_again_when_what_is_there_has_stopped(monkeypatch):
     assert warden.freeze(lambda _known: next(looks)) == {11, 12}
 
 
+def test_what_has_been_stopped_is_told_though_more_cannot_be_looked_for(monkeypatch):
+    def look(known):
+        if known:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return {11}
+
+    monkeypatch.setattr(os, "kill", lambda *_args: None)
+    monkeypatch.setattr(warden, "_runs", lambda _pid: False)
+    assert warden.freeze(look) == {11}
+
+
 # Commands that leave something which makes a file when the command that it waits for,
 # or it itself, is killed by anything but SIGKILL, or when another process has died.
 REACT = {
