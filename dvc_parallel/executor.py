@@ -22,6 +22,7 @@ from . import plan, signals
 from .job import Job
 from .lockfile import Lockfiles
 from .messages import CommandEnded, Over, Question, Signal, WithdrawnError
+from .order import PathOrder
 from .outcome import Outcome
 from .repo_lock import SharedRepoLock
 from .reporters import Phase, Reporter, Reporters, RunInfo
@@ -84,8 +85,11 @@ class ParallelExecutor:
         self.reporter = Reporters(*(reporters or [PlainReporter()]))
 
         self.upstream = [list(graph.successors(stage)) for stage in steps]
+        self.path_order = PathOrder(steps)
         self.info = RunInfo(
-            describe(steps, graph, self._known_seconds()), jobs, on_error
+            describe(steps, graph, self.path_order, self._known_seconds()),
+            jobs,
+            on_error,
         )
         self.order = SerialOrder(self.repo.tmp_dir, names_of(steps), lockfiles)
         self.plan = self._make_plan(force=force, force_downstream=force_downstream)
@@ -104,7 +108,7 @@ class ParallelExecutor:
         return {}
 
     def _make_plan(self, **kwargs) -> plan.Plan:
-        return plan_of(self.info, **kwargs)
+        return plan_of(self.info, found_late=self.path_order.found_late, **kwargs)
 
     def _make_lock(self) -> SharedRepoLock:
         return SharedRepoLock(self.repo)

@@ -119,6 +119,7 @@ class FastExecutor(ParallelExecutor):
             make=PooledPlan,
             priority=self.provision.priority,
             admission=self.provision.admission,
+            found_late=self.path_order.found_late,
             **kwargs,
         )
         assert isinstance(plan, PooledPlan)

@@ -14,7 +14,8 @@ of those before may have made it.
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from functools import cached_property
+from pathlib import PurePath
 from typing import TYPE_CHECKING, NamedTuple, Optional, Union
 
 from dvc.dvcfile import ProjectFile
@@ -45,6 +46,10 @@ class Use(NamedTuple):
     missing: set[str]
     writes: set[Place]
     links: set[Place]
+
+    @property
+    def read(self) -> set[Place]:
+        return {place for places in self.reads.values() for place in places}
 
     @classmethod
     def of(cls, stage: "Stage", paths: RealPaths) -> "Use":
@@ -79,7 +84,8 @@ class PathOrder:
 
     def __init__(self, steps: Sequence["Stage"]):
         self._steps = steps
-        self._paths = RealPaths(_cache_dir(steps[0].repo) if steps else None)
+        repo = steps[0].repo
+        self._paths = RealPaths(repo.root_dir, _cache_dir(repo))
         self._uses = [Use.of(stage, self._paths) for stage in steps]
         self._outs = _index(
             (place, rank) for rank, use in enumerate(self._uses) for place in use.writes
@@ -116,10 +122,55 @@ class PathOrder:
                 begin = rank
         return after
 
+    def found_late(self, ranks: Sequence[int]) -> dict[int, set[int]]:
+        """Look at the paths of stages again, as others may have made links by now.
+
+        Returns:
+            which stages have to come after which others in view of these.
+        """
+        self._paths.forget_links()
+        after: dict[int, set[int]] = defaultdict(set)
+        for rank in [rank for rank in ranks if self._has_moved(rank)]:
+            for other in (*self._writers(rank), *self._users_of_outs(rank)):
+                first, then = sorted((rank, other))
+                if first != then:
+                    after[then].add(first)
+        return after
+
+    def _has_moved(self, rank: int) -> bool:
+        """Take note of what a stage uses besides what was known; tell if it does."""
+        old, new = self._uses[rank], Use.of(self._steps[rank], self._paths)
+        writes, links = new.writes - old.writes, new.links - old.links
+        if not writes and not links and new.read <= old.read:
+            return False
+        readers = self._readers
+        self._uses[rank] = new
+        for place in writes:
+            self._outs.setdefault(place, []).append(rank)
+        for place in (new.read | new.links) - (old.read | old.links):
+            readers.setdefault(place, []).append(rank)
+        return True
+
+    @cached_property
+    def _readers(self) -> Trie:
+        """Stages by what they read; seldom needed."""
+        return _index(
+            (place, rank)
+            for rank, use in enumerate(self._uses)
+            for place in use.read | use.links
+        )
+
+    def _users_of_outs(self, rank: int) -> Iterator[int]:
+        """Stages that read what a stage writes, or write below it."""
+        for place in self._uses[rank].writes:
+            yield from _above(self._readers, place)
+            yield from _below(self._readers, place)
+            yield from _below(self._outs, place)
+
     def _writers(self, rank: int) -> Iterator[int]:
         """Stages that write to what a stage uses; of those below its outputs, none."""
         use = self._uses[rank]
-        for place in chain.from_iterable(use.reads.values()):
+        for place in use.read:
             yield from _above(self._outs, place)
             yield from _below(self._outs, place)
             yield from _below(self._files, place)
@@ -156,7 +207,7 @@ def _spellings(entry: "Union[Dependency, Output]") -> Iterator[str]:
 def _is_output(path: str, repo: "Repo") -> bool:
     """Whether a path is an output, in an output or above one, of any stage."""
     outs = repo.index.outs_trie
-    parts = repo.fs.parts(path)
+    parts = PurePath(path).parts
     return outs.has_node(parts) or bool(outs.shortest_prefix(parts))
 
 

@@ -15,7 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Optional, Union
+from typing import Any, Callable, Optional, Union
 
 
 class State(Enum):
@@ -97,6 +97,7 @@ class Skip:
 
 Event = Union[Begun, CommandEnded, Finished, Failed, Withdrawn, Interrupted]
 Instruction = Union[Wait, Start, Skip]
+Relation = Mapping[Any, Iterable[Any]]
 
 
 class PlanError(AssertionError):
@@ -127,18 +128,22 @@ class Plan:
         force: reproduce every stage even if unchanged.
         force_downstream: reproduce the direct dependents of every stage that
             was reproduced.
+        found_late: called with stages that wait for nothing any more, before they can
+            start; which stages have to come after which others as well, as it shows
+            only now.
     """
 
     def __init__(
         self,
         steps: Sequence[Any],
-        upstream: Mapping[Any, Iterable[Any]],
-        after: Optional[Mapping[Any, Iterable[Any]]] = None,
+        upstream: Relation,
+        after: Optional[Relation] = None,
         seconds: Optional[Mapping[Any, float]] = None,
         jobs: int = 1,
         on_error: str = "fail",
         force: bool = False,
         force_downstream: bool = False,
+        found_late: Callable[[Sequence[Any]], Relation] = lambda _: {},
     ):
         self.jobs = jobs
         self.on_error = on_error
@@ -152,6 +157,8 @@ class Plan:
         self._count = Counter({State.WAITING: len(self._rank)})
         self._ready: list[tuple[tuple[float, int], Any]] = []
         self._new: list[Any] = []  # that have become ready in this event
+        self._freed: list[Any] = []  # of which the last that they waited for is through
+        self._found_late = found_late
 
         self._dependents: dict[Any, list[Any]] = defaultdict(list)
         self._followers: dict[Any, list[Any]] = defaultdict(list)
@@ -223,6 +230,7 @@ class Plan:
             self._finished(event)
         else:
             instructions += self._failed(event.stage)
+        self._let_go()
         instructions += self._starts()
         instructions += (
             Wait(stage) for stage in self._new if self._state[stage] is State.READY
@@ -262,7 +270,28 @@ class Plan:
         for other in self._behind(stage):
             self._waits_for[other] -= 1
             if not self._waits_for[other] and self._state[other] is State.WAITING:
-                self._make_ready(other)
+                self._freed.append(other)
+
+    def _let_go(self) -> None:
+        """Make stages ready that wait for nothing, not even what is found out now."""
+        freed, self._freed = self._freed, []
+        if freed:
+            for stage, others in self._found_late(freed).items():
+                for other in others:
+                    self._put_after(stage, other)
+        for stage in freed:
+            if not self._waits_for[stage]:
+                self._make_ready(stage)
+
+    def _put_after(self, stage: Any, other: Any) -> None:
+        """Have a stage wait for another one, or the other way round if it is late."""
+        if self._state[stage] is not State.WAITING:
+            # NOTE: who has gone too early must not meet the other one at least. As it
+            # waits for nobody, nobody waits in a circle.
+            stage, other = other, stage
+        if self._state[stage] is State.WAITING and self._state[other] not in FINAL:
+            self._followers[other].append(stage)
+            self._waits_for[stage] += 1
 
     def _make_ready(self, stage: Any) -> None:
         self._move(stage, State.READY, {State.WAITING})

@@ -23,6 +23,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from stat import S_IFDIR, S_IFREG, S_ISDIR, S_ISLNK
 from typing import NamedTuple, Optional
 
 Place = tuple[str, ...]
@@ -42,29 +43,34 @@ class Route(NamedTuple):
         places: of what it names; several where that is a link, or has mounts in it.
         links: places of links in its folders.
         exists: whether it leads to something that is there.
+        is_folder: whether that is a folder.
     """
 
     places: tuple[Place, ...]
     links: frozenset[Place]
     exists: bool
+    is_folder: bool
 
 
 class RealPaths:
     """Tells where paths lead to.
 
     Args:
+        root: folder in which links may be made; elsewhere, they stay as they are.
         cache: folder of the cache.
     """
 
-    def __init__(self, cache: Optional[str] = None):
+    def __init__(self, root: str, cache: Optional[str] = None):
         self._mounts = _mounts()
         self._above_mounts = {up for mount in self._mounts for up in _above(mount)}
         # NOTE: for good. What is taken for one place must not become two.
         self._ignores_case: dict[str, bool] = {}
         self._places: dict[str, Place] = {}
+        self._root = root
         self._folders: dict[str, tuple[str, frozenset[str]]] = {}
+        self._folders_outside: dict[str, tuple[str, frozenset[str]]] = {}
         self._routes: dict[str, Route] = {}
-        self._links_in: dict[str, list[str]] = {}
+        self._links_in: dict[str, Sequence[str]] = {}
         self._cache = os.path.join(os.path.realpath(cache), "") if cache else None
 
     def forget_links(self) -> None:
@@ -86,6 +92,8 @@ class RealPaths:
     def links_in(self, path: str) -> Sequence[str]:
         """Links in a folder, but for those to the cache."""
         links = self._links_in.get(path)
+        if links is None and not self.route(path).is_folder:
+            links = ()
         if links is None:
             files = _links_below(path)
             links = [file for file in files if len(self.route(file).places) > 1]
@@ -95,16 +103,16 @@ class RealPaths:
     def _find(self, path: str) -> Route:
         places: list[Place] = []
         links: set[str] = set()
-        exists = False
+        mode: Optional[int] = None
         for _ in range(MAX_LINKS):
             folder, name = os.path.split(path)
             if name in ("", os.curdir, os.pardir):
                 here, more = self._folder(path)
-                target, exists = None, True
+                target, mode = None, S_IFDIR
             else:
                 real, more = self._folder(folder)
                 here = os.path.join(real, name)
-                target, exists = _read_link(here)
+                target, mode = _look_at(here)
             links |= more
             places += self._places_at(here)
             if target is None:
@@ -113,8 +121,11 @@ class RealPaths:
             if self._is_in_cache(path):
                 break
         else:
-            exists = False  # they go round in circles
-        return Route(tuple(places), frozenset(map(self._place, links)), exists)
+            mode = None  # they go round in circles
+        through = frozenset(map(self._place, links))
+        return Route(
+            tuple(places), through, mode is not None, S_ISDIR(mode) if mode else False
+        )
 
     def _is_in_cache(self, path: str) -> bool:
         if self._cache is None:
@@ -124,7 +135,10 @@ class RealPaths:
 
     def _folder(self, path: str) -> tuple[str, frozenset[str]]:
         """What a folder is called without links, and the links on the way."""
-        found = self._folders.get(path)
+        folders = self._folders
+        if not path.startswith(self._root):
+            folders = self._folders_outside
+        found = folders.get(path)
         if found is not None:
             return found
         parent, name = os.path.split(path)
@@ -138,14 +152,14 @@ class RealPaths:
                 found = os.path.dirname(real), links
             else:
                 here = os.path.join(real, name)
-                target, _ = _read_link(here)
+                target, _ = _look_at(here)
                 found = here, links
                 if target is not None:
                     # NOTE: first, as links can go round in circles
-                    self._folders[path] = here, links | {here}
+                    folders[path] = here, links | {here}
                     end, more = self._folder(os.path.join(real, target))
                     found = end, links | more | {here}
-        self._folders[path] = found
+        folders[path] = found
         return found
 
     def _places_at(self, real: str) -> Iterator[Place]:
@@ -186,14 +200,15 @@ class RealPaths:
         return known
 
 
-def _read_link(path: str) -> tuple[Optional[str], bool]:
-    """Where a link leads to, if it is one, and whether there is something."""
+def _look_at(path: str) -> tuple[Optional[str], Optional[int]]:
+    """Where a link leads to, if it is one; the mode of what is there, if it is."""
     try:
-        return os.readlink(path), True
+        mode = os.lstat(path).st_mode
+        return os.readlink(path) if S_ISLNK(mode) else None, mode
     except OSError as exc:
-        return None, exc.errno not in (errno.ENOENT, errno.ENOTDIR)
+        return None, None if exc.errno in (errno.ENOENT, errno.ENOTDIR) else S_IFREG
     except UnicodeEncodeError:
-        return None, False  # no file can have such a name in this locale
+        return None, None  # no file can have such a name in this locale
 
 
 def _links_below(path: str) -> Iterator[str]:
@@ -207,7 +222,7 @@ def _links_below(path: str) -> Iterator[str]:
                     elif entry.is_dir() and entry.name not in (".dvc", ".git"):
                         folders.append(entry.path)
         except OSError:
-            continue  # a file, or nothing
+            continue  # it cannot be read, or has just been removed
 
 
 def _folded(name: str) -> str:

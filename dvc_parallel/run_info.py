@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 def describe(
     steps: Sequence["Stage"],
     graph: "DiGraph",
+    order: PathOrder,
     seconds: Optional[Mapping[str, float]] = None,
 ) -> list[StageInfo]:
     """Tell what each stage waits for, and how long it is known to take.
@@ -22,6 +23,7 @@ def describe(
     Args:
         steps: the stages of a run in the order of serial DVC.
         graph: the graph whose edges run from stages to their upstreams.
+        order: that of their paths.
         seconds: how long stages took in earlier runs, as far as that is known.
     """
     # NOTE: stages go by their ranks, as it takes long to hash a `Stage`
@@ -30,7 +32,7 @@ def describe(
         rank: {ranks[other] for other in graph.successors(stage) if other in ranks}
         for rank, stage in enumerate(steps)
     }
-    after = PathOrder(steps).stages_to_come_after(upstream)
+    after = order.stages_to_come_after(upstream)
     return [
         StageInfo(
             name,

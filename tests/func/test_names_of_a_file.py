@@ -6,6 +6,7 @@ import textwrap
 
 import pytest
 
+from tests.capabilities import needs_order
 from tests.project import assert_same
 
 # Has others go first, if they can.
@@ -124,6 +125,16 @@ def test_what_an_earlier_stage_makes_and_does_not_say(twins):
     same_as_serial(twins, dvc_yaml)
 
 
+def test_links_that_a_stage_makes(twins):
+    dvc_yaml = f"""
+        stages:
+          mk: {{cmd: "mkdir store; ln -s store data; echo > made", outs: [made]}}
+          c: {{cmd: "{SLOW} echo c > data/x", deps: [made], outs: [data/x]}}
+          d: {{cmd: "echo d > store/x", deps: [made], outs: [store/x]}}
+        """
+    same_as_serial(twins, dvc_yaml)
+
+
 def can_mount():
     command = ["unshare", "-m", "mount", "-t", "tmpfs", "none", "/mnt"]
     try:
@@ -132,6 +143,7 @@ def can_mount():
         return False
 
 
+@needs_order
 @pytest.mark.skipif(not can_mount(), reason="cannot mount, needs root on Linux")
 def test_bind_mounts(twins):
     dvc_yaml = f"""

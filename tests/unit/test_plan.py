@@ -84,6 +84,40 @@ def test_after_waits_for_any_end():
     assert plan.handle(Failed("a")) == [Start("b", False)]
 
 
+def test_what_is_found_out_late_is_waited_for():
+    leaves = ["a", "b", "c", "d"]
+    asked = []
+
+    def found_late(stages):
+        asked.append(stages)
+        return {"c": ["a", "root"], "d": ["a"]} if "c" in stages else {}
+
+    upstream = {"a": ["root"], "b": ["root"], "c": ["root"], "d": ["b"]}
+    plan = Plan(["root", *leaves], upstream, jobs=4, found_late=found_late)
+    assert started(plan.handle(Begun())) == ["root"]
+    assert started(plan.handle(Finished("root", True))) == ["b", "a"]
+    plan.validate()
+    assert started(plan.handle(Finished("b", True))) == []  # as d waits for a as well
+    assert started(plan.handle(Failed("a"))) == []
+    assert asked[0] == ["a", "b", "c"]
+
+
+def test_who_went_too_early_is_waited_for():
+    plan = Plan(
+        ["x", "y", "a", "b"],
+        {"a": ["x"], "b": ["y"]},
+        jobs=2,
+        found_late=lambda stages: {"b": ["a"]} if stages == ["a"] else {},
+    )
+    assert started(plan.handle(Begun())) == ["x", "y"]
+    assert started(plan.handle(Finished("y", True))) == ["b"]
+    assert started(plan.handle(Finished("x", True))) == []
+    plan.validate()
+    assert started(plan.handle(Finished("b", True))) == ["a"]
+    plan.handle(Finished("a", True))
+    assert plan.done
+
+
 def test_fail_starts_nothing_new_and_waits_for_what_runs():
     plan = Plan(["a", "b", "c"], {}, jobs=2)
     plan.handle(Begun())

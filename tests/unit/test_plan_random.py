@@ -31,7 +31,19 @@ def graphs(draw):
 )
 def test_invariants_hold_after_every_event(graph, jobs, on_error, data):
     stages, upstream, after = graph
-    plan = Plan(stages, upstream, after, jobs=jobs, on_error=on_error)
+
+    def found_late(freed):
+        pairs = st.tuples(st.sampled_from(stages), st.sampled_from(freed))
+        late = {}
+        for pair in data.draw(st.lists(pairs, max_size=2)):
+            first, then = sorted(pair)
+            if first != then:
+                late.setdefault(then, set()).add(first)
+        return late
+
+    plan = Plan(
+        stages, upstream, after, jobs=jobs, on_error=on_error, found_late=found_late
+    )
     running = set(started(plan.handle(Begun())))
     saving = set()
     plan.validate()
