@@ -12,11 +12,14 @@ cannot rely on its state, and never does.
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Optional
 
 from dvc.exceptions import DvcException
+
+from dvc_parallel.patience import TRY_EVERY, Wait, say
 
 from .git import git, line
 from .leaves import remove
@@ -35,14 +38,26 @@ def locked(path: str, *, wait: bool = True) -> Iterator[Optional[int]]:
     os.makedirs(os.path.dirname(path), exist_ok=True)
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield None
-        else:
-            yield fd
+        yield fd if _lock(fd, path, wait) else None
     finally:
         os.close(fd)
+
+
+def _lock(fd: int, path: str, wait: bool) -> bool:
+    """Lock a file; tell the log of the worker of a wait for it."""
+    telling = Wait()
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not wait:
+                return False
+        else:
+            return True
+        if (lasting := telling.is_to_be_told()) is not None:
+            lasts = lasting or "for it"
+            say(f"Another stage on this host has '{path}' locked; waiting {lasts}")
+        time.sleep(TRY_EVERY)
 
 
 class Pool:

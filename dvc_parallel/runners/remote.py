@@ -75,6 +75,11 @@ class Place:
         """Whether the name of a worker matches."""
         return not self.workers or any(fnmatchcase(worker, p) for p in self.workers)
 
+    def __str__(self) -> str:
+        names = f" named {' or '.join(self.workers)}" if self.workers else ""
+        amounts = ", ".join(f"{name}={n:g}" for name, n in self.resources.items())
+        return f"a worker{names}{f' with {amounts}' if amounts else ''}"
+
     def is_on(self, offer: Offer) -> bool:
         """Whether a worker could ever run the command."""
         return self.admits(offer.name) and all(

@@ -1,6 +1,7 @@
 """What goes wrong on workers, with their clones and their caches, and with a remote."""
 
 import os
+import queue
 import re
 import shutil
 import subprocess
@@ -12,10 +13,12 @@ from dataclasses import replace
 import pytest
 from dvc.exceptions import ReproductionError
 
+from dvc_parallel.clones import pool
 from dvc_parallel.clones.coordinator import Coordinator
 from dvc_parallel.clones.exchange import Exchange
 from dvc_parallel.clones.messages import Leaf
 from dvc_parallel.clones.pool import locked
+from tests import HANGS
 
 from .workers import Carrier, Workers, reproduce
 
@@ -234,6 +237,24 @@ def test_commands_inherit_the_lock_of_their_clone(
     reproduce(project, Carrier(here))
     lock = tmp_path / "host" / "without-commits" / "0.lock"
     assert os.fspath(lock) in project.read("a").splitlines()
+
+
+def test_a_wait_for_a_lock_is_told(tmp_path, monkeypatch):
+    path = str(tmp_path / "cache.lock")
+    lines = queue.SimpleQueue()
+    monkeypatch.setattr(pool, "say", lines.put)
+
+    def wait():
+        with locked(path) as fd:
+            lines.put(fd is not None)
+
+    with locked(path):
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        line = lines.get(timeout=HANGS)
+    assert line == f"Another stage on this host has '{path}' locked; waiting for it"
+    assert lines.get(timeout=HANGS) is True
+    waiting.join()
 
 
 def test_a_time_limit_is_that_of_commands(make_project, here, with_remote, monkeypatch):

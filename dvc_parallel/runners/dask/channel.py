@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Any, Callable, Optional
 
+from dvc_parallel.patience import SAYS_AGAIN, say
 from dvc_parallel.runners.remote import CommandLostError, Place
 
 from .messages import Announcement, Ended, Printed, Reply, Request, Terms
@@ -104,6 +105,7 @@ class Channel:
     async def talk(self) -> None:
         """Make exchanges until the session is over."""
         calls: set[asyncio.Task] = set()
+        told_at = self._heard_at
         while self.over is None:
             # NOTE: an older request is answered as a newer one comes
             if not calls or (self._has_to_tell.is_set() and len(calls) < 2):
@@ -122,6 +124,12 @@ class Channel:
             elif not all(call.result() for call in done):
                 if self._closing and not self._tasks:
                     self.lose("it cannot be reached")
+                if told_at < self._heard_at + SAYS_AGAIN <= time.monotonic():
+                    told_at = time.monotonic()
+                    say(
+                        f"Nothing is heard of worker '{self.worker}'; its commands end "
+                        f"{self._left():.0f} s from now, unless it is heard of again"
+                    )
                 await asyncio.sleep(PAUSE)
             else:
                 await asyncio.sleep(LINGER)

@@ -1,14 +1,14 @@
 """The connection with a Dask scheduler, made anew when it is lost."""
 
 import asyncio
-import logging
 import pickle
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from distributed import Client
 
+from dvc_parallel.patience import Wait, say
 from dvc_parallel.runners.remote import Offer, RunnerError
 
 from .messages import EXCHANGE, TOPIC, Announcement, Reply, Request
@@ -16,17 +16,36 @@ from .messages import EXCHANGE, TOPIC, Announcement, Reply, Request
 if TYPE_CHECKING:
     from .cluster import Scheduler
 
-# NOTE: DVC configures the loggers below "dvc"
-logger = logging.getLogger("dvc.parallel")
-
 # Seconds for which a scheduler may be unreachable: at the start, and later on, when it
 # may be started anew.
 AT_START = 10.0
 PATIENCE = 60.0
+# Seconds from one look at whether to say something to the next.
+LOOK = 1.0
 # Seconds that a worker has to answer where it is to be known whether it is there.
 AT_ONCE = 5.0
 # More than exchanges under way.
 CONNECTIONS = 4096
+
+
+async def told(awaited: Awaitable[Any], what: str) -> Any:
+    """Await something, and say so: at once, after 10 s, and then each minute."""
+    wait, future = Wait(), asyncio.ensure_future(awaited)
+    try:
+        while not future.done():
+            if (lasting := wait.is_to_be_told()) is not None:
+                say(waits_for(what, lasting))
+            await asyncio.wait([future], timeout=LOOK)
+        return future.result()
+    finally:
+        future.cancel()
+
+
+def waits_for(what: str, lasting: str) -> str:
+    """How to say it, where it has been ``lasting`` by now, if not just begun."""
+    return (
+        f"Still waiting for {what}, {lasting} now" if lasting else f"Waiting for {what}"
+    )
 
 
 class Connection:
@@ -57,7 +76,12 @@ class Connection:
         async with self._guard:
             if self._client is None or self._client.status != "running":
                 await self.close()
-                self._client = await self._connect()
+                connect = self._connect()
+                if self._was_there:
+                    address, runner = self._scheduler.address, self._scheduler.runner
+                    what = f"the scheduler of runner '{runner}' at {address} to be back"
+                    connect = told(connect, f"{what}, for at most {PATIENCE:g} s")
+                self._client = await connect
             return self._client
 
     async def _connect(self) -> Client:
@@ -100,12 +124,12 @@ class Connection:
         """
         client = await self.client()
         made = self._scheduler.is_made
-        if made and not await self.offers():
-            logger.info("Waiting for the first worker of the Dask cluster.")
+        is_there = bool(await self.offers())
         # NOTE: a cluster that adapts itself has workers only while it has tasks
         task: Any = client.submit(int, pure=False)
+        runs = asyncio.wait_for(task.result(), None if made else AT_START)
         try:
-            await asyncio.wait_for(task.result(), None if made else AT_START)
+            await (runs if is_there else told(runs, "the first worker of the cluster"))
         except asyncio.TimeoutError:
             raise RunnerError(
                 f"runner '{self._scheduler.runner}': the Dask scheduler at "

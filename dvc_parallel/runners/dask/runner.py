@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 from shortuuid import uuid
 
 from dvc_parallel.own_files import OwnFolder
+from dvc_parallel.patience import Wait, say
 from dvc_parallel.reporters.terminal import visible
 from dvc_parallel.runners import Output, RunnerClosedError, remote
 from dvc_parallel.runners.remote import (
@@ -26,7 +27,7 @@ from dvc_parallel.runners.remote import (
 from . import worker
 from .channel import Begun, Channel, Task
 from .commands import Command, portable
-from .connection import Connection
+from .connection import Connection, waits_for
 from .fitness import examine, sight, versions
 from .folder import InFolder
 from .messages import Announcement, Ended, Printed, Terms, result_of
@@ -261,7 +262,7 @@ class DaskRunner(RemoteRunner):
 
     async def _workers_for(self, place: Place) -> Optional[list[str]]:
         """Addresses of those that a task may run on; None for all."""
-        said = False
+        wait = Wait()
         while place.workers or self._unfit or self._lost:
             offers = await self._connection.offers()
             self._unfit &= set(offers)
@@ -276,9 +277,8 @@ class DaskRunner(RemoteRunner):
             if found := await self._connection.reachable(fit):
                 self._lost -= found
                 continue
-            if not said:
-                logger.warning("waiting for a worker that can run the next command")
-                said = True
+            if (lasting := wait.is_to_be_told()) is not None:
+                say(waits_for(f"{place} that can run the next command", lasting))
             if self._closed:
                 raise RunnerClosedError
             await asyncio.sleep(LOOK)
