@@ -173,7 +173,7 @@ def test_interrupt_while_a_worker_gets_data(twins, far_cluster):
     with project.repo() as repo:
         repo.add("data")
     command = ("repro", "-j", 2, "--runner", far_cluster.runner)
-    folder = far_cluster.folder / "far-b" / "dvc-parallel"
+    folder = far_cluster.folder / "far-b" / f"dvc-parallel-{os.getuid()}"
     with locked(str(folder / "cache.lock")):  # the worker waits for it
         process = project.start(*command)
         project.wait_for(folder / "without-commits" / "0" / ".dvc" / "config.local")
