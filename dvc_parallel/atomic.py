@@ -11,6 +11,7 @@ from typing import Optional, TextIO
 
 import shortuuid
 
+from .durable import sync_disk, sync_folder, write_out_open
 from .probes import umask
 
 # Why a file cannot be replaced though it may well be written to: it belongs to somebody
@@ -41,8 +42,8 @@ def atomic_write(
         tmp_dir: where the new file is made, so that nobody who lists the folder
             of ``path`` sees it.
         newline: as for :func:`open`.
-        sync: whether it is to be on the disk when this returns, and whole there at
-            every instant.
+        sync: whether it is to be on the disk when this returns.  On one that keeps the
+            order of changes, it is whole at every instant all the same.
 
     Raises:
         OSError: with ``path`` untouched, or whole if it could not be synced; names a
@@ -64,21 +65,6 @@ def about(path: str) -> Iterator[None]:
         raise
 
 
-def sync_folder(folder: str) -> None:
-    """Have the names in a folder on the disk, where the system lets us."""
-    try:
-        fd = os.open(folder, os.O_RDONLY)
-    except PermissionError:
-        return  # NOTE: whoever may write there need not be able to list it
-    try:
-        os.fsync(fd)
-    except OSError as exc:
-        if exc.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(fd)
-
-
 def _write(
     target: str, tmp_dir: str, newline: Optional[str], sync: bool
 ) -> Iterator[TextIO]:
@@ -90,8 +76,8 @@ def _write(
             tmp, "x", encoding="utf-8", errors="surrogateescape", newline=newline
         ) as fobj:
             yield fobj
-            if sync:
-                fobj.flush()
+            fobj.flush()
+            if not write_out_open(fobj.fileno()) and sync:
                 os.fsync(fobj.fileno())
         try:
             _take_over(target, tmp)
@@ -129,6 +115,9 @@ def _overwrite(target: str, tmp: str, sync: bool) -> None:
     """Write what is in one file into another one, or leave that as it was."""
     with open(tmp, "rb") as src, open(target, "r+b", buffering=0) as dst:
         old, new = dst.read(), src.read()
+        if sync:
+            # NOTE: this is not in the order of changes
+            sync_disk(os.path.dirname(target))
         try:
             _fill(dst, new)
         except OSError:

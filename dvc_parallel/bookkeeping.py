@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
+from .durable import Written
 from .fast_lockfile import FastLockfiles
 from .gitignore import IgnoreFiles
 from .hashes import KnownHashes
@@ -51,6 +52,7 @@ class Bookkeeping:
         self.config = LoadedConfig()
         self.ignore_files = IgnoreFiles()
         self.known_hashes = KnownHashes()
+        self.written = Written()
         self.patterns: dict[tuple, Any] = {}
 
     def flush(self) -> None:

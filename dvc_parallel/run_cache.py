@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @in_runs
-def save(_books: Any, original: Callable, cache: "StageCache", stage: "Stage") -> None:
+def save(books: Any, original: Callable, cache: "StageCache", stage: "Stage") -> None:
     """``StageCache.save``: save the entry of a stage.
 
     DVC saves it somewhere else, and what it has made is moved as a whole.
@@ -30,6 +30,7 @@ def save(_books: Any, original: Callable, cache: "StageCache", stage: "Stage") -
     if os.path.isdir(parent) and not os.access(parent, os.W_OK):
         # NOTE: in a cache that is shared, only what DVC writes to may be writable
         original(cache, stage)
+        books.written.add(cache.cache_dir)
         return
     elsewhere: Any = copy(cache)
     # NOTE: where the entry is there already, DVC takes that, or removes a damaged one
@@ -38,6 +39,7 @@ def save(_books: Any, original: Callable, cache: "StageCache", stage: "Stage") -
     try:
         original(elsewhere, stage)
         _move(elsewhere.cache_dir, cache.cache_dir)
+        books.written.add(cache.cache_dir)
     finally:
         shutil.rmtree(elsewhere.cache_dir, ignore_errors=True)
 

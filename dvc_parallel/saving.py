@@ -25,6 +25,7 @@ from dvc_data.hashfile import load
 
 from . import job as running
 from .bookkeeping import current_books
+from .durable import write_out
 
 if TYPE_CHECKING:
     from dvc.output import Output
@@ -109,7 +110,12 @@ def _build(original: Callable, out: "Output", odb, path, fs, *args, **kwargs):
 
 def transfer(original: Callable, src, dest, obj_ids, *args, **kwargs):
     """``otransfer`` in ``dvc.output``: copy what was just hashed into the cache."""
+    books = current_books()
+    if books is not None and dest.fs.protocol == "local":
+        original = partial(_copy, original)
     result = _transfer(original, src, dest, obj_ids, *args, **kwargs)
+    if books is not None:
+        books.written.add(dest.path)
     if not result.failed:
         _put().update(obj_ids)
     return result
@@ -137,6 +143,14 @@ def _transfer(original: Callable, src, dest, obj_ids, *args, **kwargs):
     if job.lock.intrusions != before:
         # what is missing now, is copied again
         result = copy()
+    return result
+
+
+def _copy(original: Callable, src, dest, obj_ids, *args, **kwargs):
+    """Have what is in the cache then on the disk, before dvc.lock names it."""
+    result = original(src, dest, obj_ids, *args, **kwargs)
+    # NOTE: also what was there, as another stage may just have put it there
+    write_out(map(dest.oid_to_path, _oids(src, obj_ids)))
     return result
 
 

@@ -24,6 +24,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, TypeVar
 
 from .atomic import about, atomic_write
+from .durable import write_out
 
 if TYPE_CHECKING:
     from dvc.stage import Stage
@@ -267,9 +268,17 @@ def names_of(stages: "Sequence[Stage]") -> list[str]:
 
 def add_entry_to_gitignore(original: Callable, scm, entry: str, gitignore: str) -> None:
     """``scmrepo.git.Git._add_entry_to_gitignore``: add a line, maybe in a command."""
+    from .bookkeeping import current_books
+
+    _add_line(partial(original, scm, entry), gitignore)
+    if books := current_books():
+        write_out([gitignore])
+        books.written.add(os.path.dirname(gitignore))
+
+
+def _add_line(add: Callable[[str], None], gitignore: str) -> None:
     from .job import current_job
 
-    add = partial(original, scm, entry)
     if job := current_job():
         job.run.order.ignore(add, gitignore, job.rank)
         return

@@ -22,6 +22,7 @@ from .atomic import about
 from .attempts import StageLostError
 from .bookkeeping import current_books
 from .clones.performing import current_performance
+from .durable import write_out
 from .fast_lockfile import FastLockfileText
 from .lockfile import at_the_end
 from .patience import Wait, say
@@ -213,6 +214,8 @@ def modify_yaml(original: Callable, path, fs=None) -> Iterator[Any]:
         modify = job.run.order.modify_lockfile(path, fs, job.rank)
     with modify as data:
         yield data
+        if books is not None and is_lock_file(path):
+            books.written.sync(os.path.dirname(path))
 
 
 @in_runs
@@ -246,13 +249,17 @@ def read_param_file(books: "Bookkeeping", *args, **kwargs) -> Any:
 
 def dump_yaml(original: Callable, path, data, fs=None, **kwargs) -> None:
     """``dvc.utils.serialize.dump_yaml``, with which the run cache is written."""
-    text = None if current_books() is None or fs or kwargs else dumps_simple(data)
+    if current_books() is None or fs:
+        original(path, data, fs=fs, **kwargs)
+        return
+    text = None if kwargs else dumps_simple(data)
     with about(path):
         if text is None:
-            original(path, data, fs=fs, **kwargs)
-            return
-        with open(path, "w+", encoding="utf-8") as fobj:
-            fobj.write(text)
+            original(path, data, **kwargs)
+        else:
+            with open(path, "w+", encoding="utf-8") as fobj:
+                fobj.write(text)
+    write_out([path])
 
 
 @in_runs

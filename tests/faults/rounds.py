@@ -82,9 +82,9 @@ class Pipeline:
         self.lines = len(_lines(run.journal))
         self.assert_as_serial(whole)
 
-    def project(self, name) -> Project:
-        """Make a project in which nothing has run."""
-        project = Project(self._folder / name / "project")
+    def project(self, name, folder=None) -> Project:
+        """Make a project in which nothing has run, if need be on another disk."""
+        project = Project((folder or self._folder) / name / "project")
         shutil.copytree(self._pristine, project.path, dirs_exist_ok=True)
         return project
 
@@ -122,6 +122,23 @@ class Pipeline:
                 assert digest == match[1] + match[2], name
             else:
                 assert is_temporary(name), name
+
+    def assert_has_data(self, project):
+        """All that the entries of dvc.lock name is in the cache, and whole."""
+        objects = dict(cached(project))
+        wanted = [
+            out["md5"]
+            for entry in recorded(project).values()
+            for out in entry["outs"]
+            if out.get("cache", True)
+        ]
+        while wanted:
+            oid = wanted.pop()
+            name = f"/files/md5/{oid[:2]}/{oid[2:]}"
+            if name in self._cached:  # NOTE: those of metrics are in the run cache only
+                assert objects.get(name) == self._cached[name], name
+                if oid.endswith(".dir"):
+                    wanted += [file["md5"] for file in json.loads(objects[name])]
 
     def assert_as_serial(self, project, but_for=()):
         found, expected = left(project), dict(self._left)

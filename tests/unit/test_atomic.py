@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dvc_parallel import atomic
+from dvc_parallel import atomic, durable
 from dvc_parallel.atomic import atomic_write
 
 ALICE, BOB, TEAM = 54321, 54322, 54323
@@ -128,12 +128,19 @@ def test_tmp_dir_on_another_file_system(tmp_path, tmp_dir, monkeypatch):
     assert not os.listdir(tmp_dir)
 
 
-def test_the_file_is_on_the_disk_and_then_its_name(tmp_path, tmp_dir, monkeypatch):
+@pytest.mark.parametrize("in_order", [True, False])
+def test_the_file_is_on_the_disk_and_then_its_name(
+    tmp_path, tmp_dir, monkeypatch, in_order
+):
     path = tmp_path / "file"
     done = []
 
     def fsync(fd, fsync=os.fsync):
         done.append(("sync", os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))))
+        fsync(fd)
+
+    def call(name, fd, *_):
+        assert name == "sync_file_range"
         fsync(fd)
 
     def replace(src, dst, replace=os.replace):
@@ -142,6 +149,8 @@ def test_the_file_is_on_the_disk_and_then_its_name(tmp_path, tmp_dir, monkeypatc
 
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "replace", replace)
+    monkeypatch.setattr(durable, "_call", call)
+    monkeypatch.setattr(durable, "keeps_order", lambda _: in_order)
     with atomic_write(str(path), str(tmp_dir)) as fobj:
         fobj.write("new")
     tmp = done[0][1]
@@ -149,9 +158,14 @@ def test_the_file_is_on_the_disk_and_then_its_name(tmp_path, tmp_dir, monkeypatc
 
 
 def test_what_need_not_last_is_not_synced(tmp_path, tmp_dir, monkeypatch):
+    calls = []
     monkeypatch.setattr(os, "fsync", lambda _: pytest.fail("synced"))
+    monkeypatch.setattr(durable, "_call", lambda name, *_: calls.append(name))
+    monkeypatch.setattr(durable, "keeps_order", lambda _: True)
     with atomic_write(str(tmp_path / "file"), str(tmp_dir), sync=False) as fobj:
         fobj.write("new")
+    # NOTE: but it is whole, if it is there
+    assert calls == ["sync_file_range"]
 
 
 def test_a_folder_that_cannot_be_synced(tmp_path, tmp_dir, monkeypatch):
@@ -282,3 +296,57 @@ def test_no_room_to_overwrite_leaves_it_as_it_was(tmp_path, tmp_dir, monkeypatch
             fobj.write("something new")
     assert path.read_text() == "old"
     assert not os.listdir(tmp_dir)
+
+
+def test_nothing_is_known_of_file_systems_that_are_in_no_list():
+    assert not durable.keeps_order(os.stat("/proc").st_dev)
+    assert not durable.keeps_order(os.makedev(250, 99))
+
+
+def test_file_systems_by_what_the_kernel_says(tmp_path):
+    found = subprocess.run(
+        ["stat", "-f", "-c", "%T", tmp_path], capture_output=True, text=True, check=True
+    )
+    kind = found.stdout.strip().replace("ext2/ext3", "ext4")
+    if kind in ("overlayfs", "btrfs"):
+        pytest.skip("has devices that are not mounted")
+    assert durable.keeps_order(tmp_path.stat().st_dev) == (kind in durable.IN_ORDER)
+
+
+def test_data_is_written_out(tmp_path):
+    """By the real calls, on whatever disk this is."""
+    path = tmp_path / "file"
+    path.write_text("data")
+    durable.write_out([str(path), str(tmp_path / "not there")])
+    durable.sync_disk(str(tmp_path))
+    durable.sync_folder(str(tmp_path))
+    written = durable.Written()
+    written.add(str(tmp_path))
+    written.sync("/proc")
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_system_without_these_calls(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(durable, "_functions", dict)
+    monkeypatch.setattr(durable, "keeps_order", lambda _: True)
+    monkeypatch.setattr(os, "fsync", synced.append)
+    monkeypatch.setattr(os, "sync", lambda: synced.append("all"))
+    path = tmp_path / "file"
+    path.write_text("data")
+    durable.write_out([str(path)])
+    assert len(synced) == 1
+    durable.sync_disk(str(tmp_path))
+    assert synced[1:] == ["all"]
+
+
+def test_data_that_cannot_be_written_out(tmp_path, monkeypatch):
+    def call(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(durable, "_call", call)
+    monkeypatch.setattr(durable, "keeps_order", lambda _: True)
+    path = tmp_path / "file"
+    path.write_text("data")
+    with pytest.raises(OSError, match="file"):
+        durable.write_out([str(path)])
