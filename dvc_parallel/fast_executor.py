@@ -289,7 +289,11 @@ class FastJob(Job):
         # NOTE: `pull` gets outputs before DVC knows whether the stage has to run, and
         # nobody wants to be asked twice
         at_once = run.kwargs.get("pull") or run.kwargs.get("interactive")
-        self.paths = JobPaths(run.books.path_locks, looks_first=not at_once)
+        self.paths = JobPaths(
+            run.books.path_locks,
+            looks_first=not at_once,
+            names=run.path_order.other_names(rank),
+        )
         self.worker: Optional[str] = None
         self._pins = 0
         self._intrusions = 0

@@ -16,12 +16,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import PurePath
-from typing import TYPE_CHECKING, NamedTuple, Optional, Union
+from typing import TYPE_CHECKING, NamedTuple, Union
 
 from dvc.dvcfile import ProjectFile
 from pygtrie import Trie
 
-from .real_paths import Place, RealPaths
+from .real_paths import Place, RealPaths, Route
 
 if TYPE_CHECKING:
     from dvc.dependency import Dependency
@@ -40,12 +40,14 @@ class Use(NamedTuple):
         missing: paths of dependencies that lead to nothing.
         writes: those of its outputs.
         links: those of links that it goes through.
+        names: what its paths are called without links, if they have any.
     """
 
     reads: dict[str, tuple[Place, ...]]
     missing: set[str]
     writes: set[Place]
     links: set[Place]
+    names: dict[str, Sequence[str]]
 
     @property
     def read(self) -> set[Place]:
@@ -53,22 +55,29 @@ class Use(NamedTuple):
 
     @classmethod
     def of(cls, stage: "Stage", paths: RealPaths) -> "Use":
-        use = cls({}, set(), set(), set())
+        use = cls({}, set(), set(), set(), {})
         for dep in stage.deps:
             if dep.fs_path and dep.protocol == "local" and not stage.is_repo_import:
                 for path in _spellings(dep):
                     use._read(path, paths)
         for out in stage.outs:
             for path in _spellings(out):
-                route = paths.route(path)
+                route = use._go(path, paths)
                 use.writes.update(route.places)
-                use.links.update(route.links)
+                if out.persist and not out.use_cache and route.file:
+                    use.writes.add(route.file)
         return use
 
-    def _read(self, path: str, paths: RealPaths) -> None:
+    def _go(self, path: str, paths: RealPaths) -> Route:
         route = paths.route(path)
-        self.reads[path] = route.places
         self.links.update(route.links)
+        if route.names != (path,):
+            self.names[path] = route.names
+        return route
+
+    def _read(self, path: str, paths: RealPaths) -> None:
+        route = self._go(path, paths)
+        self.reads[path] = route.places + ((route.file,) if route.file else ())
         if not route.exists:
             self.missing.add(path)
         for file in paths.links_in(path):
@@ -84,8 +93,7 @@ class PathOrder:
 
     def __init__(self, steps: Sequence["Stage"]):
         self._steps = steps
-        repo = steps[0].repo
-        self._paths = RealPaths(repo.root_dir, _cache_dir(repo))
+        self._paths = real_paths_of(steps[0].repo)
         self._uses = [Use.of(stage, self._paths) for stage in steps]
         self._outs = _index(
             (place, rank) for rank, use in enumerate(self._uses) for place in use.writes
@@ -121,6 +129,10 @@ class PathOrder:
                 keep_order(rank, range(begin, rank))
                 begin = rank
         return after
+
+    def other_names(self, rank: int) -> Mapping[str, Sequence[str]]:
+        """What paths of a stage are called without links, of those that have any."""
+        return self._uses[rank].names
 
     def found_late(self, ranks: Sequence[int]) -> dict[int, set[int]]:
         """Look at the paths of stages again, as others may have made links by now.
@@ -190,11 +202,10 @@ class PathOrder:
         return bool(self._outs.shortest_prefix(place)) or self._outs.has_node(place)
 
 
-def _cache_dir(repo: "Repo") -> Optional[str]:
-    cache = repo.cache
+def real_paths_of(repo: "Repo") -> RealPaths:
     # NOTE: before 3.0.0, there is one folder for all kinds of hashes
-    local = getattr(cache, "legacy", None) or cache.local
-    return local.path if local is not None else None
+    cache = getattr(repo.cache, "legacy", None) or repo.cache.local
+    return RealPaths(repo.root_dir, cache.path if cache is not None else None)
 
 
 def _spellings(entry: "Union[Dependency, Output]") -> Iterator[str]:
@@ -220,11 +231,6 @@ def _index(writers: Iterable[tuple[Path, int]]) -> Trie:
 
 def parts_of(path: str) -> Path:
     return tuple(path.replace(os.sep, "/").split("/"))
-
-
-def overlaps(one: str, other: str) -> bool:
-    """Whether one of two paths is the other one, or in it."""
-    return all(a == b for a, b in zip(parts_of(one), parts_of(other)))
 
 
 def _files_of(stage: "Stage") -> Iterator[str]:

@@ -17,7 +17,7 @@ time.
 
 import os
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Callable, Optional, Union
 
@@ -52,12 +52,19 @@ class JobPaths:
     Args:
         locks: those of the run.
         looks_first: whether DVC looks at the stage before it writes anything.
+        names: further names of its paths, by which others may know them.
     """
 
-    def __init__(self, locks: PathLocks, looks_first: bool):
+    def __init__(
+        self,
+        locks: PathLocks,
+        looks_first: bool,
+        names: Optional[Mapping[str, Sequence[str]]] = None,
+    ):
         self._locks = locks
         self._looks_first = looks_first
         self._is_looking = False
+        self._names = names or {}
         # all that it needs, from the outermost call on
         self._needed: Optional[tuple[list[str], list[str]]] = None
         self._held = ExitStack()
@@ -89,6 +96,7 @@ class JobPaths:
                 raise PathsBusyError(str(exc), read, write) from exc
 
         if self._needed is None:
+            read, write = self._by_all_names(read), self._by_all_names(write)
             self._needed = read, write
             self._is_looking = self._looks_first
             if self._is_looking:
@@ -107,6 +115,9 @@ class JobPaths:
         with ExitStack() as stack:
             acquire(stack, read, write)
             yield
+
+    def _by_all_names(self, paths: list[str]) -> list[str]:
+        return [*paths, *(name for p in paths for name in self._names.get(p, ()))]
 
 
 def _are_used_by_ancestors(

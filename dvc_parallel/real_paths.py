@@ -12,7 +12,8 @@ an order for it loses time, and nothing else.
   to such a path replaces the link, unless its command writes through it.
 - Links to the cache are DVC's and are not followed.  It replaces them, and two outputs
   of the same content are linked to the same object.
-- Hard links are names of their own: DVC removes outputs before a stage writes them.
+- Hard links are names of their own, as DVC removes outputs before a stage writes them.
+  It does not where they persist, so the file itself is told, too.
 - Places are on file systems as they are mounted now, so that a bind mount is where the
   folder is that it shows.  What is mounted anew meanwhile is not noticed.
 """
@@ -23,7 +24,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from stat import S_IFDIR, S_IFREG, S_ISDIR, S_ISLNK
+from stat import S_ISDIR, S_ISLNK, S_ISREG
 from typing import NamedTuple, Optional
 
 Place = tuple[str, ...]
@@ -44,12 +45,16 @@ class Route(NamedTuple):
         links: places of links in its folders.
         exists: whether it leads to something that is there.
         is_folder: whether that is a folder.
+        names: what it and the links at its end are called without links.
+        file: place of a file that has several names, wherever these are.
     """
 
     places: tuple[Place, ...]
     links: frozenset[Place]
     exists: bool
     is_folder: bool
+    names: tuple[str, ...]
+    file: Optional[Place]
 
 
 class RealPaths:
@@ -100,31 +105,49 @@ class RealPaths:
             self._links_in[path] = links
         return links
 
+    def meet(self, one: str, other: str) -> bool:
+        """Whether one of two paths leads to what the other does, or into that."""
+        return any(
+            all(a == b for a, b in zip(place, place_of_other))
+            for place in self.route(one).places
+            for place_of_other in self.route(other).places
+        )
+
     def _find(self, path: str) -> Route:
-        places: list[Place] = []
+        names: list[str] = []
         links: set[str] = set()
-        mode: Optional[int] = None
+        status: Optional[os.stat_result] = None
+        exists = is_folder = False
         for _ in range(MAX_LINKS):
             folder, name = os.path.split(path)
             if name in ("", os.curdir, os.pardir):
                 here, more = self._folder(path)
-                target, mode = None, S_IFDIR
+                target, exists, is_folder = None, True, True
             else:
                 real, more = self._folder(folder)
                 here = os.path.join(real, name)
-                target, mode = _look_at(here)
+                target, exists, status = _look_at(here)
             links |= more
-            places += self._places_at(here)
+            names.append(here)
             if target is None:
                 break
             path = os.path.join(real, target)
             if self._is_in_cache(path):
                 break
         else:
-            mode = None  # they go round in circles
-        through = frozenset(map(self._place, links))
+            exists = False  # they go round in circles
+        file: Optional[Place] = None
+        if status is not None:
+            is_folder = S_ISDIR(status.st_mode)
+            if S_ISREG(status.st_mode) and status.st_nlink > 1:
+                file = ("", f"{status.st_dev}:{status.st_ino}")
         return Route(
-            tuple(places), through, mode is not None, S_ISDIR(mode) if mode else False
+            tuple(place for name in names for place in self._places_at(name)),
+            frozenset(map(self._place, links)),
+            exists,
+            exists and is_folder,
+            tuple(names),
+            file,
         )
 
     def _is_in_cache(self, path: str) -> bool:
@@ -152,7 +175,7 @@ class RealPaths:
                 found = os.path.dirname(real), links
             else:
                 here = os.path.join(real, name)
-                target, _ = _look_at(here)
+                target, _, _ = _look_at(here)
                 found = here, links
                 if target is not None:
                     # NOTE: first, as links can go round in circles
@@ -192,7 +215,7 @@ class RealPaths:
             try:
                 with os.scandir(folder) as entries:
                     known = _is_case_ignored(folder, (entry.name for entry in entries))
-            except OSError:
+            except (OSError, UnicodeEncodeError):
                 # NOTE: it is made in the folder above, as that is
                 parent = os.path.dirname(folder)
                 known = parent != folder and self._is_case_ignored(parent)
@@ -200,15 +223,16 @@ class RealPaths:
         return known
 
 
-def _look_at(path: str) -> tuple[Optional[str], Optional[int]]:
-    """Where a link leads to, if it is one; the mode of what is there, if it is."""
+def _look_at(path: str) -> tuple[Optional[str], bool, Optional[os.stat_result]]:
+    """Where a link leads to, if it is one; whether something is there, and what."""
     try:
-        mode = os.lstat(path).st_mode
-        return os.readlink(path) if S_ISLNK(mode) else None, mode
+        status = os.lstat(path)
+        target = os.readlink(path) if S_ISLNK(status.st_mode) else None
     except OSError as exc:
-        return None, None if exc.errno in (errno.ENOENT, errno.ENOTDIR) else S_IFREG
+        return None, exc.errno not in (errno.ENOENT, errno.ENOTDIR), None
     except UnicodeEncodeError:
-        return None, None  # no file can have such a name in this locale
+        return None, False, None  # no file can have such a name in this locale
+    return target, True, status
 
 
 def _links_below(path: str) -> Iterator[str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 from dvc.exceptions import DvcException, ReproductionError
 
 from .bookkeeping import Bookkeeping, current_books
-from .order import overlaps
+from .order import real_paths_of
 from .others_path_locks import OthersPathLocks
 from .plan import Plan
 from .runners.choice import LOCAL
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from .backport.repro import PendingRun
     from .fast_executor import FastExecutor
+    from .real_paths import RealPaths
 
 # NOTE: DVC configures the loggers below "dvc"
 logger = logging.getLogger("dvc.parallel")
@@ -123,6 +124,7 @@ class Rehearsal:
         self._ranks: dict[Stage, int] = {}
         self._graph: Any = None
         self._after: list[set[int]] = []
+        self._paths: RealPaths
 
     @classmethod
     def of(cls, repo: "Repo", **kwargs: Any) -> "Rehearsal":
@@ -148,6 +150,7 @@ class Rehearsal:
         return rehearsal
 
     def _take(self, run: "PendingRun") -> None:
+        self._paths = real_paths_of(run.repo)
         self.runner = run.runner
         executor = self._executor(run)
         if executor is None:
@@ -195,10 +198,11 @@ class Rehearsal:
         writers = [self.steps[rank] for rank in self._that_run(step)]
         paths = [out.fs_path for writer in writers for out in writer.stage.outs]
         step.reasons = _reasons(stage, allow_missing) or [Reason("definition")]
+        meet = self._paths.meet
         passing = {
             str(dep)
             for dep in stage.deps
-            if dep.hash_info and any(overlaps(dep.fs_path, path) for path in paths)
+            if dep.hash_info and any(meet(dep.fs_path, path) for path in paths)
         }
         step.certain = not all(
             reason.kind in ("dependency", "param")

@@ -1,5 +1,6 @@
 """Stages that use one file under several names run in the order of serial DVC."""
 
+import os
 import shlex
 import subprocess
 import textwrap
@@ -111,6 +112,22 @@ def test_a_dependency_that_is_a_link_to_an_output(twins):
         project.write({"in/here": "in\n"})
         (project.path / "link").symlink_to("c.txt")
         (project.path / "in" / "link").symlink_to("../c.txt")
+
+    same_as_serial(twins, dvc_yaml, prepare)
+
+
+def test_a_hard_link_to_an_output_that_persists(twins):
+    dvc_yaml = f"""
+        stages:
+          c:
+            cmd: "{SLOW} echo c >> c.txt"
+            outs: [c.txt: {{persist: true, cache: false}}]
+          d: {{cmd: cp link d.txt, deps: [link], outs: [d.txt]}}
+        """
+
+    def prepare(project):
+        project.write({"c.txt": "old\n"})
+        os.link(project.path / "c.txt", project.path / "link")
 
     same_as_serial(twins, dvc_yaml, prepare)
 

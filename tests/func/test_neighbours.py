@@ -103,6 +103,29 @@ def test_a_stage_that_a_neighbour_runs_is_not_run_again(project):
     assert "up to date" in project.dvc("status").stdout
 
 
+def test_a_path_that_a_neighbour_uses_under_another_name(make_project):
+    project = make_project(
+        "names",
+        f"""
+        stages:
+          one: {{cmd: {work("one", "data/x")}, outs: [data/x]}}
+          two: {{cmd: {work("two", "y")}, deps: [store/x], outs: [y]}}
+        """,
+        {"work.py": WORK, "ran.log": "", "store/x": "old"},
+    )
+    (project.path / "data").symlink_to("store")
+    go(project, "two")
+    with running(project, "-j", 2, "one") as one:
+        project.wait_for("one.runs")
+        with running(project, "-j", 2, "two") as two:
+            wait_for_line(two, "two | waits: ")
+            assert ran(project) == ["one"]
+            go(project, "one")
+            assert_over(project, one)
+            assert_over(project, two)
+    assert ran(project) == ["one", "two"]
+
+
 def test_two_runs_that_wait_for_each_other(project):
     with (
         running(project, "-j", 2, "other") as one,

@@ -76,6 +76,19 @@ def test_looks_first_and_writes_then(hold, in_file, locks):
         assert in_file() == {"read": ["/in", "/out"]}
 
 
+def test_paths_are_locked_by_all_names(tmp_path, locks, in_file):
+    job = JobPaths(locks, True, {"/link/out": ["/out"], "/link/in": ["/in"]})
+
+    def hold(read=(), write=()):
+        return job.hold(str(tmp_path), localfs, "cmd", [*read], [*write], False)
+
+    with hold(["/link/in"], ["/link/out"]), hold(write=["/link/out"]):
+        assert in_file() == {
+            "read": ["/in", "/link/in"],
+            "write": ["/link/out", "/out"],
+        }
+
+
 def test_writes_at_once(hold, in_file):
     with hold(looks_first=False)(["/in"], ["/out"]):
         assert in_file() == {"read": ["/in"], "write": ["/out"]}

@@ -95,6 +95,25 @@ def test_links_to_the_cache_are_not_followed(tmp_path, paths):
     assert not paths.links_in(str(tmp_path))
 
 
+def test_names_without_links_and_files_with_several(tmp_path, paths):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "data").symlink_to("store")
+    (tmp_path / "store" / "x").touch()
+    x = paths.route(str(tmp_path / "data" / "x"))
+    assert x.names == (str(tmp_path / "store" / "x"),)
+    assert x.file is None
+    os.link(tmp_path / "store" / "x", tmp_path / "y")
+    paths.forget_links()
+    x, y = (paths.route(str(tmp_path / name)) for name in ("data/x", "y"))
+    assert x.file == y.file is not None
+    assert not {*x.places} & {*y.places}
+    meet = [
+        paths.meet(str(tmp_path / name), str(tmp_path / other))
+        for name, other in [("data/x", "store/x"), ("data", "store/x"), ("y", "data")]
+    ]
+    assert meet == [True, True, False]
+
+
 def test_links_in_a_folder(tmp_path, paths):
     for name in ("data", "data/.git"):
         (tmp_path / name).mkdir()
