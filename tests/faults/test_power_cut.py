@@ -19,6 +19,8 @@ from collections import Counter
 import psutil
 import pytest
 
+from tests import HANGS
+
 from . import rounds
 from .processes import DvcProcess, commands_in
 
@@ -72,7 +74,7 @@ class Disk:
         processes = commands_in(self.path)
         for process in processes:
             process.kill()
-        psutil.wait_procs(processes, timeout=60)
+        psutil.wait_procs(processes, timeout=HANGS)
         self._run("umount", self.path)
         self._run("losetup", "-d", self._device)
         self._device = None
@@ -112,7 +114,7 @@ def cut(disk, process, project):
     announced = rounds.announced(project)
     disk.cut()
     psutil.Process(process.pid).kill() if process.returncode is None else None
-    process.wait(60)
+    process.wait(HANGS)
     disk.unmount()
     disk.mount()
     return announced

@@ -10,6 +10,7 @@ from dvc.stage import Stage
 
 from dvc_parallel.job import current_job
 from dvc_parallel.repo_lock import SharedRepoLock
+from tests import HANGS
 
 DVC_YAML = """
     stages:
@@ -87,7 +88,7 @@ def test_ignore_rules_that_a_command_writes(make_project, monkeypatch):
         if stage.addressing == "other":
             assert stage.repo.dvcignore
             project.write({"fifo": ""})
-            assert waits.wait(60)
+            assert waits.wait(HANGS)
         return save(stage, *args, **kwargs)
 
     def reserve_and_tell(lock):

@@ -18,6 +18,7 @@ from dvc_parallel.reporters.heartbeat import Heartbeat
 from dvc_parallel.reporters.live import LiveView
 from dvc_parallel.reporters.plain import PlainReporter
 from dvc_parallel.reporters.progress import Progress
+from tests import HANGS
 
 PYTHON = sys.executable
 HOSTILE = [
@@ -189,7 +190,7 @@ def test_in_any_locale(make_project, name):
         env={**env, **ENVIRONMENTS[name]},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=120,
+        timeout=HANGS,
         check=True,
     )
     said = result.stdout.decode(errors="replace")

@@ -274,7 +274,7 @@ def states(project):
 
 
 def wait_for_states(project, shell, wanted):
-    end = time.monotonic() + 60
+    end = time.monotonic() + HANGS
     while not wanted(states(project)):
         assert time.monotonic() < end
         assert shell.read()
@@ -338,7 +338,7 @@ def test_a_run_that_is_stopped_ends_with_its_commands(shell, project, signum):
     shell.wait_for("Stopped")
     commands = [p for p in commands_in(project.path) if p.name() != "bash"]
     shell.type(f"kill -{int(signum)} %1; kill -CONT %1\n")
-    assert not psutil.wait_procs(commands, timeout=60)[1]
+    assert not psutil.wait_procs(commands, timeout=HANGS)[1]
 
 
 def test_a_second_terminal_can_stop_a_run(on_terminal, project):

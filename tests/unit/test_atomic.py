@@ -11,6 +11,7 @@ import pytest
 
 from dvc_parallel import atomic, durable
 from dvc_parallel.atomic import atomic_write
+from tests import HANGS
 
 ALICE, BOB, TEAM = 54321, 54322, 54323
 WRITE = """
@@ -30,7 +31,7 @@ def write_as(uid, path, tmp_dir):
     # NOTE: others may not be able to start this Python
     args = [path, tmp_dir, uid, TEAM]
     subprocess.run(
-        [sys.executable, "-c", WRITE, *map(str, args)], check=True, timeout=60
+        [sys.executable, "-c", WRITE, *map(str, args)], check=True, timeout=HANGS
     )
 
 

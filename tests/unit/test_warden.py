@@ -145,7 +145,8 @@ def test_nothing_that_is_left_goes_on_to_its_next_command(tmp_path, way, monkeyp
             warden.kill_all(runner._run_id)
         runner.close()
         assert not list(warden.processes_of(runner._run_id))
-        assert os.listdir(tmp_path) == ["begun"]
+        # NOTE: its time may be up before it has begun
+        assert set(os.listdir(tmp_path)) <= {"begun"}
 
 
 def test_what_is_left_is_named_with_its_stage(tmp_path, mocker):
