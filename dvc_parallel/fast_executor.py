@@ -1,8 +1,8 @@
 """A parallel run, with all that the executor can do without.
 
 What the plugin does on top of :mod:`dvc_parallel.executor` comes together here: cheap
-bookkeeping, the durations of earlier runs, large data that is saved while other stages go
-on, and a warden over what has been started; and what stages need besides a slot.
+bookkeeping, the durations of earlier runs, large data that is saved while other stages
+go on, and a warden over what has been started; and what stages need besides a slot.
 """
 
 import logging
