@@ -140,6 +140,10 @@ class OwnFolder:
             )
         )
 
+    def names(self) -> list[str]:
+        """Names of all that is in it."""
+        return [*self._list(lambda _: True)]
+
     def folders(self) -> list[str]:
         """Names of the folders."""
         return [*self._list(lambda entry: entry.is_dir(follow_symlinks=False) or None)]

@@ -21,6 +21,8 @@ if not all(seam.installed for seam in seams.present(seams.IN_DVC)):
 RUN_SETTINGS = [
     "DVC_PARALLEL_POOLS",
     "DVC_PARALLEL_JOBSERVER",
+    "DVC_PARALLEL_LOG_SIZE",
+    "DVC_PARALLEL_RUNS_SIZE",
     "MAKEFLAGS",
     "CUDA_VISIBLE_DEVICES",
 ]

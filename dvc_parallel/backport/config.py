@@ -4,7 +4,7 @@ from typing import Any, Callable
 
 from voluptuous import Invalid
 
-from dvc_parallel import jobs, output_modes, pools
+from dvc_parallel import jobs, output_modes, pools, record_limits
 from dvc_parallel.runners import choice
 
 OPTIONS: dict[str, Callable[[str], Any]] = {
@@ -12,6 +12,8 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     output_modes.CONFIG_OPTION: output_modes.parse_output,
     pools.CONFIG_OPTION: pools.check_pools,
     choice.CONFIG_OPTION: choice.parse_runner,
+    record_limits.LOG_OPTION: record_limits.check_size,
+    record_limits.RUNS_OPTION: record_limits.check_size,
 }
 
 

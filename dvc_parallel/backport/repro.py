@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 from dvc.exceptions import DvcException, InvalidArgumentError
 
 from dvc_parallel import jobs as parallel_jobs
-from dvc_parallel import load, output_modes
+from dvc_parallel import load, output_modes, record_limits
 from dvc_parallel.provision import JOBSERVER_ENV
 from dvc_parallel.reporters.terminal import escaping_streams
 from dvc_parallel.runners import choice, left_behind
@@ -187,7 +187,8 @@ def run_stages(
 
         run = replace(run, jobs=make_room(count))
         parallel = run.executor(
-            reporters=reporters(run.repo.tmp_dir, output), load_average=load_average
+            reporters=reporters(run.repo.tmp_dir, output, _limits(run.repo)),
+            load_average=load_average,
         )
         if parallel is not None:
             with escaping_streams():
@@ -227,6 +228,18 @@ def _runner(options: Options, config: "Mapping[str, Any]") -> str:
     """
     name, value = choice.setting(options.runner, config)
     return _checked(name, choice.parse_runner, value)
+
+
+def _limits(repo: "Repo") -> record_limits.Limits:
+    """How much is kept of what stages print.
+
+    Raises:
+        InvalidArgumentError: what the environment or the config says is no size.
+    """
+    try:
+        return record_limits.limits_of(repo.config["core"])
+    except ValueError as exc:
+        raise InvalidArgumentError(str(exc)) from None
 
 
 def _reproduce_elsewhere(
@@ -272,7 +285,7 @@ def _reproduce_elsewhere(
         if not isinstance(count, int):
             count = sum(offer.threads for offer in runner.offers())
         parallel = replace(run, jobs=max(count, 1)).executor(
-            reporters=reporters(repo.tmp_dir, output),
+            reporters=reporters(repo.tmp_dir, output, _limits(repo)),
             runner=runner,
             carry=carrier(runner),
         )

@@ -3,7 +3,7 @@
 import sys
 import time
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, BinaryIO, Optional
+from typing import Any, BinaryIO, Optional
 
 from dvc.cli.command import CmdBaseNoRepo
 from dvc.exceptions import InvalidArgumentError
@@ -11,14 +11,12 @@ from dvc.ui import ui
 from dvc.utils import relpath
 
 from dvc_parallel.records import Run, Runs, Stage
+from dvc_parallel.records.logs import LogReader
 from dvc_parallel.records.reader import RecordError
 from dvc_parallel.reporters.plain import duration
-from dvc_parallel.reporters.terminal import harmless, whole_lines
+from dvc_parallel.reporters.terminal import harmless, visible, whole_lines
 
 from .shown import ShowsSafely, error_write, table, write
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 HELP = "Show what the stages of a parallel run printed."
 DESCRIPTION = """\
@@ -26,10 +24,8 @@ Show how the stages of a run stand and where their output is kept, or the
 output of one of them. `dvc repro` with more than one job keeps it for the
 last 20 runs."""
 
-# Seconds between two looks at a log that is followed, and bytes of one that are read
-# at a time.
+# Seconds between two looks at a log that is followed.
 INTERVAL = 0.2
-CHUNK = 2**20
 
 # What a phase is called in a table.
 WORDS = {
@@ -162,40 +158,34 @@ def _stage(run: Run, stage: Stage, logs: dict[str, str]) -> dict[str, Any]:
 
 def _show_log(run: Run, stage: Stage, follow: bool) -> None:
     stream = sys.stdout.buffer
-    offset = 0
+    reader = LogReader(run.logs, stage.log)
     while True:
         # NOTE: before the last look at the log
         over = not follow or stage.over or not run.goes_on
-        offset += _copy(run, stage, offset, stream)
+        _copy(reader, stream)
         if over:
             break
         time.sleep(INTERVAL)
         run.update()
-    if not offset:
-        error_write(f"'{stage.name}' has printed nothing, it is {_state(run, stage)}")
+    if not reader.offset:
+        state = _state(run, stage)
+        error_write(f"'{visible(stage.name)}' has printed nothing, it is {state}")
 
 
-def _copy(run: Run, stage: Stage, offset: int, stream: BinaryIO) -> int:
-    """Copy what is in a log from an offset on; return how many bytes that was."""
-    size = 0
+def _copy(reader: LogReader, stream: BinaryIO) -> None:
+    """Copy what is new in a log; on a terminal, without controls but colours."""
     on_terminal = stream.isatty()
-    for chunk in whole_lines(_chunks(run, stage, offset)):
-        stream.write(harmless(chunk) if on_terminal else chunk)
-        size += len(chunk)
-    stream.flush()
-    return size
-
-
-def _chunks(run: Run, stage: Stage, offset: int) -> "Iterator[bytes]":
     try:
-        with run.logs.read(stage.log) as fobj:
-            fobj.seek(offset)
-            yield from iter(lambda: fobj.read(CHUNK), b"")
-    except FileNotFoundError:
-        return
+        stream.writelines(
+            harmless(chunk) if on_terminal else chunk
+            for chunk in whole_lines(reader.new())
+        )
     except OSError as exc:
+        if exc.filename is None:
+            raise
         path = relpath(exc.filename)
         raise RecordError(f"cannot read '{path}': {exc.strerror}") from None
+    stream.flush()
 
 
 def add_parser(subparsers, parent_parser) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,12 +98,13 @@ def _page(run: "Run", found: "Summary") -> str:
 
 
 def _failure(run: "Run", stage: "StageTimes", most: int) -> "Failure":
+    from dvc_parallel.records.logs import end_of
     from dvc_parallel.report.sections import Failure
     from dvc_parallel.report.text import tail
 
     name = run.stages[stage.index].log
-    with suppress(OSError), run.logs.read(name) as fobj:
-        log, more = tail(fobj, most)
+    with suppress(OSError):
+        log, more = tail(BytesIO(end_of(run.logs, name, most + 1)), most)
         return Failure(stage, log, os.path.relpath(run.logs.path_of(name)), more)
     return Failure(stage)
 

@@ -2,16 +2,24 @@
 
 import os
 import re
+import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import BinaryIO, Callable, Optional
+from typing import Callable, Optional
 
 from dvc_parallel.atomic import about
 from dvc_parallel.own_files import OwnFolder
+from dvc_parallel.record_limits import DEFAULTS, LOG_OPTION, Limits, Room, in_words
 
 # Bytes of a stage's name that go into the name of its file.
 NAME_WIDTH = 100
+# Bytes of a log that are read at a time.
+CHUNK = 2**20
+# Bytes that are kept of each stage, whatever others have printed.
+LEAST = 2**15
+LEAST_LIMIT = 2**12
+_PLACE = re.compile(r"[1-9]\d{0,17}", re.ASCII)
 _HALVES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
@@ -30,6 +38,7 @@ class StageLogs:
         folder: where to make them.
         names: of the stages.
         on_error: called when one of them cannot be written any more.
+        limits: how much of it is kept.
     """
 
     def __init__(
@@ -37,10 +46,13 @@ class StageLogs:
         folder: OwnFolder,
         names: Sequence[str],
         on_error: Callable[[OSError], None],
+        limits: Limits = DEFAULTS,
     ):
         self._folder = folder
         self._names = names
         self._on_error = on_error
+        self._limit = limits.log
+        self._room = Room(limits.runs)
         self._logs: dict[int, _Log] = {}
 
     def path(self, stage: int) -> str:
@@ -50,16 +62,13 @@ class StageLogs:
     def _name(self, stage: int) -> str:
         return log_name(stage, self._names[stage])
 
-    def read(self, stage: int) -> Optional[BinaryIO]:
-        """Open what a stage has printed; None if that is nothing.
+    def reader(self, stage: int) -> "LogReader":
+        """Reads what a stage has printed."""
+        return LogReader(self._folder, self._name(stage))
 
-        Raises:
-            OSError: it cannot be read.
-        """
-        try:
-            return self._folder.read(self._name(stage))
-        except FileNotFoundError:
-            return None
+    def has_printed(self, stage: int) -> bool:
+        """Whether there is a log of a stage."""
+        return stage in self._logs and not self._logs[stage].pending
 
     def is_whole(self, stage: int) -> bool:
         """Whether all that a stage has printed so far could be written."""
@@ -93,15 +102,27 @@ class StageLogs:
 
     def _log(self, stage: int) -> "_Log":
         return self._logs.get(stage) or self._logs.setdefault(
-            stage, _Log(self._folder, self._name(stage), self._on_error)
+            stage,
+            _Log(
+                self._folder, self._name(stage), self._on_error, self._limit, self._room
+            ),
         )
 
 
 class _Log:
-    """Appends to a file, until that cannot be done."""
+    """Appends to a file, until that cannot be done.
+
+    When there is no more room, it goes on in other files, of which it keeps the last
+    two: ``<name>.<place>``, the place in all that was printed at which one begins.
+    """
 
     def __init__(
-        self, folder: OwnFolder, name: str, on_error: Callable[[OSError], None]
+        self,
+        folder: OwnFolder,
+        name: str,
+        on_error: Callable[[OSError], None],
+        limit: Optional[int],
+        room: Room,
     ):
         self._folder = folder
         self._name = name
@@ -111,17 +132,25 @@ class _Log:
         self._fd: Optional[int] = None
         self._at_line_start = True
         self._guard = threading.Lock()
+        self._limit = sys.maxsize if limit is None else max(limit, LEAST_LIMIT)
+        self._all_room = room
+        self._file = name
+        self._ends: list[str] = []  # the other files that there are
+        self._printed = 0  # bytes of all, and of those in the file
+        self._size = 0
+        self._room = min(LEAST, self._limit // 2)  # of the file
+        self._end_room = 0  # of each of the others
 
     def command(self, line: bytes) -> None:
         with self._guard:
-            if self._fd is None:
+            if self._printed == 0:
                 self.pending += line
                 return
         self.write(line if self._at_line_start else b"\n" + line)
 
     def write(self, data: bytes) -> None:
         try:
-            with self._guard, about(self._folder.path_of(self._name)):
+            with self._guard, about(self._folder.path_of(self._file)):
                 self._write(data)
         except OSError as exc:
             self._on_error(exc)
@@ -129,20 +158,58 @@ class _Log:
     def _write(self, data: bytes) -> None:
         if self.broken:
             return
+        if self.pending:
+            data, self.pending = self.pending + data, b""
         try:
-            if self._fd is None:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-                self._fd = self._folder.open(self._name, flags)
-            if self.pending:
-                data, self.pending = self.pending + data, b""
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(self._fd, rest) :]
+            while self._size + len(data) > self._room:
+                if self._has_grown():
+                    continue
+                left = self._room - self._size
+                cut = data.rfind(b"\n", 0, left) + 1 or (0 if self._size else left)
+                self._append(data[:cut])
+                data = data[cut:]
+                self._begin_end()
+            self._append(data)
             self._at_line_start = data.endswith(b"\n")
         except OSError:
             self.broken = True
             self._close()
             raise
+
+    def _has_grown(self) -> bool:
+        """Whether the first file may have more."""
+        if self._ends:
+            return False
+        more = min(max(self._room, LEAST), self._limit // 2 - self._room)
+        taken = self._all_room.take(max(0, more))
+        self._room += taken
+        return taken > 0
+
+    def _begin_end(self) -> None:
+        """Go on in another file."""
+        self._close()
+        if not self._ends:
+            wanted = min(self._limit // 2, self._room)
+            taken = self._all_room.take(wanted) if self._room > LEAST else 0
+            self._end_room = max(taken, min(LEAST, wanted), 2) // 2
+        elif len(self._ends) > 1:
+            self._folder.remove(self._ends.pop(0))
+        self._file = f"{self._name}.{self._printed}"
+        self._ends.append(self._file)
+        self._room, self._size = self._end_room, 0
+
+    def _append(self, data: bytes) -> None:
+        if not data:
+            return
+        if self._fd is None:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            self._fd = self._folder.open(self._file, flags)
+        rest = memoryview(data)
+        while rest:
+            written = os.write(self._fd, rest)
+            rest = rest[written:]
+            self._size += written
+            self._printed += written
 
     def close(self) -> None:
         with self._guard:
@@ -153,3 +220,73 @@ class _Log:
             with suppress(OSError):
                 os.close(self._fd)
             self._fd = None
+
+
+class LogReader:
+    """Reads what a stage has printed, and goes on with what it prints later.
+
+    Args:
+        folder: with the logs of the run.
+        name: of the log.
+
+    Attributes:
+        offset (int): how much of all that was printed has been read, or left out.
+    """
+
+    def __init__(self, folder: OwnFolder, name: str):
+        self._folder = folder
+        self._name = name
+        self._at_line_start = True
+        self.offset = 0
+
+    def new(self) -> Iterator[bytes]:
+        """What there is to read, with a line where something is left out.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        try:
+            parts = _parts(self._folder, self._name)
+        except FileNotFoundError:
+            return
+        for start, name in parts:
+            try:
+                fobj = self._folder.read(name)
+            except FileNotFoundError:
+                continue  # there is none, or it has been followed by others
+            with fobj:
+                if start > self.offset:
+                    left_out = in_words(start - self.offset)
+                    line = f"[{left_out} left out here: see core.{LOG_OPTION}]\n"
+                    yield (b"" if self._at_line_start else b"\n") + line.encode()
+                    self.offset, self._at_line_start = start, True
+                fobj.seek(self.offset - start)
+                while chunk := fobj.read(CHUNK):
+                    self.offset += len(chunk)
+                    self._at_line_start = chunk.endswith(b"\n")
+                    yield chunk
+
+
+def end_of(folder: OwnFolder, name: str, most: int) -> bytes:
+    """The last bytes that a stage has printed.
+
+    Raises:
+        OSError: they cannot be read.
+    """
+    end = b""
+    for _, part in reversed(_parts(folder, name)):
+        with folder.read(part) as fobj:
+            size = fobj.seek(0, os.SEEK_END)
+            fobj.seek(max(0, size - (most - len(end))))
+            end = fobj.read(most - len(end)) + end
+        if len(end) >= most:
+            break
+    return end
+
+
+def _parts(folder: OwnFolder, name: str) -> list[tuple[int, str]]:
+    """Files with the output of a stage, and the places in it at which they begin."""
+    known = folder.names()
+    places = (file[len(name) + 1 :] for file in known if file.startswith(f"{name}."))
+    numbers = sorted(int(place) for place in places if _PLACE.fullmatch(place))
+    return [(0, name), *((number, f"{name}.{number}") for number in numbers)]

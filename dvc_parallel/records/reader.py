@@ -193,6 +193,21 @@ class Runs:
     def folder(self, run_id: str) -> OwnFolder:
         return self._folder.folder(run_id)
 
+    def size(self, run_id: str) -> int:
+        """Bytes of a record, as far as they can be counted."""
+        size = 0
+        for folder in (self.folder(run_id), self.folder(run_id).folder(LOGS)):
+            with suppress(OSError):
+                size += sum(folder.files().values())
+        return size
+
+    def is_bad(self, run_id: str) -> bool:
+        """Whether a run is known to have failed, or to have been stopped or killed."""
+        try:
+            return read(self.folder(run_id)).state not in ("ok", "running")
+        except RecordError:
+            return False
+
     def remove(self, run_id: str) -> None:
         """Remove a record, as much of it as can be."""
         with suppress(OSError):

@@ -21,6 +21,7 @@ from dvc.utils import relpath
 
 from dvc_parallel import __version__
 from dvc_parallel.atomic import about
+from dvc_parallel.record_limits import DEFAULTS, Limits
 from dvc_parallel.reporters import Phase, Reporter, RunInfo, Summary
 from dvc_parallel.reporters.interface import FINAL
 from dvc_parallel.reporters.plain import log
@@ -38,12 +39,20 @@ class Recorder(Reporter):
     Args:
         tmp_dir: ``.dvc/tmp`` of the repo.
         clock: tells the time in seconds.
+        limits: how much is kept.
 
     Attributes:
         logs: what stages print; None if there is no record.
     """
 
-    def __init__(self, tmp_dir: str, clock: Callable[[], float] = time.monotonic):
+    def __init__(
+        self,
+        tmp_dir: str,
+        clock: Callable[[], float] = time.monotonic,
+        limits: Limits = DEFAULTS,
+    ):
+        self._limits = limits
+        self._id = ""
         self._runs = Runs(tmp_dir)
         self._clock = clock
         self._start = 0.0
@@ -57,6 +66,7 @@ class Recorder(Reporter):
         self._start = self._clock()
         now = datetime.now(timezone.utc)
         run_id = f"{now:%Y%m%d-%H%M%S}-{shortuuid.ShortUUID().random(4)}"
+        self._id = run_id
         folder = self._runs.folder(run_id)
         header = {
             "format": FORMAT,
@@ -89,7 +99,7 @@ class Recorder(Reporter):
             return
         self._tell(header)
         names = [stage.name for stage in run.stages]
-        self.logs = StageLogs(folder.folder(LOGS), names, self._warn)
+        self.logs = StageLogs(folder.folder(LOGS), names, self._warn, self._limits)
         self._remove_old()
 
     def _warn(self, exc: OSError) -> None:
@@ -103,6 +113,27 @@ class Recorder(Reporter):
             for run_id in self._runs.ids()[:-KEEP]:
                 if not self._runs.goes_on(run_id):
                     self._runs.remove(run_id)
+
+    def _remove_too_many(self) -> None:
+        """Remove the oldest runs while all are too large together.
+
+        Those that go on stay, this one, and the last one before it that has not come
+        to a good end.
+        """
+        with suppress(RecordError):
+            sizes = {run_id: self._runs.size(run_id) for run_id in self._runs.ids()}
+            excess = sum(sizes.values()) - (self._limits.runs or sys.maxsize)
+            if excess <= 0:
+                return
+            last_bad = next(filter(self._runs.is_bad, reversed(sizes)), None)
+            for run_id, size in sizes.items():
+                if excess <= 0:
+                    return
+                if run_id not in (self._id, last_bad) and not self._runs.goes_on(
+                    run_id
+                ):
+                    self._runs.remove(run_id)
+                    excess -= size
 
     def log_of(self, stage: int) -> Optional[str]:
         """Where the output of a stage is kept, if it is."""
@@ -128,6 +159,7 @@ class Recorder(Reporter):
         self._end("failed")
         if self.logs:
             self.logs.close_all()
+            self._remove_too_many()
 
     def _end(self, end: str) -> None:
         self._happened({"end": end})

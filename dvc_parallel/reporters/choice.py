@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from dvc_parallel.output_modes import FAILED, GROUPED, NONE
+from dvc_parallel.record_limits import Limits
 from dvc_parallel.records.writer import Recorder
 
 from .heartbeat import Heartbeat
@@ -14,14 +15,15 @@ if TYPE_CHECKING:
     from .interface import Reporter
 
 
-def reporters(tmp_dir: str, output: str) -> list["Reporter"]:
+def reporters(tmp_dir: str, output: str, limits: Limits) -> list["Reporter"]:
     """Those of a run: its record first, as others read from it.
 
     Args:
         tmp_dir: ``.dvc/tmp`` of the repo.
         output: how the output of stages is shown, one of ``OUTPUT_MODES``.
+        limits: how much of the record is kept.
     """
-    recorder = Recorder(tmp_dir)
+    recorder = Recorder(tmp_dir, limits=limits)
     shown = _shown(recorder, output)
     return [recorder, shown, LiveView() if can_be_shown() else Heartbeat(shown)]
 

@@ -12,10 +12,8 @@ from .plain import PlainReporter, write
 from .terminal import harmless, whole_lines
 
 if TYPE_CHECKING:
+    from dvc_parallel.records.logs import LogReader
     from dvc_parallel.records.writer import Recorder
-
-# Bytes of a log that are read at a time.
-CHUNK = 2**20
 
 
 class SilentReporter(PlainReporter):
@@ -43,7 +41,7 @@ class GroupedReporter(PlainReporter):
         self._recorder = recorder
         self._to_show: set[int] = set()
         self._shown: set[int] = set()
-        self._sizes: dict[int, int] = {}  # of what has been shown of a log
+        self._readers: dict[int, LogReader] = {}  # of what has been shown
 
     def _is_time(self, phase: Phase) -> bool:
         return phase in (Phase.LOCK, Phase.FAILED, Phase.STOPPED)
@@ -90,14 +88,11 @@ class GroupedReporter(PlainReporter):
     def _log(self, stage: int) -> Iterator[bytes]:
         logs = self._recorder.logs
         assert logs
-        opened = logs.read(stage)
-        if opened is None:
+        if not logs.has_printed(stage):
             yield logs.commands(stage)
             return
-        with opened as fobj:
-            fobj.seek(self._sizes.get(stage, 0))
-            yield from whole_lines(iter(lambda: fobj.read(CHUNK), b""))
-            self._sizes[stage] = fobj.tell()
+        reader = self._readers.setdefault(stage, logs.reader(stage))
+        yield from whole_lines(reader.new())
 
 
 class FailedReporter(GroupedReporter):

@@ -1,6 +1,7 @@
 """``dvc-parallel logs``."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -190,3 +191,23 @@ def test_completion(project, shell):
     assert "_shtab_dvc_parallel" in script
     assert "--follow" in script
     assert "--output" in script
+
+
+def test_much_output_is_kept_in_part(make_project):
+    project = make_project(
+        dvc_yaml="""
+        stages:
+          much: {cmd: "seq 1000000; exit 3"}
+          some: {cmd: "seq 10"}
+        """
+    )
+    project.dvc("config", "--local", "core.parallel_log_size", "100k")
+    result = project.dvc("repro", "-j", 2, "-k", "--output", "none", check=False)
+    assert "\n  1000000\n" in result.stderr
+    folder = next(project.path.glob(".dvc/tmp/parallel/runs/*/logs"))
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 102_400 + 100
+    shown = logs(project, "much").stdout.splitlines()
+    assert shown[:3] == ["> seq 1000000; exit 3", "1", "2"]
+    (line,) = (line for line in shown if line.startswith("["))
+    assert re.fullmatch(r"\[6\.. MiB left out here: see core.parallel_log_size\]", line)
+    assert shown[-1] == "1000000"

@@ -11,8 +11,9 @@ import psutil
 import pytest
 
 from dvc_parallel.own_files import OwnFolder
+from dvc_parallel.record_limits import Limits, limits_of, parse_size
 from dvc_parallel.records import reader, writer
-from dvc_parallel.records.logs import StageLogs, log_name
+from dvc_parallel.records.logs import LEAST, StageLogs, end_of, log_name
 from dvc_parallel.records.reader import RecordError, Runs
 from dvc_parallel.records.writer import KEEP, Recorder
 from dvc_parallel.reporters import Phase, RunInfo, StageInfo, Summary
@@ -331,3 +332,123 @@ def test_much_output_is_not_kept_in_memory(logs):
 )
 def test_names_of_logs(name, file):
     assert log_name(3, name) == file
+
+
+def shown(logs, stage=0):
+    return b"".join(logs.reader(stage).new())
+
+
+def many_lines(count, start=0):
+    return b"".join(b"%09d\n" % number for number in range(start, start + count))
+
+
+@pytest.mark.parametrize("piece", [1, 37, 5000])
+def test_of_too_much_output_the_first_and_the_last_are_kept(tmp_path, piece):
+    limit = 40_000
+    limits = Limits(log=limit)
+    logs = StageLogs(OwnFolder(str(tmp_path)), ["a", "b"], pytest.fail, limits)
+    reader = logs.reader(0)
+    followed = b""
+    for start in range(0, 20_000, piece):
+        logs.output(0, many_lines(min(piece, 20_000 - start), start))
+        if start % (piece * 10) == 0:
+            followed += b"".join(reader.new())
+    logs.close_all()
+    followed += b"".join(reader.new())
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= limit
+    text = shown(logs)
+    assert re.search(rb"\n\[1\d\d\.\d KiB left out here: see core.parallel_log", text)
+    first, last = text.partition(b"[")[0], text.rpartition(b"]\n")[2]
+    assert len(first) >= limit // 2 - 10
+    assert many_lines(len(first) // 10) == first
+    assert len(last) >= limit // 4 - 10
+    assert many_lines(len(last) // 10, 20_000 - len(last) // 10) == last
+    assert followed.startswith(first)
+    assert followed.endswith(many_lines(100, 19_900))
+    end = end_of(OwnFolder(str(tmp_path)), log_name(0, "a"), 9000)
+    assert end == many_lines(900, 19_100)
+
+
+def test_a_line_without_end_is_limited_too(tmp_path):
+    limits = Limits(log=10_000)
+    logs = StageLogs(OwnFolder(str(tmp_path)), ["a"], pytest.fail, limits)
+    for _ in range(100):
+        logs.output(0, b"x" * 1000)
+    logs.close_all()
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 10_000
+    assert b"x\n[" in shown(logs)
+
+
+def test_stages_share_what_all_runs_may_have(tmp_path):
+    """However much some print, a little of each is kept."""
+    limits = Limits(log=2**20, runs=2**20)
+    logs = StageLogs(OwnFolder(str(tmp_path)), list("abc"), pytest.fail, limits)
+    for stage in range(3):
+        for start in range(0, 300_000, 10_000):
+            logs.output(stage, many_lines(10_000, start))
+    logs.close_all()
+    sizes = [len(shown(logs, stage)) for stage in range(3)]
+    assert sum(sizes) <= 2**20 + 6 * LEAST
+    assert sizes[2] > LEAST
+    assert shown(logs, 2).endswith(many_lines(1000, 299_000))
+
+
+def test_a_limit_that_is_not_reached_changes_nothing(logs, tmp_path):
+    logs.output(0, many_lines(100_000))
+    assert shown(logs) == many_lines(100_000)
+    assert [path.name for path in tmp_path.iterdir()] == [log_name(0, "a")]
+
+
+def test_the_oldest_runs_go_where_all_are_too_large(tmp_path):
+    ends = ["failed", "failed", "ok", "ok"]
+
+    def one(end):
+        recorder = Recorder(str(tmp_path), limits=Limits(runs=100_000))
+        recorder.begun(RUN)
+        recorder.output(0, "stdout", b"x" * 32_000)
+        recorder.ended(Summary(end, 1.0, 1.0, 1, 0, [], 0, 0))
+        recorder.close()
+        return recorder._id
+
+    runs = Runs(str(tmp_path))
+    ids = []
+    for end in ends:
+        ids.append(one(end))
+        # NOTE: those of one second are in no order
+        folder = tmp_path / "parallel" / "runs"
+        new = f"2000010{len(ids)}-000000-abcd"
+        (folder / ids[-1]).rename(folder / new)
+        ids[-1] = new
+    assert one("ok") == runs.ids()[-1]
+    assert runs.ids()[:-1] == [ids[1], ids[3]]  # the last failure, and the last one
+
+
+@pytest.mark.parametrize(
+    "text, size",
+    [
+        ("500", 500),
+        (" 64M", 64 * 2**20),
+        ("1 GiB", 2**30),
+        ("2kb", 2048),
+        ("Unlimited", None),
+    ],
+)
+def test_sizes(text, size):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.5G", "many", "1 PB"])
+def test_what_is_no_size(text):
+    with pytest.raises(ValueError, match="expected a size such as '64M'"):
+        parse_size(text)
+
+
+def test_the_environment_wins_over_the_config(monkeypatch):
+    assert limits_of({}) == Limits(64 * 2**20, 2**30)
+    assert limits_of({"parallel_log_size": "1M"}) == Limits(2**20, 2**30)
+    monkeypatch.setenv("DVC_PARALLEL_LOG_SIZE", "2M")
+    monkeypatch.setenv("DVC_PARALLEL_RUNS_SIZE", "x")
+    with pytest.raises(ValueError, match="DVC_PARALLEL_RUNS_SIZE: expected a size"):
+        limits_of({"parallel_log_size": "1M"})
+    monkeypatch.setenv("DVC_PARALLEL_RUNS_SIZE", "unlimited")
+    assert limits_of({"parallel_log_size": "1M"}) == Limits(2**21, None)

@@ -1,0 +1,104 @@
+"""How much of what stages print is kept: ``core.parallel_log_size``, ``_runs_size``."""
+
+import os
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Optional
+
+LOG_OPTION = "parallel_log_size"
+LOG_ENV = "DVC_PARALLEL_LOG_SIZE"
+RUNS_OPTION = "parallel_runs_size"
+RUNS_ENV = "DVC_PARALLEL_RUNS_SIZE"
+
+UNLIMITED = "unlimited"
+_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_SIZE = re.compile(r"(\d+)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bytes; None for as many as there are.
+
+    Attributes:
+        log: of the output of one stage.
+        runs: of the records of all runs.
+    """
+
+    log: Optional[int] = 64 * 2**20
+    runs: Optional[int] = 2**30
+
+
+DEFAULTS = Limits()
+
+
+def parse_size(value: Any) -> Optional[int]:
+    """Read a number of bytes, such as 500, "64M" or "1 GiB"; None for "unlimited".
+
+    Raises:
+        ValueError: it is none.
+    """
+    text = str(value).strip().lower()
+    if text == UNLIMITED:
+        return None
+    if match := _SIZE.fullmatch(text):
+        return int(match[1]) * _UNITS[match[2]]
+    raise ValueError(f"expected a size such as '64M', or '{UNLIMITED}', got '{value}'")
+
+
+def check_size(value: str) -> str:
+    """Check a size, and return it as it is."""
+    parse_size(value)
+    return value
+
+
+def limits_of(config: Mapping[str, Any]) -> Limits:
+    """What is in force: the environment wins over ``core`` of the config.
+
+    Raises:
+        ValueError: names what is wrong.
+    """
+
+    def setting(env: str, option: str, default: Optional[int]) -> Optional[int]:
+        name, value = f"core.{option}", config.get(option)
+        if env in os.environ:
+            name, value = env, os.environ[env]
+        if value is None:
+            return default
+        try:
+            return parse_size(value)
+        except ValueError as exc:
+            raise ValueError(f"{name}: {exc}") from None
+
+    return Limits(
+        setting(LOG_ENV, LOG_OPTION, DEFAULTS.log),
+        setting(RUNS_ENV, RUNS_OPTION, DEFAULTS.runs),
+    )
+
+
+class Room:
+    """What is left of a limit.  Any thread may take from it at any time."""
+
+    def __init__(self, limit: Optional[int]):
+        self._left = limit
+        self._guard = threading.Lock()
+
+    def take(self, most: int) -> int:
+        """Take as many bytes as there are, but no more."""
+        with self._guard:
+            if self._left is None:
+                return most
+            taken = min(most, self._left)
+            self._left -= taken
+            return taken
+
+
+def in_words(size: int) -> str:
+    """Some bytes as users read them."""
+    value, unit = float(size), "bytes"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.1f} {unit}" if unit != "bytes" else f"{size} bytes"
