@@ -12,10 +12,11 @@ arrived.  Nothing polls.
 import queue
 import signal
 from collections.abc import Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from threading import Event
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
+from dvc.exceptions import DvcException
 from dvc.repo import reproduce
 
 from . import plan, signals
@@ -26,6 +27,7 @@ from .order import PathOrder
 from .outcome import Outcome
 from .repo_lock import SharedRepoLock
 from .reporters import Phase, Reporter, Reporters, RunInfo
+from .reporters.interface import logger
 from .reporters.plain import PlainReporter
 from .run_info import describe, plan_of
 from .runners import Runner, RunnerClosedError
@@ -382,11 +384,22 @@ class ParallelExecutor:
             if not isinstance(exc, Exception):
                 raise exc
         if outcome.failed and self.on_error != "ignore":
+            causes = [outcome.failed[rank] for rank in sorted(outcome.failed)]
             failed = [self.steps[rank] for rank in sorted(outcome.failed)]
-            first = next(iter(outcome.failed.values()))
-            cause = first if self.on_error == "fail" else None
-            self._raise_error(cause, *failed)
+            if self.on_error == "fail" and len(failed) > 1:
+                for stage, exc in zip(failed, causes):
+                    self._tell_error(exc, stage)
+            single = self.on_error == "fail" and len(failed) == 1
+            self._raise_error(causes[0] if single else None, *failed)
         return [outcome.results[rank] for rank in sorted(outcome.results)]
+
+    def _tell_error(self, cause: BaseException, stage: "Stage") -> None:
+        """Show an error as DVC does where it is the only one."""
+        try:
+            self._raise_error(cause, stage)
+        except DvcException as exc:
+            with suppress(Exception):
+                logger.error("", exc_info=exc)
 
     def _raise_error(self, cause: Optional[BaseException], *failed: "Stage") -> None:
         reproduce._raise_error(cause, *failed)  # type: ignore[arg-type]

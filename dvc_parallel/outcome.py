@@ -48,7 +48,7 @@ class Outcome:
             busy=sum(busy),
             ran=len(self.results),
             skipped=done - len(self.results),
-            failed=list(self.failed),
+            failed=sorted(self.failed),
             stopped=len(self.stopped),
             not_run=len(plan) - done - len(self.failed) - len(self.stopped),
         )

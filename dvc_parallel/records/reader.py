@@ -227,7 +227,9 @@ class Runs:
             raise RecordError(f"cannot read '{exc.filename}': {exc.strerror}") from None
 
     def load(self, run_id: Optional[str] = None) -> Run:
-        """Read a record; without ``run_id`` the last one.
+        """Read a record; without ``run_id`` the last one that can be read.
+
+        A run that is killed, or that is just beginning, may have no journal.
 
         Args:
             run_id: the ID of a run or the beginning of one.
@@ -240,7 +242,9 @@ class Runs:
             raise RecordError(
                 "no run has been recorded yet; `dvc repro` with more than one job is"
             )
-        matching = [known for known in ids if known.startswith(run_id or "")]
+        if run_id is None:
+            return self._last(ids)
+        matching = [known for known in ids if known.startswith(run_id)]
         if run_id in ids:
             matching = [run_id]
         if not matching:
@@ -248,9 +252,18 @@ class Runs:
             raise RecordError(
                 f"there is no run '{visible(str(run_id))}'; there are {known}"
             )
-        if run_id is not None and len(matching) > 1:
+        if len(matching) > 1:
             raise RecordError(f"'{run_id}' can be {' or '.join(matching)}")
         return read(self.folder(matching[-1]))
+
+    def _last(self, ids: list[str]) -> Run:
+        errors = []
+        for run_id in reversed(ids):
+            try:
+                return read(self.folder(run_id))
+            except RecordError as exc:
+                errors.append(exc)
+        raise RecordError(f"there is no run that can be read: {errors[0]}")
 
     def all(self) -> Iterator[Run]:
         """Those that can be read, the oldest first.

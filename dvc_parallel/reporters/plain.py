@@ -192,7 +192,7 @@ class PlainReporter(Reporter):
         path = self._log_of(stage) if self._log_of else None
         where = f" (all of them in {path})" if path else ""
         name = self._name(stage)
-        log(logging.ERROR, "the last lines of '%s'%s:\n%s", name, where, lines)
+        log(logging.WARNING, "the last lines of '%s'%s:\n%s", name, where, lines)
 
 
 def log(level: int, message: str, *args: Any) -> None:

@@ -452,3 +452,22 @@ def test_the_environment_wins_over_the_config(monkeypatch):
         limits_of({"parallel_log_size": "1M"})
     monkeypatch.setenv("DVC_PARALLEL_RUNS_SIZE", "unlimited")
     assert limits_of({"parallel_log_size": "1M"}) == Limits(2**21, None)
+
+
+@pytest.mark.parametrize("text", [None, "", '{"format": 1, "id": "2'])
+def test_a_run_that_was_killed_before_its_journal_is_passed_over(
+    recorder, tmp_path, text
+):
+    (known,) = Runs(str(tmp_path)).ids()
+    folder = tmp_path / "parallel" / "runs" / "99991231-000000-abcd"
+    (folder / "logs").mkdir(parents=True)
+    if text is not None:
+        (folder / "journal.jsonl").write_text(text)
+    runs = Runs(str(tmp_path))
+    assert runs.load().id == known
+    assert [run.id for run in runs.all()] == [known]
+    with pytest.raises(RecordError, match="9999"):
+        runs.load("9999")
+    shutil.rmtree(tmp_path / "parallel" / "runs" / known)
+    with pytest.raises(RecordError, match="there is no run that can be read"):
+        runs.load()
