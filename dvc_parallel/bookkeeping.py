@@ -16,7 +16,8 @@ from .gitignore import IgnoreFiles
 from .hashes import KnownHashes
 from .params import ParamsFiles
 from .path_locks import PathLocks
-from .probes import LinkTypes, LoadedConfig, TrackedPaths
+from .path_waits import JobPaths
+from .probes import IgnoreRules, LinkTypes, LoadedConfig, TrackedPaths
 
 if TYPE_CHECKING:
     from .serial_order import SerialOrder
@@ -47,10 +48,13 @@ class Bookkeeping:
         self.order: Optional[SerialOrder] = None
         self.params_files = ParamsFiles()
         self.path_locks = PathLocks(goes_on)
+        # of the stage that is run, where stages run one after the other
+        self.paths = JobPaths(self.path_locks, looks_first=False, goes_back=False)
         self.tracked_paths = TrackedPaths()
         self.link_types = LinkTypes()
         self.config = LoadedConfig()
         self.ignore_files = IgnoreFiles()
+        self.ignore_rules = IgnoreRules()
         self.known_hashes = KnownHashes()
         self.written = Written()
         self.patterns: dict[tuple, Any] = {}

@@ -39,10 +39,13 @@ class IgnoreFiles:
 
     def __init__(self) -> None:
         self._known: dict[str, _Lines] = {}
+        self._manager: Any = None  # what dulwich has made of git's settings
+        # the files that it was made of, as they were before that
+        self._settings: Optional[list[tuple[str, Optional[Signature]]]] = None
 
     def is_ignored(self, original: Callable, backend: Any, path: str) -> bool:
         """As ``DulwichBackend.is_ignored``, which is ``original``."""
-        manager = backend.ignore_manager
+        manager = self._manager_of(backend)
         filters = getattr(manager, "_path_filters", None)
         # NOTE: other versions of dulwich may not have these
         if filters is None or getattr(manager, "_ignorecase", True):
@@ -52,6 +55,21 @@ class IgnoreFiles:
             return original(backend, path)
         finally:
             manager._path_filters = {}
+
+    def _manager_of(self, backend: Any) -> Any:
+        """What DVC drops around each command, for as long as nothing of it changes."""
+        if "ignore_manager" in vars(backend) or os.name != "posix":
+            return backend.ignore_manager
+        settings = [(path, signature_of(path)) for path in _settings_of(backend.repo)]
+        if settings == self._settings:
+            vars(backend)["ignore_manager"] = self._manager
+            return self._manager
+        settled = all(is_settled(signature) for _, signature in settings if signature)
+        self._settings = None
+        self._manager = backend.ignore_manager
+        if settled and not any(_refers_to_others(path) for path, _ in settings):
+            self._settings = settings
+        return self._manager
 
     def matching(self, gitignore: str, name: bytes) -> Optional[list[bytes]]:
         """The lines of a file that can match an entry of its folder, in order.
@@ -96,6 +114,31 @@ class IgnoreFiles:
 def _group(file: _Lines, line: bytes) -> set[bytes]:
     match = ONE_ENTRY.match(line)
     return file.by_name.setdefault(match[1], set()) if match else file.others
+
+
+def _settings_of(repo: Any) -> list[str]:
+    """Files, there or not, that say what git ignores everywhere in a repo."""
+    home = os.path.expanduser("~")
+    xdg = os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
+    return [
+        os.path.join(repo.commondir(), "config"),
+        os.path.join(repo.controldir(), "config.worktree"),
+        os.path.join(repo.controldir(), "info", "exclude"),
+        os.environ.get("GIT_CONFIG_GLOBAL") or os.path.join(home, ".gitconfig"),
+        os.path.join(xdg, "git", "config"),
+        os.path.join(xdg, "git", "ignore"),
+        os.environ.get("GIT_CONFIG_SYSTEM") or "/etc/gitconfig",
+    ]
+
+
+def _refers_to_others(path: str) -> bool:
+    """Whether a file may name more files of settings, or of what is ignored."""
+    try:
+        with open(path, "rb") as fobj:
+            text = fobj.read().lower()
+    except FileNotFoundError:
+        return False
+    return b"include" in text or b"excludesfile" in text
 
 
 class _Filters(dict):

@@ -49,10 +49,14 @@ class PathsBusyError(LockError):
 class JobPaths:
     """The path locks of one stage.  Owned by the thread that runs it.
 
+    DVC's functions lock what they need, and call each other: what the outermost of them
+    has, those inside of it need not lock again.
+
     Args:
         locks: those of the run.
         looks_first: whether DVC looks at the stage before it writes anything.
         names: further names of its paths, by which others may know them.
+        goes_back: whether it can wait, where others use a path.
     """
 
     def __init__(
@@ -60,14 +64,19 @@ class JobPaths:
         locks: PathLocks,
         looks_first: bool,
         names: Optional[Mapping[str, Sequence[str]]] = None,
+        goes_back: bool = True,
     ):
         self._locks = locks
         self._looks_first = looks_first
+        self._goes_back = goes_back
         self._is_looking = False
         self._names = names or {}
         # all that it needs, from the outermost call on
         self._needed: Optional[tuple[list[str], list[str]]] = None
         self._held = ExitStack()
+        # what may be read or written to, as far as that is held
+        self._reads: frozenset[str] = frozenset()
+        self._writes: frozenset[str] = frozenset()
 
     @contextmanager
     def hold(
@@ -91,9 +100,12 @@ class JobPaths:
             try:
                 acquire(self._held, read, write)
             except LockError as exc:
+                if not self._goes_back:
+                    raise
                 if _are_used_by_ancestors(tmp_dir, fs, read, write):
                     raise
                 raise PathsBusyError(str(exc), read, write) from exc
+            self._reads, self._writes = frozenset([*read, *write]), frozenset(write)
 
         if self._needed is None:
             read, write = self._by_all_names(read), self._by_all_names(write)
@@ -107,11 +119,15 @@ class JobPaths:
                     yield
                 finally:
                     self._needed = None
+                    self._reads = self._writes = frozenset()
             return
 
         if write and self._is_looking:
             begin(*self._needed)
             self._is_looking = False
+        if self._reads.issuperset(read) and self._writes.issuperset(write):
+            yield
+            return
         with ExitStack() as stack:
             acquire(stack, read, write)
             yield

@@ -8,10 +8,14 @@ import os
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
+from pygtrie import Trie
+
 from .signature import is_settled, signature_of
 
 if TYPE_CHECKING:
     from .signature import Signature
+
+DVCIGNORE = ".dvcignore"
 
 umask = os.umask(0)
 os.umask(umask)
@@ -128,6 +132,51 @@ class LoadedConfig:
             vars(repo)["config"] = config
         settled = all(map(is_settled, filter(None, signatures)))
         self._signatures = signatures if settled else []
+
+
+class IgnoreRules:
+    """What a ``.dvcignore`` in the root of a repo says, while nothing of it changes.
+
+    DVC reads it anew after every command, compiles its lines, and looks for other repos
+    in the folders beside it.
+    """
+
+    def __init__(self) -> None:
+        self._read: Optional[tuple[Any, str, tuple]] = None  # fs, root, signature
+        self._rules: dict[str, Any] = {}  # attributes
+
+    def load(self, original: Callable, rules: Any, fs: Any, root_dir: str) -> None:
+        """As ``DvcIgnoreFilter.__init__``, which is ``original``."""
+        if fs.protocol != "local":
+            original(rules, fs, root_dir)
+            return
+        signature = self._signature_of(root_dir)
+        if self._read == (fs, root_dir, signature):
+            vars(rules).update(_with_own_tries(self._rules))
+            return
+        settled = signature[0] is None or is_settled(signature[0])
+        self._read = None
+        original(rules, fs, root_dir)
+        if settled:
+            self._rules = _with_own_tries(vars(rules))
+            self._read = fs, root_dir, signature
+
+    @staticmethod
+    def _signature_of(root_dir: str) -> tuple[Optional["Signature"], tuple[str, ...]]:
+        """What it says may change with: the file, and repos in folders beside it."""
+        with os.scandir(root_dir) as entries:
+            folders = [entry.path for entry in entries if entry.is_dir()]
+        repos = (path for path in folders if os.path.exists(os.path.join(path, ".dvc")))
+        path = os.path.join(root_dir, DVCIGNORE)
+        return signature_of(path), tuple(sorted(repos))
+
+
+def _with_own_tries(attributes: dict[str, Any]) -> dict[str, Any]:
+    # NOTE: folders are added to them when somebody asks for what is in there
+    return {
+        name: value.copy() if isinstance(value, Trie) else value
+        for name, value in attributes.items()
+    }
 
 
 class TrackedPaths:

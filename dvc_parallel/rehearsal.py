@@ -17,6 +17,7 @@ from dvc.exceptions import DvcException, ReproductionError
 from .bookkeeping import Bookkeeping, current_books
 from .order import real_paths_of
 from .others_path_locks import OthersPathLocks
+from .path_waits import JobPaths
 from .plan import Plan
 from .runners.choice import LOCAL
 
@@ -272,6 +273,7 @@ class _Books(Bookkeeping):
         super().__init__(tmp_dir)
         self.rehearsal = rehearsal
         self.path_locks = OthersPathLocks()
+        self.paths = JobPaths(self.path_locks, looks_first=False, goes_back=False)
 
 
 def reproduce(original: Callable, stage: "Stage", *args: Any, **kwargs: Any) -> Any:

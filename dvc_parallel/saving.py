@@ -15,7 +15,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from dvc.stage.cache import StageCache
 
     from .fast_executor import FastJob
+    from .hashes import KnownHashes
 
 # What takes longer than a change of owners: 8 MiB are hashed in some 10 ms.
 LARGE_SIZE = 8 * 2**20
@@ -77,32 +78,50 @@ def build(original: Callable, out: "Output", odb, path, fs, *args, **kwargs):
     books = current_books()
     if books is None:
         return original(out, odb, path, fs, *args, **kwargs)
-    hash_it = partial(_build, partial(original, out), out)
+    job = current_job()
+    if job is not None and not kwargs.get("dry_run"):
+        job.data_is_large = fs.protocol == "local" and is_large(path)
+    hash_it = partial(_build, partial(original, out), out, books.known_hashes)
     return books.known_hashes.build(hash_it, odb, path, fs, *args, **kwargs)
 
 
-def _build(original: Callable, out: "Output", odb, path, fs, *args, **kwargs):
+def _build(
+    original: Callable,
+    out: "Output",
+    known: "KnownHashes",
+    odb,
+    path,
+    fs,
+    *args,
+    **kwargs,
+):
     job = current_job()
+    is_folder = fs.protocol == "local" and os.path.isdir(path)
     if job is None or fs.protocol != "local":
-        return original(odb, path, fs, *args, **kwargs)
+        build = partial(known.build_folder, original) if is_folder else original
+        return build(odb, path, fs, *args, **kwargs)
 
     large = is_large(path)
-    job.data_is_large = large
-    is_folder = os.path.isdir(path)
     if large and not is_folder:
         # a file whose hash is known takes no time
         large = odb.state.get(path, fs)[1] is None
     reads = job.run.reads
-    with job.away_if(large):
-        # NOTE: a file that a stage has made is its own; what changes it is an error
-        may_move = is_folder or kwargs.get("dry_run")
-        if may_move and (large or reads.others(job.name)):
+    # NOTE: a file that a stage has made is its own; what changes it is an error
+    may_move = is_folder or kwargs.get("dry_run")
+    hash_it = original
+    if may_move and (large or reads.others(job.name)):
+
+        def hash_it(odb, path, fs, *args, **kwargs):
             build = partial(original, odb, path, fs, *args, **kwargs)
             pause = time.sleep if large else job.pause
-            result = reads.build(build, fs, path, kwargs.get("ignore"), pause)
-        else:
-            result = original(odb, path, fs, *args, **kwargs)
-    if is_folder and kwargs.get("dry_run"):
+            return reads.build(build, fs, path, kwargs.get("ignore"), pause)
+
+    if not is_folder:
+        with job.away_if(large):
+            return hash_it(odb, path, fs, *args, **kwargs)
+    with job.away_if(large), known.turn(path) if large else nullcontext():
+        result = known.build_folder(hash_it, odb, path, fs, *args, **kwargs)
+    if kwargs.get("dry_run"):
         files = [key for key, _, _ in result[2]] if result[2].hash_info.isdir else []
         reads.watch(path, str(out or relpath(path)), job.name, files)
     return result

@@ -35,7 +35,11 @@ from .signals import clock
 from .simple_yaml import dumps_simple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dvc.output import Output
     from dvc.repo import Repo
+    from dvc.stage.cache import StageCache
 
     from .bookkeeping import Bookkeeping
 
@@ -193,7 +197,7 @@ def add_to_git(original: Callable, backend: Any, *args, **kwargs) -> None:
 def rwlock(original: Callable, tmp_dir, fs, cmd, *args, **kwargs) -> Iterator[None]:
     """``dvc.rwlock.rwlock``: lock paths."""
     books, job = current_books(), current_job()
-    lock = original if books is None else books.path_locks.hold
+    lock = original if books is None else books.paths.hold
     if job is not None:
         lock = job.paths.hold
         cmd = f"{cmd} (stage '{job.name}')"
@@ -283,6 +287,27 @@ def is_ignored(books: "Bookkeeping", original: Callable, backend, path: str) -> 
 def is_tracked(books: "Bookkeeping", original: Callable, backend, path: str) -> bool:
     """``DulwichBackend.is_tracked``: whether git tracks a path."""
     return books.tracked_paths.is_tracked(original, backend, path)
+
+
+@in_runs
+def dvcignore(
+    books: "Bookkeeping", original: Callable, rules, fs: Any, root_dir: str
+) -> None:
+    """``DvcIgnoreFilter.__init__``: what DVC leaves out."""
+    books.ignore_rules.load(original, rules, fs, root_dir)
+
+
+@in_runs
+def uncached_outs(
+    _books: "Bookkeeping", original: Callable, cache: "StageCache", stage, entry
+) -> "Iterable[Output]":
+    """``StageCache._uncached_outs``: outputs of an entry that DVC does not cache.
+
+    It makes a stage of the entry to look for them.
+    """
+    if all(out.use_cache for out in stage.outs):
+        return ()
+    return original(cache, stage, entry)
 
 
 @in_runs

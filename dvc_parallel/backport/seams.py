@@ -127,6 +127,20 @@ IN_JOBS = (
 IN_CLONES = tuple(seam for seam in IN_JOBS if seam.name in ("_run", "display_command"))
 
 IN_RUNS = (
+    Seam(
+        "dvc.ignore",
+        "DvcIgnoreFilter.__init__",
+        "self fs root_dir",
+        f"{STAND_INS}:dvcignore",
+        dispensable=True,
+    ),
+    Seam(
+        "dvc.stage.cache",
+        "StageCache._uncached_outs",
+        "self stage cache",
+        f"{STAND_INS}:uncached_outs",
+        dispensable=True,
+    ),
     Seam("dvc.stage.cache", "StageCache.save", "self stage", f"{RUN_CACHE}:save"),
     Seam("dvc.output", "Output._build", "self", f"{SAVING}:build", since=(3, 5, 0)),
     Seam(

@@ -2,6 +2,7 @@ import os
 import subprocess
 
 import pytest
+from dulwich.ignore import IgnoreFilterManager
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scmrepo.git import Git
@@ -122,3 +123,62 @@ def test_a_file_that_cannot_be_read_leaves_nothing(tmp_path, mocker):
         mocker.stopall()
         mocker.patch("dvc_parallel.gitignore.is_settled", return_value=True)
     assert ask(tmp_path, files, path) == (True, True)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    path = tmp_path / "home"
+    path.mkdir()
+    monkeypatch.setenv("HOME", str(path))
+    for name in ("XDG_CONFIG_HOME", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"):
+        monkeypatch.delenv(name, raising=False)
+    return path
+
+
+@pytest.mark.usefixtures("time_passes")
+@pytest.mark.parametrize(
+    "name,text,is_ignored",
+    [
+        ("repo/.git/info/exclude", "a", True),
+        ("home/.config/git/ignore", "a", True),
+        ("home/.gitconfig", "[core]\nignorecase=true", True),
+        ("repo/.git/description", "a", False),
+    ],
+)
+def test_settings_of_git_are_read_while_they_do_not_change(
+    tmp_path, home, mocker, name, text, is_ignored
+):
+    top = tmp_path / "repo"
+    subprocess.run(["git", "init", "-q", top], check=True)
+    (top / ".gitignore").write_text("A\n")
+    read = mocker.spy(IgnoreFilterManager, "from_repo")
+    files = IgnoreFiles()
+    backend = Git(str(top)).dulwich
+    try:
+        for _ in range(2):
+            backend._reset()
+            assert not files.is_ignored(type(backend).is_ignored, backend, top / "a")
+        assert read.call_count == 1
+        write(tmp_path / name, text)
+        backend._reset()
+        found = files.is_ignored(type(backend).is_ignored, backend, top / "a")
+    finally:
+        backend.close()
+    assert found == is_ignored
+    assert read.call_count == 1 + is_ignored
+
+
+@pytest.mark.usefixtures("time_passes")
+def test_settings_that_name_other_files_are_read_each_time(tmp_path, home):
+    top = tmp_path / "repo"
+    subprocess.run(["git", "init", "-q", top], check=True)
+    write(home / ".gitconfig", f"[core]\nexcludesFile = {home / 'mine'}\n")
+    files = IgnoreFiles()
+    assert ask(top, files, str(top / "a")) == (False, False)
+    (home / "mine").write_text("a\n")
+    assert ask(top, files, str(top / "a")) == (True, True)
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)

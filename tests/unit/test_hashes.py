@@ -20,9 +20,14 @@ def original(tmp_path, mocker):
 
 
 @pytest.fixture
-def ask(tmp_path, original):
+def odb(tmp_path):
     state = State(str(tmp_path), str(tmp_path / ".state"))
-    odb = LocalHashFileDB(localfs, str(tmp_path / ".cache"), state=state)
+    yield LocalHashFileDB(localfs, str(tmp_path / ".cache"), state=state)
+    state.close()
+
+
+@pytest.fixture
+def ask(odb, original):
     known = KnownHashes()
 
     def ask(path, fs=localfs, name="md5", dry_run=True):
@@ -31,8 +36,7 @@ def ask(tmp_path, original):
         assert (meta, obj.hash_info) == (real_meta, real_obj.hash_info)
         return obj
 
-    yield ask
-    state.close()
+    return ask
 
 
 def test_a_file_is_hashed_once(tmp_path, ask, original):
@@ -85,7 +89,7 @@ def test_what_one_gets_is_its_own(tmp_path, ask):
     ask(tmp_path / "a")
 
 
-def test_folders_links_outputs_and_remotes_are_left_to_dvc(tmp_path, ask, original):
+def test_folders_links_and_remotes_are_left_to_dvc(tmp_path, ask, original):
     (tmp_path / "a").write_text("a")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "b").write_text("b")
@@ -93,7 +97,6 @@ def test_folders_links_outputs_and_remotes_are_left_to_dvc(tmp_path, ask, origin
     memory = MemoryFileSystem(global_store=False)
     memory.pipe_file("/a", b"a")
     for call in (
-        partial(ask, tmp_path / "a", dry_run=False),
         partial(ask, tmp_path / "folder"),
         partial(ask, tmp_path / "link"),
         partial(ask, "/a", memory),
@@ -102,6 +105,91 @@ def test_folders_links_outputs_and_remotes_are_left_to_dvc(tmp_path, ask, origin
         call()
         call()
         assert original.call_count == 2
+
+
+def test_an_output_that_is_known_can_be_put_into_the_cache(tmp_path, odb, original):
+    path = tmp_path / "a"
+    path.write_text("a")
+    known = KnownHashes()
+    for _ in range(2):
+        staging, _, obj = known.build(original, odb, str(path), localfs, "md5")
+        assert staging.exists(obj.oid)
+    known.build(original, odb, str(path), localfs, "md5", dry_run=True)
+    assert original.call_count == 2
+
+
+def test_what_is_known_for_another_cache_is_not_in_this_one(tmp_path, odb, original):
+    path = tmp_path / "a"
+    path.write_text("a")
+    known = KnownHashes()
+    other = LocalHashFileDB(localfs, str(tmp_path / "other"), state=odb.state)
+    known.build(original, odb, str(path), localfs, "md5")
+    staging, _, obj = known.build(original, other, str(path), localfs, "md5")
+    assert original.call_count == 2
+    assert staging.exists(obj.oid)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "folder"
+    (path / "sub").mkdir(parents=True)
+    (path / "a").write_text("a")
+    (path / "sub" / "b").write_text("b")
+    return path
+
+
+@pytest.fixture
+def ask_for_folder(odb, original, folder):
+    known = KnownHashes()
+
+    def ask():
+        args = odb, str(folder), localfs, "md5"
+        _, meta, tree = known.build_folder(original, *args, dry_run=True)
+        _, real_meta, real_tree = build(*args, dry_run=True)
+        assert (meta, tree.hash_info) == (real_meta, real_tree.hash_info)
+        assert list(tree) == list(real_tree)
+        return tree
+
+    return ask
+
+
+@pytest.mark.usefixtures("time_passes")
+def test_a_folder_is_hashed_once(ask_for_folder, original):
+    for _ in range(3):
+        ask_for_folder().hash_info.value = "its own"
+    assert original.call_count == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: (path / "sub" / "b").write_text("other"),
+        lambda path: (path / "sub" / "b").chmod(0o700),
+        lambda path: (path / "c").touch(),
+        lambda path: (path / "empty").mkdir(),
+        lambda path: (path / "a").unlink(),
+        lambda path: (path / "a").rename(path / "A"),
+        lambda path: (path / "link").symlink_to("a"),
+        lambda path: (path.parent / ".dvcignore").write_text("a"),
+    ],
+)
+@pytest.mark.usefixtures("time_passes")
+def test_a_folder_that_may_have_changed_is_hashed_again(
+    folder, ask_for_folder, original, change
+):
+    ask_for_folder()
+    change(folder)
+    ask_for_folder()
+    assert original.call_count == 2
+
+
+def test_a_folder_whose_ignore_rules_have_just_changed_is_hashed_again(
+    folder, ask_for_folder, original
+):
+    (folder.parent / ".dvcignore").write_text("a")
+    ask_for_folder()
+    ask_for_folder()
+    assert original.call_count == 2
 
 
 def test_hashing_that_fails_leaves_nothing(tmp_path, ask, original):

@@ -241,3 +241,27 @@ def test_says_again_what_it_waits_for(waits, clock, locked, holder):
         (130, 1, "for 2 min now, with 2 more stages, as who"),
         (190, 1, "for 3 min now, with 2 more stages, as who"),
     ]
+
+
+def test_what_the_outermost_call_has_is_not_locked_again(hold, locks, in_file, mocker):
+    spy = mocker.spy(locks, "hold")
+    held = hold(looks_first=False)
+    with held(["/dep"], ["/out"]):
+        assert spy.call_count == 1
+        with held(["/dep", "/out"]), held(write=["/out"]):
+            assert spy.call_count == 1
+        with held(write=["/dep"]):  # what it had for reading only
+            assert spy.call_count == 2
+            assert in_file() == {"write": ["/dep", "/out"]}
+        assert spy.call_count == 2
+    with held(["/dep"]):
+        assert spy.call_count == 3
+
+
+def test_a_stage_that_cannot_wait_gets_the_error_of_dvc(tmp_path, locks, locked):
+    locked(1, write=["/out"])
+    paths = JobPaths(locks, looks_first=False, goes_back=False)
+    with pytest.raises(LockError) as caught:
+        with paths.hold(str(tmp_path), localfs, "cmd", [], ["/out"], False):
+            pass
+    assert not isinstance(caught.value, PathsBusyError)

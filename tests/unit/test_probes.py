@@ -4,12 +4,13 @@ import subprocess
 
 import pytest
 from dvc.config import Config
+from dvc.ignore import DvcIgnoreFilter
 from dvc.repo import Repo
 from dvc_objects.fs import localfs
 from dvc_objects.fs.generic import test_links as dvc_test_links
 from scmrepo.git import Git
 
-from dvc_parallel.probes import LinkTypes, LoadedConfig, TrackedPaths
+from dvc_parallel.probes import IgnoreRules, LinkTypes, LoadedConfig, TrackedPaths
 from tests.capabilities import resets_config
 
 
@@ -261,3 +262,66 @@ def test_a_config_that_cannot_be_looked_at_is_loaded_again(tmp_dvc, mocker):
     assert tmp_dvc.config is not before
     config.reset(original, tmp_dvc)
     assert tmp_dvc.config is not before
+
+
+@pytest.fixture
+def rules(tmp_path, mocker):
+    """DVC's ignore rules as it has them after each command; and how often it read."""
+    (tmp_path / "sub").mkdir()
+    original = mocker.Mock(side_effect=DvcIgnoreFilter.__init__)
+    kept = IgnoreRules()
+
+    def rules():
+        found = DvcIgnoreFilter.__new__(DvcIgnoreFilter)
+        kept.load(original, found, localfs, str(tmp_path))
+        real = DvcIgnoreFilter(localfs, str(tmp_path))
+        for name in ("a", "sub/a", "b", ".git/x", "sub/repo/a"):
+            for is_ignored in ("is_ignored_file", "is_ignored_dir"):
+                path = str(tmp_path / name)
+                expected = getattr(real, is_ignored)(path)
+                assert getattr(found, is_ignored)(path) == expected, name
+        return found, original.call_count
+
+    return rules
+
+
+@pytest.mark.usefixtures("time_passes")
+def test_ignore_rules_are_read_once(tmp_path, rules):
+    (tmp_path / ".dvcignore").write_text("a")
+    first, _ = rules()
+    second, count = rules()
+    assert count == 1
+    assert first.ignores_trie_fs is not second.ignores_trie_fs
+
+
+@pytest.mark.usefixtures("time_passes")
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: (path / ".dvcignore").write_text("a"),
+        lambda path: (path / "repo" / ".dvc").mkdir(parents=True),
+        lambda path: (path / "sub" / ".dvc").mkdir(),
+    ],
+)
+def test_ignore_rules_are_read_again_when_they_may_have_changed(
+    tmp_path, rules, change
+):
+    rules()
+    change(tmp_path)
+    rules()
+    assert rules()[1] == 2
+
+
+@pytest.mark.usefixtures("time_passes")
+def test_ignore_rules_of_other_folders_are_read_each_time(tmp_path, rules):
+    rules()
+    (tmp_path / "sub" / ".dvcignore").write_text("a")
+    rules()
+    (tmp_path / "sub" / ".dvcignore").write_text("b")
+    assert rules()[1] == 1
+
+
+def test_ignore_rules_that_have_just_changed_are_read_again(tmp_path, rules):
+    (tmp_path / ".dvcignore").write_text("a")
+    rules()
+    assert rules()[1] == 2
