@@ -57,6 +57,8 @@ class Bookkeeping:
         self.ignore_rules = IgnoreRules()
         self.known_hashes = KnownHashes()
         self.written = Written()
+        # objects in the cache, by path: the cache, and their names
+        self.damaged: dict[str, tuple[Any, str]] = {}
         self.patterns: dict[tuple, Any] = {}
 
     def flush(self) -> None:

@@ -25,6 +25,7 @@ from dvc_data.hashfile import load
 
 from . import job as running
 from .bookkeeping import current_books
+from .damaged import remove_damaged
 from .durable import write_out
 
 if TYPE_CHECKING:
@@ -166,11 +167,24 @@ def _transfer(original: Callable, src, dest, obj_ids, *args, **kwargs):
 
 
 def _copy(original: Callable, src, dest, obj_ids, *args, **kwargs):
-    """Have what is in the cache then on the disk, before dvc.lock names it."""
+    """Have what is in the cache then whole, and on the disk."""
+    oids = _oids(src, obj_ids)
+    for oid in oids:
+        if os.path.isfile(dest.oid_to_path(oid)):
+            remove_damaged(dest, oid, _size(src, oid))
     result = original(src, dest, obj_ids, *args, **kwargs)
     # NOTE: also what was there, as another stage may just have put it there
-    write_out(map(dest.oid_to_path, _oids(src, obj_ids)))
+    write_out(map(dest.oid_to_path, oids))
     return result
+
+
+def _size(src, oid: str) -> Optional[int]:
+    """Size of what is about to be put into the cache."""
+    obj = src.get(oid)
+    try:
+        return obj.fs.size(obj.path)
+    except FileNotFoundError:
+        return None  # DVC tells what is missing
 
 
 def _oids(src, hash_infos: Iterable) -> set[str]:
@@ -211,6 +225,11 @@ def commit(original: Callable, stage: "Stage", *args, **kwargs) -> None:
         DvcException: an output is not in the cache, or has changed meanwhile.
     """
     _put().clear()
+    if books := current_books():
+        while books.damaged:
+            _, (odb, oid) = books.damaged.popitem()
+            with suppress(PermissionError):  # it has been told, and is not used
+                remove_damaged(odb, oid)
     _commit(original, stage, *args, **kwargs)
     for out in stage.outs:
         # NOTE: with `allow_missing`, there may be nothing to put

@@ -27,6 +27,7 @@ CLI = "dvc_parallel.backport.cli"
 STAND_INS = "dvc_parallel.stand_ins"
 REHEARSAL = "dvc_parallel.rehearsal"
 RUN_CACHE = "dvc_parallel.run_cache"
+DAMAGED = "dvc_parallel.damaged"
 SAVING = "dvc_parallel.saving"
 
 IN_DVC = (
@@ -150,6 +151,13 @@ IN_RUNS = (
         f"{BEFORE_3_6}:build",
         before=(3, 5, 0),
     ),
+    Seam(
+        "dvc.output",
+        "Output.changed_cache",
+        "self filter_info",
+        f"{DAMAGED}:changed_cache",
+    ),
+    Seam("dvc.output", "ocheck", "odb obj", f"{DAMAGED}:check"),
     Seam("dvc.output", "otransfer", "src dest obj_ids", f"{SAVING}:transfer"),
     Seam("dvc.stage", "Stage.commit", "self allow_missing", f"{SAVING}:commit"),
     Seam("dvc.stage.run", "unlocked_repo", "f", f"{STAND_INS}:unlocked_repo"),
