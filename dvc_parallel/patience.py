@@ -22,7 +22,6 @@ from contextlib import contextmanager, suppress
 from traceback import clear_frames
 from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 
-from dvc import lock as dvc_lock
 from dvc.exceptions import DvcException
 
 from .atomic import about
@@ -35,6 +34,50 @@ logger = logging.getLogger("dvc.parallel")
 
 # Seconds between two tries; less than a run leaves the lock free (repo_lock.PAUSE).
 TRY_EVERY = 0.02
+
+
+def lock(original: Callable, self: "dvc_lock.Lock") -> None:
+    """``dvc.lock.Lock.lock``: try often before DVC tries its own way.
+
+    Raises:
+        LockError: another process holds the lock.
+        OSError: its file cannot be written.
+    """
+    end = time.monotonic() + dvc_lock.DEFAULT_TIMEOUT
+    try:
+        with about(self.lockfile):
+            while time.monotonic() < end:
+                with suppress(dvc_lock.LockError):
+                    self._do_lock()
+                    return
+                time.sleep(TRY_EVERY)
+            original(self)
+    except OSError as exc:
+        # NOTE: the file may have been locked before it could not be written, and stays
+        # so for as long as the traceback refers to it
+        clear_frames(exc.__traceback__)
+        # NOTE: else unlocking raises an error that covers this one
+        self._lock_failed = True
+        raise
+
+
+def unlock(original: Callable, self: "dvc_lock.Lock") -> None:
+    """``dvc.lock.Lock.unlock``: name the file that cannot be closed.
+
+    Raises:
+        OSError: it cannot be closed; it is unlocked all the same.
+    """
+    try:
+        with about(self.lockfile):
+            original(self)
+    except OSError:
+        # NOTE: else unlocking it once more raises an error that covers this one
+        self._lock, self._lock_failed = None, True
+        raise
+
+
+# NOTE: only here, as `dvc.lock` gets the two functions above when it is imported
+from dvc import lock as dvc_lock  # noqa: E402
 
 # Seconds after which a wait says for the second time what it is for, and between the
 # times after that.
@@ -126,7 +169,7 @@ def wait_for(
             holder = _holder_of(lock)
             in_vain = _why_in_vain(exc, lock, holder)
             if in_vain and gives_up:
-                raise DvcException(f"cannot lock {name}: {in_vain}") from exc
+                raise DvcException(f"cannot lock {name}: {in_vain}") from None
             if (lasting := wait.is_to_be_told()) is not None:
                 safe = not gives_up and not lasting
                 note = "; nothing that has run is lost" if safe else ""
@@ -254,46 +297,6 @@ def _command_of(pid: int) -> Optional[str]:
         return None
     except psutil.Error:
         return "of another user"
-
-
-def lock(original: Callable, self: "dvc_lock.Lock") -> None:
-    """``dvc.lock.Lock.lock``: try often before DVC tries its own way.
-
-    Raises:
-        LockError: another process holds the lock.
-        OSError: its file cannot be written.
-    """
-    end = time.monotonic() + dvc_lock.DEFAULT_TIMEOUT
-    try:
-        with about(self.lockfile):
-            while time.monotonic() < end:
-                with suppress(dvc_lock.LockError):
-                    self._do_lock()
-                    return
-                time.sleep(TRY_EVERY)
-            original(self)
-    except OSError as exc:
-        # NOTE: the file may have been locked before it could not be written, and stays
-        # so for as long as the traceback refers to it
-        clear_frames(exc.__traceback__)
-        # NOTE: else unlocking raises an error that covers this one
-        self._lock_failed = True
-        raise
-
-
-def unlock(original: Callable, self: "dvc_lock.Lock") -> None:
-    """``dvc.lock.Lock.unlock``: name the file that cannot be closed.
-
-    Raises:
-        OSError: it cannot be closed; it is unlocked all the same.
-    """
-    try:
-        with about(self.lockfile):
-            original(self)
-    except OSError:
-        # NOTE: else unlocking it once more raises an error that covers this one
-        self._lock, self._lock_failed = None, True
-        raise
 
 
 class PatientLock(dvc_lock.LockBase):

@@ -64,7 +64,7 @@ NO_THREAD = "can't start new thread"
 # What has gone wrong once: the command, a part of the site, and the error.
 KNOWN = [
     ("first run", r"start of a thread: workers", 2, "EAGAIN"),
-    ("first run", r"write: patience.lock < .* < repo_lock", 1, "EIO"),
+    ("first run", r"write: patience.lock < .* < patience.wait_for", 1, "EIO"),
     ("first run", r"write: stand_ins.dump_yaml", 2, "EDQUOT"),
     ("first run", r"fsync: .* < lockfile.modify", 1, "ENOSPC"),
     ("first run", r"fork_exec: runners.local", 1, "EAGAIN"),

@@ -271,3 +271,14 @@ def test_a_folder_that_is_missing_is_not_waited_for(tmp_path):
     for kind in (Lock, HardlinkLock):
         with pytest.raises(FileNotFoundError, match="missing"):
             wait_for(kind(os.path.join(folder, "lock"), tmp_dir=folder), "it")
+
+
+def test_it_can_be_imported_before_dvc_is():
+    """DVC has it imported with `dvc.lock`, and it imports that."""
+    code = (
+        "import dvc_parallel.patience, dvc.lock;"
+        "print(dvc.lock.Lock.lock.__wrapped__.__module__)"
+    )
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (result.stdout, result.stderr) == ("dvc.lock\n", "")
