@@ -1,6 +1,7 @@
 """Writing a file so that it is whole at every instant, and whose it would be in DVC."""
 
 import errno
+import itertools
 import os
 import shutil
 import stat
@@ -19,6 +20,10 @@ from .probes import umask
 UNCHANGEABLE = (errno.EPERM, errno.EACCES, errno.EBUSY, errno.EROFS)
 ACL = "system.posix_acl_access"
 DEFAULT_ACL = "system.posix_acl_default"
+
+# What makes names of temporary files unique, also among machines.
+_PROCESS = shortuuid.uuid()
+_numbers = itertools.count()
 
 
 @contextmanager
@@ -49,7 +54,8 @@ def atomic_write(
         OSError: with ``path`` untouched, or whole if it could not be synced; names a
             file.
     """
-    target = os.path.realpath(path)
+    # NOTE: where it is no link itself, links on the way to it may stay
+    target = os.path.realpath(path) if os.path.islink(path) else path
     with about(target):
         yield from _write(target, tmp_dir, newline, sync)
 
@@ -69,7 +75,7 @@ def _write(
     target: str, tmp_dir: str, newline: Optional[str], sync: bool
 ) -> Iterator[TextIO]:
     folder, basename = os.path.split(target)
-    name = f"{basename}.{shortuuid.uuid()}.tmp"
+    name = f"{basename}.{_PROCESS}-{os.getpid()}-{next(_numbers)}.tmp"
     tmp = os.path.join(tmp_dir, name)
     try:
         with open(

@@ -230,6 +230,8 @@ class ParallelExecutor:
 
     def _next_message(self):
         """Wait for a message, or until there is something to do without one."""
+        with suppress(queue.Empty):
+            return self._inbox.get_nowait()
         times = (time for time in self._times() if time is not None)
         timeout = min(times, default=None)
         try:

@@ -132,6 +132,8 @@ class FastExecutor(ParallelExecutor):
 
     def run(self) -> list["Stage"]:
         with (
+            # NOTE: the loop gives up the repo as well
+            self.books.in_this_thread(),
             state_kept_open(self.repo.state) as self._end_thread,  # type: ignore[method-assign]
             self._coordinated(),
         ):

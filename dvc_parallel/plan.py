@@ -29,6 +29,9 @@ class State(Enum):
     FAILED = "failed"
     SKIPPED = "skipped"  # something upstream of it has failed, or the run has stopped
 
+    # NOTE: that of Enum is a function in Python
+    __hash__ = object.__hash__
+
 
 FINAL = frozenset({State.DONE, State.FAILED, State.SKIPPED})
 

@@ -74,6 +74,16 @@ def is_large(path: str) -> bool:
     return False
 
 
+def hash_meta(original: Callable, out: "Output") -> tuple:
+    """``Output._get_hash_meta``: what a file or folder in the workspace is."""
+    books = current_books()
+    if books is None or out.fs.protocol != "local":
+        return original(out)
+    odb = out.cache if out.use_cache else out.local_cache
+    found = books.known_hashes.find(odb, out.fs_path, out.fs, out.hash_name)
+    return found or original(out)
+
+
 def build(original: Callable, out: "Output", odb, path, fs, *args, **kwargs):
     """``Output._build``: hash a file or folder."""
     books = current_books()

@@ -16,6 +16,7 @@ PATCHES = {
     "dvc.repo.reproduce": "_install_seams",
     "dvc.commands.repro": "_install_seams",
     "dvc.commands.config": "_install_seams",
+    "dvc.dvcfile": "_install_seams",
     "dvc.utils.strictyaml": "_install_seams",
     "dvc.lock": "_install_seams",
     "scmrepo.git": "_install_seams",

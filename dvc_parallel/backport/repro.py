@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 from dvc.exceptions import DvcException, InvalidArgumentError
 
 from dvc_parallel import jobs as parallel_jobs
-from dvc_parallel import load, output_modes, record_limits
+from dvc_parallel import load, loading, output_modes, record_limits
 from dvc_parallel.provision import JOBSERVER_ENV
 from dvc_parallel.reporters.terminal import escaping_streams
 from dvc_parallel.runners import choice, left_behind
@@ -158,6 +158,7 @@ def run_stages(
         DvcException: this DVC is not as its release was.
     """
     serially, executor = _with_transfer_jobs(options.transfer_jobs, serially, executor)
+    loading.forget()
     config = stages[0].repo.config["core"] if stages else {}
     jobs, output = options.jobs, options.output
     if jobs is None:

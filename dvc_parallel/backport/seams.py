@@ -24,6 +24,7 @@ from .seam import Seam
 REPRO = "dvc_parallel.backport.repro"
 BEFORE_3_6 = "dvc_parallel.backport.before_3_6"
 CLI = "dvc_parallel.backport.cli"
+LOADING = "dvc_parallel.loading"
 STAND_INS = "dvc_parallel.stand_ins"
 REHEARSAL = "dvc_parallel.rehearsal"
 RUN_CACHE = "dvc_parallel.run_cache"
@@ -77,6 +78,21 @@ IN_DVC = (
     ),
     Seam("dvc.commands.repro", "CmdRepro._repro_kwargs", "self", f"{CLI}:repro_kwargs"),
     Seam("dvc.commands.config", "CmdConfig.run", "self", f"{CLI}:run_config"),
+    Seam(
+        "dvc.repo.reproduce",
+        "collect_stages",
+        "repo targets recursive glob",
+        f"{LOADING}:collect_stages",
+        since=(3, 4, 0),
+        dispensable=True,
+    ),
+    Seam(
+        "dvc.dvcfile",
+        "load_file",
+        "repo path",
+        f"{LOADING}:load_file",
+        dispensable=True,
+    ),
     Seam(
         "dvc.utils.strictyaml", "parse_yaml", "text path typ", f"{STAND_INS}:parse_yaml"
     ),
@@ -144,6 +160,13 @@ IN_RUNS = (
     ),
     Seam("dvc.stage.cache", "StageCache.save", "self stage", f"{RUN_CACHE}:save"),
     Seam("dvc.output", "Output._build", "self", f"{SAVING}:build", since=(3, 5, 0)),
+    Seam(
+        "dvc.output",
+        "Output._get_hash_meta",
+        "self",
+        f"{SAVING}:hash_meta",
+        dispensable=True,
+    ),
     Seam(
         "dvc.output",
         "build",

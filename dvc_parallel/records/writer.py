@@ -20,7 +20,6 @@ import shortuuid
 from dvc.utils import relpath
 
 from dvc_parallel import __version__
-from dvc_parallel.atomic import about
 from dvc_parallel.record_limits import DEFAULTS, Limits
 from dvc_parallel.reporters import Phase, Reporter, RunInfo, Summary
 from dvc_parallel.reporters.interface import FINAL
@@ -31,6 +30,11 @@ from .reader import FORMAT, JOURNAL, LOGS, RecordError, Runs
 
 # Runs whose records are kept.
 KEEP = 20
+
+
+# Seconds after which the journal has what may come later, and phases that may.
+DELAY = 0.2
+PASSING = frozenset({Phase.READY, Phase.LOCK, Phase.CHECK})
 
 
 class Recorder(Reporter):
@@ -59,6 +63,8 @@ class Recorder(Reporter):
         self._guard = threading.Lock()  # of the journal
         self._journal: Optional[int] = None
         self._path = ""
+        self._pending = b""  # lines of the journal that are not written yet, and since
+        self._pending_since: Optional[float] = None
         self._has_warned = False
         self.logs: Optional[StageLogs] = None
 
@@ -140,7 +146,9 @@ class Recorder(Reporter):
         return relpath(self.logs.path(stage)) if self.logs else None
 
     def phase(self, stage: int, phase: Phase, **details: Any) -> None:
-        self._happened({"stage": stage, "phase": phase.value, **details})
+        # NOTE: what makes no difference, and is soon followed by something that does
+        later = phase in PASSING or (phase is Phase.DONE and not details.get("changed"))
+        self._happened({"stage": stage, "phase": phase.value, **details}, later=later)
         if self.logs is None:
             return
         if phase is Phase.COMMAND:
@@ -166,29 +174,50 @@ class Recorder(Reporter):
         with self._guard:
             self._give_up()
 
-    def _happened(self, entry: dict[str, Any]) -> None:
-        # NOTE: whoever has to wait comes later, in time as in the file
-        self._tell(entry, lambda: {"t": round(self._clock() - self._start, 4)})
+    def due(self) -> Optional[float]:
+        since = self._pending_since
+        return None if since is None else max(0.0, since + DELAY - self._clock())
+
+    def tick(self) -> None:
+        if self.due() == 0:
+            self._tell(None)
+
+    def _happened(self, entry: dict[str, Any], later: bool = False) -> None:
+        self._tell(entry, has_time=True, later=later)
 
     def _tell(
-        self, entry: dict[str, Any], now: Callable[[], dict[str, Any]] = dict
+        self,
+        entry: Optional[dict[str, Any]],
+        has_time: bool = False,
+        later: bool = False,
     ) -> None:
+        """Write an entry after those that are pending, or have it pending itself."""
         try:
-            with self._guard, about(self._path):
-                self._write({**now(), **entry})
+            with self._guard:
+                # NOTE: whoever has to wait comes later, in time as in the file
+                now = self._clock()
+                if has_time:
+                    entry = {"t": round(now - self._start, 4), **(entry or {})}
+                if entry is not None:
+                    self._pending += json.dumps(entry).encode() + b"\n"
+                if not later:
+                    self._write()
+                elif self._pending_since is None:
+                    self._pending_since = now
         except OSError as exc:
             self._warn(exc)
 
-    def _write(self, entry: dict[str, Any]) -> None:
+    def _write(self) -> None:
+        rest, self._pending, self._pending_since = self._pending, b"", None
         if self._journal is None:
             return
-        rest = memoryview(json.dumps(entry).encode() + b"\n")
         try:
             # NOTE: nearly always at once, so that nobody reads a part of it
             while rest:
                 rest = rest[os.write(self._journal, rest) :]
-        except OSError:
+        except OSError as exc:
             self._give_up()
+            exc.filename = exc.filename or self._path
             raise
 
     def _give_up(self) -> None:

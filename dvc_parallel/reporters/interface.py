@@ -29,6 +29,9 @@ class Phase(str, Enum):
     SKIPPED = "skipped"
     STOPPED = "stopped"  # by a signal
 
+    # NOTE: that of Enum is a function in Python
+    __hash__ = str.__hash__
+
 
 FINAL = frozenset({Phase.DONE, Phase.FAILED, Phase.SKIPPED, Phase.STOPPED})
 
@@ -163,20 +166,30 @@ class Reporters(Reporter):
 
     def __init__(self, *reporters: Reporter):
         self._reporters = reporters
+        # NOTE: asked and told some ten times a stage, by the loop that starts stages
+        self._timed = [each for each in reporters if type(each).due is not Reporter.due]
 
     def _tell(self, tell: Callable[[Reporter], Any]) -> None:
         for reporter in self._reporters:
             try:
                 tell(reporter)
-            except Exception:
-                with suppress(Exception):
-                    logger.debug("cannot report", exc_info=True)
+            except Exception as exc:  # noqa: BLE001
+                self._has_raised(exc)
+
+    @staticmethod
+    def _has_raised(exc: Exception) -> None:
+        with suppress(Exception):
+            logger.debug("cannot report", exc_info=exc)
 
     def begun(self, run: RunInfo) -> None:
         self._tell(lambda reporter: reporter.begun(run))
 
     def phase(self, stage: int, phase: Phase, **details: Any) -> None:
-        self._tell(lambda reporter: reporter.phase(stage, phase, **details))
+        for reporter in self._reporters:
+            try:
+                reporter.phase(stage, phase, **details)
+            except Exception as exc:  # noqa: BLE001
+                self._has_raised(exc)
 
     def output(self, stage: int, stream: str, data: bytes) -> None:
         self._tell(lambda reporter: reporter.output(stage, stream, data))
@@ -201,16 +214,20 @@ class Reporters(Reporter):
 
     def due(self) -> Optional[float]:
         times: list[float] = []
-
-        def ask(reporter: Reporter) -> None:
-            if (seconds := reporter.due()) is not None:
-                times.append(seconds)
-
-        self._tell(ask)
+        for reporter in self._timed:
+            try:
+                if (seconds := reporter.due()) is not None:
+                    times.append(seconds)
+            except Exception as exc:  # noqa: BLE001
+                self._has_raised(exc)
         return min(times, default=None)
 
     def tick(self) -> None:
-        self._tell(lambda reporter: reporter.tick())
+        for reporter in self._timed:
+            try:
+                reporter.tick()
+            except Exception as exc:  # noqa: BLE001
+                self._has_raised(exc)
 
     def stages_over(self) -> None:
         self._tell(lambda reporter: reporter.stages_over())

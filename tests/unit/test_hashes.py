@@ -203,3 +203,51 @@ def test_hashing_that_fails_leaves_nothing(tmp_path, ask, original):
             ask(path)
     original.side_effect = build
     assert ask(path).hash_info != before.hash_info
+
+
+@pytest.fixture
+def find(odb):
+    known = KnownHashes()
+
+    def find(path, name="md5"):
+        found = known.find(odb, str(path), localfs, name)
+        if found:
+            _, meta, obj = build(odb, str(path), localfs, name, dry_run=True)
+            assert found == (meta, obj.hash_info)
+        return found
+
+    find.known = known
+    return find
+
+
+def test_what_would_have_to_be_read_is_not_found(tmp_path, find):
+    path = tmp_path / "a"
+    assert find(path) is None
+    path.write_text("a")
+    (tmp_path / "link").symlink_to("a")
+    assert find(path) is None
+    assert find(tmp_path / "link") is None
+    assert find(tmp_path) is None
+
+
+def test_what_the_state_database_has_is_found(tmp_path, odb, find, mocker):
+    path = tmp_path / "a"
+    path.write_text("a")
+    build(odb, str(path), localfs, "md5", dry_run=True)
+    assert find(path)
+    assert find(path, "md5-dos2unix") is None
+    get = mocker.spy(odb.state, "get")
+    assert find(path)
+    assert not get.called
+    path.write_text("other")
+    assert find(path) is None
+
+
+def test_an_output_that_was_put_into_the_cache_is_found(tmp_path, odb, find):
+    path = tmp_path / "a"
+    path.write_text("a")
+    find.known.build(build, odb, str(path), localfs, "md5")
+    odb.state.close()
+    _, hash_info = find(path)
+    hash_info.value = "its own"
+    assert find(path)

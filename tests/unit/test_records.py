@@ -82,6 +82,29 @@ def test_the_journal(recorder, tmp_path, clock):
     ]
 
 
+def test_what_passes_soon_is_written_with_what_comes_next(recorder, tmp_path, clock):
+    def phases():
+        return re.findall(r'"phase": "(\w+)"', journal(tmp_path).read_text())
+
+    assert recorder.due() is None
+    recorder.phase(0, Phase.READY)
+    recorder.phase(0, Phase.LOCK)
+    assert phases() == []
+    recorder.phase(0, Phase.COMMAND, cmd="true")
+    assert phases() == ["ready", "lock", "command"]
+    assert recorder.due() is None
+    recorder.phase(1, Phase.LOCK)
+    recorder.phase(1, Phase.DONE, changed=False)
+    recorder.tick()
+    assert len(phases()) == 3
+    assert recorder.due() == pytest.approx(writer.DELAY)
+    clock.now += 2 * writer.DELAY
+    assert recorder.due() == 0
+    recorder.tick()
+    assert phases()[3:] == ["lock", "done"]
+    assert recorder.due() is None
+
+
 def test_reading_it(recorder, tmp_path, clock):
     recorder.phase(1, Phase.READY)
     clock.now += 1

@@ -1,0 +1,94 @@
+import pytest
+from dvc.repo import Repo, reproduce
+from dvc.repo.index import Index
+from dvc.repo.reproduce import collect_stages
+from dvc.stage.loader import StageLoader
+
+from dvc_parallel import loading
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(collect_stages, "dvc_parallel_seam"),
+    reason="this DVC collects stages otherwise",
+)
+
+DVC_YAML = """\
+vars:
+- name: a
+stages:
+  make:
+    cmd: "true"
+    outs: ["${name}"]
+  each:
+    foreach: [x, y]
+    do:
+      cmd: "true"
+      deps: ["${name}"]
+      outs: ["${item}"]
+"""
+
+
+@pytest.fixture
+def repo(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with Repo.init(str(tmp_path), no_scm=True) as repo:
+        (tmp_path / "dvc.yaml").write_text(DVC_YAML)
+        yield repo
+    loading.forget()
+
+
+@pytest.fixture
+def load(mocker):
+    return mocker.spy(StageLoader, "load_stage")
+
+
+def collect(repo, *targets):
+    return reproduce.collect_stages(repo, targets or ["dvc.yaml"])
+
+
+def test_the_graph_has_the_stages_that_were_asked_for(repo, load):
+    stages = collect(repo)
+    assert [stage.addressing for stage in stages] == ["make", "each@x", "each@y"]
+    assert {id(stage) for stage in repo.index.stages} == {*map(id, stages)}
+    assert load.call_count == 3
+
+
+def test_single_targets(repo, load):
+    (each,) = collect(repo, "each@y")
+    assert each.addressing == "each@y"
+    assert len(repo.index.stages) == 3
+    assert any(stage is each for stage in repo.index.stages)
+    assert load.call_count == 3
+
+
+@pytest.mark.parametrize("name", ["dvc.yaml", "dvc.lock"])
+def test_a_file_that_changes_is_loaded_again(repo, tmp_path, load, name):
+    collect(repo)
+    if name == "dvc.yaml":
+        (tmp_path / name).write_text(DVC_YAML.replace("name: a", "name: abc"))
+    else:
+        (tmp_path / name).write_text("schema: '2.0'\nstages: {}\n")
+    outs = {str(out) for stage in repo.index.stages for out in stage.outs}
+    assert outs == {"abc" if name == "dvc.yaml" else "a", "x", "y"}
+    assert load.call_count == 6
+
+
+def test_what_comes_later_is_loaded_by_dvc(repo, load):
+    first = collect(repo)
+    loading.forget()
+    assert not {*map(id, first)} & {id(stage) for stage in repo.index.stages}
+    assert not {*map(id, collect(repo))} & {*map(id, first)}
+    assert load.call_count == 9
+
+
+def test_errors_leave_nothing(repo, tmp_path, load):
+    with pytest.raises(Exception, match="nonesuch"):
+        collect(repo, "dvc.yaml", "nonesuch")
+    load.reset_mock()
+    assert len(Index.from_repo(repo).stages) == 3
+    assert load.call_count == 3
+
+
+def test_another_repo_has_files_of_its_own(repo, tmp_path, load):
+    collect(repo)
+    with Repo(str(tmp_path)) as other:
+        assert all(stage.repo is other for stage in other.index.stages)
