@@ -60,6 +60,7 @@ class Bookkeeping:
         # objects in the cache, by path: the cache, and their names
         self.damaged: dict[str, tuple[Any, str]] = {}
         self.patterns: dict[tuple, Any] = {}
+        self.in_repo: dict[tuple, bool] = {}
 
     def flush(self) -> None:
         """Leave nothing undone, before another process can lock the repo."""

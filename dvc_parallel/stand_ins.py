@@ -298,6 +298,19 @@ def dvcignore(
 
 
 @in_runs
+def is_in_repo(books: "Bookkeeping", original: Callable, out: "Output") -> bool:
+    """``Output.is_in_repo``: whether a path is one of the repo.
+
+    DVC asks for each output and dependency some ten times a stage.
+    """
+    root_dir = out.repo.root_dir if out.repo else None
+    key = out.def_path, out.fs_path, out.fs.protocol, root_dir
+    if key not in books.in_repo:
+        books.in_repo[key] = original(out)
+    return books.in_repo[key]
+
+
+@in_runs
 def uncached_outs(
     _books: "Bookkeeping", original: Callable, cache: "StageCache", stage, entry
 ) -> "Iterable[Output]":

@@ -162,6 +162,13 @@ IN_RUNS = (
     Seam("dvc.output", "Output._build", "self", f"{SAVING}:build", since=(3, 5, 0)),
     Seam(
         "dvc.output",
+        "Output.is_in_repo",
+        "self",
+        f"{STAND_INS}:is_in_repo",
+        dispensable=True,
+    ),
+    Seam(
+        "dvc.output",
         "Output._get_hash_meta",
         "self",
         f"{SAVING}:hash_meta",

@@ -5,12 +5,15 @@ import subprocess
 import pytest
 from dvc.config import Config
 from dvc.ignore import DvcIgnoreFilter
+from dvc.output import Output
 from dvc.repo import Repo
 from dvc_objects.fs import localfs
 from dvc_objects.fs.generic import test_links as dvc_test_links
 from scmrepo.git import Git
 
+from dvc_parallel.bookkeeping import Bookkeeping
 from dvc_parallel.probes import IgnoreRules, LinkTypes, LoadedConfig, TrackedPaths
+from dvc_parallel.stand_ins import is_in_repo
 from tests.capabilities import resets_config
 
 
@@ -325,3 +328,20 @@ def test_ignore_rules_that_have_just_changed_are_read_again(tmp_path, rules):
     (tmp_path / ".dvcignore").write_text("a")
     rules()
     assert rules()[1] == 2
+
+
+def test_whether_a_path_is_in_the_repo_is_asked_once(tmp_dvc, tmp_path, mocker):
+    books = Bookkeeping(str(tmp_path))
+    stage = mocker.Mock(repo=tmp_dvc, wdir=str(tmp_path))
+    inside = Output(stage, str(tmp_path / "a"), cache=False)
+    outside = Output(stage, str(tmp_path.parent / "a"), cache=False)
+    original = mocker.Mock(side_effect=type(inside).is_in_repo.fget)
+    assert is_in_repo(original, inside)
+    assert original.call_count == 1
+    with books.in_this_thread():
+        for _ in range(2):
+            assert is_in_repo(original, inside)
+            assert not is_in_repo(original, outside)
+        assert original.call_count == 3
+        inside.def_path, inside.fs_path = outside.def_path, outside.fs_path
+        assert not is_in_repo(original, inside)
