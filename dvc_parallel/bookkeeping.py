@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from .durable import Written
-from .fast_lockfile import FastLockfiles
 from .gitignore import IgnoreFiles
 from .hashes import KnownHashes
+from .lockfile import Lockfiles
 from .params import ParamsFiles
 from .path_locks import PathLocks
 from .path_waits import JobPaths
@@ -44,7 +44,7 @@ class Bookkeeping:
     def __init__(
         self, tmp_dir: str, goes_on: Optional[Callable[[], bool]] = None
     ) -> None:
-        self.lockfiles = FastLockfiles(tmp_dir)
+        self.lockfiles = Lockfiles(tmp_dir)
         self.order: Optional[SerialOrder] = None
         self.params_files = ParamsFiles()
         self.path_locks = PathLocks(goes_on)

@@ -15,10 +15,10 @@ from voluptuous import Invalid
 if TYPE_CHECKING:
     from dvc.stage import Stage
 
-    from .fast_lockfile import FastLockfiles
+    from .lockfile import Lockfiles
 
 
-def catch_up(stage: "Stage", lockfiles: "FastLockfiles") -> None:
+def catch_up(stage: "Stage", lockfiles: "Lockfiles") -> None:
     """Have a stage that is about to be looked at as its dvc.lock has it now.
 
     Does nothing where that has no entry of it, or is none that can be read quickly:

@@ -3,20 +3,20 @@
 To parse all of dvc.lock and to write it anew after every stage takes long.  Here the
 text is kept for as long as the file has it, only the entry in question is
 made anew (:mod:`dvc_parallel.lockfile_text`), and the file is replaced as a whole.
-The result is byte for byte that of a round trip by ruamel.yaml; where that cannot be
-had otherwise, a round trip makes it.
+Where its entries are in flow style, the data is kept, and all is written anew.
 """
 
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any, Callable, Optional
 
 from dvc.utils.serialize._common import _load_data
-from dvc.utils.serialize._yaml import _dump, parse_yaml_for_update
+from dvc.utils.serialize._yaml import dumps_yaml, parse_yaml_for_update
 
 from .atomic import about, atomic_write
-from .lockfile_text import LockfileText, UnstableEntryError
+from .lockfile_text import LockfileText, keep_floats
 
 Place = Callable[[str], Sequence[str]]
 
@@ -45,11 +45,10 @@ class Lockfiles:
         tmp_dir: folder for temporary files, ``.dvc/tmp`` of the repo.
     """
 
-    _parse = staticmethod(LockfileText.parse)
-
     def __init__(self, tmp_dir: str) -> None:
         self._tmp_dir = tmp_dir
-        self._known: dict[str, tuple[str, LockfileText]] = {}
+        self._known: dict[str, tuple[bytes, LockfileText]] = {}
+        self._whole: dict[str, tuple[bytes, dict[str, Any]]] = {}
 
     @contextmanager
     def modify(self, path: str, fs: Any, place: Place) -> Iterator[dict[str, Any]]:
@@ -65,49 +64,71 @@ class Lockfiles:
             OSError, ParseError: with the file untouched.
         """
         path = os.fspath(path)
-        text = self._text(path)
+        found, text = self._found(path)
         if text is None:
-            with self._round_trip(path, fs, place) as whole:
+            with self._round_trip(path, found, fs, place) as whole:
                 yield whole
             return
 
-        before = str(text)
-        data: dict[str, Any] = {}
-        if before:
-            data = {"schema": "2.0", "stages": _Entries(text)}
+        data = {**deepcopy(text.top), "stages": _Entries(text)} if found else {}
         yield data
 
         entries = data.pop("stages", {})
-        data.pop("schema", None)
-        if data or not _put(text, entries, place):
-            with self._round_trip(path, fs, place) as whole:
-                whole.update({"schema": "2.0", **data})
+        if data != (text.top or {"schema": "2.0"}):
+            with self._round_trip(path, found, fs, place) as whole:
+                whole.update(data)
                 whole.setdefault("stages", {}).update(entries)
             return
-
-        after = str(text)
-        if after != before:
-            with atomic_write(path, self._tmp_dir) as fobj:
-                fobj.write(after)
+        for name, entry in entries.items():
+            before = None if name in text else _first(place(name), text)
+            text.put(name, entry, before)
+        after = str(text).encode()
+        self._write(path, after, found)
         self._known[path] = (after, text)
 
-    def _text(self, path: str) -> Optional[LockfileText]:
-        """The text of a file, forgotten here until it is written."""
-        known, text = self._known.pop(path, (None, None))
+    def entry(self, path: str, name: str) -> Optional[dict[str, Any]]:
+        """The entry of a dvc.lock, or None if it has none or cannot be read."""
+        found, text = self._found(path)
+        if text is None:
+            return None
+        self._known[path] = (found, text)
+        return text.get(name)
+
+    def _found(self, path: str) -> tuple[bytes, Optional[LockfileText]]:
+        """What a file has, forgotten here until it is written."""
+        known, text = self._known.pop(path, (b"", None))
         try:
             # NOTE: others may have replaced one by another of the same time and size
-            with about(path), open(path, encoding="utf-8", newline="") as fobj:
+            with about(path), open(path, "rb") as fobj:
                 found = fobj.read()
         except FileNotFoundError:
-            found = ""
+            found = b""
+        if text is not None and found == known:
+            return found, text
+        if found and self._whole.get(path, (b"",))[0] == found:
+            return found, None
+        try:
+            return found, LockfileText.parse(found.decode("utf-8"))
         except UnicodeDecodeError:
-            return None  # the round trip says what is wrong
-        return text if found == known else self._parse(found)
+            return found, None  # the round trip says what is wrong
+
+    def _write(self, path: str, after: bytes, found: bytes) -> None:
+        if after != found:
+            with atomic_write(path, self._tmp_dir) as fobj:
+                fobj.buffer.write(after)
 
     @contextmanager
-    def _round_trip(self, path: str, fs: Any, place: Place) -> Iterator[dict[str, Any]]:
-        exists = fs.exists(path) if fs else os.path.exists(path)
-        data = _load_data(path, parser=parse_yaml_for_update, fs=fs) if exists else {}
+    def _round_trip(
+        self, path: str, found: bytes, fs: Any, place: Place
+    ) -> Iterator[dict[str, Any]]:
+        """Write the whole file anew; it is read only when others have changed it."""
+        known, data = self._whole.pop(path, (b"", None))
+        if data is None or found != known:
+            exists = fs.exists(path) if fs else os.path.exists(path)
+            data = (
+                exists and _load_data(path, parser=parse_yaml_for_update, fs=fs)
+            ) or {}
+            keep_floats(data)
         before = set(data.get("stages") or ())
         yield data
 
@@ -116,19 +137,13 @@ class Lockfiles:
             successor = _first(place(name), stages)
             if successor is not None:
                 _move_before(stages, name, successor)
-        with atomic_write(path, self._tmp_dir) as fobj:
-            _dump(data, fobj)
-
-
-def _put(text: LockfileText, entries: dict, place: Place) -> bool:
-    """Put entries into the text, or tell that it takes a round trip."""
-    try:
-        for name, entry in entries.items():
-            successor = None if name in text else _first(place(name), text)
-            text.put(name, entry, successor)
-    except UnstableEntryError:
-        return False
-    return True
+        after = dumps_yaml(data)
+        self._write(path, after.encode(), found)
+        text = None if before else LockfileText.parse(after)
+        if text is None:
+            self._whole[path] = (after.encode(), data)
+        else:
+            self._known[path] = (after.encode(), text)
 
 
 def _move_before(mapping: dict, name: str, successor: Optional[str]) -> None:

@@ -1,24 +1,36 @@
-"""A small subset of YAML, written and read exactly as by ruamel.yaml.
+"""Block-style YAML, written and read exactly as by ruamel.yaml, in a part of the time.
 
-Mappings and sequences in block style, with strings, numbers, booleans and null as plain
-scalars.  That is what nearly all of a dvc.lock consists of, and it is
-read and written here in a small part of the time.  Whatever is beyond it, is
-ruamel.yaml's.
+That is what nearly all of a dvc.lock consists of: mappings and sequences in block
+style.  Strings, numbers, booleans and null that are plain scalars are handled here.
+Other scalars and keys are ruamel.yaml's, each by itself and once in a process, and
+whatever else there may be in YAML is beyond this module (:class:`NotSimpleError`).
+
+What is written reads as it was.  Where ruamel.yaml folds a string so that it reads as
+another one, the string gets another style, and a float always has its shortest form,
+whereas ruamel.yaml changes the last digit of some in every round trip.
+
+Collections that are there more than once have marks instead of anchors and aliases,
+as the numbers of these depend on what else is in the file::
+
+    a: \\0&1\\0       for    a: &id007
+      b: 1                   b: 1
+    c: \\0*1\\0              c: *id007
 """
 
+import datetime as dt
+import io
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
-from functools import cache
-from typing import Any, Optional
+from functools import cache, lru_cache
+from typing import Any, Callable, Optional
 
-from dvc.utils.serialize._yaml import dumps_yaml
-
-from .lockfile_text import is_self_contained
+from dvc.utils.serialize._yaml import _get_yaml, dumps_yaml, parse_yaml
 
 # NOTE: lines end at "\n" only; str.splitlines() knows of more line breaks
 _ROW = re.compile(r"( *)(.*)\n")
-_KEY = re.compile(r"(.*?):(?: (.*))?")
+_KEY = re.compile(r"('(?:[^']|'')*'|\"(?:[^\"\\]|\\.)*\"|[^'\"].*?):(?: (.*))?")
+_ANCHOR = re.compile(r"&(id[0-9]{3,})(?: (.*))?")
 # Longer lines are folded by ruamel.yaml.
 WIDTH = 80
 _SPACES = re.compile(r"( +)")
@@ -43,15 +55,21 @@ SIMPLE_STR = re.compile(
     re.VERBOSE,
 )
 _INT = re.compile(r"-?[0-9]+")
-# NOTE: with an exponent, ruamel.yaml changes the last digit of a long mantissa in
-# every round trip
-_SIMPLE_FLOAT = re.compile(r"-?[0-9]+\.[0-9]+|-?[0-9](?:\.[0-9]{1,2})?e[+-][0-2][0-9]")
+_FLOAT = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:e[+-][0-9]+)?")
+_CONSTANTS = {"true": True, "false": False, ".inf": float("inf"), ".nan": float("nan")}
+_CONSTANTS["-.inf"] = -_CONSTANTS[".inf"]
 
 _COLLECTIONS = {dict, OrderedDict, list}
+_ODD_SCALARS = {str, bytes, dt.date, dt.datetime}
+_ODD_KEYS = {str, int, bool, dt.date, type(None)}
 
 
 class NotSimpleError(Exception):
-    """Beyond the subset of YAML that is known here."""
+    """Beyond what of YAML is known here."""
+
+
+class _SharedError(Exception):
+    """Something is there more than once."""
 
 
 def dumps_simple(data: Mapping[str, Any]) -> Optional[str]:
@@ -60,16 +78,41 @@ def dumps_simple(data: Mapping[str, Any]) -> Optional[str]:
     Returns:
         None if it takes ruamel.yaml to write it.
     """
-    if not data or not is_self_contained(data):
-        return None
     try:
-        return format_value(data, "data:", -2)[len("data:\n") :]
+        text = format_value(data, "data:", -2)[len("data:\n") :] if data else None
     except NotSimpleError:
         return None
+    return None if text is None or "\0" in text else text
+
+
+def dumps_quoted(data: Any) -> str:
+    """As ``dumps_yaml``, but with quotes instead of folded lines."""
+    from ruamel.yaml.scalarstring import DoubleQuotedScalarString
+
+    known: dict[int, Any] = {}
+
+    def quoted(node: Any) -> Any:
+        if isinstance(node, str):
+            return (
+                node if SIMPLE_STR.fullmatch(node) else DoubleQuotedScalarString(node)
+            )
+        if id(node) not in known and isinstance(node, dict):
+            copy = known[id(node)] = dict[Any, Any]()
+            copy.update((quoted(key), quoted(value)) for key, value in node.items())
+        elif id(node) not in known and isinstance(node, (list, tuple)):
+            items = known[id(node)] = list[Any]()
+            items.extend(map(quoted, node))
+        return known.get(id(node), node)
+
+    stream = io.StringIO()
+    yaml = _get_yaml()
+    yaml.width = 10**9
+    yaml.dump(quoted(data), stream)
+    return stream.getvalue()
 
 
 def format_value(value: Any, head: str, column: int) -> str:
-    """Write a value exactly as ``dumps_yaml`` does.
+    """Write a value as ``dumps_yaml`` does.
 
     Args:
         value: data of any depth.
@@ -78,59 +121,112 @@ def format_value(value: Any, head: str, column: int) -> str:
 
     Raises:
         NotSimpleError: only ruamel.yaml knows how to write this.
+        RecursionError: the value is in itself.
     """
-    lines: list[str] = []
-    _append(lines, value, head, column)
+    try:
+        lines = _Writer({}).lines_of(value, head, column)
+    except _SharedError:
+        lines = _Writer(_labels(value)).lines_of(value, head, column)
     return "\n".join([*lines, ""])
 
 
-def _append(lines: list[str], value: Any, head: str, column: int) -> None:
-    kind = type(value)
-    after_dash = head[-1] == "-"
-    if kind not in _COLLECTIONS:
-        if value is None and not after_dash:
-            lines.append(head)
-        else:
-            lines.extend(_fold(head, _format_scalar(value), column + 2))
-        return
-    if not value:
-        lines.append(head + (" []" if kind is list else " {}"))
-        return
+def _labels(value: Any) -> dict[int, int]:
+    """Numbers of what is there more than once, by identity, as ruamel.yaml counts."""
+    seen: set[int] = set()
+    labels: dict[int, int] = {}
 
-    if kind is not list or after_dash:
-        column += 2
-    start = " " * column
-    if after_dash:
-        start = head + " "
-    else:
-        lines.append(head)
-    for item in value:
-        if kind is list:
-            _append(lines, item, start + "-", column)
-        elif _is_simple_key(item) and len(start) + len(item) < WIDTH:
-            _append(lines, value[item], f"{start}{item}:", column)
-        else:
-            raise NotSimpleError
+    def visit(node: Any) -> None:
+        if type(node) not in _COLLECTIONS:
+            return
+        if id(node) in seen:
+            labels.setdefault(id(node), len(labels) + 1)
+            return
+        seen.add(id(node))
+        for item in node if type(node) is list else node.values():
+            visit(item)
+
+    visit(value)
+    return labels
+
+
+class _Writer:
+    def __init__(self, labels: Mapping[int, int]):
+        self._labels = labels
+        self._seen: set[int] = set()
+        self._lines: list[str] = []
+
+    def lines_of(self, value: Any, head: str, column: int) -> list[str]:
+        self._add(value, head, column)
+        return self._lines
+
+    def _add(self, value: Any, head: str, column: int) -> None:
+        kind = type(value)
+        if kind not in _COLLECTIONS:
+            self._add_scalar(value, head, column)
+            return
+        after_dash = head[-1] == "-"
+        label = self._labels.get(id(value))
+        if id(value) in self._seen:
+            if label is None:
+                raise _SharedError
+            self._lines.append(f"{head} \0*{label}\0")
+            return
+        self._seen.add(id(value))
+        if label is not None:
+            head += f" \0&{label}\0"
+        if not value:
+            self._lines.append(head + (" []" if kind is list else " {}"))
+            return
+
+        if kind is not list or after_dash:
+            column += 2
         start = " " * column
+        if after_dash and label is None:
+            start = head + " "
+        else:
+            self._lines.append(head)
+        for item in value:
+            if kind is list:
+                self._add(item, start + "-", column)
+            else:
+                self._add(value[item], f"{start}{self._key(item, start)}:", column)
+            start = " " * column
 
+    def _key(self, key: Any, start: str) -> str:
+        text = key
+        if type(key) is not str or not SIMPLE_STR.fullmatch(key):
+            self._see(key)
+            text = _format_odd_key(key)
+        if len(start) + len(text) >= WIDTH:
+            raise NotSimpleError
+        return text
 
-def _is_simple_key(key: Any) -> bool:
-    return type(key) is str and SIMPLE_STR.fullmatch(key) is not None
+    def _see(self, scalar: Any) -> None:
+        """Take note of a date: the same one once more would be an alias to it."""
+        if isinstance(scalar, dt.date):
+            # NOTE: those of different time zones may be equal
+            if id(scalar) in self._seen or getattr(scalar, "tzinfo", None):
+                raise NotSimpleError
+            self._seen.add(id(scalar))
+
+    def _add_scalar(self, value: Any, head: str, column: int) -> None:
+        text = _format_scalar(value)
+        if text is None:
+            self._see(value)
+            self._lines.extend(_format_odd(value, head, column))
+        elif text == "" and head[-1] != "-":
+            self._lines.append(head)
+        elif len(head) + 1 + len(text) <= WIDTH:
+            self._lines.append(f"{head} {text}")
+        else:
+            lines = _fold(head, text, column + 2) if _folds_as_ruamel() else ["  ", ""]
+            # NOTE: of several spaces before a line break, ruamel.yaml reads one
+            if any(line.endswith("  ") for line in lines[:-1]):
+                lines = _format_odd(value, head, column)
+            self._lines.extend(lines)
 
 
 def _fold(head: str, text: str, indent: int) -> list[str]:
-    if len(head) + 1 + len(text) <= WIDTH:
-        return [f"{head} {text}"]
-    if not _folds_as_ruamel():
-        raise NotSimpleError
-    lines = _fold_long(head, text, indent)
-    # NOTE: ruamel.yaml reads several spaces before a line break as a single one
-    if any(line.endswith("  ") for line in lines[:-1]):
-        raise NotSimpleError
-    return lines
-
-
-def _fold_long(head: str, text: str, indent: int) -> list[str]:
     """Fold a long line as ``Emitter.write_plain`` of ruamel.yaml 0.18 does."""
     lines = []
     line = head + " "
@@ -149,94 +245,235 @@ def _fold_long(head: str, text: str, indent: int) -> list[str]:
 
 @cache
 def _folds_as_ruamel() -> bool:
-    """Whether the installed ruamel.yaml is one that folds as ``_fold_long``."""
+    """Whether the installed ruamel.yaml is one that folds as ``_fold``."""
     words = ["a" * (i % 13 + 1) for i in range(50)]
     texts = [" ".join(words[i:]) for i in (0, 2, 6)]
     texts += ["a " + "b" * 100 + " c", "a" * 71 + " b c", "a" * 70 + "  b c"]
     for head, indent in (("t:", 2), ("  t:", 4), ("-", 2), ("  -", 4)):
-        above = indent // 2 - (head[-1] == ":")
         for text in texts:
-            data: Any = [text] if head[-1] == "-" else {"t": text}
-            for _ in range(above):
-                data = {"d": data}
-            if dumps_yaml(data).splitlines()[above:] != _fold_long(head, text, indent):
+            rows = _rows_of(text, indent - 2, len(head) - indent + 1)
+            if [head + rows[0], *rows[1:]] != _fold(head, text, indent):
                 return False
     return True
 
 
-def _format_scalar(value: Any) -> str:
+def _format_scalar(value: Any) -> Optional[str]:
+    """A plain scalar; None if it takes ruamel.yaml to write it."""
     kind = type(value)
-    if kind is str and SIMPLE_STR.fullmatch(value):
-        return value
-    if kind is int or (kind is float and _SIMPLE_FLOAT.fullmatch(repr(value))):
+    if kind is str:
+        return value if SIMPLE_STR.fullmatch(value) else None
+    if kind is int:
         return repr(value)
     if kind is bool:
         return "true" if value else "false"
-    raise NotSimpleError
+    if value is None:
+        return ""
+    if kind is float:
+        text = repr(value)  # NOTE: "inf" and "nan", in YAML, begin with a dot
+        return (
+            text if _FLOAT.fullmatch(text) else re.sub("(?=[in])", ".", text, count=1)
+        )
+    return None
 
 
-def parse_field(field: str) -> dict[str, Any]:
-    """Read a field that is a fixed point beyond doubt.
+def _format_odd(value: Any, head: str, column: int) -> list[str]:
+    length = 0 if head[-1] == "-" else len(head) - column - 1
+    if type(value) not in _ODD_SCALARS:
+        raise NotSimpleError
+    rows = _format_odd_scalar(value, column, length)
+    return [head + rows[0], *rows[1:]]
+
+
+@lru_cache(maxsize=2**14)
+def _format_odd_scalar(value: Any, column: int, length: int) -> list[str]:
+    """The lines of a scalar, the first of which goes after its key or dash.
+
+    Args:
+        column: where the key or dash is.
+        length: of the key; 0 for a dash.
+    """
+    rows = _rows_of(value, column, length)
+    if type(value) is not str or _reads_as(rows, value):
+        return rows
+    # NOTE: a literal scalar stays one in the round trips of DVC, a quoted one does not
+    from ruamel.yaml.scalarstring import LiteralScalarString
+
+    if not value.endswith("\n"):
+        rows = _rows_of(LiteralScalarString(value), column, length)
+        if rows[0].startswith(" |") and _reads_as(rows, value):
+            return rows
+    return _rows_of(value, column, length, dumps_quoted)
+
+
+def _rows_of(
+    scalar: Any, column: int, length: int, dumps: Callable = dumps_yaml
+) -> list[str]:
+    data: Any = {"k" * length: scalar} if length else {"d": [scalar]}
+    for _ in range(column // 2):
+        data = {"d": data}
+    above = column // 2 + (length == 0)
+    first, *rest = dumps(data).split("\n")[above:-1]
+    return [first[column + length + 1 :], *rest]
+
+
+def _reads_as(rows: list[str], value: Any) -> bool:
+    try:
+        return _parse_odd("k:" + "\n".join([*rows, ""]))["k"] == value
+    except NotSimpleError:
+        return False
+
+
+@lru_cache(maxsize=2**14, typed=True)
+def _format_odd_key(key: Any) -> str:
+    """A key that is no simple string.
 
     Raises:
-        NotSimpleError: only ruamel.yaml can tell whether it is.
+        NotSimpleError: it takes more than one line.
     """
-    rows = [(len(spaces), row) for spaces, row in _ROW.findall(field)]
-    rows.reverse()
-    data = _read(rows)
+    if type(key) not in _ODD_KEYS:
+        raise NotSimpleError
+    text = dumps_yaml({key: "s"})
+    if not text.endswith(": s\n") or "\n" in text[:-1] or text[0] == "?":
+        raise NotSimpleError
+    if repr(_parse_odd(text)) != repr({key: "s"}):
+        raise NotSimpleError
+    return text[: -len(": s\n")]
+
+
+def read(text: str) -> tuple[dict[Any, Any], str]:
+    """Read a mapping in block style, of which nothing is shared with other texts.
+
+    Returns:
+        the mapping, and its text with marks.
+
+    Raises:
+        NotSimpleError: only ruamel.yaml can tell what this is, or how to write it.
+    """
+    reader = _Reader(text)
+    data = reader.mapping()
+    written = format_value(data, "data:", -2)[len("data:\n") :]
     # NOTE: this is what decides, so that reading may be lax
-    if format_value(data, "  s:", 2) != "  s:\n" + field:
+    marked = text if "\0" not in written else reader.marked(text)
+    if written != marked:
         raise NotSimpleError
-    return data
+    return data, written
 
 
-def _read(rows: list[tuple[int, str]]) -> Any:
-    """Take a mapping or sequence from rows of (indentation, text), last row first."""
-    column, row = rows[-1]
-    if column > WIDTH:
-        raise NotSimpleError
-    if row.startswith("- "):
-        items = []
-        while rows and rows[-1][0] == column and rows[-1][1].startswith("- "):
-            item = rows.pop()[1][2:]
-            if item.startswith("- ") or _KEY.fullmatch(item):
-                rows.append((column + 2, item))
-                items.append(_read(rows))
+def read_again(text: str) -> dict[Any, Any]:
+    """Read what :func:`read` has read before, or :func:`format_value` has written."""
+    return _Reader(text).mapping()
+
+
+class _Reader:
+    """Reads rows of (indentation, text)."""
+
+    def __init__(self, text: str):
+        self._rows = [(len(spaces), row) for spaces, row in _ROW.findall(text)]
+        self._rows.reverse()
+        self._anchors: dict[str, Any] = {}
+        self._names: list[str] = []  # of anchors, in the order of their first aliases
+
+    def mapping(self) -> dict[Any, Any]:
+        data = self._collection()
+        if self._rows or type(data) is not dict:
+            raise NotSimpleError
+        return data
+
+    def marked(self, text: str) -> str:
+        """The text with marks in place of anchors and aliases."""
+        for label, name in enumerate(self._names, 1):
+            end = rf"{name}(?=[ \n])"
+            text = re.sub(rf"(?<=[:-] )([&*]){end}", rf"\0\g<1>{label}\0", text)
+        return text
+
+    def _collection(self, anchor: str = "") -> Any:
+        """Take a mapping or sequence from the rows."""
+        rows = self._rows
+        column, row = rows[-1] if rows else (WIDTH + 1, "")
+        if column > WIDTH:
+            raise NotSimpleError
+        if row.startswith("- "):
+            items: list[Any] = []
+            self._anchors[anchor] = items
+            while rows and rows[-1][0] == column and rows[-1][1].startswith("- "):
+                item = rows.pop()[1][2:]
+                if item.startswith("- ") or _KEY.fullmatch(item):
+                    rows.append((column + 2, item))
+                    items.append(self._collection())
+                else:
+                    items.append(self._value(item, column))
+            return items
+
+        data: dict[Any, Any] = {}
+        self._anchors[anchor] = data
+        while rows and rows[-1][0] == column:
+            match = _KEY.fullmatch(rows[-1][1])
+            if not match:
+                break
+            key, value = match.groups()
+            rows.pop()
+            if not SIMPLE_STR.fullmatch(key):
+                (key,) = _parse_odd(f"{key}: s\n")
+            if value is not None:
+                data[key] = self._value(value, column)
+            # NOTE: below a key, the dashes of a sequence are not indented
+            elif rows and rows[-1][0] + rows[-1][1].startswith("- ") > column:
+                data[key] = self._collection()
             else:
-                items.append(_read_scalar(_unfold(item, rows, column)))
-        return items
+                data[key] = None
+        return data
 
-    data: dict[str, Any] = {}
-    while rows and rows[-1][0] == column:
-        match = _KEY.fullmatch(rows[-1][1])
-        if not match:
-            break
-        key, value = match.groups()
-        rows.pop()
-        if value is not None:
-            data[key] = _read_scalar(_unfold(value, rows, column))
-        # NOTE: below a key, the dashes of a sequence are not indented
-        elif rows and rows[-1][0] + rows[-1][1].startswith("- ") > column:
-            data[key] = _read(rows)
-        else:
-            data[key] = None
+    def _value(self, text: str, column: int) -> Any:
+        """The value whose first row goes on with a text."""
+        if not text and not (self._rows and self._rows[-1][0] > column):
+            return None
+        if text[:1] == "*" and text[1:] in self._anchors:
+            if text[1:] not in self._names:
+                self._names.append(text[1:])
+            return self._anchors[text[1:]]
+        match = _ANCHOR.fullmatch(text) if text[:1] == "&" else None
+        if match and match[1] not in self._names:
+            if not match[2]:
+                return self._collection(match[1])
+            text = match[2]
+        if text in ("[]", "{}"):
+            empty: Any = [] if text == "[]" else {}
+            self._anchors[match[1] if match else ""] = empty
+            return empty
+        if match:
+            raise NotSimpleError
+        return self._scalar(text, column)
+
+    def _scalar(self, text: str, column: int) -> Any:
+        rows = self._rows
+        lines = [text]
+        while rows and (rows[-1][0] > column or rows[-1] == (0, "")):
+            indent, row = rows.pop()
+            lines.append(" " * indent + row)
+            # NOTE: a word that is too long for the line leaves a space behind
+            text = f"{text.rstrip(' ')} {row}".lstrip(" ")
+        if SIMPLE_STR.fullmatch(text):
+            return text
+        if text in _CONSTANTS:
+            return _CONSTANTS[text]
+        if _INT.fullmatch(text):
+            return int(text)
+        if _FLOAT.fullmatch(text):
+            return float(text)
+        return _parse_odd("k: " + "\n".join([*lines, ""]))["k"]
+
+
+@lru_cache(maxsize=2**14)
+def _parse_odd(text: str) -> dict[Any, Any]:
+    """A mapping of one scalar, which is not to be changed."""
+    try:
+        data = parse_yaml(text, "dvc.lock")
+    except Exception as exc:
+        # NOTE: not all that ruamel.yaml raises is a YAMLError, as for bad dates
+        raise NotSimpleError from exc
+    if not isinstance(data, dict) or len(data) != 1:
+        raise NotSimpleError
+    (value,) = data.values()
+    if type(value) not in _ODD_SCALARS:
+        raise NotSimpleError
     return data
-
-
-def _unfold(text: str, rows: list[tuple[int, str]], column: int) -> str:
-    while rows and rows[-1][0] > column:
-        # NOTE: a word that is too long for the line leaves a space behind
-        text = text.rstrip(" ") + " " + rows.pop()[1]
-    return text
-
-
-def _read_scalar(text: str) -> Any:
-    if text in {"true", "false"}:
-        return text == "true"
-    if text in {"[]", "{}"}:
-        return [] if text == "[]" else {}
-    if _INT.fullmatch(text):
-        return int(text)
-    if _SIMPLE_FLOAT.fullmatch(text):
-        return float(text)
-    return text

@@ -23,8 +23,8 @@ from .attempts import StageLostError
 from .bookkeeping import current_books
 from .clones.performing import current_performance
 from .durable import write_out
-from .fast_lockfile import FastLockfileText
 from .lockfile import at_the_end
+from .lockfile_text import LockfileText
 from .patience import Wait, say
 from .probes import CacheOfCopies
 from .reporters import Phase
@@ -232,7 +232,7 @@ def parse_yaml(original: Callable, text: str, path: str, typ: str = "safe") -> A
     """``dvc.utils.strictyaml.parse_yaml``, with which a dvc.lock is read."""
     lock = None
     if typ == "safe" and is_lock_file(path):
-        lock = FastLockfileText.parse(text)
+        lock = LockfileText.parse(text)
     return original(text, path, typ=typ) if lock is None else lock.load()
 
 

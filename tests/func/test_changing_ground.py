@@ -7,8 +7,7 @@ import textwrap
 
 import pytest
 
-from dvc_parallel.fast_lockfile import FastLockfiles
-from dvc_parallel.lockfile import at_the_end
+from dvc_parallel.lockfile import Lockfiles, at_the_end
 from tests.project import Project, assert_same
 
 PIPELINE = """
@@ -121,7 +120,7 @@ def test_a_dvc_lock_of_the_same_size_and_time(make_project):
     project = make_project("lock", "stages: {a: {cmd: echo 1}, b: {cmd: echo 2}}")
     project.reproduce()
     path = str(project.path / "dvc.lock")
-    lockfiles = FastLockfiles(str(project.path / ".dvc" / "tmp"))
+    lockfiles = Lockfiles(str(project.path / ".dvc" / "tmp"))
     with lockfiles.modify(path, None, at_the_end) as data:
         data["stages"]["a"] = {"cmd": "echo 3"}
     before = os.stat(path)

@@ -1,10 +1,12 @@
 """What is recorded in dvc.lock, and where."""
 
+import json
 import os
 import subprocess
 
 import pytest
 from dvc.exceptions import ReproductionError
+from ruamel.yaml import YAML
 
 from tests.project import assert_same
 
@@ -121,3 +123,46 @@ def test_order_of_what_dvc_adds_in_a_command(twins):
     parallel.reproduce(jobs=3)
     assert texts(parallel) == texts(serial)
     assert "/mine\n/add.txt\n/late.txt\n/early" in parallel.read(".gitignore")
+
+
+VALUES = """
+    stages:
+      first:
+        cmd: >-
+          echo one                                 two                          three  4
+        params: [lr, options]
+        deps: [in.txt]
+      second:
+        cmd: echo 2
+        deps: [in.txt]
+      third:
+        cmd: echo 3
+        params: [small.txt]
+        deps: [in.txt]
+"""
+PARAMS = {
+    "lr": 2.448519270213934e-07,
+    "options": {"text": 12 * "two  spaces ", "small": [5.800000000000001e-13, 5e-324]},
+}
+
+
+def test_values_are_recorded_as_they_are(make_project):
+    texts = []
+    for jobs in (1, 3):
+        project = make_project(
+            f"jobs{jobs}", VALUES.replace("small.txt", "options.small")
+        )
+        project.write({"params.yaml": json.dumps(PARAMS), "in.txt": ""})
+        project.reproduce(jobs=jobs)
+        texts.append(project.read("dvc.lock"))
+        first = YAML(typ="safe").load(texts[-1])["stages"]["first"]
+        assert first["params"] == {"params.yaml": PARAMS}
+        assert first["cmd"].count("  ") > 2
+
+        assert project.reproduce() == project.reproduce(jobs=jobs) == []
+        project.write({"in.txt": "changed"})
+        for target in ("third", "second"):
+            assert project.reproduce(jobs=jobs, targets=[target]) == [target]
+        first = YAML(typ="safe").load(project.read("dvc.lock"))["stages"]["first"]
+        assert first["params"] == {"params.yaml": PARAMS}
+    assert texts[0] == texts[1]

@@ -1,7 +1,7 @@
 import pytest
 
 from dvc_parallel.catching_up import catch_up
-from dvc_parallel.fast_lockfile import FastLockfiles
+from dvc_parallel.lockfile import Lockfiles
 
 DVC_YAML = "stages: {make: {cmd: echo 1 > out, outs: [out]}}"
 
@@ -18,11 +18,11 @@ def test_an_entry_that_is_not_as_it_should_be_is_left_alone(make_project, old, n
         stage = repo.stage.load_one(name="make")
         before = stage.outs[0].hash_info
         project.write({"dvc.lock": lock.replace(old, new)})
-        catch_up(stage, FastLockfiles(repo.tmp_dir))
+        catch_up(stage, Lockfiles(repo.tmp_dir))
         assert stage.outs[0].hash_info == before
         assert not stage.cmd_changed
 
         other = lock.replace(before.value, "f" * 32)
         project.write({"dvc.lock": other})
-        catch_up(stage, FastLockfiles(repo.tmp_dir))
+        catch_up(stage, Lockfiles(repo.tmp_dir))
         assert stage.outs[0].hash_info.value == "f" * 32

@@ -3,14 +3,17 @@
 import datetime as dt
 from collections import OrderedDict
 from copy import deepcopy
+from io import StringIO
+from itertools import permutations
 from textwrap import dedent
 
 import pytest
 from dvc.dvcfile import Lockfile
-from dvc.utils.serialize._yaml import dumps_yaml, parse_yaml_for_update
+from dvc.utils.serialize._yaml import dumps_yaml, parse_yaml, parse_yaml_for_update
 
-from dvc_parallel import lockfile_text
-from dvc_parallel.lockfile_text import LockfileText, UnstableEntryError
+from dvc_parallel import lockfile_text, simple_yaml
+from dvc_parallel.lockfile import Lockfiles
+from dvc_parallel.lockfile_text import LockfileText
 
 LOCK = dedent(
     """\
@@ -238,14 +241,104 @@ def test_names(name):
     assert list(LockfileText.parse(text)) == ["prepare", "train@lr-0.1", name]
 
 
-def test_round_trip_of_an_entry_is_made_once(mocker):
+def test_what_ruamel_has_to_write_is_written_once(mocker):
     entry = {"cmd": "a: b " + 80 * "c "}
     text = dvc_put(LOCK, "new", entry)
     assert LockfileText.parse(text)
-    mocker.patch.object(lockfile_text, "parse_yaml_for_update", side_effect=Exception)
+    for module in (lockfile_text, simple_yaml):
+        mocker.patch.object(module, "parse_yaml", side_effect=Exception)
+    mocker.patch.object(simple_yaml, "_rows_of", side_effect=Exception)
     lock = LockfileText.parse(text)
-    lock.put("new", entry)
-    assert str(lock) == text
+    lock.put("other", entry)
+    assert str(lock).count("cmd: 'a: b") == 2
+
+
+EDITED = [
+    LOCK.replace("'2.0'", '"2.0"'),
+    LOCK.replace("'2.0'", "'1.0'"),
+    LOCK.replace("schema: '2.0'\n", ""),
+    LOCK.replace("\n", "\r\n"),
+    LOCK.rstrip("\n"),
+    LOCK + "\n",
+    LOCK + "datasets: []\n",
+    LOCK.replace("stages:\n", "datasets: []\nstages:\n"),
+    LOCK + "...\n",
+    "---\n" + LOCK,
+    "\ufeff" + LOCK,
+    LOCK + "# comment\n",
+    LOCK + "  # comment\n",
+    LOCK + "    # comment\n",
+    LOCK.replace("cmd: python prepare.py", "cmd: python prepare.py # comment"),
+    LOCK.replace("    cmd: python", "    # comment\n    cmd: python"),
+    LOCK.replace("  train@", "\n  train@"),
+    LOCK.replace("  train@lr-0.1", "  'train@lr-0.1'"),
+    LOCK.replace("  train@lr-0.1", "  1"),
+    LOCK.replace("  train@lr-0.1:", "  train@lr-0.1: &a"),
+    LOCK.replace("cmd: python", "cmd: &a python"),
+    LOCK.replace("    deps:", "    deps: &a"),
+    LOCK.replace("cmd: python", "cmd:  python"),
+    LOCK.replace("cmd: python", "cmd: |\n      python"),
+    LOCK.replace("cmd: python", "cmd: >-\n      python"),
+    LOCK.replace("cmd: python", "cmd: !!str python"),
+    LOCK.replace("cmd: python prepare.py", "cmd: 'python prepare.py'"),
+    LOCK.replace("cmd: python prepare.py", "cmd: python\n      prepare.py"),
+    LOCK.replace("cmd: python", "cmd: " + 80 * "a " + "python"),
+    LOCK.replace("lr: 0.1", "<<:\n          lr: 0.1"),
+    LOCK.replace("prepare:", 200 * "a" + ":"),
+    LOCK.replace("    deps:", "    \n    deps:"),
+    LOCK.replace("    deps:", "      \n    deps:"),
+    LOCK.replace("lr: 0.1", "lr: &a 0.1"),
+    LOCK.replace("lr: 0.1", "lr: &a 0.1\n        rate: *a"),
+    LOCK.replace("      tags: []", "      tags: &a []"),
+    LOCK + "  last: {}\n",
+    LOCK + "  last:\n      cmd: ls\n",
+    LOCK.replace("train@lr-0.1:", "train@lr-0.1: {cmd: ls}\n  old:"),
+    LOCK.replace("    cmd: python prepare.py\n", "    'cmd': \"python prepare.py\"\n"),
+    LOCK + "artifacts:\n  a:\n    path: x\n",
+]
+PUTS = [
+    ("train@lr-0.1", ENTRY, None),
+    ("new", ENTRY, None),
+    ("prepare", {"cmd": "x"}, None),
+    ("second", ENTRY, "prepare"),
+    ("new", {"cmd": "y"}, None),
+]
+
+
+@pytest.mark.parametrize("first", range(3))
+@pytest.mark.parametrize("text", EDITED)
+def test_edited_texts_are_what_dvc_leaves(text, first):
+    check_puts(text, PUTS[first:])
+
+
+def move_before(stages, name, entry, before):
+    is_new = name not in stages
+    stages[name] = entry
+    if is_new and before is not None:
+        names = list(stages)
+        for other in [name, *names[names.index(before) : -1]]:
+            stages[other] = stages.pop(other)
+
+
+def check_puts(text, puts):
+    """Check that entries are put as by DVC, for as long as it loses nothing."""
+    lock = LockfileText.parse(text)
+    expected = StringIO(text, newline=None).read()
+    stages = parse_yaml(expected, "dvc.lock")["stages"]
+    for name, entry, before in puts:
+        if before is not None and before not in stages:
+            continue
+        lock.put(name, entry, before)
+        move_before(stages, name, plain(entry), before)
+        text = str(lock)
+        assert is_same(parse_yaml(text, "dvc.lock")["stages"], stages)
+        try:
+            expected = expected and dvc_put(expected, name, entry, before)
+            if not is_same(parse_yaml(expected, "dvc.lock")["stages"], stages):
+                expected = ""
+        except Exception:  # noqa: BLE001
+            expected = ""
+        check_contents(lock, expected or text)
 
 
 @pytest.mark.parametrize(
@@ -256,56 +349,16 @@ def test_round_trip_of_an_entry_is_made_once(mocker):
         "schema: '2.0'\n",
         "schema: '2.0'\nstages:\n",
         "schema: '2.0'\nstages: {}\n",
-        LOCK.replace("'2.0'", '"2.0"'),
-        LOCK.replace("'2.0'", "'1.0'"),
-        LOCK.replace("schema: '2.0'\n", ""),
-        LOCK.replace("\n", "\r\n"),
-        LOCK.rstrip("\n"),
-        LOCK + "\n",
-        LOCK + "datasets: []\n",
-        LOCK.replace("stages:\n", "datasets: []\nstages:\n"),
-        LOCK + "...\n",
-        "---\n" + LOCK,
-        "\ufeff" + LOCK,
-        LOCK + "# comment\n",
-        LOCK + "  # comment\n",
-        LOCK + "    # comment\n",
-        LOCK.replace("cmd: python prepare.py", "cmd: python prepare.py # comment"),
-        LOCK.replace("    cmd: python", "    # comment\n    cmd: python"),
-        LOCK.replace("  train@", "\n  train@"),
-        LOCK.replace("  train@lr-0.1", "  'train@lr-0.1'"),
         LOCK.replace("  train@lr-0.1", "  prepare"),
-        LOCK.replace("  train@lr-0.1", "  1"),
         LOCK.replace("  train@lr-0.1", "  <<"),
         LOCK.replace("  train@lr-0.1:\n", "<<<<<<< HEAD\n  train@lr-0.1:\n"),
-        LOCK.replace("  train@lr-0.1:", "  train@lr-0.1: &a"),
-        LOCK.replace("cmd: python", "cmd: &a python"),
-        LOCK.replace("    deps:", "    deps: &a"),
-        LOCK.replace("cmd: python", "cmd:  python"),
-        LOCK.replace("cmd: python", "cmd: |\n      python"),
-        LOCK.replace("cmd: python", "cmd: >-\n      python"),
-        LOCK.replace("cmd: python", "cmd: !!str python"),
-        LOCK.replace("cmd: python prepare.py", "cmd: 'python prepare.py'"),
-        LOCK.replace("cmd: python prepare.py", "cmd: python\n      prepare.py"),
-        LOCK.replace("cmd: python", "cmd: " + 80 * "a " + "python"),
         LOCK.replace("    - path", "      - path"),
-        LOCK.replace("lr: 0.1", "lr: 5.800000000000001e-13"),
         LOCK.replace("lr: 0.1", "lr: 0.1\n        lr: 0.1"),
-        LOCK.replace("lr: 0.1", "<<:\n          lr: 0.1"),
         LOCK.replace("    outs:", "    deps:"),
         LOCK.replace("cmd: python prepare.py", "cmd:\n    " + 2000 * "- " + "a"),
-        LOCK.replace("prepare:", 60 * "a " + "b:"),
-        LOCK.replace("prepare:", 200 * "a" + ":"),
-        LOCK.replace("    deps:", "    \n    deps:"),
-        LOCK.replace("    deps:", "      \n    deps:"),
-        LOCK.replace("lr: 0.1", "lr: &a 0.1"),
-        LOCK.replace("lr: 0.1", "lr: &a 0.1\n        rate: *a"),
-        LOCK.replace("      tags: []", "      tags: &a []"),
         LOCK.replace("md5: 2", "md5: \t2"),
         LOCK + "  last:\n",
-        LOCK + "  last: {}\n",
         LOCK + "  last: text\n",
-        LOCK + "  last:\n      cmd: ls\n",
         LOCK + "  last:\n    - text\n",
         LOCK + "  last:\n  - text\n",
     ],
@@ -319,90 +372,176 @@ LINES = LOCK.splitlines(keepends=True)
 
 @pytest.mark.parametrize("comment", ["# comment\n", "\n"])
 @pytest.mark.parametrize("row", range(len(LINES) + 1))
-def test_comments_are_left_to_dvc(row, comment):
+def test_comments(row, comment):
     head, tail = "".join(LINES[:row]), "".join(LINES[row:])
-    for indent in range(0, 12, 2):
-        assert LockfileText.parse(head + indent * " " + comment + tail) is None
+    for indent in range(0, 12, 4):
+        check_puts(head + indent * " " + comment + tail, PUTS)
+        check_puts(head + indent * " " + comment + tail, PUTS[2:])
     if row:
-        assert LockfileText.parse(f"{head[:-1]} {comment}{tail}") is None
+        check_puts(f"{head[:-1]} {comment}{tail}", PUTS[1:])
 
 
-def shared():
-    node = [1]
-    return {"a": node, "b": node}
+SHARED = {"a": [1], "b": {}}
+ALIASES = [
+    [SHARED, SHARED],
+    {"a": SHARED, "b": [[SHARED["a"]], SHARED]},
+    {"a": [SHARED["b"], [SHARED["b"]]], "b": {"c": SHARED, "d": SHARED["a"]}},
+    2 * [dt.date.max],
+    {dt.date.max: dt.date.max},
+]
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        *(shared(), 2 * [dt.date.max], {dt.date.max: dt.date.max}),
-        *(5.800000000000001e-13, "a\x85b"),
-    ],
-)
-def test_unstable_entries_are_left_to_dvc(value):
+@pytest.mark.parametrize("value", ALIASES)
+def test_aliases_in_an_entry(value):
+    entry = OrderedDict(cmd="ls", params={"params.yaml": {"a": value}})
+    check_puts(LOCK, [("new", entry, None), *PUTS])
+    text = LOCK
+    for name in ("new", "prepare", "other", "third"):
+        text = dvc_put(text, name, entry)
+    assert "id002" in text
+    check_puts(text, [(name, entry, "prepare") for name in ("other", "first", "new")])
+    check_puts(text, [(name, ENTRY, None) for name in ("other", "new", "third")])
+
+
+def test_aliases_between_entries():
+    entry = OrderedDict(cmd="ls", params={"params.yaml": {"a": SHARED}})
+    stages = {name: {**entry, "deps": SHARED["a"]} for name in "abcd"}
+    stages["e"] = {**ENTRY, "params": {"p": {"x": SHARED["b"]}}}
+    text = dumps_yaml({"schema": "2.0", "stages": stages})
+    assert text.count("*id") == 8
+    for names in ("abcde", "edcba", "cadbe", "bd"):
+        check_puts(text, [(name, ENTRY, None) for name in (*names, "new")])
+        check_puts(text, [(name, entry, None) for name in (*names, "new")])
+
+
+MERGED = """\
+schema: '2.0'
+stages:
+  a: &a
+    cmd: ls
+    params: &params
+      params.yaml: &both
+        lr: 0.1
+        layers: &layers [1, 2]  # two
+  b:
+    <<: *a
+    deps: []
+  c:
+    cmd: ls
+    params:
+      params.yaml:
+        <<: *both
+        layers: *layers
+        more: &id007 {x: 1}
+  d:
+    cmd: *id007
+"""
+
+
+def test_merge_keys():
+    for names in permutations("abcd", 2):
+        check_puts(MERGED, [(name, ENTRY, None) for name in (*names, "new")])
+
+
+def test_reading_an_edited_text():
+    for text in (*EDITED, MERGED):
+        text = StringIO(text, newline=None).read()
+        lock = LockfileText.parse(text)
+        assert repr(lock.load()) == repr(parse_yaml(text, "dvc.lock"))
+
+
+FLOATS = [5.800000000000001e-13, 2.448519270213934e-07, -1.7976931348623157e308]
+
+
+@pytest.mark.parametrize("value", FLOATS)
+def test_floats_keep_their_digits(value):
+    entry = {"cmd": "ls", "params": {"params.yaml": {"a": value, "b": [value]}}}
     lock = LockfileText.parse(LOCK)
-    for name in ("prepare", "new"):
-        with pytest.raises(UnstableEntryError):
-            lock.put(name, {"cmd": "ls", "params": {"params.yaml": {"a": value}}})
-    assert str(lock) == LOCK
+    lock.put("new", entry)
+    text = str(lock)
+    assert text == dvc_put(LOCK, "new", entry)
+
+    commented = text.replace("cmd: ls\n", "cmd:  'ls' # list\n")
+    for before in (text, commented):
+        lock = LockfileText.parse(before)
+        lock.put("prepare", ENTRY)
+        assert load(str(lock))["stages"]["new"] == entry
+        assert str(lock).count(repr(value)) == 2
 
 
-@pytest.mark.parametrize("name, entry", [("a", {}), (1, {"cmd": "ls"})])
-def test_odd_entries_are_left_to_dvc(name, entry):
+def test_odd_data():
+    for value in (b"bytes", ENTRY["outs"] * 2):
+        check_puts(LOCK, [("prepare", {"cmd": value}, None), *PUTS[1:]])
+
+
+def test_what_cannot_be_written():
     lock = LockfileText.parse(LOCK)
-    with pytest.raises(UnstableEntryError):
-        lock.put(name, entry)
-
-
-def test_odd_data_is_left_to_dvc():
-    cycle = []
-    cycle.append(cycle)
-    lock = LockfileText.parse(LOCK)
-    for value in (cycle, object(), b"bytes", {1, 2}):
-        with pytest.raises(UnstableEntryError):
-            lock.put("prepare", {"cmd": value})
+    with pytest.raises(Exception, match="represent"):
+        lock.put("prepare", {"cmd": object()})
     assert str(lock) == LOCK
 
 
 def check_contents(lock, text):
     assert str(lock) == text
-    stages = load(text)["stages"]
+    stages = parse_yaml(text, "dvc.lock")["stages"]
     assert list(lock) == list(stages)
+    assert repr(lock.load()) == repr(parse_yaml(text, "dvc.lock"))
     for name, loaded in stages.items():
         # NOTE: by repr, as 1 is equal to True, and not a number not to itself
-        assert repr(plain(lock.get(name))) == repr(plain(loaded))
+        assert repr(dict(lock.get(name))) == repr(loaded)
 
 
 def plain(data):
     if isinstance(data, dict):
         return {plain(key): plain(value) for key, value in data.items()}
-    if isinstance(data, list):
-        return [plain(value) for value in data]
-    return float(data) if isinstance(data, float) else data
+    if isinstance(data, dt.datetime):
+        return data.isoformat()  # NOTE: ruamel.yaml has time zones of its own
+    return [plain(value) for value in data] if isinstance(data, list) else data
 
 
-def check_values(values, kind=None):
+def is_same(one, other):
+    # NOTE: by repr, as 1 is equal to True, and not a number not to itself
+    return repr(plain(one)) == repr(plain(other))
+
+
+def check_values(values):
     """Put many values, each at several places of an entry of its own.
 
-    Returns those that were left to DVC.
+    They have to be read as they are, and written as DVC does unless it would lose
+    something.
     """
-    lock, stages, rejected = (kind or LockfileText).parse(""), {}, []
+    lock = LockfileText.parse("")
+    stages = {}
     for idx, value in enumerate(values):
         # NOTE: YAML would have an alias for the same object
         one, two, three, four = (deepcopy(value) for _ in range(4))
         params = {"p": {"some.key": [one, {"k": two}, [three]]}}
-        entry = OrderedDict(cmd=four, params=params)
+        stages[f"s{idx}"] = OrderedDict(cmd=four, params=params)
+        lock.put(f"s{idx}", stages[f"s{idx}"])
+    check_stages(lock, stages)
+
+
+def check_stages(lock, stages):
+    if not stages:
+        return
+    text = str(lock)
+    data = parse_yaml(text, "dvc.lock")
+    assert is_same(data["stages"], stages)
+    check_contents(lock, text)
+    again = LockfileText.parse(text)
+    again._settle()
+    assert str(again) == text
+    for name, entry in stages.items():
+        written = dumps_yaml({"schema": "2.0", "stages": {name: entry}})
         try:
-            lock.put(f"s{idx}", deepcopy(entry))
-        except UnstableEntryError:
-            rejected.append(value)
-        else:
-            stages[f"s{idx}"] = entry
-    if stages:
-        text = dumps_yaml({"schema": "2.0", "stages": deepcopy(stages)})
-        assert dumps_yaml(load(text)) == text
-        check_contents(lock, text)
-    return rejected
+            is_right = is_same(parse_yaml(written, "")["stages"][name], entry)
+            is_stable = dumps_yaml(load(written)) == written
+        except Exception:  # noqa: BLE001
+            continue
+        if is_right and is_stable:
+            lock = LockfileText.parse("")
+            lock.put(name, entry)
+            assert str(lock) == written
 
 
 WORDS = r"""
@@ -431,15 +570,15 @@ TRICKY = [*WORDS.split(), *PHRASES.replace("\n", "").split(","), *BREAKS]
 @pytest.mark.parametrize("form", ["{}", "a {}", "{} a", "{}/"])
 def test_tricky_strings(form):
     values = [form.replace("{}", text) for text in TRICKY]
-    rejected = check_values(values)
-    assert all(set(value) & set("\x85\u2028\u2029") for value in rejected)
+    check_values(values)
 
 
 @pytest.mark.parametrize("key", ["{}", "{} {}"])
 def test_tricky_keys(key):
-    values = [{key.replace("{}", text): [1]} for text in TRICKY]
-    rejected = check_values(values)
-    assert all(set(*value) & set("\x85\u2028\u2029") for value in rejected)
+    # NOTE: these breaks are lost in keys, in the first file that DVC writes
+    tricky = [text for text in TRICKY if not set(text) & set("\x85\u2028\u2029")]
+    values = [{key.replace("{}", text): [1]} for text in tricky]
+    check_values(values)
 
 
 HEADS = [size * "a" for size in range(58, 84)]
@@ -448,7 +587,7 @@ HEADS += [" ".join(size * "a") for size in range(28, 44)]
 
 @pytest.mark.parametrize("last", ["b", "'", " b", " bb cc", " b: c", "é", "é b"])
 def test_strings_of_the_width_of_a_line(last):
-    assert not check_values([head + last for head in HEADS])
+    check_values([head + last for head in HEADS])
     # NOTE: many of these are nothing that DVC itself can read again
     check_values([{head + last: 1} for head in HEADS])
 
@@ -456,12 +595,29 @@ def test_strings_of_the_width_of_a_line(last):
 @pytest.mark.parametrize("last", ["  b", "   b c"])
 def test_spaces_at_the_width_of_a_line(last):
     # NOTE: ruamel.yaml reads a single one again where it breaks the line after them
-    assert check_values([head + last for head in HEADS])
+    check_values([head + last for head in HEADS])
 
 
 def test_numbers_of_many_lengths():
-    assert not check_values([sign * 10**n for n in range(25) for sign in (1, -1)])
+    check_values([sign * 10**n for n in range(25) for sign in (1, -1)])
     check_values(
         [float(f"{num}e{exp}") for num in (1, 1.5, -37) for exp in range(-30, 30)]
     )
     check_values([sign / num for num in range(1, 99) for sign in (1, -1e3, 1e-7)])
+
+
+def test_a_read_that_fails_leaves_nothing(tmp_path, mocker):
+    path = tmp_path / "dvc.lock"
+    path.write_text(LOCK)
+    lockfiles = Lockfiles(str(tmp_path))
+    before = lockfiles.entry(str(path), "prepare")
+    assert before
+    path.write_text("schema: '2.0'\nstages:\n")
+    failing = mocker.patch("builtins.open", side_effect=PermissionError("no"))
+    for _ in range(2):
+        with pytest.raises(PermissionError):
+            lockfiles.entry(str(path), "prepare")
+    mocker.stop(failing)
+    assert lockfiles.entry(str(path), "prepare") is None
+    path.write_text(LOCK)
+    assert lockfiles.entry(str(path), "prepare") == before
