@@ -145,6 +145,100 @@ for name, cmd, deps, outs in TASKS:
     return {"task_workload.py": imports + _tasks(workload) + code}
 
 
+def luigi(workload: Workload) -> dict[str, str]:
+    """A module of which `All` is the task to ask for."""
+    code = """
+STAGES = {task[0]: task for task in TASKS}
+WRITERS = {out: task[0] for task in TASKS for out in task[3]}
+
+
+class File(luigi.ExternalTask):
+    path = luigi.Parameter()
+
+    def output(self):
+        return luigi.LocalTarget(self.path)
+
+
+class Stage(luigi.Task):
+    name = luigi.Parameter()
+
+    def requires(self):
+        for dep in STAGES[self.name][2]:
+            yield Stage(WRITERS[dep]) if dep in WRITERS else File(dep)
+
+    def output(self):
+        return [luigi.LocalTarget(out) for out in STAGES[self.name][3]]
+
+    def run(self):
+        subprocess.run(STAGES[self.name][1], shell=True, check=True)
+
+
+class All(luigi.WrapperTask):
+    def requires(self):
+        return [Stage(name) for name in STAGES]
+"""
+    return {
+        "luigi_workload.py": "import subprocess\n\nimport luigi\n\n"
+        + _tasks(workload)
+        + code
+    }
+
+
+def stepup(workload: Workload) -> dict[str, str]:
+    """plan.py, which declares what is there and one step a stage."""
+    code = """
+static(*FILES)
+for name, cmd, deps, outs in TASKS:
+    run(cmd, shell=True, inp=deps, out=outs)
+"""
+    files = f"FILES = {sorted(workload.files)!r}\n"
+    imports = "#!/usr/bin/env python3\nfrom stepup.core.api import run, static\n\n"
+    return {"plan.py": imports + files + _tasks(workload) + code}
+
+
+def pivot(workload: Workload) -> dict[str, str]:
+    """pipeline.py; a stage is a function, whose value pivot keeps.
+
+    So each runs its command, and returns the text of what that has written.
+    """
+    code = """
+class Command(StageParams):
+    cmd: str
+    outs: list[str]
+
+
+@stage
+def produce(inputs: list[str], command: Command) -> str:
+    subprocess.run(command.cmd, shell=True, check=True)
+    return "".join(Path(out).read_text() for out in command.outs)
+
+
+def declare(pipeline):
+    # Not at the top: pivot takes globals with the names of attributes for dependencies.
+    values = {path: pipeline.input(path, t=str, path=path) for path in FILES}
+    for name, cmd, deps, outs in TASKS:
+        with pipeline.variant(name.replace("@", ".")):
+            inputs = [values[dep] for dep in deps]
+            value = produce(inputs, Command(cmd=cmd, outs=outs))
+        values.update(dict.fromkeys(outs, value))
+
+
+with Pipeline("workload") as pipeline:
+    declare(pipeline)
+"""
+    files = f"FILES = {sorted(workload.files)!r}\n"
+    imports = (
+        "import subprocess\nfrom pathlib import Path\n\n"
+        "from pivot import Pipeline, StageParams, stage\n\n"
+    )
+    return {
+        "pipeline.py": imports + files + _tasks(workload) + code,
+        # As many jobs as `--resources cpu=N` says; the default is two CPUs fewer.
+        ".pivot/config.yaml": "core:\n  max_workers: 64\n",
+        ".pivot/.gitignore": "*\n",
+    }
+
+
 def dvx(workload: Workload) -> dict[str, str]:
     """A .dvc file for every output; dvx runs the command in the file's folder."""
     files = {}

@@ -1,5 +1,6 @@
 """Rounds: every tool in turn, each run in a fresh project of its own."""
 
+import math
 import os
 import shutil
 import tempfile
@@ -51,6 +52,7 @@ def measure(
     workdir: Optional[Path],
     say: Callable[[str], None],
     too_slow: Collection[tuple[str, Optional[int]]] = (),
+    once: float = math.inf,
 ) -> Measured:
     """Run a workload with all of the tools.
 
@@ -60,6 +62,7 @@ def measure(
         workdir: where projects are written; None: where temporary files go.
         say: is told what goes on.
         too_slow: tools and their jobs that have timed out with a smaller size.
+        once: seconds; what took longer is not run in another round.
     """
     contenders = list(_contenders(workload, installs, jobs, too_slow))
     measured = Measured(
@@ -92,6 +95,8 @@ def measure(
             # Who comes first differs: the machine may get slower, or warmer.
             first = number % len(contenders) if contenders else 0
             for contender in contenders[first:] + contenders[:first]:
+                if max(contender.row.seconds, default=0.0) > once:
+                    continue
                 how = _take_turn(workload, contender, installs, limit, folders)
                 who = f"{contender.row.tool} -j {contender.row.jobs or 1}"
                 say(
@@ -193,9 +198,10 @@ def _run_once(
             # What others have written must not be paid for in this run.
             os.sync()
             commands = _commands(contender.install, row)
-            seconds = run(commands, root, {**env, **more}, limit)
+            seconds, cpu = run(commands, root, {**env, **more}, limit)
         project.check(root, workload, tool.is_dvc)
         row.seconds.append(seconds)
+        row.cpu.append(cpu)
         if workload.stamped:
             row.start_delays.append(max(project.start_delays(root, workload)))
         if tool.name in (SERIAL, *PARALLEL):

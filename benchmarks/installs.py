@@ -4,12 +4,12 @@ import os
 import shutil
 import subprocess
 import sys
-import venv
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Optional
+from typing import Callable, Optional, Union
 
 from .tools import PARALLEL, SERIAL, Tool
 
@@ -57,6 +57,33 @@ class Install:
         }
 
 
+def install_all(
+    tools: Iterable[Tool],
+    executables: Mapping[str, Optional[Path]],
+    say: Callable[[str], None],
+) -> list[Union[Install, NotAvailableError]]:
+    """Make several tools ready for use, two at a time; the order is kept.
+
+    Args:
+        executables: name of a tool -> the one to use, instead of a new environment.
+        say: is told what goes on.
+    """
+
+    def ready(tool: Tool) -> Union[Install, NotAvailableError]:
+        say(f"installing {tool.name}")
+        try:
+            found = install(tool, executables.get(tool.name))
+        except NotAvailableError as exc:
+            say(f"left out: {tool.name}: {exc}")
+            return exc
+        say(f"ready: {found.version}")
+        return found
+
+    # More than two only wait for each other's disk.
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(ready, tools))
+
+
 def install(tool: Tool, executable: Optional[Path] = None) -> Install:
     """Make a tool ready for use.
 
@@ -85,23 +112,72 @@ def _make_venv(tool: Tool) -> Path:
     done = folder / "requirements.txt"
     wanted = "\n".join(tool.requirements)
     if not (done.exists() and done.read_text(encoding="utf-8") == wanted):
-        venv.create(folder, clear=True, with_pip=True)
-        _pip(python, *tool.requirements)
+        _create(folder, tool.python)
+        _install(python, *tool.requirements)
         done.write_text(wanted, encoding="utf-8")
     if tool.source:
         # The code may have changed since.
         with TemporaryDirectory() as tmp:
             source = tool.source(Path(tmp) / "source")
-            _pip(python, "--force-reinstall", "--no-deps", str(source))
+            _install(python, *_again(), "--no-deps", str(source))
     return python.parent
 
 
-def _pip(python: Path, *args: str) -> None:
-    command = [str(python), "-m", "pip", "install", "--quiet", *args]
+def _create(folder: Path, version: Optional[str]) -> None:
+    interpreter = _interpreter(version)
+    if uv := shutil.which("uv"):
+        command = [uv, "venv", "--quiet", "--clear"]
+        _run([*command, "--python", interpreter or str(version), str(folder)])
+    elif interpreter is None:
+        raise NotAvailableError(f"needs Python {version}, which is not on this machine")
+    else:
+        _run([interpreter, "-m", "venv", "--clear", str(folder)])
+
+
+def _interpreter(version: Optional[str]) -> Optional[str]:
+    """A Python of that version, in PATH or of pyenv; None: ours will do."""
+    if version is None:
+        return sys.executable
+    found = [shutil.which(f"python{version}")]
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    found += sorted(map(str, pyenv.glob(f"versions/{version}.*/bin/python")))
+    for path in filter(None, found):
+        # pyenv has a `python3.13` in PATH for what is not the version in use, too.
+        done = subprocess.run([path, "-c", ""], capture_output=True, check=False)
+        if done.returncode == 0:
+            return path
+    return None
+
+
+def _install(python: Path, *args: str) -> None:
+    # Compiled, as pip does: the first run must not pay for it.
+    if uv := shutil.which("uv"):
+        _run(
+            [
+                uv,
+                "pip",
+                "install",
+                "--quiet",
+                "--compile-bytecode",
+                "--python",
+                str(python),
+                *args,
+            ]
+        )
+    else:
+        _run([str(python), "-m", "pip", "install", "--quiet", *args])
+
+
+def _again() -> list[str]:
+    return ["--reinstall"] if shutil.which("uv") else ["--force-reinstall"]
+
+
+def _run(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if "ERROR" in line]
-        reason = errors[-1] if errors else f"pip exited with {done.returncode}"
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        errors = [line for line in lines if "error" in line.lower()] or lines
+        reason = errors[-1] if errors else f"{command[0]} exited with {done.returncode}"
         raise NotAvailableError(f"cannot be installed: {reason}")
 
 

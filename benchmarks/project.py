@@ -29,6 +29,8 @@ def create(root: Path, workload: Workload, files: Mapping[str, str]) -> None:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
+        if text.startswith("#!"):
+            path.chmod(0o755)
     _git(root, "init", "--quiet")
     _git(root, "config", "user.name", "benchmark")
     _git(root, "config", "user.email", "benchmark@localhost")

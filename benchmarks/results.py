@@ -17,6 +17,7 @@ class Row:
     Attributes:
         jobs: None for serial DVC.
         seconds: of the rounds that went well.
+        cpu: seconds of CPU time of each of them.
         errors: of the rounds that did not, or were left out after a time-out.
         cannot: why it was not tried at all.
         start_delays: for each round, the longest time in seconds from when a
@@ -32,10 +33,15 @@ class Row:
     cannot: Optional[str] = None
     start_delays: list[float] = field(default_factory=list)
     same_as_serial: Optional[bool] = None
+    cpu: list[float] = field(default_factory=list)
 
     @property
     def median(self) -> Optional[float]:
         return statistics.median(self.seconds) if self.seconds else None
+
+    @property
+    def median_cpu(self) -> Optional[float]:
+        return statistics.median(self.cpu) if self.cpu else None
 
     @property
     def timed_out(self) -> bool:

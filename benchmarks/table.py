@@ -1,45 +1,66 @@
-"""The table, in Markdown."""
+"""The tables, in Markdown."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Optional
 
 from .results import Measured, Results, Row
 from .tools import SERIAL
 
-HEADER = ("workload", "tool", "-j", "median", "/ serial DVC", "/ bound", "remarks")
+HEADER = ("tool", "-j", "seconds", "CPU", "/ serial DVC", "/ bound", "remarks")
+# In a page, the tables are between these lines.
+START, END = "<!-- measured -->", "<!-- end of measured -->"
 
 
 def table(results: Results) -> str:
     """Everything there is to say, for people to read.
 
     Returns:
-        str: where and with what, the table, and what to know about the tools.
+        str: where and with what, a table for each workload, and what to know about the
+            tools.
     """
-    lines = [f"{results.date}, {_machine(results)}", ""]
-    rows: list[tuple[str, ...]] = [HEADER]
-    for measured in results.measured:
-        rows.extend(_cells(measured, row, results) for row in measured.rows)
-    lines.extend(_align(rows))
-    lines.append("")
-    lines.extend(
-        f"- {measured.name} {measured.size}: {measured.title}."
-        for measured in results.measured
-    )
-    lines.append("")
-    for name, version in results.tools.items():
-        note = results.notes.get(name)
-        lines.append(f"- {name}: {version}{f'; {note}' if note else ''}.")
-    lines += [
+    lines = [
+        f"{results.date}, {_machine(results)}.",
         "",
         (
             f"Medians of up to {results.rounds} rounds, in seconds; at most "
-            f"{results.limit:g} s for a run. Bound: the longer of the critical path "
-            "and the work divided by the jobs, where commands without a duration of "
-            "their own were timed once, one after the other, in a shell. Tools "
-            "without a cache of outputs do less work than DVC does."
+            f"{results.limit:g} s for a run. CPU: seconds of all processes that the "
+            "tool has waited for. Bound: the longer of the critical path and the work "
+            "divided by the jobs, where commands without a duration of their own were "
+            "timed once, one after the other, in a shell. Tools without a cache of "
+            "outputs do less work than DVC does."
         ),
     ]
+    for measured in results.measured:
+        title = measured.title[:1].upper() + measured.title[1:]
+        lines += [
+            "",
+            f"### {title}",
+            "",
+            f"`{measured.name}`, size {measured.size}:",
+            "",
+        ]
+        rows = [HEADER, *(_cells(measured, row, results) for row in measured.rows)]
+        lines.extend(_align(rows))
+    lines += ["", "### The tools", ""]
+    for name, version in results.tools.items():
+        note = results.notes.get(name)
+        lines.append(f"- {name}: {version}{f'; {note}' if note else ''}.")
     return "\n".join(lines)
+
+
+def update(page: Path, text: str) -> None:
+    """Put the tables where those of an earlier run are in a page.
+
+    Raises:
+        SystemExit: it has no place for them.
+    """
+    before, start, rest = page.read_text(encoding="utf-8").partition(f"{START}\n")
+    _, end, after = rest.partition(f"{END}\n")
+    if not start or not end:
+        raise SystemExit(f"{page} has no lines {START} and {END}")
+    new = f"{before}{start}\n{text}\n\n{end}{after}"
+    page.write_text(new, encoding="utf-8")
 
 
 def _machine(results: Results) -> str:
@@ -54,10 +75,10 @@ def _cells(measured: Measured, row: Row, results: Results) -> tuple[str, ...]:
     bound = measured.bounds.get(row.jobs or 1)
     median = row.median
     return (
-        f"{measured.name} {measured.size}",
         row.tool,
         str(row.jobs or "-"),
         _median(row),
+        "-" if row.median_cpu is None else f"{row.median_cpu:.2f}",
         _of_serial(median, measured.rows, results.limit),
         f"{median / bound:.2f}" if median is not None and bound else "-",
         remarks(row),

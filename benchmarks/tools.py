@@ -20,6 +20,20 @@ SERIES = "dvc-with-series"
 # Those that have `dvc repro -j`.
 PARALLEL = (OURS, SERIES, OURS_ON_DASK)
 
+# `dvc repro` without and with the plugin, and other tools that run a graph.
+DVC = (SERIAL, OURS)
+PEERS = (
+    "dvx",
+    "pivot",
+    "stepup",
+    "snakemake",
+    "luigi",
+    "pytask",
+    "doit",
+    "ninja",
+    "make",
+)
+
 Commands = list[list[str]]
 # Takes the folder of its executables, variables, a folder that does not exist, and a
 # number of jobs; gives more variables for the commands.
@@ -35,6 +49,7 @@ class Tool:
     Attributes:
         executable: its first word on the command line.
         requirements: for pip; none: it comes with the system.
+        python: the version that it needs, such as 3.13; None: ours will do.
         source: returns the folder that one more package is installed from; the one
             that it gets, which does not exist, or another.
         distributions: whose versions to tell.
@@ -52,6 +67,7 @@ class Tool:
     distributions: Sequence[str]
     files: Callable[[Workload], Mapping[str, str]]
     commands: Callable[[int], Commands]
+    python: Optional[str] = None
     source: Optional[Callable[[Path], Path]] = None
     servers: Optional[Servers] = None
     note: str = ""
@@ -207,6 +223,40 @@ def tools(dvc_version: str) -> dict[str, Tool]:
             formats.pytask,
             lambda jobs: [["pytask", "-n", str(jobs)]],
             note="keeps hashes in a database; no cache of outputs",
+        ),
+        Tool(
+            "pivot",
+            "pivot",
+            ["pivot>=0.5"],
+            ["pivot"],
+            formats.pivot,
+            lambda jobs: [["pivot", "repro", "--resources", f"cpu={jobs}"]],
+            python="3.13",
+            note="",
+        ),
+        Tool(
+            "luigi",
+            "python",
+            ["luigi"],
+            ["luigi"],
+            formats.luigi,
+            lambda jobs: [
+                [
+                    *("python", "-m", "luigi", "--module", "luigi_workload", "All"),
+                    *("--local-scheduler", "--log-level", "WARNING"),
+                    *("--workers", str(jobs)),
+                ]
+            ],
+            note="",
+        ),
+        Tool(
+            "stepup",
+            "stepup",
+            ["stepup>=4"],
+            ["stepup"],
+            formats.stepup,
+            lambda jobs: [["stepup", "build", "--jobs", str(jobs)]],
+            note="",
         ),
         Tool(
             "make",

@@ -88,28 +88,39 @@ def _sleeps(name: str, size: int, seconds: int, jobs: tuple[int, ...]) -> Worklo
 
 
 def uneven_chains(size: int) -> Workload:
-    """Four chains of `size` sleeps, each as long as the others in the end.
+    """Four chains of `size` sleeps of up to a second."""
+    return _chains("uneven-chains", size, chains=4, longest=1.0)
+
+
+def eight_chains(size: int) -> Workload:
+    """Eight chains of `size` sleeps of up to half a second."""
+    return _chains("eight-chains", size, chains=8, longest=0.5)
+
+
+def _chains(name: str, size: int, chains: int, longest: float) -> Workload:
+    """Chains of sleeps, each as long as the others in the end.
 
     Whoever waits for a whole level waits for its longest sleep, every time.
     """
+    title = f"{chains} chains of {size} stages `sleep {longest:g}` or `sleep 0.05`"
     stages: list[Stage] = []
     expected: dict[str, str] = {}
-    for chain in range(4):
+    for chain in range(chains):
         for link in range(size):
-            name = f"link-{chain}-{link}"
-            seconds = 1.0 if (chain + link) % 2 else 0.05
+            stage = f"link-{chain}-{link}"
+            seconds = longest if (chain + link) % 2 else 0.05
             deps = (f"out/link-{chain}-{link - 1}.txt",) if link else ()
-            out = f"out/{name}.txt"
+            out = f"out/{stage}.txt"
             cmd = f"sleep {seconds} && cat {' '.join(deps) or '/dev/null'} > {out}"
-            cmd = logged(f"{cmd} && echo {name} >> {out}", name)
-            stages.append(Stage(name, cmd, deps, (out,), seconds=seconds))
-            expected[out] = (expected[deps[0]] if deps else "") + f"{name}\n"
+            cmd = logged(f"{cmd} && echo {stage} >> {out}", stage)
+            stages.append(Stage(stage, cmd, deps, (out,), seconds=seconds))
+            expected[out] = (expected[deps[0]] if deps else "") + f"{stage}\n"
     return Workload(
-        "uneven-chains",
+        name,
         size,
-        f"4 chains of {size} stages `sleep 1` or `sleep 0.05`, in turn",
+        f"{title}, in turn",
         stages,
-        jobs=(4,),
+        jobs=(chains,),
         expected=expected,
     )
 
@@ -428,6 +439,7 @@ WORKLOADS: dict[str, tuple[Callable[[int], Workload], list[int], list[int]]] = {
     "sleep-fan": (sleep_fan, [64], [8]),
     "long-sleep-fan": (long_sleep_fan, [64], [4]),
     "uneven-chains": (uneven_chains, [16], [4]),
+    "eight-chains": (eight_chains, [8], [2]),
     "wide-deep": (wide_deep, [127], [30]),
     "deep-metrics": (deep_metrics, [235], [20]),
     "foreach": (foreach, [2000], [40]),
@@ -445,7 +457,9 @@ WORKLOADS: dict[str, tuple[Callable[[int], Workload], list[int], list[int]]] = {
 }
 
 
-def make(name: str, small: bool, sizes: Optional[list[int]] = None) -> list[Workload]:
+def make(
+    name: str, small: bool, sizes: Optional[Sequence[int]] = None
+) -> list[Workload]:
     """The workload in the sizes asked for, or else in its own."""
     function, full, few = WORKLOADS[name]
     return [function(size) for size in sizes or (few if small else full)]

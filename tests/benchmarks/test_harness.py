@@ -7,11 +7,13 @@ from unittest.mock import Mock
 
 import pytest
 
-from benchmarks import harness, project
+from benchmarks import __main__ as main
+from benchmarks import harness, installs, project
 from benchmarks.formats import make as makefile
 from benchmarks.installs import Install, check_plugin, install
 from benchmarks.model import LOG
 from benchmarks.process import RunError
+from benchmarks.results import Measured
 from benchmarks.tools import OURS, SERIAL, tools
 from benchmarks.workloads import big_and_small, cp_fan, deep_metrics, no_op
 from tests import HANGS
@@ -93,6 +95,69 @@ def false_tool(**changes):
     return Install(tool, Path("/bin"), "")
 
 
+def test_a_tool_that_cannot_be_installed_is_left_out(monkeypatch, tmp_path):
+    monkeypatch.setattr(installs, "VENVS", tmp_path / "venvs")
+    # An unknown version, and a file that is no package: neither asks an index.
+    wrong = str(tmp_path / "no-such-package.whl")
+    said = []
+    found = installs.install_all(
+        [
+            replace(tools("")["make"], name="gone", executable="no-such-program"),
+            replace(tools("")["doit"], name="broken", requirements=[wrong]),
+            tools("")[OURS],
+        ],
+        {OURS: DVC},
+        said.append,
+    )
+    assert [str(each).partition(":")[0] for each in found[:2]] == [
+        "no `no-such-program` on this machine",
+        "cannot be installed",
+    ]
+    assert isinstance(found[2], Install)
+    assert "left out: gone: no `no-such-program` on this machine" in said
+
+
+@needs_make
+def test_tools_are_installed_when_they_are_needed(monkeypatch, tmp_path):
+    """No sooner: what needs few tools does not wait for the others."""
+    happened = []
+    make = install(tools("")["make"])
+
+    def ready(wanted, executables, say):
+        happened.extend(tool.name for tool in wanted)
+        gone = installs.NotAvailableError("cannot be installed: no network")
+        return [make if tool.name == "make" else gone for tool in wanted]
+
+    def measured(workload, ready, *_):
+        happened.append([each.tool.name for each in ready])
+        return Measured(workload.name, workload.size, "", 2, {}, [])
+
+    monkeypatch.setattr(main, "install_all", ready)
+    monkeypatch.setattr(main, "measure", measured)
+    names = [["make"], ["make", "doit"], ["doit", "make"]]
+    monkeypatch.setattr(
+        main, "SUMMARY", [main.Part("cp-fan", [1], [1], n) for n in names]
+    )
+    results = main.run(main.parser().parse_args(["--summary"]))
+    assert happened == ["make", ["make"], "doit", ["make"], ["make"]]
+    missing = [[row.cannot for row in each.rows] for each in results.measured]
+    assert missing == [[], *2 * [["cannot be installed: no network"]]]
+    assert results.tools["doit"] == "not available: cannot be installed: no network"
+
+
+def test_parts_of_the_summary():
+    """Each is something that there is, and serial DVC has a limit that it can keep."""
+    known = tools("")
+    for part in main.parts(main.parser().parse_args(["--summary"])):
+        assert part.workload in main.WORKLOADS
+        assert set(part.tools) <= set(known)
+    few = ["--summary", "--tools", "make", "--workloads", "cp-fan", "--rounds", "1"]
+    chosen = main.parts(main.parser().parse_args(few))
+    assert {(p.workload, *p.tools, p.rounds) for p in chosen} == {("cp-fan", "make", 1)}
+    with pytest.raises(SystemExit, match="sizes"):
+        main.parts(main.parser().parse_args(["--summary", "--sizes", "3"]))
+
+
 @pytest.mark.parametrize(
     "command, limit, error",
     [
@@ -116,6 +181,15 @@ def test_no_second_round_after_a_time_out(tmp_path):
         "left out after a time-out",
         "left out after a time-out",
     ]
+
+
+def test_what_takes_long_is_run_once(tmp_path):
+    tools = [false_tool(commands=lambda _: [["make"]])]
+    arguments = [cp_fan(1), tools, [4], 3, HANGS, tmp_path, print]
+    for once, rounds in ((0.0, 1), (HANGS, 3)):
+        (row,) = harness.measure(*arguments, once=once).rows
+        assert row.errors == []
+        assert len(row.seconds) == len(row.cpu) == rounds
 
 
 def test_a_time_out_before_the_measured_run_says_nothing_about_it(tmp_path):

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from benchmarks.results import Measured, Results, Row, machine, now
-from benchmarks.table import table
+from benchmarks.table import END, START, table, update
 from benchmarks.tools import OURS, SERIAL
 
 
@@ -15,12 +15,12 @@ def make_results(*rows, rounds=3):
 
 
 def cells(results):
-    """Tool and jobs -> cells of the first table row."""
+    """Tool and jobs -> cells of its row in the first table, but for CPU."""
     found = {}
     for line in table(results).splitlines():
-        if line.startswith("| cp-fan"):
+        if line.startswith("| ") and not line.startswith("| tool"):
             row = [cell.strip() for cell in line.strip("|").split("|")]
-            found.setdefault((row[1], row[2]), row[3:])
+            found.setdefault((row[0], row[1]), [row[2], *row[4:]])
     return found
 
 
@@ -112,3 +112,20 @@ def test_columns_are_aligned():
 @pytest.mark.parametrize("rows", [[], [Row(SERIAL, None)]])
 def test_an_empty_table(rows):
     assert SERIAL in table(make_results(*rows))
+
+
+def test_tables_replace_those_of_an_earlier_run_in_a_page(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{START}\nold\n{END}\nafter\n", encoding="utf-8")
+    for text in ("| new |", "| newer |"):
+        update(page, text)
+    shown = page.read_text(encoding="utf-8")
+    assert shown == f"before\n{START}\n\n| newer |\n\n{END}\nafter\n"
+
+
+def test_a_page_without_a_place_for_tables_stays_as_it_is(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("text\n", encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"page\.md has no lines"):
+        update(page, "| new |")
+    assert page.read_text(encoding="utf-8") == "text\n"

@@ -2,7 +2,7 @@ import pytest
 
 from benchmarks import formats
 from benchmarks.model import critical_path, lower_bound, upstream
-from benchmarks.tools import tools
+from benchmarks.tools import PEERS, tools
 from benchmarks.workloads import (
     MIB,
     WORKLOADS,
@@ -178,7 +178,7 @@ def test_every_tool_can_be_asked(name):
     (workload,) = make(name, small=True)[:1]
     cannot = {tool.name for tool in tools("3").values() if tool.cannot(workload)}
     if name in ("deep-metrics", "anchors", "anchors-asleep"):
-        assert cannot == {"dvx", "snakemake", "doit", "ninja", "pytask", "make"}
+        assert cannot == {*PEERS}
     else:
         assert not cannot
 
@@ -204,10 +204,18 @@ def test_dvc_yaml():
     assert len(stage["params"]) == 3
 
 
-@pytest.mark.parametrize("name", ["dodo.py", "task_workload.py"])
+PYTHON_FILES = {
+    "dodo.py": formats.doit,
+    "luigi_workload.py": formats.luigi,
+    "pipeline.py": formats.pivot,
+    "plan.py": formats.stepup,
+    "task_workload.py": formats.pytask,
+}
+
+
+@pytest.mark.parametrize("name", PYTHON_FILES)
 def test_python_files_compile(name):
-    write = {"dodo.py": formats.doit, "task_workload.py": formats.pytask}[name]
-    text = write(big_and_small(1))[name]
+    text = PYTHON_FILES[name](big_and_small(1))[name]
     compile(text, name, "exec")
     assert ("date +%%s.%%N" in text) == (name == "dodo.py")
 
