@@ -184,7 +184,8 @@ def tools(dvc_version: str) -> dict[str, Tool]:
             ["dvx"],
             ["dvx", "dvc"],
             formats.dvx,
-            lambda jobs: [["dvx", "run", "-j", str(jobs)]],
+            # Without that, what is upstream of a fresh output is not looked at.
+            lambda jobs: [["dvx", "run", "--no-prune-fresh", "-j", str(jobs)]],
             note="hashes outputs and keeps them in DVC's cache, but has .dvc files "
             "instead of dvc.yaml and dvc.lock; level by level",
         ),
