@@ -5,9 +5,11 @@ of them, to find out which they are; then it does all of that again for the grap
 stages it runs.  Here the graph gets the same ones.
 """
 
+import gc
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from dvc.stage.loader import StageLoader
@@ -79,5 +81,22 @@ def load_file(original: Callable, repo: "Repo", path: Any, **kwargs: Any) -> Any
 
 
 def forget() -> None:
-    """Called when the graph is there, before anything runs."""
+    """Load anew what is loaded from now on."""
     _local.files = None
+
+
+@contextmanager
+def over() -> Iterator[None]:
+    """The graph is there, and stages run: what has been loaded stays to the end.
+
+    Else Python's collector goes through all of the stages again and again.
+    """
+    forget()
+    is_ours = not gc.get_freeze_count()
+    if is_ours:
+        gc.freeze()
+    try:
+        yield
+    finally:
+        if is_ours:
+            gc.unfreeze()

@@ -138,6 +138,7 @@ def reproduce(
     return run_stages(options, stages, serially, executor, dry=kwargs.get("dry", False))
 
 
+@loading.over()
 def run_stages(
     options: Options,
     stages: list["Stage"],
@@ -158,7 +159,6 @@ def run_stages(
         DvcException: this DVC is not as its release was.
     """
     serially, executor = _with_transfer_jobs(options.transfer_jobs, serially, executor)
-    loading.forget()
     config = stages[0].repo.config["core"] if stages else {}
     jobs, output = options.jobs, options.output
     if jobs is None:

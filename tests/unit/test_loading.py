@@ -1,3 +1,5 @@
+import gc
+
 import pytest
 from dvc.repo import Repo, reproduce
 from dvc.repo.index import Index
@@ -78,6 +80,16 @@ def test_what_comes_later_is_loaded_by_dvc(repo, load):
     assert not {*map(id, first)} & {id(stage) for stage in repo.index.stages}
     assert not {*map(id, collect(repo))} & {*map(id, first)}
     assert load.call_count == 9
+
+
+def test_the_collector_is_spared_what_was_loaded_and_only_for_a_run(repo):
+    collect(repo)
+    with loading.over():
+        assert gc.get_freeze_count() > 1000
+        with loading.over():  # a run in another thread
+            pass
+        assert gc.get_freeze_count() > 1000
+    assert gc.get_freeze_count() == 0
 
 
 def test_errors_leave_nothing(repo, tmp_path, load):
