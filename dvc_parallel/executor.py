@@ -391,8 +391,7 @@ class ParallelExecutor:
             if self.on_error == "fail" and len(failed) > 1:
                 for stage, exc in zip(failed, causes):
                     self._tell_error(exc, stage)
-            single = self.on_error == "fail" and len(failed) == 1
-            self._raise_error(causes[0] if single else None, *failed)
+            self._raise_error(causes[0] if self.on_error == "fail" else None, *failed)
         return [outcome.results[rank] for rank in sorted(outcome.results)]
 
     def _tell_error(self, cause: BaseException, stage: "Stage") -> None:

@@ -57,5 +57,6 @@ def test_several_failures_are_told_in_serial_order(make_project):
         "sleep 0.05; done; exit 1, exited with 1",
         "ERROR: failed to reproduce 'second': failed to run: trap 'touch go' EXIT; "
         "exit 2, exited with 2",
-        "ERROR: failed to reproduce stages: 'first' and 'second'",
+        "ERROR: failed to reproduce stages: 'first' and 'second': failed to run: while "
+        "test ! -e go; do sleep 0.05; done; exit 1, exited with 1",
     ]
