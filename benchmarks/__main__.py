@@ -63,6 +63,7 @@ SUMMARY = [
     Part("eight-chains", [8], [8], [*DVC, *PEERS, "paraffin"], 1, limit=40),
     Part("cp-fan", [200], [1, 2], [*DVC, *PEERS], 1, limit=100),
     Part("cp-fan", [500], [1, 2], [*DVC, *PEERS], 2, limit=400, once=10),
+    Part("cp-fan", [2000], [2], [OURS], 1, limit=100),
     Part("no-op", [500], [1, 2], [*DVC, *PEERS], 1, limit=100),
 ]
 
@@ -149,6 +150,8 @@ def main(argv: Optional[list[str]] = None) -> int:
     args = parser().parse_args(argv)
     if args.sources:
         results = Results.load(*args.sources)
+        if args.workloads:
+            results.measured = [m for m in results.measured if m.name in args.workloads]
     else:
         results = run(args)
     text = table(results)

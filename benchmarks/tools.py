@@ -186,8 +186,10 @@ def tools(dvc_version: str) -> dict[str, Tool]:
             formats.dvx,
             # Without that, what is upstream of a fresh output is not looked at.
             lambda jobs: [["dvx", "run", "--no-prune-fresh", "-j", str(jobs)]],
-            note="hashes outputs and keeps them in DVC's cache, but has .dvc files "
-            "instead of dvc.yaml and dvc.lock; level by level",
+            note="hashes outputs and puts them into DVC's cache, but runs a "
+            "command again whose output was removed, and does not notice a "
+            "changed command; a .dvc file for each output, no dvc.yaml or "
+            "dvc.lock; level by level",
         ),
         Tool(
             "snakemake",
@@ -196,7 +198,9 @@ def tools(dvc_version: str) -> dict[str, Tool]:
             ["snakemake"],
             formats.snakemake,
             lambda jobs: [["snakemake", "--cores", str(jobs)]],
-            note="keeps times and checksums of small files; no cache of outputs",
+            note="no cache to restore from; does not notice an edited output; "
+            "small files by checksum, large ones by time; after a kill it has "
+            "to be unlocked by hand",
         ),
         Tool(
             "doit",
@@ -205,7 +209,9 @@ def tools(dvc_version: str) -> dict[str, Tool]:
             ["doit"],
             formats.doit,
             lambda jobs: [["doit", "run", "-n", str(jobs)]],
-            note="hashes what stages read, not what they write; no cache of outputs",
+            note="no cache to restore from; does not notice a changed command or "
+            "an edited output; what it ran is lost when it is killed, and "
+            "runs again",
         ),
         Tool(
             "ninja",
@@ -214,7 +220,8 @@ def tools(dvc_version: str) -> dict[str, Tool]:
             ["ninja"],
             formats.ninja,
             lambda jobs: [["ninja", f"-j{jobs}"]],
-            note="compares times of files; hashes nothing, no cache of outputs",
+            note="no cache to restore from; compares times, so that an edited "
+            "output passes for new and a touched input runs all again",
         ),
         Tool(
             "pytask",
@@ -223,7 +230,7 @@ def tools(dvc_version: str) -> dict[str, Tool]:
             ["pytask", "pytask-parallel"],
             formats.pytask,
             lambda jobs: [["pytask", "-n", str(jobs)]],
-            note="keeps hashes in a database; no cache of outputs",
+            note="no cache to restore from; hashes are kept in a database",
         ),
         Tool(
             "pivot",
@@ -233,7 +240,10 @@ def tools(dvc_version: str) -> dict[str, Tool]:
             formats.pivot,
             lambda jobs: [["pivot", "repro", "--resources", f"cpu={jobs}"]],
             python="3.13",
-            note="",
+            note="stages are Python functions (here each starts a shell), whose "
+            "return values it keeps in a cache and restores; files that "
+            "commands write are not its business; a lock file for each stage, "
+            "not DVC's; Python 3.13 only",
         ),
         Tool(
             "luigi",
@@ -248,7 +258,8 @@ def tools(dvc_version: str) -> dict[str, Tool]:
                     *("--workers", str(jobs)),
                 ]
             ],
-            note="",
+            note="stale by design: a task is done when its output exists, whatever "
+            "has changed; no hashes, no cache to restore from",
         ),
         Tool(
             "stepup",
@@ -257,7 +268,8 @@ def tools(dvc_version: str) -> dict[str, Tool]:
             ["stepup"],
             formats.stepup,
             lambda jobs: [["stepup", "build", "--jobs", str(jobs)]],
-            note="",
+            note="no cache to restore from: a command runs again whose output was "
+            "removed or edited; hashes are kept in a database",
         ),
         Tool(
             "make",
@@ -266,7 +278,8 @@ def tools(dvc_version: str) -> dict[str, Tool]:
             [],
             formats.make,
             lambda jobs: [["make", f"-j{jobs}"]],
-            note="compares times of files; hashes nothing, no cache of outputs",
+            note="no cache to restore from; compares times as ninja does, and does "
+            "not notice a changed command either",
         ),
     ]
     return {tool.name: tool for tool in known}

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from benchmarks.__main__ import main
 from benchmarks.results import Measured, Results, Row, machine, now
 from benchmarks.table import END, START, table, update
 from benchmarks.tools import OURS, SERIAL
@@ -129,3 +130,14 @@ def test_a_page_without_a_place_for_tables_stays_as_it_is(tmp_path):
     with pytest.raises(SystemExit, match=r"page\.md has no lines"):
         update(page, "| new |")
     assert page.read_text(encoding="utf-8") == "text\n"
+
+
+def test_results_of_some_workloads_only(capsys, tmp_path):
+    results = make_results(Row(SERIAL, None, [1.0]))
+    other = Measured("no-op", 50, "second run", 51, {}, [Row(SERIAL, None, [2.0])])
+    results.measured = [other, *results.measured]
+    results.save(tmp_path / "results.json")
+    main(["--from", str(tmp_path / "results.json"), "--workloads", "no-op"])
+    shown = capsys.readouterr().out
+    assert "### Second run" in shown
+    assert "cp-fan" not in shown

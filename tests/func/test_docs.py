@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.__main__ import parser, parts
+from benchmarks.table import update
+from benchmarks.tools import PEERS
 from patches import PATCHES
 from tests.capabilities import HAS_DASK, HAS_KEEP_GOING
 
@@ -139,6 +142,28 @@ def test_figures_are_those_of_the_benchmarks():
     assert all(sections)
     for figure in (figure for seconds in rows for figure in seconds):
         assert any(f"| {figure} |" in section for section in sections), figure
+
+
+def test_the_page_of_the_benchmarks_can_be_written_anew(tmp_path):
+    text = (ROOT / "docs/benchmarks.md").read_text()
+    page = tmp_path / "page.md"
+    page.write_text(text)
+    update(page, "| new |")
+    head, tail = text.split("## Results")[0], text.split("## On Dask workers")[1]
+    new = page.read_text()
+    assert new.startswith(head)
+    assert new.endswith(tail)
+    assert "| new |" in new
+    for tool in PEERS:
+        assert f"\n| {tool} | " in head.lower(), tool
+
+
+def test_commands_of_the_benchmarks_are_understood():
+    text = (ROOT / "docs/benchmarks.md").read_text()
+    commands = re.findall(r"^python -m benchmarks (.+)$", text, re.MULTILINE)
+    assert any("--summary" in command for command in commands)
+    for command in commands:
+        assert parts(parser().parse_args(command.split()))
 
 
 @pytest.mark.parametrize("number, patch", list(enumerate(PATCHES, 1)))
