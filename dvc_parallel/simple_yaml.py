@@ -82,7 +82,9 @@ def dumps_simple(data: Mapping[str, Any]) -> Optional[str]:
         text = format_value(data, "data:", -2)[len("data:\n") :] if data else None
     except NotSimpleError:
         return None
-    return None if text is None or "\0" in text else text
+    if text is None or "\0" not in text:
+        return text
+    return re.sub("\0([&*])([0-9]+)\0", lambda it: f"{it[1]}id{int(it[2]):03d}", text)
 
 
 def dumps_quoted(data: Any) -> str:
