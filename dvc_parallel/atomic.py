@@ -151,22 +151,23 @@ def _take_over(target: str, tmp: str) -> None:
     """
     if os.name == "nt":
         return
+    own, has = os.stat(tmp), _attributes(tmp)
     try:
         old, attributes = os.stat(target), _attributes(target)
         uid, gid, mode = old.st_uid, old.st_gid, stat.S_IMODE(old.st_mode)
     except FileNotFoundError:
         folder = os.path.dirname(target)
         above, acl = os.stat(folder), _attributes(folder).get(DEFAULT_ACL)
-        uid, mode = os.geteuid(), 0o666 & ~umask
+        # NOTE: without such a list, `tmp` has been made with the umask of this process
+        uid = os.geteuid()
+        mode = 0o666 & ~umask if ACL in has else stat.S_IMODE(own.st_mode)
         gid = above.st_gid if above.st_mode & stat.S_ISGID else os.getegid()
         attributes = {ACL: acl} if acl else {}
         if acl:
             mode = 0o666  # NOTE: the kernel heeds such a list instead of the umask
 
-    own = os.stat(tmp)
     if (own.st_uid, own.st_gid) != (uid, gid):
         os.chown(tmp, uid, gid)
-    has = _attributes(tmp)
     for name in has.keys() - attributes.keys():
         os.removexattr(tmp, name)
     for name, value in attributes.items() - has.items():
