@@ -369,7 +369,8 @@ def check_puts(text, puts):
 )
 def test_other_texts_are_left_to_dvc(text):
     lock = LockfileText.parse(text)
-    if lock is not None:  # older versions of ruamel.yaml take some of these
+    # NOTE: older versions of ruamel.yaml take some of these
+    if lock is not None and "- - - " not in text:
         assert repr(lock.load()) == repr(parse_yaml(text, "dvc.lock"))
 
 
