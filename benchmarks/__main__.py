@@ -60,7 +60,7 @@ SUMMARY = [
     Part("many-deps-asleep", [134], [4], [OURS], 1),
     Part("foreach-dicts-asleep", [50], [4], [OURS], 1),
     Part("big-outputs", [512], [4], DVC, 1),
-    Part("eight-chains", [8], [8], [*DVC, *PEERS, "paraffin"], 1, limit=40),
+    Part("eight-chains", [8], [8], [*DVC, *PEERS, "paraffin"], 1, limit=60),
     Part("cp-fan", [200], [1, 2], [*DVC, *PEERS], 1, limit=100),
     Part("cp-fan", [500], [1, 2], [*DVC, *PEERS], 2, limit=400, once=10),
     Part("cp-fan", [2000], [2], [OURS], 1, limit=100),

@@ -72,6 +72,7 @@ def measure(
         len(workload.stages),
         bounds={},
         rows=[contender.row for contender in contenders],
+        limit=limit,
     )
     # In the workspace, in the cache, and one to spare.
     room = 3 * workload.bytes

@@ -55,6 +55,7 @@ class Measured:
 
     Attributes:
         bounds: number of jobs -> seconds below which nobody can get.
+        limit: seconds for a single run.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Measured:
     stages: int
     bounds: dict[int, float]
     rows: list[Row] = field(default_factory=list)
+    limit: Optional[float] = None
 
 
 @dataclass
@@ -72,7 +74,7 @@ class Results:
     Attributes:
         tools: name -> versions, or why it is not available.
         notes: name -> what the tool does less than DVC, or otherwise.
-        limit: seconds for a single run.
+        limit: seconds for a single run, where a workload has none of its own.
     """
 
     date: str

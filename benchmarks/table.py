@@ -23,23 +23,20 @@ def table(results: Results) -> str:
         f"{results.date}, {_machine(results)}.",
         "",
         (
-            f"Medians of up to {results.rounds} rounds, in seconds; at most "
-            f"{results.limit:g} s for a run. CPU: seconds of all processes that the "
-            "tool has waited for. Bound: the longer of the critical path and the work "
-            "divided by the jobs, where commands without a duration of their own were "
-            "timed once, one after the other, in a shell. Tools without a cache of "
-            "outputs do less work than DVC does."
+            f"Medians of up to {results.rounds} rounds, in seconds. CPU: seconds "
+            "of all processes that the tool has waited for. Bound: the longer of the "
+            "critical path and the work divided by the jobs, where commands without a "
+            "duration of their own were timed once, one after the other, in a shell. "
+            "Tools without a cache of outputs do less work than DVC does."
         ),
     ]
     for measured in results.measured:
         title = measured.title[:1].upper() + measured.title[1:]
-        lines += [
-            "",
-            f"### {title}",
-            "",
-            f"`{measured.name}`, size {measured.size}:",
-            "",
-        ]
+        limit = measured.limit or results.limit
+        what = (
+            f"`{measured.name}`, size {measured.size}, at most {limit:g} s for a run:"
+        )
+        lines += ["", f"### {title}", "", what, ""]
         rows = [HEADER, *(_cells(measured, row, results) for row in measured.rows)]
         lines.extend(_align(rows))
     lines += ["", "### The tools", ""]
@@ -79,7 +76,7 @@ def _cells(measured: Measured, row: Row, results: Results) -> tuple[str, ...]:
         str(row.jobs or "-"),
         _median(row),
         "-" if row.median_cpu is None else f"{row.median_cpu:.2f}",
-        _of_serial(median, measured.rows, results.limit),
+        _of_serial(median, measured.rows, measured.limit or results.limit),
         f"{median / bound:.2f}" if median is not None and bound else "-",
         remarks(row),
     )

@@ -88,6 +88,16 @@ def test_rows_without_figures_say_why():
     assert found["make", "4"][3] == "no `make` on this machine"
 
 
+def test_ratio_to_what_serial_would_have_taken_longer_than():
+    """Longer than its own limit, not than that of another workload."""
+    timed_out = Row(SERIAL, None, [], ["timed out after 30 s"])
+    results = make_results(timed_out, Row(OURS, 4, [3.0]))
+    for measured in results.measured:
+        measured.limit = 30.0
+    assert cells(results)[OURS, "4"][1] == "< 0.100"
+    assert "at most 30 s for a run" in table(results)
+
+
 def test_a_difference_from_serial_is_shouted():
     found = cells(make_results(Row(OURS, 4, [1.0], same_as_serial=False)))
     assert found[OURS, "4"][1] == "-"
