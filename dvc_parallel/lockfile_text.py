@@ -52,7 +52,7 @@ _BLOCK = re.compile(r"  [^ #\n].*\n(?:(?:   .*| {,2}#.*| {,2})\n)*")
 _TOP_LEVEL = re.compile(r"^[^ #\n]", re.MULTILINE)
 _COMMENT = re.compile(r"^ *\n|(?:^|\s)#", re.MULTILINE)
 _COMMENT_AT_END = re.compile(r"\n *(?:#.*)?\n\Z")
-_ANCHOR = re.compile(r"(?:^|[\[{,:?-]|!\S*) *[&*][^\s&*]", re.MULTILINE)
+_ANCHOR = re.compile(r"(?:^|[\[{,:?-]|!\S*) *([&*][^\s&*\[\]{},]+)", re.MULTILINE)
 _TEMPLATED = re.compile(r"id[0-9]{3,}")
 _MARK = re.compile("\0([&*])([^\0]*)\0")
 
@@ -119,9 +119,14 @@ class LockfileText:
                 return False
         known = [_read_block(raw) for raw in raws]
         odd = [raw for raw, block in zip(raws, known) if block is None]
-        if any(_ANCHOR.search(raw) for raw in odd):
+        needed = {f"&{name[1:]}" for raw in odd for name in _foreign(raw)}
+        if needed:
             # NOTE: what they refer to is odd as well
-            odd = [raw for raw in raws if raw in odd or _ANCHOR.search(raw)]
+            odd = [
+                raw
+                for raw, block in zip(raws, known)
+                if block is None or not needed.isdisjoint(_ANCHOR.findall(raw))
+            ]
         if odd:
             self._is_settled = False
             self._odd = parse_yaml("".join([_STAGES, *odd]), "dvc.lock")["stages"]
@@ -370,6 +375,13 @@ def _read_block(raw: str) -> Optional[tuple[str, str]]:
     ((name, entry),) = data["stages"].items()
     is_entry = type(name) is str and isinstance(entry, dict)
     return (name, text[len(_STAGES) :]) if is_entry else None
+
+
+def _foreign(raw: str) -> set[str]:
+    """Aliases in a block to what is in others."""
+    names = _ANCHOR.findall(raw)
+    first = {name[1:]: name for name in reversed(names)}
+    return {name for name in first.values() if name[0] == "*"}
 
 
 def _with_own_labels(block: str) -> str:
