@@ -66,7 +66,7 @@ KNOWN = [
     ("first run", r"start of a thread: workers", 2, "EAGAIN"),
     ("first run", r"write: patience.lock < .* < patience.wait_for", 1, "EIO"),
     ("first run", r"write: stand_ins.dump_yaml", 2, "EDQUOT"),
-    ("first run", r"fsync: .* < lockfile.modify", 1, "ENOSPC"),
+    ("first run", r"fsync: durable.sync_folder < atomic", 1, "ENOSPC"),
     ("first run", r"fork_exec: runners.local", 1, "EAGAIN"),
     ("first run", r"close: patience.unlock < .* < repo_lock", 1, "EIO"),
     ("first run", r"close: patience.unlock < .* < patience.unlock", 1, "ENOSPC"),
