@@ -79,7 +79,11 @@ def hash_meta(original: Callable, out: "Output") -> tuple:
     books = current_books()
     if books is None or out.fs.protocol != "local":
         return original(out)
-    odb = out.cache if out.use_cache else out.local_cache
+    if out.use_cache:
+        odb = out.cache
+    else:
+        # NOTE: before 3.0.0, there is one cache for all kinds of hashes
+        odb = getattr(out, "local_cache", None) or out.repo.cache.local
     found = books.known_hashes.find(odb, out.fs_path, out.fs, out.hash_name)
     return found or original(out)
 
