@@ -12,6 +12,7 @@ with it.
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -74,7 +75,10 @@ def as_events(
             current = signal.getsignal(signum)
             if current in (signal.SIG_DFL, signal.default_int_handler):
                 old[signum] = current
-    with _calls_on_signals(wake) if old else nullcontext():
+    with (
+        _calls_on_signals(wake) if old else nullcontext(),
+        _children_get_past_stops() if set(STOPS) & set(old) else nullcontext(),
+    ):
         try:
             for signum in old:
                 signal.signal(signum, handler)
@@ -105,6 +109,34 @@ def _calls_on_signals(func: Callable[[], None]) -> Iterator[None]:
             writer.setblocking(True)
             writer.send(END)
             thread.join()
+
+
+@contextmanager
+def _children_get_past_stops() -> Iterator[None]:
+    """Have no child stop before it has a session of its own.
+
+    Until then Ctrl-Z gets to it as well. One that :mod:`subprocess` starts with vfork
+    has the default handler, stops, and nobody continues it, since this process waits
+    for it with the GIL.  One that is started with fork has the handler of this process.
+    That costs a millisecond or two, so it is for runs that have a terminal.
+    Source: Python's documentation of subprocess, "Disabling use of vfork()"; 3.10 heeds
+    no such switch.
+    """
+    previous = getattr(subprocess, "_USE_VFORK", True)
+    subprocess._USE_VFORK = previous and not _has_terminal()  # type: ignore[attr-defined,misc]
+    try:
+        yield
+    finally:
+        subprocess._USE_VFORK = previous  # type: ignore[attr-defined,misc]
+
+
+def _has_terminal() -> bool:
+    """Whether this process has one, wherever its output goes."""
+    try:
+        os.close(os.open(os.ctermid(), os.O_RDONLY | os.O_NOCTTY))
+    except (AttributeError, OSError):
+        return False
+    return True
 
 
 # Seconds in which this process was stopped; and held while it is.

@@ -252,7 +252,7 @@ def test_ctrl_c(on_terminal, project):
 
 
 @pytest.fixture
-def shell(on_terminal):
+def shell(on_terminal, project):
     """A shell that has started a run; three of its commands wait for `go_on`."""
 
     def start(**env):
@@ -261,16 +261,20 @@ def shell(on_terminal):
         shell.wait_for("^ready>")
         shell.type(f"{PYTHON} -m dvc repro -j 4 --output none\n")
         shell.wait_for("3 running")
+        while len(commands(project)) < 4:
+            assert shell.read(), "\n".join(shell.text)
         return shell
 
     return start
 
 
+def commands(project):
+    """DVC, and what it has started in the project."""
+    return [p for p in commands_in(project.path) if p.name() != "bash"]
+
+
 def states(project):
-    """States of DVC, and of what it has started in the project."""
-    processes = [p for p in commands_in(project.path) if p.name() != "bash"]
-    assert len(processes) > 3
-    return {process.status() for process in processes}
+    return {process.status() for process in commands(project)}
 
 
 def wait_for_states(project, shell, wanted):
@@ -336,9 +340,9 @@ def test_a_run_that_is_stopped_ends_with_its_commands(shell, project, signum):
     shell = shell()
     shell.type("\x1a")
     shell.wait_for("Stopped")
-    commands = [p for p in commands_in(project.path) if p.name() != "bash"]
+    processes = commands(project)
     shell.type(f"kill -{int(signum)} %1; kill -CONT %1\n")
-    assert not psutil.wait_procs(commands, timeout=HANGS)[1]
+    assert not psutil.wait_procs(processes, timeout=HANGS)[1]
 
 
 def test_a_second_terminal_can_stop_a_run(on_terminal, project):

@@ -1,7 +1,12 @@
+import os
 import queue
+import select
 import signal
+import sys
 import threading
+from contextlib import suppress
 
+import psutil
 import pytest
 
 from dvc_parallel import signals
@@ -71,3 +76,50 @@ def test_who_waits_for_a_time_does_not_take_it_for_over_before_that_is_known(
     signals.stop(signal.SIGTSTP)
     thread.join()
     assert told
+
+
+# A shell, as far as job control goes, whose job starts commands.
+JOB = """
+import os, signal, subprocess, sys, threading
+from dvc_parallel import signals
+
+if os.fork():
+    os.wait()
+    sys.exit()
+signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+os.setpgid(0, 0)
+os.tcsetpgrp(0, os.getpgrp())
+with signals.as_events(lambda _: None, lambda: None, lambda: None):
+    print("ready", flush=True)
+    for _ in range(300):
+        subprocess.run(["true"], start_new_session=True)
+    print("all have run", flush=True)
+    threading.Event().wait()
+"""
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 11), reason="subprocess has no way around vfork"
+)
+def test_no_child_is_stopped_before_it_has_a_session_of_its_own():
+    pty = pytest.importorskip("pty", reason="needs a terminal")
+    pid, fd = pty.fork()
+    if not pid:
+        os.execv(sys.executable, [sys.executable, "-c", JOB])
+    shell = psutil.Process(pid)
+    text = b""
+    try:
+        while b"all have run" not in text:
+            if select.select([fd], [], [], 0.001)[0]:
+                text += os.read(fd, 2**16)
+            if b"ready" in text:
+                os.write(fd, b"\x1a")
+            with suppress(psutil.NoSuchProcess):
+                states = [child.status() for child in shell.children(recursive=True)]
+                assert psutil.STATUS_STOPPED not in states
+    finally:
+        for process in (*shell.children(recursive=True), shell):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        os.waitpid(pid, 0)
+        os.close(fd)
