@@ -3,6 +3,8 @@
 from importlib.util import find_spec
 from inspect import getsource
 
+import dvc
+import dvc.env
 import dvc.parsing
 import pytest
 from dvc.repo import Repo, reproduce
@@ -13,6 +15,10 @@ GOES_IN_ORDER = not hasattr(reproduce, "_get_steps")
 HAS_KEEP_GOING = hasattr(reproduce, "handle_error")
 # From 3.8.0 on.
 RESETS_CONFIG = "config" in getsource(Repo._reset)
+# From 3.0.0 on, the cache has a folder for files, beside the run cache.
+HAS_FOLDER_OF_FILES = dvc.version_tuple >= (3,)
+# From 3.49.0 on, commands are told the names of their stages.
+TELLS_STAGE = hasattr(dvc.env, "DVC_STAGE")
 HAS_DASK = find_spec("distributed") is not None
 HAS_MATRIX = hasattr(dvc.parsing, "MatrixDefinition")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.capabilities import HAS_FOLDER_OF_FILES
 from tests.project import Project
 
 PYTHON = sys.executable
@@ -174,7 +175,8 @@ def cache_in(folder):
     (cache / "files").mkdir(parents=True)
     (cache / "runs").mkdir()
     opened(cache, 0)
-    os.chmod(cache, 0o755)
+    if HAS_FOLDER_OF_FILES:
+        os.chmod(cache, 0o755)
     return cache
 
 
