@@ -13,13 +13,15 @@ from typing import Optional, TextIO
 import shortuuid
 
 from .durable import sync_disk, sync_folder, write_out_open
-from .probes import umask
 
 # Why a file cannot be replaced though it may well be written to: it belongs to somebody
 # else, its folder does, or it is a mount point.
 UNCHANGEABLE = (errno.EPERM, errno.EACCES, errno.EBUSY, errno.EROFS)
 ACL = "system.posix_acl_access"
 DEFAULT_ACL = "system.posix_acl_default"
+
+umask = os.umask(0)
+os.umask(umask)
 
 # What makes names of temporary files unique, also among machines.
 _PROCESS = shortuuid.uuid()

@@ -8,6 +8,7 @@ its own that knows nothing of the others.
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from .durable import Written
@@ -16,8 +17,8 @@ from .hashes import KnownHashes
 from .lockfile import Lockfiles
 from .params import ParamsFiles
 from .path_locks import PathLocks
-from .path_waits import JobPaths
 from .probes import IgnoreRules, LinkTypes, LoadedConfig, TrackedPaths
+from .stage_paths import StagePaths
 
 if TYPE_CHECKING:
     from .serial_order import SerialOrder
@@ -49,7 +50,7 @@ class Bookkeeping:
         self.params_files = ParamsFiles()
         self.path_locks = PathLocks(goes_on)
         # of the stage that is run, where stages run one after the other
-        self.paths = JobPaths(self.path_locks, looks_first=False, goes_back=False)
+        self.paths = StagePaths(self.path_locks, looks_first=False, goes_back=False)
         self.tracked_paths = TrackedPaths()
         self.link_types = LinkTypes()
         self.config = LoadedConfig()
@@ -75,3 +76,16 @@ class Bookkeeping:
             yield
         finally:
             _local.books = outer
+
+
+def in_runs(func: Callable) -> Callable:
+    """A stand-in for threads of a run only; called with the run's books first."""
+
+    @wraps(func)
+    def stand_in(original: Callable, *args, **kwargs):
+        books = current_books()
+        if books is None:
+            return original(*args, **kwargs)
+        return func(books, original, *args, **kwargs)
+
+    return stand_in

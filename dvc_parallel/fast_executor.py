@@ -20,7 +20,7 @@ from .durations import Durations
 from .executor import ParallelExecutor
 from .job import Job
 from .messages import Over, WithdrawnError
-from .path_waits import JobPaths, PathsBusyError, PathWaits
+from .path_waits import PathWaits
 from .patience import TRY_EVERY
 from .plan import Instruction, State
 from .pooled_plan import LookAgain, PooledPlan, Postponed, Resumed
@@ -32,6 +32,7 @@ from .runners.remote import RemoteRunner
 from .runners.warded import WardedRunner
 from .signature import signature_of
 from .stable_reads import StableReads
+from .stage_paths import PathsBusyError, StagePaths
 from .state import state_kept_open
 from .transfers import Transfers
 
@@ -290,7 +291,7 @@ class FastJob(Job):
         # NOTE: `pull` gets outputs before DVC knows whether the stage has to run, and
         # nobody wants to be asked twice
         at_once = run.kwargs.get("pull") or run.kwargs.get("interactive")
-        self.paths = JobPaths(
+        self.paths = StagePaths(
             run.books.path_locks,
             looks_first=not at_once,
             names=run.path_order.other_names(rank),

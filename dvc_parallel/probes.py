@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from pygtrie import Trie
 
+from .atomic import umask
 from .signature import is_settled, signature_of
 
 if TYPE_CHECKING:
     from .signature import Signature
 
 DVCIGNORE = ".dvcignore"
-
-umask = os.umask(0)
-os.umask(umask)
 
 
 class LinkTypes:

@@ -17,9 +17,9 @@ from dvc.exceptions import DvcException, ReproductionError
 from .bookkeeping import Bookkeeping, current_books
 from .order import real_paths_of
 from .others_path_locks import OthersPathLocks
-from .path_waits import JobPaths
 from .plan import Plan
 from .runners.choice import LOCAL
+from .stage_paths import StagePaths
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -273,7 +273,7 @@ class _Books(Bookkeeping):
         super().__init__(tmp_dir)
         self.rehearsal = rehearsal
         self.path_locks = OthersPathLocks()
-        self.paths = JobPaths(self.path_locks, looks_first=False, goes_back=False)
+        self.paths = StagePaths(self.path_locks, looks_first=False, goes_back=False)
 
 
 def reproduce(original: Callable, stage: "Stage", *args: Any, **kwargs: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 import shortuuid
 
-from .stand_ins import in_runs
+from .bookkeeping import in_runs
 
 if TYPE_CHECKING:
     from dvc.stage import Stage

@@ -24,7 +24,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, TypeVar
 
 from .atomic import about, atomic_write
-from .durable import write_out
+from .job import current_job
+from .reporters.plain import log
 
 if TYPE_CHECKING:
     from dvc.stage import Stage
@@ -247,8 +248,6 @@ class SerialOrder:
         return fd
 
     def _warn(self, exc: OSError) -> None:
-        from .reporters.plain import log
-
         self._can_write = False
         log(
             logging.WARNING,
@@ -266,19 +265,13 @@ def names_of(stages: "Sequence[Stage]") -> list[str]:
     return [f"{paths[it.path]}:{getattr(it, 'name', None) or ''}" for it in stages]
 
 
-def add_entry_to_gitignore(original: Callable, scm, entry: str, gitignore: str) -> None:
-    """``scmrepo.git.Git._add_entry_to_gitignore``: add a line, maybe in a command."""
-    from .bookkeeping import current_books
+def add_line(add: Callable[[str], None], gitignore: str) -> None:
+    """Add a line to a .gitignore, in a run or in a command of one.
 
-    _add_line(partial(original, scm, entry), gitignore)
-    if books := current_books():
-        write_out([gitignore])
-        books.written.add(os.path.dirname(gitignore))
-
-
-def _add_line(add: Callable[[str], None], gitignore: str) -> None:
-    from .job import current_job
-
+    Args:
+        add: as for :meth:`SerialOrder.ignore`.
+        gitignore: the file.
+    """
     if job := current_job():
         job.run.order.ignore(add, gitignore, job.rank)
         return

@@ -20,7 +20,7 @@ from dvc.stage.run import _make_cmd
 
 from .atomic import about
 from .attempts import StageLostError
-from .bookkeeping import current_books
+from .bookkeeping import current_books, in_runs
 from .clones.performing import current_performance
 from .durable import write_out
 from .lockfile import at_the_end
@@ -31,6 +31,7 @@ from .reporters import Phase
 from .runners.remote import CommandLostError
 from .runners.timed import TimeIsUpError
 from .saving import current_job
+from .serial_order import add_line
 from .signals import clock
 from .simple_yaml import dumps_simple
 
@@ -49,19 +50,6 @@ if TYPE_CHECKING:
 TRY_GIT_EVERY = 0.05
 TELL_AFTER = 1.0
 GIT_PATIENCE = 600.0
-
-
-def in_runs(func: Callable) -> Callable:
-    """A stand-in for threads of a run only; called with the run's books first."""
-
-    @wraps(func)
-    def stand_in(original: Callable, *args, **kwargs):
-        books = current_books()
-        if books is None:
-            return original(*args, **kwargs)
-        return func(books, original, *args, **kwargs)
-
-    return stand_in
 
 
 def unlocked_repo(original: Callable, func: Callable) -> Callable:
@@ -203,6 +191,14 @@ def rwlock(original: Callable, tmp_dir, fs, cmd, *args, **kwargs) -> Iterator[No
         cmd = f"{cmd} (stage '{job.name}')"
     with lock(tmp_dir, fs, cmd, *args, **kwargs):
         yield
+
+
+def add_entry_to_gitignore(original: Callable, scm, entry: str, gitignore: str) -> None:
+    """``scmrepo.git.Git._add_entry_to_gitignore``: add a line, maybe in a command."""
+    add_line(partial(original, scm, entry), gitignore)
+    if books := current_books():
+        write_out([gitignore])
+        books.written.add(os.path.dirname(gitignore))
 
 
 @contextmanager

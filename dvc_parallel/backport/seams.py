@@ -100,7 +100,7 @@ IN_DVC = (
         "scmrepo.git",
         "Git._add_entry_to_gitignore",
         "self entry gitignore",
-        "dvc_parallel.serial_order:add_entry_to_gitignore",
+        "dvc_parallel.stand_ins:add_entry_to_gitignore",
     ),
     Seam("dvc.lock", "Lock.lock", "self", "dvc_parallel.patience:lock"),
     Seam("dvc.lock", "Lock.unlock", "self", "dvc_parallel.patience:unlock"),

@@ -8,7 +8,8 @@ from dvc.fs import localfs
 from dvc.lock import LockError
 
 from dvc_parallel.path_locks import PathLocks
-from dvc_parallel.path_waits import LOOK, JobPaths, PathsBusyError, PathWaits
+from dvc_parallel.path_waits import LOOK, PathWaits
+from dvc_parallel.stage_paths import PathsBusyError, StagePaths
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def locks():
 @pytest.fixture
 def hold(tmp_path, locks):
     def make(looks_first=True):
-        job = JobPaths(locks, looks_first)
+        job = StagePaths(locks, looks_first)
 
         def hold(read=(), write=()):
             return job.hold(str(tmp_path), localfs, "cmd", [*read], [*write], False)
@@ -77,7 +78,7 @@ def test_looks_first_and_writes_then(hold, in_file, locks):
 
 
 def test_paths_are_locked_by_all_names(tmp_path, locks, in_file):
-    job = JobPaths(locks, True, {"/link/out": ["/out"], "/link/in": ["/in"]})
+    job = StagePaths(locks, True, {"/link/out": ["/out"], "/link/in": ["/in"]})
 
     def hold(read=(), write=()):
         return job.hold(str(tmp_path), localfs, "cmd", [*read], [*write], False)
@@ -260,7 +261,7 @@ def test_what_the_outermost_call_has_is_not_locked_again(hold, locks, in_file, m
 
 def test_a_stage_that_cannot_wait_gets_the_error_of_dvc(tmp_path, locks, locked):
     locked(1, write=["/out"])
-    paths = JobPaths(locks, looks_first=False, goes_back=False)
+    paths = StagePaths(locks, looks_first=False, goes_back=False)
     with pytest.raises(LockError) as caught:
         with paths.hold(str(tmp_path), localfs, "cmd", [], ["/out"], False):
             pass

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scmrepo.git import Git
 
 from dvc_parallel.lockfile import Lockfiles
-from dvc_parallel.serial_order import VARIABLE, SerialOrder, add_entry_to_gitignore
+from dvc_parallel.serial_order import VARIABLE, SerialOrder
+from dvc_parallel.stand_ins import add_entry_to_gitignore
 
 NAMES = ["d", "a", "c", "b"]
 
