@@ -7,7 +7,7 @@ Before that release, ``_reproduce_stages`` has no graph and no ``on_error``, and
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
-from dvc_parallel import saving, stand_ins
+from dvc_parallel.run import overrides, saving
 
 from .repro import Options, run_stages
 
@@ -138,7 +138,7 @@ def run(
     def run_in_dvc(executable, cmd, **kwargs) -> None:
         original(stage, executable, cmd, checkpoint_func, **kwargs)
 
-    stand_ins.run(run_in_dvc, executable, cmd, **kwargs)
+    overrides.run(run_in_dvc, executable, cmd, **kwargs)
 
 
 def build(original: Callable, *args, **kwargs):

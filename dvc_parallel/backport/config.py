@@ -4,14 +4,16 @@ from typing import Any, Callable
 
 from voluptuous import Invalid
 
-from dvc_parallel import jobs, output_modes, pools, record_limits
-from dvc_parallel.runners import choice
+from dvc_parallel.engine import job_count
+from dvc_parallel.remote import choose_runner
+from dvc_parallel.reporting import output_modes, record_limits
+from dvc_parallel.scheduling import pools
 
 OPTIONS: dict[str, Callable[[str], Any]] = {
-    jobs.CONFIG_OPTION: jobs.parse_jobs,
+    job_count.CONFIG_OPTION: job_count.parse_jobs,
     output_modes.CONFIG_OPTION: output_modes.parse_output,
     pools.CONFIG_OPTION: pools.check_pools,
-    choice.CONFIG_OPTION: choice.parse_runner,
+    choose_runner.CONFIG_OPTION: choose_runner.parse_runner,
     record_limits.LOG_OPTION: record_limits.check_size,
     record_limits.RUNS_OPTION: record_limits.check_size,
 }

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Callable, Optional
 from dvc.exceptions import ReproductionError
 from dvc.repo.reproduce import _reproduce_stage
 
-from dvc_parallel.fast_executor import FastExecutor
+from dvc_parallel.run.parallel_run import FastExecutor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

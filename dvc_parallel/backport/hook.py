@@ -138,9 +138,9 @@ def _install_seams(module):
 
         seams.install(module)
     elif module.__name__ == "dvc.commands.repro" and not own_jobs:
-        from . import cli
+        from . import dvc_cli
 
-        cli.install_refusal(module, unsupported)
+        dvc_cli.install_refusal(module, unsupported)
 
 
 def install():

@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from dvc.exceptions import DvcException, InvalidArgumentError
 
-from dvc_parallel import jobs as parallel_jobs
-from dvc_parallel import load, loading, output_modes, record_limits
-from dvc_parallel.provision import JOBSERVER_ENV
-from dvc_parallel.reporters.terminal import escaping_streams
-from dvc_parallel.runners import choice, left_behind
+from dvc_parallel.caches import stage_loading
+from dvc_parallel.engine import job_count
+from dvc_parallel.engine.terminal import escaping_streams
+from dvc_parallel.processes import orphans
+from dvc_parallel.remote import choose_runner
+from dvc_parallel.reporting import output_modes, record_limits
+from dvc_parallel.scheduling import load
+from dvc_parallel.scheduling.resources import JOBSERVER_ENV
 
 from . import seams
 
@@ -28,8 +31,8 @@ if TYPE_CHECKING:
     from dvc.repo import Repo
     from dvc.stage import Stage
 
-    from dvc_parallel.bookkeeping import Bookkeeping
-    from dvc_parallel.fast_executor import FastExecutor
+    from dvc_parallel.caches.bookkeeping import Bookkeeping
+    from dvc_parallel.run.parallel_run import FastExecutor
 
     # Makes the executor for a number of jobs, with parts such as reporters, or None
     # where stages have to run one after the other.
@@ -129,7 +132,7 @@ def reproduce(
             return None
         from dvc.repo.reproduce import _reproduce_stage
 
-        from dvc_parallel.fast_executor import FastExecutor
+        from dvc_parallel.run.parallel_run import FastExecutor
 
         kwargs.setdefault("repro_fn", _reproduce_stage)
         return FastExecutor(stages, graph, count, **parts, **kwargs)
@@ -138,7 +141,7 @@ def reproduce(
     return run_stages(options, stages, serially, executor, dry=kwargs.get("dry", False))
 
 
-@loading.over()
+@stage_loading.over()
 def run_stages(
     options: Options,
     stages: list["Stage"],
@@ -162,10 +165,10 @@ def run_stages(
     config = stages[0].repo.config["core"] if stages else {}
     jobs, output = options.jobs, options.output
     if jobs is None:
-        jobs = config.get(parallel_jobs.CONFIG_OPTION)
+        jobs = config.get(job_count.CONFIG_OPTION)
     if output is None:
         output = config.get(output_modes.CONFIG_OPTION, output_modes.PREFIXED)
-    count = 1 if jobs is None else _checked("jobs", parallel_jobs.count_jobs, jobs)
+    count = 1 if jobs is None else _checked("jobs", job_count.count_jobs, jobs)
     output = _checked("output", output_modes.parse_output, output)
     load_average = options.load_average
     if load_average is not None:
@@ -180,11 +183,11 @@ def run_stages(
         return []
     if not dry:
         _clear(run.repo)
-    if runner != choice.LOCAL and not dry:
+    if runner != choose_runner.LOCAL and not dry:
         return _reproduce_elsewhere(runner, options, jobs, run, output)
     if count > 1 and not dry:
-        from dvc_parallel.descriptors import make_room
-        from dvc_parallel.reporters.choice import reporters
+        from dvc_parallel.engine.fd_limit import make_room
+        from dvc_parallel.reporting.choose_reporters import reporters
 
         run = replace(run, jobs=make_room(count))
         parallel = run.executor(
@@ -217,8 +220,8 @@ def _with_transfer_jobs(
 
 def _clear(repo: "Repo") -> None:
     """See that nothing writes any more of what killed runs have started."""
-    folder = left_behind.folder_of(repo.tmp_dir)
-    left_behind.clear(folder, partial(logger.warning, KILLING))
+    folder = orphans.folder_of(repo.tmp_dir)
+    orphans.clear(folder, partial(logger.warning, KILLING))
 
 
 def _runner(options: Options, config: "Mapping[str, Any]") -> str:
@@ -227,8 +230,8 @@ def _runner(options: Options, config: "Mapping[str, Any]") -> str:
     Raises:
         InvalidArgumentError: there is no such runner.
     """
-    name, value = choice.setting(options.runner, config)
-    return _checked(name, choice.parse_runner, value)
+    name, value = choose_runner.setting(options.runner, config)
+    return _checked(name, choose_runner.parse_runner, value)
 
 
 def _limits(repo: "Repo") -> record_limits.Limits:
@@ -260,10 +263,10 @@ def _reproduce_elsewhere(
         InvalidArgumentError: it does not go with other options.
         RunnerError: it cannot be reached, or not be used.
     """
-    from dvc_parallel.patience import given_away
-    from dvc_parallel.reporters.choice import reporters
+    from dvc_parallel.engine.lock_wait import given_away
+    from dvc_parallel.reporting.choose_reporters import reporters
 
-    from .clones import carrier
+    from .clone_carrier import carrier
 
     if options.load_average is not None:
         raise InvalidArgumentError(
@@ -276,12 +279,12 @@ def _reproduce_elsewhere(
             f"'{name}' runs commands on others"
         )
     repo = run.repo
-    count = parallel_jobs.parse_jobs(jobs) if jobs is not None else None
-    made_for = count if isinstance(count, int) else parallel_jobs.available_cpus()
+    count = job_count.parse_jobs(jobs) if jobs is not None else None
+    made_for = count if isinstance(count, int) else job_count.available_cpus()
     with ExitStack() as stack:
         # NOTE: it may take hours until there is a worker
         with given_away(repo):
-            runner = choice.connect(name, repo.root_dir, repo.tmp_dir, made_for)
+            runner = choose_runner.connect(name, repo.root_dir, repo.tmp_dir, made_for)
             stack.callback(runner.close)
         if not isinstance(count, int):
             count = sum(offer.threads for offer in runner.offers())
@@ -302,8 +305,8 @@ def _reproduce_elsewhere(
 def _reproduce_serially(
     repo: "Repo", stages: list["Stage"], reproduce: Callable[[], list["Stage"]]
 ) -> list["Stage"]:
-    from dvc_parallel.bookkeeping import Bookkeeping
-    from dvc_parallel.serial_order import SerialOrder, names_of
+    from dvc_parallel.caches.bookkeeping import Bookkeeping
+    from dvc_parallel.engine.ordered_writes import SerialOrder, names_of
 
     if seams.misfits(seams.IN_RUNS):
         return reproduce()
@@ -319,7 +322,7 @@ def _reproduce_serially(
 def _keep_books(
     repo: "Repo", books: "Bookkeeping", reproduce: Callable[[], list["Stage"]]
 ) -> list["Stage"]:
-    from dvc_parallel.state import state_kept_open
+    from dvc_parallel.caches.state import state_kept_open
 
     with books.in_this_thread(), state_kept_open(repo.state):
         try:

@@ -23,13 +23,13 @@ from .seam import Seam
 
 REPRO = "dvc_parallel.backport.repro"
 BEFORE_3_6 = "dvc_parallel.backport.before_3_6"
-CLI = "dvc_parallel.backport.cli"
-LOADING = "dvc_parallel.loading"
-STAND_INS = "dvc_parallel.stand_ins"
-REHEARSAL = "dvc_parallel.rehearsal"
-RUN_CACHE = "dvc_parallel.run_cache"
-DAMAGED = "dvc_parallel.damaged"
-SAVING = "dvc_parallel.saving"
+CLI = "dvc_parallel.backport.dvc_cli"
+LOADING = "dvc_parallel.caches.stage_loading"
+STAND_INS = "dvc_parallel.run.overrides"
+REHEARSAL = "dvc_parallel.commands.dry_run"
+RUN_CACHE = "dvc_parallel.caches.run_cache"
+DAMAGED = "dvc_parallel.caches.damaged"
+SAVING = "dvc_parallel.run.saving"
 
 IN_DVC = (
     Seam(
@@ -100,10 +100,10 @@ IN_DVC = (
         "scmrepo.git",
         "Git._add_entry_to_gitignore",
         "self entry gitignore",
-        "dvc_parallel.stand_ins:add_entry_to_gitignore",
+        "dvc_parallel.run.overrides:add_entry_to_gitignore",
     ),
-    Seam("dvc.lock", "Lock.lock", "self", "dvc_parallel.patience:lock"),
-    Seam("dvc.lock", "Lock.unlock", "self", "dvc_parallel.patience:unlock"),
+    Seam("dvc.lock", "Lock.lock", "self", "dvc_parallel.engine.lock_wait:lock"),
+    Seam("dvc.lock", "Lock.unlock", "self", "dvc_parallel.engine.lock_wait:unlock"),
 )
 
 IN_JOBS = (

@@ -6,9 +6,14 @@ Each is a module with an ``add_parser`` like those of ``dvc.commands``, and goes
 
 from types import ModuleType
 
-from . import logs, plan, report, validate
+from . import logs_command, plan_command, report_command, validate_command
 
-COMMANDS: tuple[ModuleType, ...] = (logs, plan, report, validate)
+COMMANDS: tuple[ModuleType, ...] = (
+    logs_command,
+    plan_command,
+    report_command,
+    validate_command,
+)
 
 
 def add_to_dvc() -> None:

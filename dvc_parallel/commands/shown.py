@@ -6,7 +6,7 @@ from typing import Any
 from dvc.exceptions import DvcException
 from dvc.ui import ui
 
-from dvc_parallel.reporters.terminal import escaping_streams, visible
+from dvc_parallel.engine.terminal import escaping_streams, visible
 
 
 def write(*words: str, **kwargs: Any) -> None:

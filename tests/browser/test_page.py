@@ -8,12 +8,12 @@ import shutil
 
 import pytest
 
-from dvc_parallel.own_files import OwnFolder
-from dvc_parallel.records.reader import read
-from dvc_parallel.report.page import page
-from dvc_parallel.report.sections import Failure
-from dvc_parallel.report.summary import summary
-from dvc_parallel.report.timeline import timeline
+from dvc_parallel.engine.own_files import OwnFolder
+from dvc_parallel.reporting.records.reader import read
+from dvc_parallel.reporting.report.page import page
+from dvc_parallel.reporting.report.sections import Failure
+from dvc_parallel.reporting.report.summary import summary
+from dvc_parallel.reporting.report.timeline import timeline
 from tests.unit.journals import Journal, large
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")

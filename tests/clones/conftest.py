@@ -4,8 +4,8 @@ from contextlib import closing
 
 import pytest
 
-from dvc_parallel.backport.clones import perform
-from dvc_parallel.runners.warded import WardedRunner
+from dvc_parallel.backport.clone_carrier import perform
+from dvc_parallel.processes.supervised_runner import WardedRunner
 
 from .workers import Workers
 

@@ -133,7 +133,8 @@ def test_a_worker_that_does_not_see_the_shared_cache(
     project = make_project("p", "stages: {a: {cmd: touch ran-a, outs: [ran-a]}}")
     project.write({".dvc/config.local": f"[cache]\n    dir = {tmp_path}/cache\n"})
     monkeypatch.setattr(
-        "dvc_parallel.clones.exchange.Exchange.make_token", lambda _: "/no/cache/t/1"
+        "dvc_parallel.remote.clones.exchange.Exchange.make_token",
+        lambda _: "/no/cache/t/1",
     )
     with pytest.raises(ReproductionError) as info:
         reproduce(project, workers)

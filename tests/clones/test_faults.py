@@ -13,11 +13,11 @@ from dataclasses import replace
 import pytest
 from dvc.exceptions import ReproductionError
 
-from dvc_parallel.clones import pool
-from dvc_parallel.clones.coordinator import Coordinator
-from dvc_parallel.clones.exchange import Exchange
-from dvc_parallel.clones.messages import Leaf
-from dvc_parallel.clones.pool import locked
+from dvc_parallel.remote.clones import pool
+from dvc_parallel.remote.clones.coordinator import Coordinator
+from dvc_parallel.remote.clones.exchange import Exchange
+from dvc_parallel.remote.clones.pool import locked
+from dvc_parallel.remote.clones.requests import Leaf
 from tests import HANGS
 
 from .workers import Carrier, Workers, reproduce

@@ -7,8 +7,8 @@ import threading
 from contextlib import closing
 from functools import partial
 
-from dvc_parallel.backport.clones import perform
-from dvc_parallel.runners.warded import WardedRunner
+from dvc_parallel.backport.clone_carrier import perform
+from dvc_parallel.processes.supervised_runner import WardedRunner
 
 
 def main(folder):

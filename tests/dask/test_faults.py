@@ -16,7 +16,7 @@ import psutil
 import pytest
 from dvc.exceptions import ReproductionError
 
-from dvc_parallel.runners.dask import runner
+from dvc_parallel.remote.dask import dask_runner
 from tests import HANGS, is_alive
 from tests.faults.pipeline import write_pipeline
 from tests.project import Project, assert_same
@@ -47,8 +47,8 @@ RIGHT = "begun\nended\n"
 
 @pytest.fixture(autouse=True)
 def _short_leases(monkeypatch):
-    monkeypatch.setattr(runner, "LEASE", 4.0)
-    monkeypatch.setattr(runner, "HOLD", 1.0)
+    monkeypatch.setattr(dask_runner, "LEASE", 4.0)
+    monkeypatch.setattr(dask_runner, "HOLD", 1.0)
 
 
 class Run(threading.Thread):

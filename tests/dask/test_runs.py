@@ -170,7 +170,7 @@ def test_ctrl_c_reaches_all_that_runs_elsewhere(make_project, shared_cluster):
 
 
 def test_a_scheduler_that_cannot_be_reached(make_project, monkeypatch):
-    from dvc_parallel.runners.dask import connection
+    from dvc_parallel.remote.dask import connection
 
     monkeypatch.setattr(connection, "AT_START", 1.0)
     project = make_project(dvc_yaml="stages: {one: {cmd: touch one.txt}}")

@@ -12,7 +12,7 @@ from dvc.exceptions import DvcException
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dvc_parallel.clones.pool import locked
+from dvc_parallel.remote.clones.pool import locked
 from tests import is_alive
 from tests.clones.test_same_as_serial import compare_with_serial, random_runs
 from tests.project import Project, assert_same, finish

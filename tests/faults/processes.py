@@ -15,8 +15,7 @@ import traceback
 import psutil
 from dvc.cli import main
 
-from dvc_parallel import executor
-from dvc_parallel.runners import local
+from dvc_parallel.engine import executor, local_runner
 from tests import HANGS, is_alive
 
 _context = multiprocessing.get_context("forkserver")
@@ -30,8 +29,8 @@ _context.set_forkserver_preload(
         "dvc.repo.index",
         "dvc.stage.cache",
         "dvc_data.hashfile.build",
-        "dvc_parallel.fast_executor",
-        "dvc_parallel.reporters.choice",
+        "dvc_parallel.run.parallel_run",
+        "dvc_parallel.reporting.choose_reporters",
         "pytest",
     ]
 )
@@ -55,7 +54,7 @@ def _run(project, args, env, stdio, grace):
         os.close(opened)
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115
     if grace is not None:
-        executor.GRACE = local.GRACE = grace
+        executor.GRACE = local_runner.GRACE = grace
     sys.argv = ["dvc", *args]
     try:
         sys.exit(main(args))

@@ -12,7 +12,7 @@ from zlib import crc32
 
 from ruamel.yaml import YAML
 
-from dvc_parallel.records.reader import JOURNAL, RecordError, Runs
+from dvc_parallel.reporting.records.reader import JOURNAL, RecordError, Runs
 from tests import wait_until
 from tests.project import Project
 

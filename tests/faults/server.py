@@ -18,8 +18,7 @@ from importlib import import_module
 from pkgutil import walk_packages
 
 import dvc_parallel
-from dvc_parallel import cli
-from dvc_parallel.commands import add_to_dvc
+from dvc_parallel.commands import add_to_dvc, cli
 
 from . import injection
 

@@ -16,11 +16,11 @@ from dvc.exceptions import DvcException, ReproductionError
 from dvc.fs import localfs
 from dvc.rwlock import RWLockFileCorruptedError, RWLockFileFormatError
 
-from dvc_parallel import cli
-from dvc_parallel.durations import Durations
-from dvc_parallel.path_locks import PathLocks
-from dvc_parallel.records import Runs
-from dvc_parallel.records.reader import RecordError
+from dvc_parallel.commands import cli
+from dvc_parallel.engine.path_locks import PathLocks
+from dvc_parallel.reporting.records import Runs
+from dvc_parallel.reporting.records.reader import RecordError
+from dvc_parallel.scheduling.durations import Durations
 from tests.project import Project
 
 FAULTS = os.environ.get("DVC_PARALLEL_FAULTS", "12")

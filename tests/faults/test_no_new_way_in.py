@@ -8,7 +8,7 @@ import sys
 import psutil
 import pytest
 
-from dvc_parallel.jobserver import Server
+from dvc_parallel.scheduling.jobserver import Server
 from tests.capabilities import HAS_DASK
 from tests.project import finish
 

@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from dvc_parallel.lockfile import Lockfiles, at_the_end
+from dvc_parallel.engine.lockfile import Lockfiles, at_the_end
 from tests.project import Project, assert_same
 
 PIPELINE = """

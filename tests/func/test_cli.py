@@ -9,7 +9,7 @@ from dvc.commands.repro import CmdRepro
 from dvc.config import Config
 from dvc.exceptions import InvalidArgumentError
 
-from dvc_parallel.jobs import available_cpus
+from dvc_parallel.engine.job_count import available_cpus
 from tests.capabilities import HAS_KEEP_GOING
 
 TWO = """
@@ -76,7 +76,7 @@ def test_jobs_from_python(make_project):
 
 
 def test_one_job_is_the_loop_of_dvc(make_project, mocker):
-    executor = mocker.patch("dvc_parallel.fast_executor.FastExecutor")
+    executor = mocker.patch("dvc_parallel.run.parallel_run.FastExecutor")
     project = make_project(dvc_yaml=TWO)
     assert project.reproduce(jobs=1) == ["a", "b"]
     with project.repo() as repo:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from dvc.utils.serialize import parse_yaml
 
-from dvc_parallel import durable
+from dvc_parallel.engine import durable
 
 if sys.platform != "linux":
     pytest.skip("needs /proc", allow_module_level=True)

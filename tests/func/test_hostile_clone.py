@@ -10,16 +10,16 @@ import pytest
 import shortuuid
 from dvc.exceptions import DvcException
 
-from dvc_parallel.clones.snapshot import FOLDERS, remove_stale
-from dvc_parallel.commands.logs import CmdLogs
-from dvc_parallel.commands.report import CmdReport
-from dvc_parallel.durations import Durations
-from dvc_parallel.own_files import OwnFolder
-from dvc_parallel.records import Runs, writer
-from dvc_parallel.records.writer import Recorder
-from dvc_parallel.reporters import Phase, RunInfo, StageInfo, Summary
-from dvc_parallel.runners import left_behind
-from dvc_parallel.workspace_copy import WorkspaceCopy
+from dvc_parallel.commands.logs_command import CmdLogs
+from dvc_parallel.commands.report_command import CmdReport
+from dvc_parallel.commands.workspace_copy import WorkspaceCopy
+from dvc_parallel.engine.own_files import OwnFolder
+from dvc_parallel.engine.reporter import Phase, RunInfo, StageInfo, Summary
+from dvc_parallel.processes import orphans
+from dvc_parallel.remote.clones.snapshot import FOLDERS, remove_stale
+from dvc_parallel.reporting.records import Runs, writer
+from dvc_parallel.reporting.records.writer import Recorder
+from dvc_parallel.scheduling.durations import Durations
 
 PYTHON = sys.executable
 if os.name != "posix":
@@ -100,12 +100,12 @@ PLACES = [
 
 def run(tmp_dir):
     """What a run does there, apart from stages."""
-    left_behind.clear(left_behind.folder_of(tmp_dir), lambda _: None)
+    orphans.clear(orphans.folder_of(tmp_dir), lambda _: None)
     durations = Durations(tmp_dir)
     durations.load()
     recorder = Recorder(tmp_dir)
     recorder.begun(RunInfo([StageInfo("a")], 2, "fail"))
-    file = left_behind.announce(left_behind.folder_of(tmp_dir), shortuuid.uuid())
+    file = orphans.announce(orphans.folder_of(tmp_dir), shortuuid.uuid())
     recorder.phase(0, Phase.COMMAND, cmd="echo")
     recorder.output(0, "stdout", b"line\n")
     recorder.phase(0, Phase.FAILED, error="why")

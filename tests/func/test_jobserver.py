@@ -15,7 +15,7 @@ from .test_parallel import HOLD, MEET
 
 pytest.importorskip("fcntl")
 
-from dvc_parallel.jobserver import Server, make_knows_fifo
+from dvc_parallel.scheduling.jobserver import Server, make_knows_fifo
 
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="there is no make")
 

@@ -7,7 +7,7 @@ import sys
 import psutil
 import pytest
 
-from dvc_parallel.runners.warden import processes_of
+from dvc_parallel.processes.watchdog import processes_of
 from tests import HANGS, is_alive, wait_until
 
 if sys.platform != "linux":

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from dvc_parallel.records import Runs
+from dvc_parallel.reporting.records import Runs
 from tests import HANGS
 from tests.project import finish
 
@@ -169,7 +169,8 @@ def test_a_run_that_was_killed(running):
 def test_our_own_commands_send_no_analytics(ran, mocker, monkeypatch):
     from dvc import analytics
 
-    from dvc_parallel import cli, commands
+    from dvc_parallel import commands
+    from dvc_parallel.commands import cli
 
     mocker.patch.object(commands, "add_to_dvc")
     main = mocker.patch("dvc.cli.main")

@@ -8,8 +8,8 @@ import pytest
 from dvc.exceptions import ReproductionError
 from dvc.stage import Stage
 
-from dvc_parallel.job import current_job
-from dvc_parallel.repo_lock import SharedRepoLock
+from dvc_parallel.engine.job import current_job
+from dvc_parallel.engine.repo_lock import SharedRepoLock
 from tests import HANGS
 
 DVC_YAML = """

@@ -297,7 +297,7 @@ def test_path_locks_that_a_power_cut_has_left(project):
 LEAVE_THE_REPO_LOCKED = """\
 import os, sys
 from dvc.repo import Repo
-from dvc_parallel.patience import PatientLock
+from dvc_parallel.engine.lock_wait import PatientLock
 repo = Repo()
 PatientLock(repo).lock()
 os._exit(0)

@@ -7,7 +7,7 @@ import sys
 import pytest
 from dvc.exceptions import InvalidArgumentError
 
-from dvc_parallel.records import Runs
+from dvc_parallel.reporting.records import Runs
 
 PYTHON = sys.executable
 

@@ -12,8 +12,8 @@ import pytest
 from dvc.dependency.base import Dependency
 from dvc.exceptions import ReproductionError
 
-from dvc_parallel.durations import Durations
-from dvc_parallel.path_locks import LocksFile
+from dvc_parallel.engine.path_locks import LocksFile
+from dvc_parallel.scheduling.durations import Durations
 from tests import HANGS
 from tests.capabilities import (
     GOES_IN_ORDER,
@@ -564,7 +564,7 @@ def test_read_only_workspace(make_project):
 
 
 def test_an_error_of_our_own_leaves_no_thread_and_no_lock(make_project, mocker):
-    from dvc_parallel.plan import Finished, Plan, PlanError
+    from dvc_parallel.engine.plan import Finished, Plan, PlanError
 
     handle = Plan.handle
 

@@ -12,8 +12,8 @@ from dvc.exceptions import ReproductionError
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
-from dvc_parallel.durations import Durations
-from dvc_parallel.rehearsal import Rehearsal
+from dvc_parallel.commands.dry_run import Rehearsal
+from dvc_parallel.scheduling.durations import Durations
 from tests.capabilities import GOES_IN_ORDER, HAS_KEEP_GOING
 from tests.project import Project
 

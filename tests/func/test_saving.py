@@ -9,7 +9,7 @@ import dvc.output
 import pytest
 from dvc.exceptions import ReproductionError
 
-from dvc_parallel import saving
+from dvc_parallel.run import saving
 from tests import wait_until
 from tests.project import assert_same
 

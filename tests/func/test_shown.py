@@ -10,14 +10,14 @@ from argparse import Namespace
 import pytest
 from dvc.ui import ui
 
-from dvc_parallel.commands.logs import CmdLogs
-from dvc_parallel.commands.report import CmdReport
-from dvc_parallel.records.writer import Recorder
-from dvc_parallel.reporters import Phase, RunInfo, StageInfo, Summary
-from dvc_parallel.reporters.heartbeat import Heartbeat
-from dvc_parallel.reporters.live import LiveView
-from dvc_parallel.reporters.plain import PlainReporter
-from dvc_parallel.reporters.progress import Progress
+from dvc_parallel.commands.logs_command import CmdLogs
+from dvc_parallel.commands.report_command import CmdReport
+from dvc_parallel.engine.plain_reporter import PlainReporter
+from dvc_parallel.engine.reporter import Phase, RunInfo, StageInfo, Summary
+from dvc_parallel.reporting.heartbeat import Heartbeat
+from dvc_parallel.reporting.live import LiveView
+from dvc_parallel.reporting.progress import Progress
+from dvc_parallel.reporting.records.writer import Recorder
 from tests import HANGS
 from tests.capabilities import HAS_KEEP_GOING, TELLS_STAGE
 

@@ -37,7 +37,7 @@ for line in sys.stdin:
         os.setgid(gid)
         os.setuid(uid)
         os.umask(umask)
-        for name in ("dvc_data.hashfile.db.local", "dvc_parallel.probes"):
+        for name in ("dvc_data.hashfile.db.local", "dvc_parallel.caches.path_facts"):
             if name in sys.modules:
                 sys.modules[name].umask = umask
         os.chdir(folder)

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from dvc_parallel.workspace_copy import FOLDER
+from dvc_parallel.commands.workspace_copy import FOLDER
 from tests.project import finish
 
 # `dice` makes another output each time; `three` passes on what it gets.

@@ -1,9 +1,9 @@
 import pytest
 
-from dvc_parallel import signature
+from dvc_parallel.engine import file_stamp
 
 
 @pytest.fixture
 def time_passes(monkeypatch):
     """Have files look as if they had been left alone for a while."""
-    monkeypatch.setattr(signature, "SETTLED", -(10**18))
+    monkeypatch.setattr(file_stamp, "SETTLED", -(10**18))

@@ -6,8 +6,8 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from dvc_parallel import plan
-from dvc_parallel.plan import Plan
+from dvc_parallel.engine import plan
+from dvc_parallel.engine.plan import Plan
 
 STARTED = "2026-11-21T09:30:00.000+01:00"
 

@@ -3,7 +3,7 @@
 import heapq
 from dataclasses import dataclass, field
 
-from dvc_parallel.plan import Begun, Finished, Plan, Start, Wait
+from dvc_parallel.engine.plan import Begun, Finished, Plan, Start, Wait
 
 
 @dataclass

@@ -7,9 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dvc_parallel.admission import ROUNDS, PoolAdmission
-from dvc_parallel.needs import Needs
-from dvc_parallel.plan import (
+from dvc_parallel.engine.plan import (
     Begun,
     CommandEnded,
     Failed,
@@ -20,8 +18,10 @@ from dvc_parallel.plan import (
     State,
     Withdrawn,
 )
-from dvc_parallel.pooled_plan import PooledPlan, Postponed, Resumed
-from dvc_parallel.pools import Size, parse_pools
+from dvc_parallel.scheduling.admission import ROUNDS, PoolAdmission
+from dvc_parallel.scheduling.pooled_plan import PooledPlan, Postponed, Resumed
+from dvc_parallel.scheduling.pools import Size, parse_pools
+from dvc_parallel.scheduling.stage_options import Needs
 
 from .test_plan_random import graphs
 

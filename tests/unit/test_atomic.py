@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from dvc_parallel import atomic, durable
-from dvc_parallel.atomic import atomic_write
+from dvc_parallel.engine import atomic, durable
+from dvc_parallel.engine.atomic import atomic_write
 from tests import HANGS
 
 ALICE, BOB, TEAM = 54321, 54322, 54323
 WRITE = """
 import os, sys
-from dvc_parallel.atomic import atomic_write
+from dvc_parallel.engine.atomic import atomic_write
 path, tmp_dir, user, team = sys.argv[1:]
 os.setgroups([int(team)])
 os.setgid(int(user))

@@ -1,9 +1,9 @@
 import pytest
 from dvc.stage.exceptions import StageCmdFailedError
 
-from dvc_parallel import attempts as module
-from dvc_parallel.attempts import Attempts, StageLostError
-from dvc_parallel.needs import Needs
+from dvc_parallel.scheduling import retries
+from dvc_parallel.scheduling.retries import Attempts, StageLostError
+from dvc_parallel.scheduling.stage_options import Needs
 
 
 class Stage:
@@ -104,7 +104,7 @@ def test_none_when_the_run_is_stopping():
 
 
 def test_a_timeout_is_one_for_all_commands_of_an_attempt(mocker):
-    clock = mocker.patch.object(module, "clock", return_value=100.0)
+    clock = mocker.patch.object(retries, "clock", return_value=100.0)
     attempts = Attempts(Needs(timeout=10), lambda: False)
     with attempts.commands(on_end=lambda: None):
         assert attempts.seconds_left() == 10
@@ -118,7 +118,7 @@ def test_a_timeout_is_one_for_all_commands_of_an_attempt(mocker):
 
 
 def test_waiting_for_a_worker_does_not_count(mocker):
-    clock = mocker.patch.object(module, "clock", return_value=100.0)
+    clock = mocker.patch.object(retries, "clock", return_value=100.0)
     attempts = Attempts(Needs(timeout=10), lambda: False)
     with attempts.commands(on_end=lambda: None):
         clock.return_value = 103.0

@@ -1,7 +1,7 @@
 import pytest
 
-from dvc_parallel.catching_up import catch_up
-from dvc_parallel.lockfile import Lockfiles
+from dvc_parallel.engine.lockfile import Lockfiles
+from dvc_parallel.run.refresh import catch_up
 
 DVC_YAML = "stages: {make: {cmd: echo 1 > out, outs: [out]}}"
 

@@ -9,9 +9,11 @@ from dataclasses import replace
 
 import pytest
 
-from dvc_parallel.runners import RunnerClosedError, dask
-from dvc_parallel.runners.dask.channel import Begun, Channel, Task
-from dvc_parallel.runners.dask.messages import (
+from dvc_parallel.engine.remote_runner import ANYWHERE, CommandLostError
+from dvc_parallel.engine.runner import RunnerClosedError
+from dvc_parallel.remote import dask
+from dvc_parallel.remote.dask.channel import Begun, Channel, Task
+from dvc_parallel.remote.dask.protocol import (
     Announcement,
     Ended,
     Printed,
@@ -19,8 +21,7 @@ from dvc_parallel.runners.dask.messages import (
     Terms,
     result_of,
 )
-from dvc_parallel.runners.dask.session import Session, SessionOverError
-from dvc_parallel.runners.remote import ANYWHERE, CommandLostError
+from dvc_parallel.remote.dask.session import Session, SessionOverError
 from tests import HANGS, is_alive, wait_until
 
 if sys.platform != "linux":

@@ -6,14 +6,14 @@ import pytest
 
 pytest.importorskip("distributed", reason="needs the extra dvc-parallel[dask]")
 
-from dvc_parallel import patience
-from dvc_parallel.runners.dask import connection
-from dvc_parallel.runners.remote import Place
+from dvc_parallel.engine import lock_wait
+from dvc_parallel.engine.remote_runner import Place
+from dvc_parallel.remote.dask import connection
 
 
 def test_a_wait_is_told_again_and_again(monkeypatch):
-    monkeypatch.setattr(patience, "SAYS_AGAIN", 0.0)
-    monkeypatch.setattr(patience, "REPEATS", 0.0)
+    monkeypatch.setattr(lock_wait, "SAYS_AGAIN", 0.0)
+    monkeypatch.setattr(lock_wait, "REPEATS", 0.0)
     monkeypatch.setattr(connection, "LOOK", 0.0)
     lines = []
 

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from dvc_parallel.durations import Durations
+from dvc_parallel.scheduling.durations import Durations
 
 PATH = ("parallel", "durations.json")
 

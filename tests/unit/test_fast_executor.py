@@ -2,7 +2,7 @@ import os
 
 from dvc.lock import Lock
 
-from dvc_parallel.fast_executor import WatchedRepoLock
+from dvc_parallel.run.parallel_run import WatchedRepoLock
 
 
 class FakeRepo:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dvc_parallel.forecast import Forecast
+from dvc_parallel.scheduling.simulation import Forecast
 
 from .simulation import Simulation, makespan
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scmrepo.git import Git
 
-from dvc_parallel.gitignore import IgnoreFiles
+from dvc_parallel.caches.gitignore import IgnoreFiles
 
 NAMES = st.sampled_from(["a", "b", "ab", "a b", "a.c", "ü", "sub", "[x]", "#n", "!e"])
 LINES = st.one_of(
@@ -110,7 +110,7 @@ def test_the_last_line_counts(repo, lines, ignored):
 def test_a_file_that_cannot_be_read_leaves_nothing(tmp_path, mocker):
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
     (tmp_path / ".gitignore").write_text("/b\n")
-    mocker.patch("dvc_parallel.gitignore.is_settled", return_value=True)
+    mocker.patch("dvc_parallel.caches.gitignore.is_settled", return_value=True)
     files, path = IgnoreFiles(), str(tmp_path / "a")
     assert ask(tmp_path, files, path) == (False, False)
     (tmp_path / ".gitignore").write_text("/a\n")
@@ -121,7 +121,7 @@ def test_a_file_that_cannot_be_read_leaves_nothing(tmp_path, mocker):
             with pytest.raises(PermissionError):
                 files.matching(gitignore, b"a")
         mocker.stopall()
-        mocker.patch("dvc_parallel.gitignore.is_settled", return_value=True)
+        mocker.patch("dvc_parallel.caches.gitignore.is_settled", return_value=True)
     assert ask(tmp_path, files, path) == (True, True)
 
 

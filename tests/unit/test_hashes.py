@@ -7,7 +7,7 @@ from dvc_data.hashfile.db.local import LocalHashFileDB
 from dvc_data.hashfile.state import State
 from dvc_objects.fs import MemoryFileSystem, localfs
 
-from dvc_parallel.hashes import ANSWERS_STAY, KnownHashes
+from dvc_parallel.caches.hashes import ANSWERS_STAY, KnownHashes
 
 pytestmark = pytest.mark.skipif(
     not ANSWERS_STAY, reason="dvc-data before 3.16 gives another answer each time"

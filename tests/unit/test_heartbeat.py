@@ -2,10 +2,10 @@ import logging
 
 import pytest
 
-from dvc_parallel.reporters import Phase, Reporters, RunInfo, StageInfo
-from dvc_parallel.reporters.heartbeat import EVERY, Heartbeat
-from dvc_parallel.reporters.plain import PlainReporter
-from dvc_parallel.reporters.progress import about
+from dvc_parallel.engine.plain_reporter import PlainReporter
+from dvc_parallel.engine.reporter import Phase, Reporters, RunInfo, StageInfo
+from dvc_parallel.reporting.heartbeat import EVERY, Heartbeat
+from dvc_parallel.reporting.progress import about
 
 STAGES = [StageInfo(name, seconds=3600.0) for name in "abcdef"]
 
@@ -24,7 +24,7 @@ def clock():
 
 @pytest.fixture
 def beats(mocker):
-    log = mocker.patch("dvc_parallel.reporters.heartbeat.log")
+    log = mocker.patch("dvc_parallel.reporting.heartbeat.log")
     return lambda: [call.args[1] % call.args[2:] for call in log.call_args_list]
 
 

@@ -2,7 +2,12 @@ import os
 
 import pytest
 
-from dvc_parallel.jobs import _cgroup_cpus, available_cpus, count_jobs, parse_jobs
+from dvc_parallel.engine.job_count import (
+    _cgroup_cpus,
+    available_cpus,
+    count_jobs,
+    parse_jobs,
+)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +78,7 @@ def test_auto_heeds_the_quota(monkeypatch, quota, cpus):
     monkeypatch.setattr(
         os, "sched_getaffinity", lambda _pid: set(range(8)), raising=False
     )
-    monkeypatch.setattr("dvc_parallel.jobs._cgroup_cpus", lambda: quota)
+    monkeypatch.setattr("dvc_parallel.engine.job_count._cgroup_cpus", lambda: quota)
     assert count_jobs("auto") == cpus
 
 

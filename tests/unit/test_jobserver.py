@@ -10,20 +10,20 @@ from unittest.mock import Mock
 import pytest
 from dvc.exceptions import DvcException
 
-from dvc_parallel.admission import PoolAdmission
+from dvc_parallel.scheduling.admission import PoolAdmission
 
 pytest.importorskip("fcntl")
 
-from dvc_parallel.jobserver import (
+from dvc_parallel.engine.plan import Begun, CommandEnded, Failed, Finished, Start
+from dvc_parallel.scheduling.jobserver import (
     Jobserver,
     JobserverError,
     Server,
     connect,
     make_knows_fifo,
 )
-from dvc_parallel.plan import Begun, CommandEnded, Failed, Finished, Start
-from dvc_parallel.pooled_plan import LookAgain, PooledPlan
-from dvc_parallel.tokens import SharedSlots
+from dvc_parallel.scheduling.pooled_plan import LookAgain, PooledPlan
+from dvc_parallel.scheduling.tokens import SharedSlots
 from tests import HANGS
 
 

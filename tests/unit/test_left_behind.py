@@ -5,7 +5,7 @@ import sys
 import pytest
 from shortuuid import uuid
 
-from dvc_parallel.runners import left_behind, warden
+from dvc_parallel.processes import orphans, watchdog
 from tests import HANGS
 
 if sys.platform != "linux":
@@ -16,9 +16,9 @@ WAIT = [sys.executable, "-c", "print(1, flush=True); input()"]
 # Is a run that goes on until its stdin ends.
 RUN = """
 import sys
-from dvc_parallel.runners import left_behind
+from dvc_parallel.engine.runner import left_behind
 folder, run_id = sys.argv[1:]
-file = left_behind.announce(left_behind.folder_of(folder), run_id)
+file = orphans.announce(orphans.folder_of(folder), run_id)
 print(1, flush=True)
 input()
 """
@@ -42,7 +42,7 @@ def start():
 
 @pytest.fixture
 def folder(tmp_path):
-    return left_behind.folder_of(str(tmp_path))
+    return orphans.folder_of(str(tmp_path))
 
 
 @pytest.fixture
@@ -53,13 +53,13 @@ def found():
 def test_what_a_killed_run_has_left_is_killed(start, tmp_path, folder, found):
     run_id = uuid()
     run = start([sys.executable, "-c", RUN, str(tmp_path), run_id])
-    command = start(WAIT, env=warden.marked(os.environ, run_id))
-    left_behind.clear(folder, found.append)
+    command = start(WAIT, env=watchdog.marked(os.environ, run_id))
+    orphans.clear(folder, found.append)
     assert (found, command.poll(), os.listdir(folder.path)) == ([], None, [run_id])
 
     run.kill()
     run.wait()
-    left_behind.clear(folder, found.append)
+    orphans.clear(folder, found.append)
     assert found == [[command.pid]]
     assert command.wait(HANGS) == -9
     assert not os.listdir(folder.path)
@@ -67,9 +67,9 @@ def test_what_a_killed_run_has_left_is_killed(start, tmp_path, folder, found):
 
 def test_a_run_of_this_process_goes_on(start, folder, found):
     run_id = uuid()
-    file = left_behind.announce(folder, run_id)
-    command = start(WAIT, env=warden.marked(os.environ, run_id))
-    left_behind.clear(folder, found.append)
+    file = orphans.announce(folder, run_id)
+    command = start(WAIT, env=watchdog.marked(os.environ, run_id))
+    orphans.clear(folder, found.append)
     assert command.poll() is None
     file.remove()
     assert not os.listdir(folder.path)
@@ -77,20 +77,17 @@ def test_a_run_of_this_process_goes_on(start, folder, found):
 
 def test_a_run_that_could_not_kill_all_leaves_that_to_the_next(folder, found):
     run_id = uuid()
-    left_behind.announce(folder, run_id).release()
+    orphans.announce(folder, run_id).release()
     assert os.listdir(folder.path) == [run_id]
-    left_behind.clear(folder, found.append)
+    orphans.clear(folder, found.append)
     assert (found, os.listdir(folder.path)) == ([], [])
 
 
 def test_there_may_be_nothing(tmp_path, folder, found):
-    left_behind.clear(folder, found.append)
+    orphans.clear(folder, found.append)
     assert not found
 
 
 def test_no_file_where_none_can_be_made(tmp_path):
     (tmp_path / "file").touch()
-    assert (
-        left_behind.announce(left_behind.folder_of(str(tmp_path / "file")), uuid())
-        is None
-    )
+    assert orphans.announce(orphans.folder_of(str(tmp_path / "file")), uuid()) is None

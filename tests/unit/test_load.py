@@ -1,9 +1,9 @@
 import pytest
 
-from dvc_parallel.admission import PoolAdmission
-from dvc_parallel.load import LoadLimit, load_average, parse_load
-from dvc_parallel.plan import Begun, Finished, Start
-from dvc_parallel.pooled_plan import LookAgain, PooledPlan
+from dvc_parallel.engine.plan import Begun, Finished, Start
+from dvc_parallel.scheduling.admission import PoolAdmission
+from dvc_parallel.scheduling.load import LoadLimit, load_average, parse_load
+from dvc_parallel.scheduling.pooled_plan import LookAgain, PooledPlan
 
 
 class Machine:

@@ -6,7 +6,7 @@ from dvc.repo.index import Index
 from dvc.repo.reproduce import collect_stages
 from dvc.stage.loader import StageLoader
 
-from dvc_parallel import loading
+from dvc_parallel.caches import stage_loading
 
 pytestmark = pytest.mark.skipif(
     not hasattr(collect_stages, "dvc_parallel_seam"),
@@ -35,7 +35,7 @@ def repo(tmp_path, monkeypatch):
     with Repo.init(str(tmp_path), no_scm=True) as repo:
         (tmp_path / "dvc.yaml").write_text(DVC_YAML)
         yield repo
-    loading.forget()
+    stage_loading.forget()
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_a_file_that_changes_is_loaded_again(repo, tmp_path, load, name):
 
 def test_what_comes_later_is_loaded_by_dvc(repo, load):
     first = collect(repo)
-    loading.forget()
+    stage_loading.forget()
     assert not {*map(id, first)} & {id(stage) for stage in repo.index.stages}
     assert not {*map(id, collect(repo))} & {*map(id, first)}
     assert load.call_count == 9
@@ -84,9 +84,9 @@ def test_what_comes_later_is_loaded_by_dvc(repo, load):
 
 def test_the_collector_is_spared_what_was_loaded_and_only_for_a_run(repo):
     collect(repo)
-    with loading.over():
+    with stage_loading.over():
         assert gc.get_freeze_count() > 1000
-        with loading.over():  # a run in another thread
+        with stage_loading.over():  # a run in another thread
             pass
         assert gc.get_freeze_count() > 1000
     assert gc.get_freeze_count() == 0

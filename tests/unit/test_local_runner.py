@@ -9,8 +9,9 @@ from textwrap import dedent
 import psutil
 import pytest
 
-from dvc_parallel.runners import RunnerClosedError, pipes
-from dvc_parallel.runners.local import LocalRunner
+from dvc_parallel.engine import pipes
+from dvc_parallel.engine.local_runner import LocalRunner
+from dvc_parallel.engine.runner import RunnerClosedError
 from tests import HANGS, is_alive
 
 PYTHON = sys.executable

@@ -11,9 +11,9 @@ import pytest
 from dvc.dvcfile import Lockfile
 from dvc.utils.serialize._yaml import dumps_yaml, parse_yaml, parse_yaml_for_update
 
-from dvc_parallel import lockfile_text, simple_yaml
-from dvc_parallel.lockfile import Lockfiles
-from dvc_parallel.lockfile_text import LockfileText
+from dvc_parallel.engine import lockfile_text, yaml_subset
+from dvc_parallel.engine.lockfile import Lockfiles
+from dvc_parallel.engine.lockfile_text import LockfileText
 
 LOCK = dedent(
     """\
@@ -249,9 +249,9 @@ def test_what_ruamel_has_to_write_is_written_once(mocker):
     entry = {"cmd": "a: b " + 80 * "c "}
     text = dvc_put(LOCK, "new", entry)
     assert LockfileText.parse(text)
-    for module in (lockfile_text, simple_yaml):
+    for module in (lockfile_text, yaml_subset):
         mocker.patch.object(module, "parse_yaml", side_effect=Exception)
-    mocker.patch.object(simple_yaml, "_rows_of", side_effect=Exception)
+    mocker.patch.object(yaml_subset, "_rows_of", side_effect=Exception)
     lock = LockfileText.parse(text)
     lock.put("other", entry)
     assert str(lock).count("cmd: 'a: b") == 2

@@ -9,8 +9,8 @@ from dvc.utils.serialize._yaml import dumps_yaml, parse_yaml
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from dvc_parallel.lockfile_text import LockfileText
-from dvc_parallel.simple_yaml import dumps_simple
+from dvc_parallel.engine.lockfile_text import LockfileText
+from dvc_parallel.engine.yaml_subset import dumps_simple
 
 from .test_lockfile_text import (
     ENTRY,

@@ -2,7 +2,13 @@ import re
 
 import pytest
 
-from dvc_parallel.needs import NOTHING, Needs, NeedsError, env_name, read_needs
+from dvc_parallel.scheduling.stage_options import (
+    NOTHING,
+    Needs,
+    NeedsError,
+    env_name,
+    read_needs,
+)
 
 
 def read(**declared):

@@ -3,7 +3,7 @@ import stat
 
 import pytest
 
-from dvc_parallel.own_files import OwnFolder
+from dvc_parallel.engine.own_files import OwnFolder
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from dvc.dependency import param
 from dvc.fs import localfs
 from dvc.utils.serialize import load_path
 
-from dvc_parallel.params import ParamsFiles
+from dvc_parallel.caches.params import ParamsFiles
 
 if not hasattr(param, "read_param_file"):
     pytest.skip("DVC before 3.20.0 reads params otherwise", allow_module_level=True)

@@ -12,8 +12,8 @@ from dvc.fs import localfs
 from dvc.lock import Lock, LockError
 from dvc.rwlock import rwlock
 
-from dvc_parallel import path_locks, patience
-from dvc_parallel.path_locks import PathLocks
+from dvc_parallel.engine import lock_wait, path_locks
+from dvc_parallel.engine.path_locks import PathLocks
 
 
 @pytest.fixture
@@ -225,7 +225,7 @@ def test_flush_waits_for_the_guard_and_says_so(hold, locks, in_file, guard, mock
     with hold(write=["/a"]):
         pass
     guard.lock()
-    say = mocker.patch.object(patience, "say", side_effect=lambda _: guard.unlock())
+    say = mocker.patch.object(lock_wait, "say", side_effect=lambda _: guard.unlock())
     locks.flush()
     assert in_file() == {}
     (text,) = say.call_args[0]
@@ -239,7 +239,7 @@ def test_flush_ends_when_the_run_does(hold_in_a_run, run_locks, guard, mocker, c
     with hold_in_a_run(write=["/a"]):
         pass
     guard.lock()
-    mocker.patch.object(patience, "say", side_effect=lambda _: run_locks.stop())
+    mocker.patch.object(lock_wait, "say", side_effect=lambda _: run_locks.stop())
     run_locks.flush()
     assert "path locks could not be released" in caplog.text
 
@@ -248,7 +248,7 @@ def test_a_stage_of_a_run_waits_for_the_guard(hold, hold_in_a_run, guard, mocker
     guard.lock()
     with pytest.raises(LockError), hold(write=["/a"]):
         pass
-    mocker.patch.object(patience, "say", side_effect=lambda _: guard.unlock())
+    mocker.patch.object(lock_wait, "say", side_effect=lambda _: guard.unlock())
     with hold_in_a_run(write=["/a"]):
         assert not guard.is_locked
 

@@ -7,9 +7,9 @@ import pytest
 from dvc.fs import localfs
 from dvc.lock import LockError
 
-from dvc_parallel.path_locks import PathLocks
-from dvc_parallel.path_waits import LOOK, PathWaits
-from dvc_parallel.stage_paths import PathsBusyError, StagePaths
+from dvc_parallel.engine.path_locks import PathLocks
+from dvc_parallel.engine.stage_paths import PathsBusyError, StagePaths
+from dvc_parallel.scheduling.path_waits import LOOK, PathWaits
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import zc.lockfile
 from dvc.exceptions import DvcException
 from dvc.lock import HardlinkLock, Lock, LockError
 
-from dvc_parallel import patience, repo_lock
-from dvc_parallel.patience import TRY_EVERY, PatientLock, wait_for
+from dvc_parallel.engine import lock_wait, repo_lock
+from dvc_parallel.engine.lock_wait import TRY_EVERY, PatientLock, wait_for
 
 
 def test_a_pause_is_long_enough_for_those_who_try():
@@ -137,7 +137,7 @@ def clock():
 @pytest.fixture
 def said(monkeypatch):
     said = []
-    monkeypatch.setattr(patience, "say", said.append)
+    monkeypatch.setattr(lock_wait, "say", said.append)
     return said
 
 
@@ -147,7 +147,7 @@ def test_a_wait_says_so_at_once_after_ten_seconds_and_each_minute(
     path = tmp_path / "lock"
     path.write_text(f" {os.getpid()}\n")
     lock = BusyLock(str(path), clock, 140)
-    monkeypatch.setattr(patience, "say", lambda text: said.append((clock.now, text)))
+    monkeypatch.setattr(lock_wait, "say", lambda text: said.append((clock.now, text)))
     wait_for(lock, "the repo", clock=clock, sleep=clock.sleep)
     times, lines = zip(*said)
     assert all(a <= b < a + 3 for a, b in zip((2, 12, 72, 132), times))
@@ -182,7 +182,7 @@ def test_ctrl_c_ends_a_wait(tmp_path, clock, said):
 LEAVE_A_LOCK = """\
 import os, sys
 from dvc.lock import HardlinkLock
-from dvc_parallel.patience import wait_for
+from dvc_parallel.engine.lock_wait import wait_for
 wait_for(HardlinkLock(sys.argv[1], tmp_dir=sys.argv[2]), "it")
 print(os.getpid(), flush=True)
 os._exit(0)
@@ -221,7 +221,7 @@ def test_who_must_not_give_up_is_helped_on(tmp_path, left_behind, monkeypatch):
         said.append(text)
         os.unlink(path)
 
-    monkeypatch.setattr(patience, "say", remove)
+    monkeypatch.setattr(lock_wait, "say", remove)
     lock = HardlinkLock(path, tmp_dir=str(tmp_path))
     wait_for(lock, "the repo", gives_up=False)
     assert len(said) == 1
@@ -276,7 +276,7 @@ def test_a_folder_that_is_missing_is_not_waited_for(tmp_path):
 def test_it_can_be_imported_before_dvc_is():
     """DVC has it imported with `dvc.lock`, and it imports that."""
     code = (
-        "import dvc_parallel.patience, dvc.lock;"
+        "import dvc_parallel.engine.lock_wait, dvc.lock;"
         "print(dvc.lock.Lock.lock.__wrapped__.__module__)"
     )
     command = [sys.executable, "-c", code]

@@ -1,9 +1,9 @@
 import pytest
 
-from dvc_parallel.needs import Needs, NeedsError
-from dvc_parallel.placement import split
-from dvc_parallel.pools import Size
-from dvc_parallel.runners.remote import ANYWHERE, Offer, Place
+from dvc_parallel.engine.remote_runner import ANYWHERE, Offer, Place
+from dvc_parallel.scheduling.placement import split
+from dvc_parallel.scheduling.pools import Size
+from dvc_parallel.scheduling.stage_options import Needs, NeedsError
 
 OFFERS = [Offer("lab-1", 2, {"gpu": 2}), Offer("lab-2", 1, {}), Offer("node", 4, {})]
 

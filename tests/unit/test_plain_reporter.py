@@ -5,14 +5,14 @@ from unittest.mock import Mock
 
 import pytest
 
-from dvc_parallel.reporters import Phase, RunInfo, StageInfo, Summary
-from dvc_parallel.reporters.plain import (
+from dvc_parallel.engine.plain_reporter import (
     LINE_LIMIT,
     TAIL_LINES,
     TAIL_WIDTH,
     PlainReporter,
     duration,
 )
+from dvc_parallel.engine.reporter import Phase, RunInfo, StageInfo, Summary
 from tests import HANGS
 
 RUN = RunInfo([StageInfo("train@a"), StageInfo("train@b")], 2, "fail")
@@ -29,7 +29,7 @@ def reporter():
 @pytest.fixture
 def last_words(reporter, mocker):
     """What a failure prints at the end."""
-    log = mocker.patch("dvc_parallel.reporters.plain.log")
+    log = mocker.patch("dvc_parallel.engine.plain_reporter.log")
 
     def get():
         log.reset_mock()
@@ -142,7 +142,8 @@ def test_nothing_is_shown_while_the_user_is_asked(reporter, capfd):
 
 def test_logging_that_fails_does_not_matter(reporter, mocker):
     mocker.patch(
-        "dvc_parallel.reporters.plain.logger", Mock(log=Mock(side_effect=ValueError))
+        "dvc_parallel.engine.plain_reporter.logger",
+        Mock(log=Mock(side_effect=ValueError)),
     )
     reporter.phase(0, Phase.COMMAND, cmd="echo")
     reporter.ended(FAILED)

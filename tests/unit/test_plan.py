@@ -1,6 +1,6 @@
 import pytest
 
-from dvc_parallel.plan import (
+from dvc_parallel.engine.plan import (
     Begun,
     CommandEnded,
     Failed,

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dvc_parallel.plan import Begun, CommandEnded, Failed, Finished, Plan, State
+from dvc_parallel.engine.plan import Begun, CommandEnded, Failed, Finished, Plan, State
 
 from .simulation import Simulation, makespan
 from .test_plan import started

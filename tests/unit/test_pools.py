@@ -1,7 +1,6 @@
 import pytest
 
-from dvc_parallel.needs import Needs, NeedsError
-from dvc_parallel.pools import (
+from dvc_parallel.scheduling.pools import (
     Pool,
     Size,
     Slots,
@@ -10,6 +9,7 @@ from dvc_parallel.pools import (
     format_pools,
     parse_pools,
 )
+from dvc_parallel.scheduling.stage_options import Needs, NeedsError
 
 
 @pytest.mark.parametrize(

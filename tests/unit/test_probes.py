@@ -11,9 +11,14 @@ from dvc_objects.fs import localfs
 from dvc_objects.fs.generic import test_links as dvc_test_links
 from scmrepo.git import Git
 
-from dvc_parallel.bookkeeping import Bookkeeping
-from dvc_parallel.probes import IgnoreRules, LinkTypes, LoadedConfig, TrackedPaths
-from dvc_parallel.stand_ins import is_in_repo
+from dvc_parallel.caches.bookkeeping import Bookkeeping
+from dvc_parallel.caches.path_facts import (
+    IgnoreRules,
+    LinkTypes,
+    LoadedConfig,
+    TrackedPaths,
+)
+from dvc_parallel.run.overrides import is_in_repo
 from tests.capabilities import resets_config
 
 

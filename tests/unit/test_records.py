@@ -10,13 +10,13 @@ from datetime import datetime
 import psutil
 import pytest
 
-from dvc_parallel.own_files import OwnFolder
-from dvc_parallel.record_limits import Limits, limits_of, parse_size
-from dvc_parallel.records import reader, writer
-from dvc_parallel.records.logs import LEAST, StageLogs, end_of, log_name
-from dvc_parallel.records.reader import RecordError, Runs
-from dvc_parallel.records.writer import KEEP, Recorder
-from dvc_parallel.reporters import Phase, RunInfo, StageInfo, Summary
+from dvc_parallel.engine.own_files import OwnFolder
+from dvc_parallel.engine.reporter import Phase, RunInfo, StageInfo, Summary
+from dvc_parallel.reporting.record_limits import Limits, limits_of, parse_size
+from dvc_parallel.reporting.records import reader, writer
+from dvc_parallel.reporting.records.log_files import LEAST, StageLogs, end_of, log_name
+from dvc_parallel.reporting.records.reader import RecordError, Runs
+from dvc_parallel.reporting.records.writer import KEEP, Recorder
 
 RUN = RunInfo(
     [StageInfo("a", seconds=1.5), StageInfo("b", (0,)), StageInfo("c", (), (0,))],

@@ -5,8 +5,8 @@ import pytest
 from dvc.exceptions import DvcException
 from dvc.lock import Lock
 
-from dvc_parallel import patience, repo_lock
-from dvc_parallel.repo_lock import SharedRepoLock
+from dvc_parallel.engine import lock_wait, repo_lock
+from dvc_parallel.engine.repo_lock import SharedRepoLock
 from tests import HANGS
 
 
@@ -136,7 +136,7 @@ def test_waits_for_another_process_for_as_long_as_it_takes(
     waiting = threading.Event()
     shared = SharedRepoLock(repo)
     monkeypatch.setattr("dvc.lock.DEFAULT_TIMEOUT", 0.06)
-    monkeypatch.setattr(patience, "say", lambda _: waiting.set())
+    monkeypatch.setattr(lock_wait, "say", lambda _: waiting.set())
     shared.unlock()
     other = other_process(lock_file)
     other.lock()

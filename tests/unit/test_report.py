@@ -5,12 +5,12 @@ from collections import Counter
 
 import pytest
 
-from dvc_parallel.own_files import OwnFolder
-from dvc_parallel.records.reader import Stage, read
-from dvc_parallel.report.chrome_trace import chrome_trace
-from dvc_parallel.report.critical import Causes
-from dvc_parallel.report.summary import summary
-from dvc_parallel.report.timeline import RUNNING, timeline
+from dvc_parallel.engine.own_files import OwnFolder
+from dvc_parallel.reporting.records.reader import Stage, read
+from dvc_parallel.reporting.report.chrome_trace import chrome_trace
+from dvc_parallel.reporting.report.critical import Causes
+from dvc_parallel.reporting.report.summary import summary
+from dvc_parallel.reporting.report.timeline import RUNNING, timeline
 
 from .journals import Journal, large
 

@@ -9,13 +9,13 @@ from io import BytesIO
 
 import pytest
 
-from dvc_parallel.own_files import OwnFolder
-from dvc_parallel.records.reader import read
-from dvc_parallel.report.page import page
-from dvc_parallel.report.sections import Failure
-from dvc_parallel.report.summary import summary
-from dvc_parallel.report.text import TAIL_LINES, clean, tail, time
-from dvc_parallel.report.timeline import timeline
+from dvc_parallel.engine.own_files import OwnFolder
+from dvc_parallel.reporting.records.reader import read
+from dvc_parallel.reporting.report.page import page
+from dvc_parallel.reporting.report.sections import Failure
+from dvc_parallel.reporting.report.summary import summary
+from dvc_parallel.reporting.report.text import TAIL_LINES, clean, tail, time
+from dvc_parallel.reporting.report.timeline import timeline
 
 from .journals import Journal, large
 

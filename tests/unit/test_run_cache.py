@@ -3,8 +3,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from dvc_parallel.bookkeeping import Bookkeeping
-from dvc_parallel.run_cache import save
+from dvc_parallel.caches.bookkeeping import Bookkeeping
+from dvc_parallel.caches.run_cache import save
 
 
 @pytest.fixture

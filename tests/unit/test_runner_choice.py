@@ -3,8 +3,8 @@ import builtins
 import pytest
 from dvc.exceptions import InvalidArgumentError
 
-from dvc_parallel.runners.choice import connect, parse_runner
-from dvc_parallel.runners.dask.commands import portable
+from dvc_parallel.remote.choose_runner import connect, parse_runner
+from dvc_parallel.remote.dask.commands import portable
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scmrepo.git import Git
 
-from dvc_parallel.lockfile import Lockfiles
-from dvc_parallel.serial_order import VARIABLE, SerialOrder
-from dvc_parallel.stand_ins import add_entry_to_gitignore
+from dvc_parallel.engine.lockfile import Lockfiles
+from dvc_parallel.engine.ordered_writes import VARIABLE, SerialOrder
+from dvc_parallel.run.overrides import add_entry_to_gitignore
 
 NAMES = ["d", "a", "c", "b"]
 

@@ -9,9 +9,9 @@ from contextlib import suppress
 import psutil
 import pytest
 
-from dvc_parallel import signals
-from dvc_parallel.attempts import Attempts
-from dvc_parallel.needs import Needs
+from dvc_parallel.engine import signals
+from dvc_parallel.scheduling.retries import Attempts
+from dvc_parallel.scheduling.stage_options import Needs
 from tests import HANGS
 
 

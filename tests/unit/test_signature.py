@@ -2,8 +2,8 @@ import os
 
 import pytest
 
-from dvc_parallel import signature
-from dvc_parallel.signature import is_settled, signature_of
+from dvc_parallel.engine import file_stamp
+from dvc_parallel.engine.file_stamp import is_settled, signature_of
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_settled_once_it_was_left_alone(path, monkeypatch):
     found = signature_of(str(path))
     assert not is_settled(found)  # though its time says so
     changed = path.stat().st_ctime_ns
-    monkeypatch.setattr("time.time_ns", lambda: changed + signature.SETTLED + 1)
+    monkeypatch.setattr("time.time_ns", lambda: changed + file_stamp.SETTLED + 1)
     assert is_settled(found)
     os.utime(path, (2**32, 2**32))
     assert not is_settled(signature_of(str(path)))

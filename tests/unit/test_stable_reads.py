@@ -3,8 +3,8 @@ from dvc_data.hashfile.build import build as dvc_build
 from dvc_data.hashfile.db.local import LocalHashFileDB
 from dvc_objects.fs import localfs
 
-from dvc_parallel.signature import signature_of
-from dvc_parallel.stable_reads import PAUSES, StableReads
+from dvc_parallel.engine.file_stamp import signature_of
+from dvc_parallel.run.stable_reads import PAUSES, StableReads
 
 
 class Everything:

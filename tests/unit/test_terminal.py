@@ -3,9 +3,9 @@ import sys
 
 import pytest
 
-from dvc_parallel.reporters import RunInfo, StageInfo
-from dvc_parallel.reporters.plain import PlainReporter
-from dvc_parallel.reporters.terminal import harmless, visible, without_controls
+from dvc_parallel.engine.plain_reporter import PlainReporter
+from dvc_parallel.engine.reporter import RunInfo, StageInfo
+from dvc_parallel.engine.terminal import harmless, visible, without_controls
 
 RED = b"\x1b[31m"
 RESET = b"\x1b[0m"

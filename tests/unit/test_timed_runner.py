@@ -7,9 +7,10 @@ from textwrap import dedent
 
 import pytest
 
-from dvc_parallel.runners import pipes, stopping
-from dvc_parallel.runners.timed import TimedRunner, TimeIsUpError
-from dvc_parallel.runners.warded import WardedRunner
+from dvc_parallel.engine import pipes
+from dvc_parallel.processes import stopping
+from dvc_parallel.processes.supervised_runner import WardedRunner
+from dvc_parallel.processes.time_limit import TimedRunner, TimeIsUpError
 from tests import HANGS, is_alive
 
 PYTHON = sys.executable

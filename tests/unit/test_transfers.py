@@ -1,6 +1,6 @@
 import threading
 
-from dvc_parallel.transfers import Transfers
+from dvc_parallel.run.transfers import Transfers
 
 
 def test_others_wait_only_for_what_they_share():

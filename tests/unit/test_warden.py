@@ -11,9 +11,9 @@ import psutil
 import pytest
 from shortuuid import uuid
 
-from dvc_parallel.runners import warded, warden
-from dvc_parallel.runners.timed import TimeIsUpError
-from dvc_parallel.runners.warded import WardedRunner
+from dvc_parallel.processes import supervised_runner, watchdog
+from dvc_parallel.processes.supervised_runner import WardedRunner
+from dvc_parallel.processes.time_limit import TimeIsUpError
 from tests import HANGS, is_alive, wait_until
 
 if sys.platform != "linux":
@@ -30,7 +30,7 @@ def start():
     def start(*run_ids):
         env = dict(os.environ)
         for run_id in run_ids:
-            env = warden.marked(env, run_id)
+            env = watchdog.marked(env, run_id)
         process = subprocess.Popen(WAIT, stdin=-1, stdout=-1, env=env)
         processes.append(process)
         process.stdout.readline()
@@ -43,9 +43,9 @@ def start():
 
 
 def test_a_run_within_a_run_belongs_to_both():
-    env = warden.marked({"A": "b"}, "outer")
+    env = watchdog.marked({"A": "b"}, "outer")
     assert env == {"A": "b", "DVC_PARALLEL_RUN": "outer"}
-    env = warden.marked(env, "inner")
+    env = watchdog.marked(env, "inner")
     assert env == {"A": "b", "DVC_PARALLEL_RUN": "outer:inner"}
 
 
@@ -57,15 +57,15 @@ def ids():
 
 def test_processes_of_a_run(start, ids):
     one, both, other = start(ids[0]), start(*ids[:2]), start(ids[2])
-    assert set(warden.processes_of(ids[0])) == {one.pid, both.pid}
-    assert set(warden.processes_of(ids[1])) == {both.pid}
-    assert set(warden.processes_of(ids[2])) == {other.pid}
-    assert not set(warden.processes_of(ids[0][:-1]))
+    assert set(watchdog.processes_of(ids[0])) == {one.pid, both.pid}
+    assert set(watchdog.processes_of(ids[1])) == {both.pid}
+    assert set(watchdog.processes_of(ids[2])) == {other.pid}
+    assert not set(watchdog.processes_of(ids[0][:-1]))
 
 
 def test_kills_all_of_a_run_and_nothing_else(start, ids):
     one, both, other = start(ids[0]), start(*ids[:2]), start(ids[2])
-    warden.kill_all(ids[0])
+    watchdog.kill_all(ids[0])
     assert one.wait(HANGS) == both.wait(HANGS) == -9
     assert other.poll() is None
 
@@ -74,10 +74,10 @@ def test_looks_until_nothing_is_left_twice(monkeypatch):
     # NOTE: twice each time there is something: whether all that is there has stopped
     looks = iter([[11], [11], [], [12], [12], [], []])
     sent = []
-    monkeypatch.setattr(warden, "processes_of", lambda *_args: next(looks))
+    monkeypatch.setattr(watchdog, "processes_of", lambda *_args: next(looks))
     monkeypatch.setattr(os, "kill", lambda *args: sent.append(args))
-    monkeypatch.setattr(warden, "_runs", lambda _pid: False)
-    assert warden.kill_all("one")
+    monkeypatch.setattr(watchdog, "_runs", lambda _pid: False)
+    assert watchdog.kill_all("one")
     stop, kill = signal.SIGSTOP, signal.SIGKILL
     assert sent == [(11, stop), (11, kill), (12, stop), (12, kill)]
     assert not list(looks)
@@ -88,9 +88,9 @@ def test_looks_again_when_what_is_there_has_stopped(monkeypatch):
     looks = iter([[11], [11], [11, 12], [11, 12], [11, 12]])
     running = {11, 12}
     monkeypatch.setattr(os, "kill", lambda *_args: None)
-    monkeypatch.setattr(warden, "_runs", lambda pid: pid in running)
-    monkeypatch.setattr(warden.time, "sleep", lambda _seconds: running.clear())
-    assert warden.freeze(lambda _known: next(looks)) == {11, 12}
+    monkeypatch.setattr(watchdog, "_runs", lambda pid: pid in running)
+    monkeypatch.setattr(watchdog.time, "sleep", lambda _seconds: running.clear())
+    assert watchdog.freeze(lambda _known: next(looks)) == {11, 12}
 
 
 def test_what_has_been_stopped_is_told_though_more_cannot_be_looked_for(monkeypatch):
@@ -100,8 +100,8 @@ def test_what_has_been_stopped_is_told_though_more_cannot_be_looked_for(monkeypa
         return {11}
 
     monkeypatch.setattr(os, "kill", lambda *_args: None)
-    monkeypatch.setattr(warden, "_runs", lambda _pid: False)
-    assert warden.freeze(look) == {11}
+    monkeypatch.setattr(watchdog, "_runs", lambda _pid: False)
+    assert watchdog.freeze(look) == {11}
 
 
 # Commands that leave something which makes a file when the command that it waits for,
@@ -125,7 +125,7 @@ ALL_OF_THEM = f"exec >begun 2>&1\n{chr(10).join(REACT.values())}\nsleep 0.02\n"
 
 @pytest.mark.parametrize("way", ["end", "kill", "next run", "time is up"])
 def test_nothing_that_is_left_goes_on_to_its_next_command(tmp_path, way, monkeypatch):
-    monkeypatch.setattr(warded, "LINGER", 0)
+    monkeypatch.setattr(supervised_runner, "LINGER", 0)
     for _ in range(20 if way == "end" else 3):
         runner = WardedRunner()
         command = ["sh", "-c", ALL_OF_THEM]
@@ -138,19 +138,19 @@ def test_nothing_that_is_left_goes_on_to_its_next_command(tmp_path, way, monkeyp
                 runner.run(command, print, cwd=tmp_path, timeout=0.1)
         else:
             assert runner.run(command, print, cwd=tmp_path) == 0
-        assert list(warden.processes_of(runner._run_id)) or way == "time is up"
+        assert list(watchdog.processes_of(runner._run_id)) or way == "time is up"
         if way == "kill":
             runner.signal(signal.SIGKILL)
         elif way == "next run":
-            warden.kill_all(runner._run_id)
+            watchdog.kill_all(runner._run_id)
         runner.close()
-        assert not list(warden.processes_of(runner._run_id))
+        assert not list(watchdog.processes_of(runner._run_id))
         # NOTE: its time may be up before it has begun
         assert set(os.listdir(tmp_path)) <= {"begun"}
 
 
 def test_what_is_left_is_named_with_its_stage(tmp_path, mocker):
-    warning = mocker.patch.object(warded.logger, "warning")
+    warning = mocker.patch.object(supervised_runner.logger, "warning")
     runner = WardedRunner()
     env = {**os.environ, "DVC_STAGE": "train"}
     command = ["sh", "-c", "exec >/dev/null 2>&1; sleep 60 & sleep 0.01 &"]
@@ -162,9 +162,9 @@ def test_what_is_left_is_named_with_its_stage(tmp_path, mocker):
 
 def test_what_is_to_go_on_does(tmp_path, mocker):
     """As the line says, and docs/guide.md."""
-    warning = mocker.patch.object(warded.logger, "warning")
+    warning = mocker.patch.object(supervised_runner.logger, "warning")
     runner = WardedRunner()
-    keep = warded.LEFT.rpartition("`env")[2].strip("`")
+    keep = supervised_runner.LEFT.rpartition("`env")[2].strip("`")
     command = f"env {keep} -f sh -c 'echo $$ >pid.tmp; mv pid.tmp pid; exec sleep 60'"
     command += " >/dev/null 2>&1; until test -e pid; do sleep 0.01; done"
     assert runner.run(["sh", "-c", command], print, cwd=tmp_path) == 0
@@ -178,13 +178,13 @@ def test_what_is_to_go_on_does(tmp_path, mocker):
 def test_gives_up_on_what_cannot_be_killed(monkeypatch, start, ids):
     process = start(ids[0])
     monkeypatch.setattr(os, "kill", lambda *_args: None)
-    warden.kill_all(ids[0], seconds=0.1)
+    watchdog.kill_all(ids[0], seconds=0.1)
     assert process.poll() is None
 
 
 def test_kills_when_the_time_is_up(start, ids):
     one, other = start(ids[0]), start(ids[1])
-    guard = warden.start(ids[0])
+    guard = watchdog.start(ids[0])
     guard.kill_at(time.monotonic() + 0.2)
     assert one.wait(HANGS) == -9
     # NOTE: also what is started by whoever has not noticed
@@ -195,7 +195,7 @@ def test_kills_when_the_time_is_up(start, ids):
 
 def test_a_later_time_counts_from_then_on(start, ids):
     one, two = start(ids[0]), start(ids[1])
-    guard, other = warden.start(ids[0]), warden.start(ids[1])
+    guard, other = watchdog.start(ids[0]), watchdog.start(ids[1])
     now = time.monotonic()
     guard.kill_at(now + 0.5)
     guard.kill_at(now + 300)
@@ -209,7 +209,7 @@ def test_a_later_time_counts_from_then_on(start, ids):
 def test_the_time_is_up_though_who_has_started_it_is_stopped(ids):
     code = f"""
         import sys, time
-        from dvc_parallel.runners.leased import LeasedRunner
+        from dvc_parallel.processes.lease import LeasedRunner
         runner = LeasedRunner(time.monotonic() + 3600)
         def output(_, data):
             # NOTE: once it runs, the lease is over soon
@@ -230,7 +230,7 @@ def test_the_time_is_up_though_who_has_started_it_is_stopped(ids):
 
 def test_does_nothing_when_dismissed(start, ids):
     process = start(ids[0])
-    guard = warden.start(ids[0])
+    guard = watchdog.start(ids[0])
     children = psutil.Process().children()
     guard.dismiss()
     assert process.poll() is None
@@ -239,11 +239,11 @@ def test_does_nothing_when_dismissed(start, ids):
 
 def test_none_where_there_is_no_python(monkeypatch):
     monkeypatch.setattr(sys, "executable", "")
-    assert warden.start("one") is None
+    assert watchdog.start("one") is None
 
 
 def test_a_run_goes_on_without_one(monkeypatch, mocker):
-    warning = mocker.patch.object(warded.logger, "warning")
+    warning = mocker.patch.object(supervised_runner.logger, "warning")
     monkeypatch.setattr(sys, "executable", "/no/such/python")
     runner = WardedRunner()
     for _ in range(2):
@@ -263,6 +263,6 @@ def test_kills_what_cannot_be_seen_from_here(monkeypatch, tmp_path):
     command += f" exec sleep 300' & until test -e {started}; do sleep 0.05; done"
     assert runner.run(["sh", "-c", command], print) == 0
     process = psutil.Process(int(started.read_text()))
-    monkeypatch.setattr(warden, "processes_of", fail)
+    monkeypatch.setattr(watchdog, "processes_of", fail)
     runner.close()
     assert not is_alive(process)

@@ -4,7 +4,7 @@ import time
 import pytest
 from dvc.exceptions import DvcException
 
-from dvc_parallel.workers import Workers
+from dvc_parallel.engine.thread_pool import Workers
 from tests import HANGS
 
 

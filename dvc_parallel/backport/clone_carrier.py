@@ -1,0 +1,50 @@
+"""What a worker with clones is given: a stage to be run, by the DVC that it has."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from dvc_parallel.remote.clones.requests import Request, Result, WorkerError
+
+from . import seams
+
+if TYPE_CHECKING:
+    from dvc_parallel.engine.remote_runner import RemoteRunner
+    from dvc_parallel.engine.runner import Output, Runner
+    from dvc_parallel.run.clone_commands import Carrier
+    from dvc_parallel.run.parallel_run import FastJob
+
+
+def perform(
+    request: Request, folder: str, output: "Output", runner: "Runner"
+) -> Result:
+    """As :func:`dvc_parallel.remote.clones.clone_worker.perform`.
+
+    Raises:
+        WorkerError: this DVC is not as its release was, besides.
+    """
+    from dvc_parallel.remote.clones.clone_worker import perform as perform_here
+
+    for misfit in seams.misfits(seams.IN_CLONES):
+        raise WorkerError(f"cannot run stages for others: {misfit}")
+    with seams.installed(seams.IN_CLONES):
+        return perform_here(request, folder, output, runner)
+
+
+@dataclass(frozen=True)
+class _Performance:
+    request: Request
+
+    def __call__(self, folder: str, output: "Output", runner: "Runner") -> Result:
+        return perform(self.request, folder, output, runner)
+
+
+def carrier(runner: "RemoteRunner") -> "Carrier":
+    """Has the workers of a runner perform requests."""
+
+    def carry(request: Request, output: "Output", job: "FastJob") -> Result:
+        place = job.run.provision.place(job.rank)
+        work = _Performance(request)
+        return runner.perform(work, output, place, partial(setattr, job, "worker"))
+
+    return carry

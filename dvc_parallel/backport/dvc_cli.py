@@ -1,0 +1,139 @@
+"""The command line of DVC: options of ``repro``, and a word on ``config``."""
+
+import logging
+from argparse import SUPPRESS, ArgumentTypeError
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
+
+from dvc_parallel.engine.job_count import CONFIG_OPTION, add_argument, count_jobs
+from dvc_parallel.remote import choose_runner
+from dvc_parallel.reporting.output_modes import OUTPUT_MODES
+from dvc_parallel.scheduling.load import parse_load
+
+from .config import OPTIONS
+
+if TYPE_CHECKING:
+    from dvc.commands.config import CmdConfig
+    from dvc.commands.repro import CmdRepro
+
+# NOTE: DVC configures the loggers below "dvc"
+logger = logging.getLogger("dvc.parallel")
+
+
+def _load_type(value: str) -> float:
+    try:
+        return parse_load(value)
+    except ValueError as exc:
+        raise ArgumentTypeError(str(exc)) from None
+
+
+def _runner_type(value: str) -> str:
+    try:
+        return choose_runner.parse_runner(value)
+    except ValueError as exc:
+        raise ArgumentTypeError(str(exc)) from None
+
+
+def add_parser(original: Callable, subparsers, parent_parser) -> None:
+    """``dvc.commands.repro.add_parser``: the parser of ``dvc repro``.
+
+    ``dvc exp run`` shares the other options but has a ``--jobs`` of its own.
+    """
+    original(subparsers, parent_parser)
+    parser = subparsers.choices["repro"]
+    add_argument(parser)
+    parser.add_argument(
+        "-l",
+        "--load-average",
+        type=_load_type,
+        help=(
+            "Do not start stages while others are running and the load average is "
+            "as high as this number."
+        ),
+        metavar="<number>",
+    )
+    parser.add_argument(
+        "--output",
+        choices=OUTPUT_MODES,
+        help=(
+            "How to show the output of stages that run simultaneously: lines with "
+            "their names as they come, all lines of a stage when it ends, those of "
+            "failed stages, or none. The default value is 'core.parallel_output' of "
+            "the config, or 'prefixed'."
+        ),
+    )
+    parser.add_argument(
+        "--runner",
+        type=_runner_type,
+        help=(
+            "Where to run commands: 'local', 'dask' for a Dask cluster on this "
+            "machine, 'dask://host:port' or 'tls://host:port' of a Dask scheduler, or "
+            "'dask:module.function', which returns a cluster. The default value is "
+            "'core.parallel_runner' of the config, or 'local'."
+        ),
+        metavar="<runner>",
+    )
+
+
+def install_refusal(module: Any, reason: str) -> None:
+    """Let ``dvc repro --jobs`` say why there is none."""
+    original = module.add_parser
+
+    def refuse(_value: str) -> None:
+        raise ArgumentTypeError(reason)
+
+    def add_parser(subparsers, parent_parser) -> None:
+        original(subparsers, parent_parser)
+        parser = subparsers.choices["repro"]
+        parser.add_argument("-j", "--jobs", type=refuse, help=SUPPRESS)
+
+    module.add_parser = add_parser
+
+
+def repro_kwargs(original: Callable, cmd: "CmdRepro") -> dict[str, Any]:
+    """``CmdRepro._repro_kwargs``: arguments for ``Repo.reproduce``."""
+    kwargs = original(cmd)
+    # NOTE: commands that share the options of DVC's may not have all of ours
+    names = ("jobs", "load_average", "output", "runner")
+    ours = {name: getattr(cmd.args, name, None) for name in names}
+    kwargs.update((name, value) for name, value in ours.items() if value is not None)
+    _be_patient(cmd, kwargs.get("jobs"), kwargs.get("runner"))
+    return kwargs
+
+
+def _be_patient(
+    cmd: "CmdRepro", jobs: Union[int, str, None], runner: Optional[str]
+) -> None:
+    """Have a parallel run wait for the repo lock for as long as it takes."""
+    from dvc_parallel.engine.lock_wait import PatientLock
+
+    config = cmd.repo.config["core"]
+    if jobs is None:
+        jobs = config.get(CONFIG_OPTION, 1)
+    with suppress(ValueError):  # the run says what is wrong
+        if (
+            choose_runner.setting(runner, config)[1] != choose_runner.LOCAL
+            or count_jobs(jobs) > 1
+        ):
+            cmd.repo.lock = PatientLock(cmd.repo)
+
+
+def run_config(original: Callable, cmd: "CmdConfig") -> int:
+    """``CmdConfig.run``: warn of what a committed option does to teammates."""
+    ret = original(cmd)
+    args = cmd.args
+    wrote = ret == 0 and args.value is not None and not args.unset
+    if (
+        wrote
+        and args.level in (None, "repo")
+        and args.name[1] == "core"
+        and args.name[2] in OPTIONS
+    ):
+        logger.warning(
+            "teammates who get 'core.%s' with .dvc/config and do not have "
+            "dvc-parallel will see a config error on every dvc command. Use "
+            "`dvc config --local` to set it for this clone only, or "
+            "`dvc config --global` for all of your projects.",
+            args.name[2],
+        )
+    return ret

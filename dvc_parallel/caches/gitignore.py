@@ -1,0 +1,173 @@
+"""Whether git ignores a path, without going through all lines that DVC has added.
+
+DVC asks for each output, and dulwich then matches all lines of each .gitignore on the
+way.  A project with thousands of outputs in a folder has as many lines in one of them,
+nearly all of the form ``/name``.  Here dulwich gets to see only those lines that can
+match the path, and a file is read again only when it has changed.
+
+Owned by the owner of the repo.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from typing import Any, Callable, NamedTuple, Optional
+
+from dvc.utils import relpath
+
+from dvc_parallel.engine.atomic import about
+from dvc_parallel.engine.file_stamp import Signature, is_settled, signature_of
+
+GITIGNORE = ".gitignore"
+
+# A line that is about one entry of the folder of its file, or about what is in it.
+# The others, with the characters that are special there, can match anything.
+ONE_ENTRY = re.compile(rb"/([^/*?\[\\]*[^/*?\[\\\s])(?:/|$)")
+
+
+class _Lines(NamedTuple):
+    signature: Optional[Signature]  # if the file had been left alone for a while
+    lines: list[bytes]
+    # which of them there are, and those about one entry by its name
+    known: set[bytes]
+    by_name: dict[bytes, set[bytes]]
+    others: set[bytes]
+
+
+class IgnoreFiles:
+    """The .gitignore files of a repo."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, _Lines] = {}
+        self._manager: Any = None  # what dulwich has made of git's settings
+        # the files that it was made of, as they were before that
+        self._settings: Optional[list[tuple[str, Optional[Signature]]]] = None
+
+    def is_ignored(self, original: Callable, backend: Any, path: str) -> bool:
+        """As ``DulwichBackend.is_ignored``, which is ``original``."""
+        manager = self._manager_of(backend)
+        filters = getattr(manager, "_path_filters", None)
+        # NOTE: other versions of dulwich may not have these
+        if filters is None or getattr(manager, "_ignorecase", True):
+            return original(backend, path)
+        manager._path_filters = _Filters(self, backend.root_dir, path)
+        try:
+            return original(backend, path)
+        finally:
+            manager._path_filters = {}
+
+    def _manager_of(self, backend: Any) -> Any:
+        """What DVC drops around each command, for as long as nothing of it changes."""
+        if "ignore_manager" in vars(backend) or os.name != "posix":
+            return backend.ignore_manager
+        settings = [(path, signature_of(path)) for path in _settings_of(backend.repo)]
+        if settings == self._settings:
+            vars(backend)["ignore_manager"] = self._manager
+            return self._manager
+        settled = all(is_settled(signature) for _, signature in settings if signature)
+        self._settings = None
+        self._manager = backend.ignore_manager
+        if settled and not any(_refers_to_others(path) for path, _ in settings):
+            self._settings = settings
+        return self._manager
+
+    def matching(self, gitignore: str, name: bytes) -> Optional[list[bytes]]:
+        """The lines of a file that can match an entry of its folder, in order.
+
+        None if there is no such file.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        file = self._read(gitignore)
+        if file is None:
+            return None
+        found = file.others | file.by_name.get(name, set())
+        if len(found) < 2:
+            return list(found)
+        # NOTE: of equal lines the last one counts
+        return sorted(found, key=file.lines[::-1].index, reverse=True)
+
+    def _read(self, gitignore: str) -> Optional[_Lines]:
+        file = self._known.get(gitignore) or _Lines(None, [], set(), {}, set())
+        signature = signature_of(gitignore)
+        if signature is None:
+            self._known.pop(gitignore, None)
+            return None
+        if signature == file.signature:
+            return file
+        settled = is_settled(signature)
+
+        with about(gitignore), open(gitignore, "rb") as fobj:
+            lines = fobj.read().split(b"\n")
+        there = set(lines) if lines != file.lines else file.known
+        for line in file.known - there:
+            _group(file, line).discard(line)
+        for line in there - file.known:
+            _group(file, line).add(line)
+        self._known[gitignore] = file._replace(
+            signature=signature if settled else None, lines=lines, known=there
+        )
+        return self._known[gitignore]
+
+
+def _group(file: _Lines, line: bytes) -> set[bytes]:
+    match = ONE_ENTRY.match(line)
+    return file.by_name.setdefault(match[1], set()) if match else file.others
+
+
+def _settings_of(repo: Any) -> list[str]:
+    """Files, there or not, that say what git ignores everywhere in a repo."""
+    home = os.path.expanduser("~")
+    xdg = os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
+    return [
+        os.path.join(repo.commondir(), "config"),
+        os.path.join(repo.controldir(), "config.worktree"),
+        os.path.join(repo.controldir(), "info", "exclude"),
+        os.environ.get("GIT_CONFIG_GLOBAL") or os.path.join(home, ".gitconfig"),
+        os.path.join(xdg, "git", "config"),
+        os.path.join(xdg, "git", "ignore"),
+        os.environ.get("GIT_CONFIG_SYSTEM") or "/etc/gitconfig",
+    ]
+
+
+def _refers_to_others(path: str) -> bool:
+    """Whether a file may name more files of settings, or of what is ignored."""
+    try:
+        with open(path, "rb") as fobj:
+            text = fobj.read().lower()
+    except FileNotFoundError:
+        return False
+    return b"include" in text or b"excludesfile" in text
+
+
+class _Filters(dict):
+    """What dulwich has read of the .gitignore files on the way to a path."""
+
+    def __init__(self, files: IgnoreFiles, root_dir: str, path: str):
+        super().__init__()
+        self._files = files
+        self._root_dir = root_dir
+        self._parts = relpath(path, root_dir).replace(os.sep, "/").split("/")
+
+    def __missing__(self, folder: str) -> Any:
+        """Called for a folder that is not read yet; ``KeyError`` has dulwich do it."""
+        from dulwich.ignore import IgnoreFilter, read_ignore_patterns
+
+        parts = folder.split("/") if folder else []
+        rest = self._parts[len(parts) :]
+        gitignore = os.path.join(self._root_dir, *parts, GITIGNORE)
+        if not rest or self._parts[: len(parts)] != parts or os.path.islink(gitignore):
+            raise KeyError(folder)
+
+        lines = self._files.matching(gitignore, os.fsencode(rest[0]))
+        if lines is None:
+            self[folder] = None
+        else:
+            patterns = read_ignore_patterns(_rows(lines))  # type: ignore[arg-type]
+            self[folder] = IgnoreFilter(patterns, path=gitignore)
+        return self[folder]
+
+
+def _rows(lines: list[bytes]) -> Iterator[bytes]:
+    return (line + b"\n" for line in lines)

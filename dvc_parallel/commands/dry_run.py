@@ -1,0 +1,299 @@
+"""Which stages a run would reproduce, and why.
+
+DVC goes through the stages of a dry run as ever and decides about each of them, forced
+ones included; what runs a stage takes note of it instead.  What DVC cannot know then is
+what stages will have written by the time when it comes to those behind them: such a
+stage *may* run.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
+
+from dvc.exceptions import DvcException, ReproductionError
+
+from dvc_parallel.caches.bookkeeping import Bookkeeping, current_books
+from dvc_parallel.engine.foreign_path_locks import OthersPathLocks
+from dvc_parallel.engine.path_conflicts import real_paths_of
+from dvc_parallel.engine.plan import Plan
+from dvc_parallel.engine.stage_paths import StagePaths
+from dvc_parallel.remote.choose_runner import LOCAL
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+    from dvc.stage import Stage
+
+    from dvc_parallel.backport.repro import PendingRun
+    from dvc_parallel.engine.real_paths import RealPaths
+    from dvc_parallel.run.parallel_run import FastExecutor
+
+# NOTE: DVC configures the loggers below "dvc"
+logger = logging.getLogger("dvc.parallel")
+
+MISSING = ("deleted", "not in cache")
+
+# Kinds of reasons, by what the status of a stage calls them.
+STATUS = {
+    "changed command": "command",
+    "changed checksum": "definition",
+    "changed deps": "dependency",
+    "changed outs": "output",
+}
+
+# What DVC's words for states stand for.
+WORDS = {
+    "modified": "changed",
+    "deleted": "missing",
+    "not in cache": "uncached",
+    "new": "new",
+}
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a stage would run.
+
+    Attributes:
+        kind: "forced", "never run", "command", "definition", "always changed",
+            "dependency", "param", "output", or "upstream" for a stage that would run
+            before it.
+        name: of a dependency, an output, a param or a stage.
+        state: of a dependency, an output or a param, in DVC's words.
+        file: of a param.
+    """
+
+    kind: str
+    name: Optional[str] = None
+    state: Optional[str] = None
+    file: Optional[str] = None
+
+    def __str__(self) -> str:
+        if self.kind in ("command", "definition"):
+            return f"changed {self.kind}"
+        if self.name is None:
+            return self.kind
+        state = WORDS.get(self.state or "", self.state)
+        return f"{state} {self.kind} {self.name}"
+
+
+@dataclass
+class Step:
+    """A stage that a run would come to.
+
+    Attributes:
+        upstream: ranks of steps that it depends on, as far as they come before it.
+        after: ranks of steps that it waits for without depending on them.
+        certain: whether it runs whatever those before it will have written.
+        reasons: why it runs, or may run; none if it does not.
+    """
+
+    stage: "Stage"
+    upstream: set[int]
+    after: set[int]
+    certain: bool
+    reasons: list[Reason]
+
+    @property
+    def runs(self) -> bool:
+        return bool(self.reasons)
+
+    @property
+    def has_command(self) -> bool:
+        """Whether its outputs may be others when it has run."""
+        stage = self.stage
+        return not stage.frozen and bool(stage.cmd or stage.is_import)
+
+
+class Rehearsal:
+    """What a run would do; changes nothing.
+
+    Attributes:
+        steps: the stages that it would come to, in the order of serial DVC.
+        jobs (int): how many stages it would run at a time.
+        runner (str): where their commands would run.
+        make_plan: makes plans for its steps, which go by their ranks.
+    """
+
+    def __init__(self) -> None:
+        self.make_plan: Callable[..., Plan] = Plan
+        self.steps: list[Step] = []
+        self.jobs = 1
+        self.runner = LOCAL
+        self.side_by_side = True
+        self._ranks: dict[Stage, int] = {}
+        self._graph: Any = None
+        self._after: list[set[int]] = []
+        self._paths: RealPaths
+
+    @classmethod
+    def of(cls, repo: "Repo", **kwargs: Any) -> "Rehearsal":
+        """Rehearse a run.
+
+        Args:
+            repo: a repo, which is locked meanwhile.
+            kwargs: as for ``Repo.reproduce``.
+
+        Raises:
+            DvcException: as ``Repo.reproduce``, before it comes to commands; or another
+                process writes to what stages read.
+        """
+        rehearsal = cls()
+        # NOTE: what could be pulled is not known without asking the remote
+        kwargs["allow_missing"] = kwargs.get("allow_missing") or kwargs.get("pull")
+        kwargs.update(dry=True, interactive=False, pull=False)
+        try:
+            with quiet():
+                repo.reproduce(**kwargs, instead=rehearsal._take)
+        except ReproductionError as exc:
+            raise DvcException("cannot tell what would run") from exc.__cause__ or exc
+        return rehearsal
+
+    def _take(self, run: "PendingRun") -> None:
+        self._paths = real_paths_of(run.repo)
+        self.runner = run.runner
+        executor = self._executor(run)
+        if executor is None:
+            self.side_by_side = False
+            self._graph = run.repo.index.graph
+        else:
+            self.jobs = run.jobs
+            self.make_plan = executor.provision.make_plan
+            self._graph = executor.graph
+            self._after = [set(stage.after) for stage in executor.info.stages]
+        run.rehearse(_Books(self, run.repo.tmp_dir))
+
+    def _executor(self, run: "PendingRun") -> "Optional[FastExecutor]":
+        try:
+            return run.executor(elsewhere=run.runner != LOCAL)
+        except DvcException as exc:
+            # NOTE: with one job, DVC runs the stages by itself, whatever they ask for
+            if run.jobs > 1:
+                raise
+            logger.warning("with several jobs, this is an error: %s", exc)
+            return None
+
+    def begin(self, stage: "Stage") -> None:
+        """Take note of a stage that DVC comes to."""
+        rank = self._ranks[stage] = len(self.steps)
+        # NOTE: a frozen stage does not depend on others, a single item has no graph
+        upstream = set()
+        if not stage.frozen:
+            upstream = {
+                self._ranks[other]
+                for other in self._graph.successors(stage)
+                if other in self._ranks and other != stage
+            }
+        after = self._after[rank] if self.side_by_side else set()
+        self.steps.append(Step(stage, upstream, after, False, []))
+
+    def would_run(
+        self, stage: "Stage", *, force: bool = False, allow_missing: bool = False
+    ) -> None:
+        """Take note of a stage that DVC would run as things are now."""
+        step = self.steps[-1]
+        if force:
+            step.reasons, step.certain = [Reason("forced")], True
+            return
+        writers = [self.steps[rank] for rank in self._that_run(step)]
+        paths = [out.fs_path for writer in writers for out in writer.stage.outs]
+        step.reasons = _reasons(stage, allow_missing) or [Reason("definition")]
+        meet = self._paths.meet
+        passing = {
+            str(dep)
+            for dep in stage.deps
+            if dep.hash_info and any(meet(dep.fs_path, path) for path in paths)
+        }
+        step.certain = not all(
+            reason.kind in ("dependency", "param")
+            and (reason.file or reason.name) in passing
+            for reason in step.reasons
+        )
+
+    def end(self) -> bool:
+        """Tell of the stage that DVC has come to whether it is certain to run."""
+        step = self.steps[-1]
+        if not step.certain and not step.stage.frozen:
+            step.reasons += [
+                Reason("upstream", self.steps[rank].stage.addressing)
+                for rank in sorted(self._that_run(step))
+            ]
+        return step.certain
+
+    def _that_run(self, step: Step) -> set[int]:
+        """Ranks of steps that run before another and can change what it reads."""
+        upstream = {rank for rank in step.upstream if self.steps[rank].has_command}
+        return {rank for rank in upstream | step.after if self.steps[rank].runs}
+
+
+def _reasons(stage: "Stage", allow_missing: bool) -> list[Reason]:
+    """What DVC's status says of a stage."""
+    entries = [*stage.deps, *stage.outs]
+    if stage.cmd and entries and not any(entry.hash_info for entry in entries):
+        return [Reason("never run")]
+    status = stage.status().get(stage.addressing, ())
+    reasons = [reason for entry in status for reason in _reasons_in(entry)]
+    if stage.frozen:
+        reasons = [reason for reason in reasons if reason.kind != "always changed"]
+    there = [reason for reason in reasons if reason.state not in MISSING]
+    return there if allow_missing and there else reasons
+
+
+def _reasons_in(entry: Union[str, dict]) -> Iterator[Reason]:
+    if isinstance(entry, str):
+        yield Reason(STATUS.get(entry, entry))
+        return
+    for part, states in entry.items():
+        for name, state in states.items():
+            if isinstance(state, dict):
+                for param, what in state.items():
+                    yield Reason("param", param, what, name)
+            else:
+                yield Reason(STATUS.get(part, part), name, state)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Do without what DVC says of stages as it goes through them."""
+    logger = logging.getLogger("dvc")
+    level = logger.level
+    if level == logging.INFO:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+class _Books(Bookkeeping):
+    """The books of a rehearsal."""
+
+    def __init__(self, rehearsal: Rehearsal, tmp_dir: str):
+        super().__init__(tmp_dir)
+        self.rehearsal = rehearsal
+        self.path_locks = OthersPathLocks()
+        self.paths = StagePaths(self.path_locks, looks_first=False, goes_back=False)
+
+
+def reproduce(original: Callable, stage: "Stage", *args: Any, **kwargs: Any) -> Any:
+    """``Stage.reproduce``: decide about a stage, and run it."""
+    books = current_books()
+    if not isinstance(books, _Books):
+        return original(stage, *args, **kwargs)
+    books.rehearsal.begin(stage)
+    original(stage, *args, **kwargs)
+    return stage if books.rehearsal.end() else None
+
+
+def run(original: Callable, stage: "Stage", *args: Any, **kwargs: Any) -> None:
+    """``Stage.run``: run a stage."""
+    books = current_books()
+    if not isinstance(books, _Books):
+        original(stage, *args, **kwargs)
+        return
+    books.rehearsal.would_run(
+        stage,
+        force=kwargs.get("force", False),
+        allow_missing=kwargs.get("allow_missing", False),
+    )

@@ -1,0 +1,232 @@
+"""``dvc-parallel logs``: what the stages of a run printed, and how they stand."""
+
+import sys
+import time
+from datetime import timedelta
+from typing import Any, BinaryIO, Optional
+
+from dvc.cli.command import CmdBaseNoRepo
+from dvc.exceptions import InvalidArgumentError
+from dvc.ui import ui
+from dvc.utils import relpath
+
+from dvc_parallel.engine.plain_reporter import duration
+from dvc_parallel.engine.terminal import harmless, visible, whole_lines
+from dvc_parallel.reporting.records import Run, Runs, Stage
+from dvc_parallel.reporting.records.log_files import LogReader
+from dvc_parallel.reporting.records.reader import RecordError
+
+from .shown import ShowsSafely, error_write, table, write
+
+HELP = "Show what the stages of a parallel run printed."
+DESCRIPTION = """\
+Show how the stages of a run stand and where their output is kept, or the
+output of one of them. `dvc repro` with more than one job keeps it for the
+last 20 runs."""
+
+# Seconds between two looks at a log that is followed.
+INTERVAL = 0.2
+
+# What a phase is called in a table.
+WORDS = {
+    None: "waiting",
+    "ready": "ready",
+    "lock": "running",
+    "check": "running",
+    "queued": "running",
+    "command": "running",
+    "retry": "running",
+    "save": "saving",
+}
+
+
+class CmdLogs(ShowsSafely, CmdBaseNoRepo):
+    """Does not lock the repo: it has to work beside a run."""
+
+    def run(self) -> int:
+        args = self.args
+        runs = Runs.of_repo()
+        if args.follow and (args.json or not args.stage):
+            raise InvalidArgumentError("--follow needs a stage, and no --json")
+        if args.list:
+            if args.stage or args.run:
+                raise InvalidArgumentError("--list goes without a stage and --run")
+            _show_runs(runs, args.json)
+            return 0
+
+        run = runs.load(args.run)
+        if args.stage and not args.json:
+            _show_log(run, run.stage(args.stage), args.follow)
+        elif args.json:
+            stage = run.stage(args.stage) if args.stage else None
+            ui.write_json(_stage(run, stage, _logs(run)) if stage else _whole(run))
+        else:
+            _show_stages(run)
+        return 0
+
+
+def _show_runs(runs: Runs, as_json: bool) -> None:
+    known = list(runs.all())
+    if as_json:
+        ui.write_json([_run(run) for run in known])
+        return
+    table(
+        [
+            (
+                run.id,
+                run.state,
+                f"{run.started.astimezone():%Y-%m-%d %H:%M}",
+                duration(run.now),
+                str(len(run.stages)),
+                run.header.get("command", ""),
+            )
+            for run in known
+        ],
+        headers=["Run", "State", "Started", "Time", "Stages", "Command"],
+    )
+
+
+def _show_stages(run: Run) -> None:
+    rows, logs = [], _logs(run)
+    for stage in run.stages:
+        seconds = _seconds(run, stage)
+        taken = "-" if seconds is None else duration(seconds)
+        row = [stage.name, _state(run, stage), taken, logs.get(stage.log, "-")]
+        rows.append([*row, stage.worker or "-"])
+    headers = ["Stage", "State", "Time", "Log", "Worker"]
+    if all(stage.worker is None for stage in run.stages):
+        del headers[-1]
+        rows = [row[:-1] for row in rows]
+    write(f"Run {run.id}: {run.state}, {duration(run.now)}", force=True)
+    table(rows, headers=headers)
+
+
+def _state(run: Run, stage: Stage) -> str:
+    if stage.phase == "done":
+        return "done" if stage.details.get("changed") else "unchanged"
+    if run.goes_on and stage.phase == "ready" and "pool" in stage.details:
+        return f"waits for {stage.details['pool']}"
+    if stage.over or run.goes_on:
+        return WORDS.get(stage.phase, str(stage.phase))
+    return "not run" if stage.started is None else run.state
+
+
+def _seconds(run: Run, stage: Stage) -> Optional[float]:
+    if stage.started is None:
+        return None
+    return (run.now if stage.ended is None else stage.ended) - stage.started
+
+
+def _logs(run: Run) -> dict[str, str]:
+    """Paths of the logs that there are, by their names."""
+    try:
+        return {name: relpath(run.logs.path_of(name)) for name in run.logs.files()}
+    except OSError:
+        return {}
+
+
+def _run(run: Run) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "state": run.state,
+        "started": run.header["started"],
+        "seconds": round(run.now, 3),
+        "command": run.header.get("command"),
+        "jobs": run.header.get("jobs"),
+    }
+
+
+def _whole(run: Run) -> dict[str, Any]:
+    logs = _logs(run)
+    return {**_run(run), "stages": [_stage(run, stage, logs) for stage in run.stages]}
+
+
+def _stage(run: Run, stage: Stage, logs: dict[str, str]) -> dict[str, Any]:
+    seconds, started = _seconds(run, stage), None
+    if stage.started is not None:
+        started = (run.started + timedelta(seconds=stage.started)).isoformat()
+    return {
+        "name": stage.name,
+        "state": _state(run, stage),
+        "started": started,
+        "seconds": None if seconds is None else round(seconds, 3),
+        "error": stage.details.get("error"),
+        "worker": stage.worker,
+        "log": logs.get(stage.log),
+    }
+
+
+def _show_log(run: Run, stage: Stage, follow: bool) -> None:
+    stream = sys.stdout.buffer
+    reader = LogReader(run.logs, stage.log)
+    while True:
+        # NOTE: before the last look at the log
+        over = not follow or stage.over or not run.goes_on
+        _copy(reader, stream)
+        if over:
+            break
+        time.sleep(INTERVAL)
+        run.update()
+    if not reader.offset:
+        state = _state(run, stage)
+        error_write(f"'{visible(stage.name)}' has printed nothing, it is {state}")
+
+
+def _copy(reader: LogReader, stream: BinaryIO) -> None:
+    """Copy what is new in a log; on a terminal, without controls but colours."""
+    on_terminal = stream.isatty()
+    try:
+        stream.writelines(
+            harmless(chunk) if on_terminal else chunk
+            for chunk in whole_lines(reader.new())
+        )
+    except OSError as exc:
+        if exc.filename is None:
+            raise
+        path = relpath(exc.filename)
+        raise RecordError(f"cannot read '{path}': {exc.strerror}") from None
+    stream.flush()
+
+
+def add_parser(subparsers, parent_parser) -> None:
+    parser = subparsers.add_parser(
+        "logs",
+        parents=[parent_parser],
+        description=DESCRIPTION,
+        help=HELP,
+        # NOTE: DVC's own, which older releases have in another place
+        formatter_class=subparsers.choices["repro"].formatter_class,
+    )
+    parser.add_argument(
+        "stage",
+        nargs="?",
+        help="Stage whose output to show. All stages are listed without one.",
+    )
+    parser.add_argument(
+        "--run",
+        help=(
+            "ID of the run, or as much of its beginning as is needed to tell it from "
+            "others. The default is the last one, which may still go on."
+        ),
+        metavar="<id>",
+    )
+    parser.add_argument(
+        "-f",
+        "--follow",
+        action="store_true",
+        default=False,
+        help="Show what the stage goes on to print, until it ends.",
+    )
+    parser.add_argument(
+        "--list",
+        action="store_true",
+        default=False,
+        help="List the runs that are kept, the oldest first.",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        default=False,
+        help="Show it in JSON: state, times and where the output is.",
+    )
+    parser.set_defaults(func=CmdLogs)

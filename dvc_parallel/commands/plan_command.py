@@ -1,0 +1,224 @@
+"""``dvc-parallel plan``: what would run, why, when, and how long it would take."""
+
+import re
+from typing import TYPE_CHECKING
+
+from dvc.commands import dag, repro
+from dvc.ui import ui
+
+from dvc_parallel.engine import job_count
+from dvc_parallel.engine.plain_reporter import duration
+from dvc_parallel.engine.terminal import visible
+from dvc_parallel.remote.choose_runner import LOCAL
+
+from .shown import ShowsSafely, table, write
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from networkx import DiGraph
+
+    from dvc_parallel.commands.forecast import Entry, Outlook
+
+DESCRIPTION = "Show which stages would run, why, in which order, and how long it takes."
+
+# How many reasons of a stage are shown, and how many stages of the critical path.
+SHOWN = 3
+PATH = 8
+
+
+class CmdPlan(ShowsSafely, repro.CmdRepro):
+    def run(self) -> int:
+        from dvc_parallel.commands.dry_run import Rehearsal
+        from dvc_parallel.commands.forecast import Outlook
+        from dvc_parallel.scheduling.durations import Durations
+
+        kwargs = {**self._common_kwargs, **self._repro_kwargs}
+        rehearsal = Rehearsal.of(self.repo, **kwargs)
+        outlook = Outlook(rehearsal, Durations(self.repo.tmp_dir))
+
+        if self.args.json:
+            ui.write_json(outlook.as_dict())
+        elif self.args.mermaid:
+            write(_mermaid(outlook), force=True)
+        elif self.args.dot:
+            write(_dot(outlook), force=True)
+        else:
+            _show(outlook)
+        return 0
+
+
+def _show(outlook: "Outlook") -> None:
+    entries, forecast = outlook.entries, outlook.forecast
+    maybe = sum(not entry.step.certain for entry in entries)
+    counts = [f"{len(entries) - maybe} to run", f"{maybe} may run"]
+    write(", ".join([*counts, f"{len(outlook.up_to_date)} up to date."]))
+    if not entries:
+        return
+
+    write()
+    headers = ["start", "takes", "", "stage", "why"]
+    table([_row(entry) for entry in entries], headers=headers)
+    write()
+    for note in _notes(outlook):
+        write(note)
+    write(
+        f"\nCritical path: {duration(forecast.critical)},",
+        visible(_shortened(outlook.critical_path)),
+    )
+    write(f"At the widest point, {forecast.width} can run at the same time.\n")
+    table(
+        [
+            (
+                str(speed.jobs),
+                duration(speed.seconds),
+                f"{speed.speedup:.1f}",
+                f"{speed.bound:.1f}",
+            )
+            for speed in outlook.speeds
+        ],
+        headers=["jobs", "takes", "speed-up", "at most"],
+    )
+
+
+def _row(entry: "Entry") -> tuple[str, ...]:
+    marks = ("*" if entry.critical else "") + ("" if entry.step.certain else "?")
+    about = "~" if entry.guessed else ""
+    return (
+        duration(entry.start),
+        f"{about}{duration(entry.seconds)}",
+        marks,
+        entry.name,
+        _why(entry),
+    )
+
+
+def _why(entry: "Entry") -> str:
+    reasons = entry.step.reasons
+    why = [str(reason) for reason in reasons if reason.kind != "upstream"]
+    before = [str(reason.name) for reason in reasons if reason.kind == "upstream"]
+    parts = [_some(why)] if why else []
+    if before:
+        parts.append(f"after {_some(before)}")
+    return ", ".join(parts)
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _notes(outlook: "Outlook") -> "Iterator[str]":
+    """What the marks in the table mean."""
+    yield "* on the critical path"
+    if not all(entry.step.certain for entry in outlook.entries):
+        yield "? runs only if what it depends on comes out changed"
+    if not outlook.forecast.known:
+        yield "~ no times are known, as nothing has run with several jobs yet: 1 s each"
+    elif outlook.forecast.guesses:
+        yield (
+            f"~ not known from earlier runs with several jobs, as of "
+            f"{outlook.forecast.guesses} of these: the median of what is known"
+        )
+    if outlook.runner != LOCAL:
+        yield (
+            f"the workers of '{outlook.runner}' were not asked what they have: pools "
+            "that nobody has sized here may be theirs, and are left out"
+        )
+
+
+def _shortened(names: list[str]) -> str:
+    if len(names) > PATH:
+        left = len(names) - PATH + 1
+        names = [*names[: PATH - 1], f"... ({left} more)"]
+    return " > ".join(names)
+
+
+def _graph(outlook: "Outlook") -> "DiGraph":
+    """The stages that would or may run, with edges to those before them, as in DVC."""
+    from networkx import DiGraph
+
+    graph = DiGraph()
+    graph.add_nodes_from(entry.name for entry in outlook.entries)
+    for entry in outlook.entries:
+        graph.add_edges_from((entry.name, name) for name in outlook.upstream(entry))
+    return graph
+
+
+def _dot(outlook: "Outlook") -> str:
+    graph = _graph(outlook)
+    for entry in outlook.entries:
+        text = f"{visible(entry.name)}\n{visible(_why(entry))}"
+        text = text.replace("\\", "\\\\").replace('"', '\\"')
+        node = graph.nodes[entry.name]
+        node["label"] = '"{}"'.format(text.replace("\n", "\\n"))
+        if not entry.step.certain:
+            node["style"] = "dashed"
+        if entry.critical:
+            node["penwidth"] = "3"
+    return dag._show_dot(graph)
+
+
+def _mermaid(outlook: "Outlook") -> str:
+    from networkx import relabel_nodes
+
+    labels = {
+        entry.name: visible(f"{entry.name}<br>{_why(entry)}").replace('"', "#quot;")
+        for entry in outlook.entries
+    }
+    text = dag._show_mermaid(relabel_nodes(_graph(outlook), labels))
+    ids = {
+        label: node
+        for node, label in re.findall(r'^\t(\w+)\["(.*)"\]$', text, re.MULTILINE)
+    }
+    lines = [text]
+    for name, style, chosen in (
+        ("critical", "stroke-width:4px", [e for e in outlook.entries if e.critical]),
+        (
+            "maybe",
+            "stroke-dasharray:5",
+            [e for e in outlook.entries if not e.step.certain],
+        ),
+    ):
+        if chosen:
+            nodes = ",".join(ids[labels[entry.name]] for entry in chosen)
+            lines += [f"\tclassDef {name} {style}", f"\tclass {nodes} {name}"]
+    return "\n".join(lines)
+
+
+def add_parser(subparsers, parent_parser) -> None:
+    parser = subparsers.add_parser(
+        "plan",
+        parents=[parent_parser],
+        description=f"{DESCRIPTION} Nothing is run or changed.",
+        help=DESCRIPTION,
+        formatter_class=subparsers.choices["repro"].formatter_class,
+    )
+    repro.add_arguments(parser)
+    parser.add_argument(
+        "--glob",
+        action="store_true",
+        default=False,
+        help="Allows targets containing shell-style wildcards.",
+    )
+    job_count.add_argument(parser)
+    formats = parser.add_mutually_exclusive_group()
+    formats.add_argument(
+        "--json",
+        action="store_true",
+        default=False,
+        help="Show the plan in JSON format.",
+    )
+    formats.add_argument(
+        "--mermaid",
+        action="store_true",
+        default=False,
+        help="Show the graph of what would run in mermaid format.",
+    )
+    formats.add_argument(
+        "--dot",
+        action="store_true",
+        default=False,
+        help="Show the graph of what would run in .dot format.",
+    )
+    parser.set_defaults(func=CmdPlan, no_run_cache=False, no_commit=False)

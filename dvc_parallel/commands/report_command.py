@@ -1,0 +1,146 @@
+"""``dvc-parallel report``: a run as a page, or as a trace for Perfetto."""
+
+import json
+import os
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dvc.cli import completion
+from dvc.cli.command import CmdBaseNoRepo
+from dvc.exceptions import DvcException, InvalidArgumentError
+from dvc.ui import ui
+
+from dvc_parallel.engine.terminal import visible
+
+from .shown import ShowsSafely, write
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from typing import TextIO
+
+    from dvc_parallel.reporting.records import Run
+    from dvc_parallel.reporting.report.sections import Failure
+    from dvc_parallel.reporting.report.summary import Summary
+    from dvc_parallel.reporting.report.timeline import StageTimes
+
+NAME = "report.html"
+PAGES = (".html", ".htm")
+TRACES = (".json",)
+
+# Of the ends of logs that go into a page: bytes of one, and of all together.
+LOG_BYTES = 32_000
+PAGE_BYTES = 2_000_000
+
+HELP = "Show a parallel run as a page: what ran when, and what it waited for."
+
+
+class CmdReport(ShowsSafely, CmdBaseNoRepo):
+    """Does not need the repo, only its records: it works beside a run."""
+
+    def run(self) -> int:
+        from dvc_parallel.reporting.records import Runs
+        from dvc_parallel.reporting.report.summary import summary
+        from dvc_parallel.reporting.report.timeline import timeline
+
+        suffix = _suffix(self.args.out) if self.args.out else PAGES[0]
+        run = Runs.of_repo().load(self.args.run)
+        found = summary(timeline(run.stages, run.header.get("jobs", 1), run.now))
+
+        if self.args.json:
+            told = {"id": run.id, "started": run.header["started"], "state": run.state}
+            ui.write_json({**told, **found.as_dict()})
+            return 0
+
+        text = _trace(run, found) if suffix in TRACES else _page(run, found)
+        path = Path(self.args.out or run.folder.path_of(NAME)).absolute()
+        try:
+            with self._opened(run, path) as fobj:
+                fobj.write(text)
+        except OSError as exc:
+            raise DvcException(f"cannot write '{path}': {exc.strerror}") from exc
+        write(path.as_uri())
+        return 0
+
+    def _opened(self, run: "Run", path: Path) -> "AbstractContextManager[TextIO]":
+        from dvc_parallel.engine.atomic import atomic_write
+
+        if not self.args.out:
+            return run.folder.replace(NAME)
+        return atomic_write(str(path), str(path.parent), sync=False)
+
+
+def _suffix(name: str) -> str:
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix not in (*PAGES, *TRACES):
+        raise InvalidArgumentError(
+            f"cannot tell from '{visible(name)}' what to write: use a name "
+            "that ends in .html, for a page, or in .json, for a trace (Perfetto, chrome://tracing)"
+        )
+    return suffix
+
+
+def _trace(run: "Run", found: "Summary") -> str:
+    from dvc_parallel.reporting.report.chrome_trace import chrome_trace
+
+    return json.dumps(chrome_trace(run.header, found), separators=(",", ":"))
+
+
+def _page(run: "Run", found: "Summary") -> str:
+    from dvc_parallel.reporting.report.page import page
+    from dvc_parallel.reporting.report.sections import MOST_FAILURES
+
+    shown = found.failed[:MOST_FAILURES]
+    most = min(LOG_BYTES, PAGE_BYTES // max(1, len(shown)))
+    failures = [_failure(run, stage, most) for stage in shown]
+    return page(run.header, run.state, found, failures)
+
+
+def _failure(run: "Run", stage: "StageTimes", most: int) -> "Failure":
+    from dvc_parallel.reporting.records.log_files import end_of
+    from dvc_parallel.reporting.report.sections import Failure
+    from dvc_parallel.reporting.report.text import tail
+
+    name = run.stages[stage.index].log
+    with suppress(OSError):
+        log, more = tail(BytesIO(end_of(run.logs, name, most + 1)), most)
+        return Failure(stage, log, os.path.relpath(run.logs.path_of(name)), more)
+    return Failure(stage)
+
+
+def add_parser(subparsers, parent_parser):
+    report_parser = subparsers.add_parser(
+        "report",
+        parents=[parent_parser],
+        description=HELP,
+        help=HELP,
+        # NOTE: DVC's own, which older releases have in another place
+        formatter_class=subparsers.choices["repro"].formatter_class,
+    )
+    report_parser.add_argument(
+        "--run",
+        metavar="<id>",
+        help=(
+            "ID of the run, or as much of its beginning as is needed to tell it from "
+            "others. The default is the last one, which may still go on."
+        ),
+    )
+    output = report_parser.add_mutually_exclusive_group()
+    output.add_argument(
+        "-o",
+        "--out",
+        metavar="<file>",
+        help=(
+            "Where to write it: a page to a file that ends in .html, a trace for "
+            "Perfetto or chrome://tracing to one that ends in .json. The default is a "
+            "page in the folder of the run."
+        ),
+    ).complete = completion.FILE
+    output.add_argument(
+        "--json",
+        action="store_true",
+        default=False,
+        help="Print a summary as JSON instead.",
+    )
+    report_parser.set_defaults(func=CmdReport)

@@ -1,0 +1,112 @@
+"""``dvc-parallel validate``: are stages reproducible?"""
+
+import sys
+from contextlib import ExitStack, redirect_stdout
+from typing import TYPE_CHECKING, Optional
+
+from dvc.cli import completion
+from dvc.cli.command import CmdBase
+from dvc.ui import ui
+
+from dvc_parallel.engine import job_count
+from dvc_parallel.engine.terminal import visible
+
+from .shown import ShowsSafely, error_write, write
+
+if TYPE_CHECKING:
+    from dvc_parallel.commands.validation import Validation, Verdict
+
+DESCRIPTION = "Run stages again in a copy, and tell which are not reproducible."
+
+
+class CmdValidate(ShowsSafely, CmdBase):
+    def run(self) -> int:
+        from dvc_parallel.commands.dry_run import quiet
+        from dvc_parallel.commands.validation import validate
+
+        with ExitStack() as stack:
+            if self.args.json:
+                # NOTE: what stages print is for people
+                stack.enter_context(quiet())
+                stack.enter_context(redirect_stdout(sys.stderr))
+            validation = validate(
+                self.repo,
+                targets=self.args.targets,
+                jobs=self.args.jobs,
+                recursive=self.args.recursive,
+                glob=self.args.glob,
+                all_pipelines=self.args.all_pipelines,
+                tell=error_write,
+            )
+        if self.args.json:
+            ui.write_json(validation.as_dict())
+        else:
+            _show(validation)
+        return 0 if validation.passed else 1
+
+
+def _show(validation: "Validation") -> None:
+    for name, reason in validation.skipped.items():
+        write(f"skipped {visible(name)}: {reason}")
+    verdicts = validation.verdicts
+    bad = [verdict for verdict in verdicts if verdict.state != "reproducible"]
+    for verdict in bad:
+        write(f"{visible(verdict.name)}: {_words(verdict)}")
+    write(f"{len(verdicts) - len(bad)} of {len(verdicts)} stages are reproducible.")
+
+
+def _words(verdict: "Verdict") -> str:
+    if verdict.error is not None:
+        return verdict.error
+    return ", ".join(
+        f"{visible(one.path)} is {_short(one.found)}, not {_short(one.recorded)}"
+        for one in verdict.differences
+    )
+
+
+def _short(value: Optional[str]) -> str:
+    """A hash for people; ``--json`` has all of it."""
+    return value[:8] if value else "missing"
+
+
+def add_parser(subparsers, parent_parser) -> None:
+    parser = subparsers.add_parser(
+        "validate",
+        parents=[parent_parser],
+        description=f"{DESCRIPTION} Nothing in the workspace is changed.",
+        help=DESCRIPTION,
+        formatter_class=subparsers.choices["repro"].formatter_class,
+    )
+    parser.add_argument(
+        "targets",
+        nargs="*",
+        help="Stages to validate, without what they depend on. 'dvc.yaml' by default.",
+    ).complete = completion.DVCFILES_AND_STAGE
+    job_count.add_argument(parser)
+    parser.add_argument(
+        "-P",
+        "--all-pipelines",
+        action="store_true",
+        default=False,
+        help="Validate all pipelines in the repo.",
+    )
+    parser.add_argument(
+        "-R",
+        "--recursive",
+        action="store_true",
+        default=False,
+        help="Validate all stages in the specified directory.",
+    )
+    parser.add_argument(
+        "--glob",
+        action="store_true",
+        default=False,
+        help="Allows targets containing shell-style wildcards.",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        default=False,
+        help="Show the result in JSON format.",
+    )
+    parser.set_defaults(func=CmdValidate)

@@ -1,0 +1,289 @@
+"""Are stages reproducible?  Each is run again in a copy, from its recorded inputs.
+
+Stages run in the order of a run, side by side, as in ``dvc repro --force``.  But each
+finds what dvc.lock says in its dependencies, whatever those before it have made this
+time: the recorded outputs are put aside while a stage runs, and come back if they are
+not what it has made.  So a stage is to blame for its own outputs only.
+"""
+
+import logging
+import os
+import shutil
+from collections.abc import Iterable
+from contextlib import ExitStack
+from copy import copy
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Callable, Optional
+
+import shortuuid
+from dvc.exceptions import DvcException
+from dvc.repo import lock_repo
+
+from dvc_parallel.engine import signals
+
+from .dry_run import Rehearsal, Step
+from .workspace_copy import WorkspaceCopy, check_out_inputs
+
+if TYPE_CHECKING:
+    from dvc.output import Output
+    from dvc.repo import Repo
+    from dvc.stage import Stage
+
+    from dvc_parallel.backport.repro import PendingRun
+    from dvc_parallel.run.parallel_run import FastExecutor
+
+# NOTE: DVC configures the loggers below "dvc"
+logger = logging.getLogger("dvc.parallel")
+
+# Of what `Validation.as_dict` returns; it gets new keys without a new version.
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Difference:
+    """An output that is not as recorded.
+
+    Attributes:
+        path: of the output, from the current folder.
+        recorded: its hash in dvc.lock.
+        found: its hash now; None if there is no output.
+    """
+
+    path: str
+    recorded: str
+    found: Optional[str]
+
+
+@dataclass
+class Verdict:
+    """What has become of a stage.
+
+    Attributes:
+        error: why it failed, if it did.
+    """
+
+    name: str
+    differences: list[Difference] = field(default_factory=list)
+    error: Optional[str] = None
+
+    @property
+    def state(self) -> str:
+        if self.error is not None:
+            return "failed"
+        return "different" if self.differences else "reproducible"
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What has become of all of them.
+
+    Attributes:
+        verdicts: on those that were run, in the order of serial DVC.
+        skipped: why others were not, by their names.
+    """
+
+    verdicts: list[Verdict]
+    skipped: dict[str, str]
+
+    @property
+    def passed(self) -> bool:
+        return all(verdict.state == "reproducible" for verdict in self.verdicts)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, for ``--json``; described in docs/validate.md."""
+        return {
+            "version": SCHEMA_VERSION,
+            "reproducible": self.passed,
+            "stages": [
+                {
+                    "name": verdict.name,
+                    "state": verdict.state,
+                    "differences": [asdict(one) for one in verdict.differences],
+                    "error": verdict.error,
+                }
+                for verdict in self.verdicts
+            ],
+            "skipped": [
+                {"name": name, "reason": reason}
+                for name, reason in self.skipped.items()
+            ],
+        }
+
+
+def validate(
+    repo: "Repo",
+    *,
+    jobs: Any = None,
+    tell: Callable[[str], None] = lambda _: None,
+    **kwargs: Any,
+) -> Validation:
+    """Run stages again in a copy of the workspace, and compare their outputs.
+
+    Args:
+        repo: a repo whose stages are up to date; nothing in it is changed.
+        jobs: as for ``Repo.reproduce``.
+        tell: called with what is done next, in words.
+        kwargs: which stages, as for ``Repo.reproduce``.
+
+    Raises:
+        DvcException: stages have not run, or are not up to date, or their inputs are
+            missing from the cache.
+    """
+    place = WorkspaceCopy(repo)
+    with ExitStack() as stack:
+        with lock_repo(repo):
+            # NOTE: of those that are asked for, not of what they depend on
+            alone = not kwargs.get("all_pipelines")
+            rehearsal = Rehearsal.of(repo, single_item=alone, jobs=jobs, **kwargs)
+            skipped = _skipped(rehearsal.steps)
+            chosen = [
+                step for step in rehearsal.steps if step.stage.addressing not in skipped
+            ]
+            _check_that_all_are_up_to_date(chosen)
+            if not chosen:
+                return Validation([], skipped)
+            stages = [step.stage for step in chosen]
+            tell(f"Copying the workspace to run {len(stages)} stages again.")
+            stack.enter_context(place.made_for(stages))
+        stack.enter_context(signals.before_death(place.remove))
+        other = stack.enter_context(place.opened())
+        names = [stage.addressing for stage in stages]
+        tell("Checking out what they depend on.")
+        check_out_inputs(
+            other, [s for s in other.index.stages if s.addressing in names]
+        )
+        validator = _Validator(other, set(names))
+        validator.run(jobs=jobs, **kwargs)
+    return Validation([validator.verdicts[name] for name in names], skipped)
+
+
+def _skipped(steps: Iterable[Step]) -> dict[str, str]:
+    unfit = ((step.stage.addressing, _unfit(step.stage)) for step in steps)
+    return {name: reason for name, reason in unfit if reason}
+
+
+def _unfit(stage: "Stage") -> Optional[str]:
+    """Why it makes no sense to run a stage again, if it does not."""
+    reasons = {
+        "has no command": not stage.cmd,
+        "is frozen": stage.frozen,
+        "always changes": stage.always_changed or stage.is_callback,
+        "has no outputs": not stage.outs,
+    }
+    for out in stage.outs:
+        grows = out.persist or getattr(out, "checkpoint", False)
+        reasons[f"'{out}' depends on what was there before"] = grows
+        elsewhere = out.protocol != "local" or not out.is_in_repo
+        reasons[f"'{out}' is not in the repo"] = elsewhere
+    return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def _check_that_all_are_up_to_date(steps: Iterable[Step]) -> None:
+    stale = {}
+    for step in steps:
+        # NOTE: it does not matter that something before it always runs
+        reasons = [str(reason) for reason in step.reasons if reason.kind != "upstream"]
+        if reasons:
+            stale[step.stage.addressing] = ", ".join(reasons)
+    if stale:
+        lines = [f"{name}: {why}" for name, why in stale.items()]
+        raise DvcException(
+            "not up to date, so there is nothing to compare with; run `dvc repro` "
+            "(or `dvc checkout`) first:\n  " + "\n  ".join(lines)
+        )
+
+
+class _Validator:
+    """Runs the stages of a copy.
+
+    Attributes:
+        verdicts: on stages that have ended; written by the owner of the repo.
+    """
+
+    def __init__(self, repo: "Repo", names: set[str]):
+        self._repo = repo
+        self._names = names
+        self._kept = os.path.join(repo.tmp_dir, "recorded")
+        self._executor: FastExecutor
+        self.verdicts: dict[str, Verdict] = {}
+
+    def run(self, **kwargs: Any) -> None:
+        self._repo.reproduce(
+            force=True, no_commit=True, run_cache=False, instead=self._take, **kwargs
+        )
+
+    def _take(self, run: "PendingRun") -> None:
+        executor = run.executor()
+        if executor is None:
+            raise DvcException("stages that make checkpoints cannot be validated")
+        self._executor = executor
+        executor.repro_fn = self._check
+        run.perform(executor)
+
+    def _check(self, stage: "Stage", **kwargs: Any) -> Optional["Stage"]:
+        """Run a stage, if it is one of those asked for, and see what it makes."""
+        if stage.addressing not in self._names:
+            return None
+        del kwargs["upstream"]  # not known to DVC before 3.0.0, not needed to force
+        kwargs["interactive"] = False
+        verdict = Verdict(stage.addressing)
+        recorded = [copy(out) for out in stage.outs]
+        kept = [self._put_aside(out) for out in recorded]
+        try:
+            _check_inputs(stage)
+            stage.reproduce(**kwargs)
+            verdict.differences = [_difference(o) for o in recorded if _differs(o)]
+        except Exception as exc:
+            if self._executor.outcome.signal is not None:
+                raise
+            logger.warning("%s", exc)
+            verdict.error = str(exc)
+        for out, path in zip(recorded, kept):
+            _bring_back(out, path)
+        self.verdicts[verdict.name] = verdict
+        return stage
+
+    def _put_aside(self, out: "Output") -> Optional[str]:
+        if not os.path.lexists(out.fs_path):
+            return None
+        os.makedirs(self._kept, exist_ok=True)
+        path = os.path.join(self._kept, shortuuid.uuid())
+        os.rename(out.fs_path, path)
+        return path
+
+
+def _check_inputs(stage: "Stage") -> None:
+    for dep in stage.deps:
+        if dep.protocol == "local" and dep.status():
+            raise DvcException(
+                f"dependency '{dep}' of '{stage.addressing}' is not as recorded, as "
+                "another stage has changed it"
+            )
+
+
+def _differs(out: "Output") -> bool:
+    """Whether an output is not what dvc.lock says."""
+    return bool(out.workspace_status())
+
+
+def _difference(out: "Output") -> Difference:
+    found = out.get_hash().value if out.exists else None
+    return Difference(str(out), out.hash_info.value, found)
+
+
+def _bring_back(out: "Output", kept: Optional[str]) -> None:
+    """Have an output as recorded, for those that depend on it."""
+    if kept is None:
+        return
+    if _differs(out):
+        _remove(out.fs_path)
+        os.rename(kept, out.fs_path)
+    else:
+        _remove(kept)
+
+
+def _remove(path: str) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        os.unlink(path)

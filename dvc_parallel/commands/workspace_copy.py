@@ -1,0 +1,256 @@
+"""A copy of a workspace, for running stages without touching their outputs.
+
+It is a repo of its own, in ``.dvc/tmp`` of the one that it is of.  In it are
+
+- the files that git tracks, or would, as they are in the workspace; without git, all
+  that DVC does not ignore;
+- other files that stages depend on, though git ignores them;
+- outputs that stages depend on, as dvc.lock has them, from the user's cache.
+
+What else git ignores is not: virtual environments, caches of tools, other outputs.
+
+The user's cache is only read.  ``dvc`` in a command of the copy has a cache of its own.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import psutil
+from dvc.config import Config
+from dvc.exceptions import DvcException
+from dvc.fs import localfs
+from dvc.repo import Repo, lock_repo
+from pygtrie import Trie
+from scmrepo.git import Git
+
+from dvc_parallel.engine.atomic import about
+from dvc_parallel.engine.own_files import OwnFolder
+from dvc_parallel.engine.path_conflicts import parts_of
+
+if TYPE_CHECKING:
+    from dvc.output import Output
+    from dvc.stage import Stage
+
+FOLDER = "validate"
+SITE_CACHE = "DVC_SITE_CACHE_DIR"
+
+
+class WorkspaceCopy:
+    """A copy of a workspace.  Owned by the thread that makes it.
+
+    Args:
+        repo: the repo, which has to be locked until it is copied.
+    """
+
+    def __init__(self, repo: Repo):
+        self._repo = repo
+        self._has_git = isinstance(repo.scm, Git)
+        self._root = os.path.realpath(
+            repo.scm.root_dir if self._has_git else repo.root_dir
+        )
+        self._all = OwnFolder(repo.tmp_dir, FOLDER)
+        self._own = self._all.folder(str(os.getpid()))
+        self._folder = self._own.path
+        self._copy = self._own.path_of("workspace")
+
+    def path(self, path: str) -> str:
+        """The place in the copy of a path of the workspace."""
+        relpath = os.path.relpath(os.path.realpath(path), self._root)
+        return os.path.join(self._copy, relpath)
+
+    @contextmanager
+    def made_for(self, stages: Sequence["Stage"]) -> Iterator[None]:
+        """Copy what stages need; leave nothing of it behind.
+
+        Raises:
+            DvcException: git is missing, cannot be started, or refuses.
+            OSError: a file cannot be copied; it is named.
+        """
+        self._remove_stale()
+        try:
+            self._own.folder("workspace").make()
+            if self._has_git:
+                self._clone()
+            self._copy_files(stages)
+            if self._has_git:
+                # NOTE: fails where nothing has been committed
+                self._git("reset", "-q", cwd=self._copy, check=False)
+            yield
+        finally:
+            self.remove()
+
+    @contextmanager
+    def opened(self) -> Iterator[Repo]:
+        """The copy as a repo, with its folder for the current one."""
+        dvc_dir = self.path(self._repo.dvc_dir)
+        cache = self._repo.config["cache"].get("dir")
+        config = {
+            "cache": {"dir": cache or os.path.join(self._repo.dvc_dir, "cache")},
+            # NOTE: a .gitignore is a dependency of stages that depend on its folder
+            "core": {"no_scm": True},
+        }
+        with Config(dvc_dir, validate=False).edit("local") as local:
+            local.setdefault("cache", {})["dir"] = os.path.join(dvc_dir, "cache")
+
+        cwd = os.getcwd()
+        here = self.path(cwd)
+        os.makedirs(here, exist_ok=True)
+        outer = os.environ.get(SITE_CACHE)
+        os.environ[SITE_CACHE] = os.path.join(self._folder, "site")
+        os.chdir(here)
+        try:
+            with Repo(self.path(self._repo.root_dir), config=config) as repo:
+                yield repo
+        finally:
+            os.chdir(cwd)
+            if outer is None:
+                del os.environ[SITE_CACHE]
+            else:
+                os.environ[SITE_CACHE] = outer
+
+    def remove(self) -> None:
+        """Remove it, from the disk."""
+        with suppress(OSError):
+            self._all.remove(os.path.basename(self._folder))
+        with suppress(OSError):
+            os.rmdir(self._all.path)
+
+    def _remove_stale(self) -> None:
+        """Remove what is left of processes that were killed."""
+        with suppress(OSError):
+            for name in self._all.folders():
+                if not name.isdecimal() or not psutil.pid_exists(int(name)):
+                    self._all.remove(name)
+        self.remove()
+
+    def _clone(self) -> None:
+        # NOTE: a repo of its own, so that commands which look for one do not find
+        # the user's, and with its commits, as some want to know the current one
+        self._git("clone", "-q", "--shared", "--no-checkout", self._root, self._copy)
+        self._git("remote", "remove", "origin", cwd=self._copy)
+
+    def _git(self, *args: str, cwd: str = os.curdir, check: bool = True) -> bytes:
+        env = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+        }
+        command = ["git", *args]
+        try:
+            result = subprocess.run(  # noqa: S603
+                command, cwd=cwd, env=env, capture_output=True, check=False
+            )
+        except FileNotFoundError as exc:
+            raise DvcException("`git` is needed to copy the workspace") from exc
+        except OSError as exc:
+            raise DvcException(f"cannot start 'git': {exc.strerror}") from exc
+        if check and result.returncode:
+            error = result.stderr.decode(errors="replace").strip()
+            raise DvcException(f"{' '.join(command)} failed: {error}")
+        return result.stdout
+
+    def _copy_files(self, stages: Sequence["Stage"]) -> None:
+        outs = [out for stage in self._repo.index.stages for out in stage.outs]
+        cached = Trie.fromkeys(
+            (parts_of(_real(out.fs_path)) for out in outs if out.use_cache), value=True
+        )
+        root = parts_of(self._root)
+        wanted = (
+            path
+            for path in (*self._files(), *_inputs(stages), *self._settings())
+            if parts_of(path)[: len(root)] == root
+            and not cached.shortest_prefix(parts_of(path))
+        )
+        for path in dict.fromkeys(wanted):
+            _copy(path, os.path.join(self._copy, os.path.relpath(path, self._root)))
+        for stage in stages:
+            for path in (stage.wdir, *(os.path.dirname(o.fs_path) for o in stage.outs)):
+                os.makedirs(self.path(path), exist_ok=True)
+
+    def _files(self) -> Iterator[str]:
+        if not self._has_git:
+            for folder, _, names in self._repo.dvcignore.walk(localfs, self._root):
+                for name in names:
+                    yield os.path.join(folder, name)
+            return
+        listing = self._git(
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+            cwd=self._root,
+        )
+        for name in listing.split(b"\0"):
+            if name:
+                yield os.path.join(self._root, os.fsdecode(name))
+
+    def _settings(self) -> Iterator[str]:
+        # NOTE: how long stages took says which are best started first
+        names = ("config", "config.local", "tmp/parallel/durations.json")
+        dvc_dir = os.path.realpath(self._repo.dvc_dir)
+        for name in names:
+            yield os.path.join(dvc_dir, *name.split("/"))
+
+
+def check_out_inputs(repo: Repo, stages: Iterable["Stage"]) -> None:
+    """Have the outputs that stages of a copy depend on as dvc.lock has them.
+
+    Raises:
+        CheckoutError: something is missing from the cache.
+    """
+    deps: Trie = Trie()
+    for stage in stages:
+        for dep in stage.deps:
+            if dep.protocol == "local" and dep.fs_path:
+                deps[parts_of(dep.fs_path)] = True
+    with lock_repo(repo):
+        for stage in repo.index.stages:
+            for out in stage.outs:
+                if out.use_cache and _is_needed(out, deps):
+                    out.checkout(force=True)
+
+
+def _is_needed(out: "Output", deps: Trie) -> bool:
+    if out.protocol != "local":
+        return False
+    path = parts_of(out.fs_path)
+    return bool(deps.has_node(path)) or bool(deps.shortest_prefix(path))
+
+
+def _inputs(stages: Iterable["Stage"]) -> Iterator[str]:
+    """All files that stages depend on."""
+    paths: dict[str, Any] = {
+        _real(dep.fs_path): None
+        for stage in stages
+        for dep in stage.deps
+        if dep.protocol == "local" and dep.fs_path
+    }
+    for path in paths:
+        if not os.path.isdir(path):
+            yield path
+        for folder, _, names in os.walk(path):
+            for name in names:
+                yield os.path.join(folder, name)
+
+
+def _real(path: str) -> str:
+    """A path without links in its folders; it may be one itself, to the cache."""
+    folder, name = os.path.split(path)
+    return os.path.join(os.path.realpath(folder), name)
+
+
+def _copy(source: str, target: str) -> None:
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    if os.path.isdir(source) and not os.path.islink(source):  # a submodule
+        ignored = shutil.ignore_patterns(".git")
+        shutil.copytree(
+            source, target, symlinks=True, ignore=ignored, dirs_exist_ok=True
+        )
+    elif os.path.lexists(source):
+        with about(target):
+            shutil.copy2(source, target, follow_symlinks=False)

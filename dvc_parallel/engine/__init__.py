@@ -1,0 +1,11 @@
+"""The least that gives ``repro --jobs``: stages of a plan run at the same time.
+
+    executor ── plan                 what may start, and what has become of each stage
+       │
+      job ───── repo_lock            one thread at a time owns the repo
+       ├─────── runner               where commands run: local_runner
+       ├─────── reporter             who is told (plain_reporter)
+       └─────── ordered_writes ── lockfile ── atomic ── durable
+
+Imports no other room.
+"""

@@ -1,0 +1,111 @@
+"""A stage being run: what its thread may do, and when.
+
+    ┌ owns the repo ┐             ┌ owns the repo ┐
+    │ changed?      │   command   │ save          │
+    └───────────────┴─── away ────┴───────────────┘
+
+Everything that a thread does to the repo, it does while it owns it
+(:mod:`dvc_parallel.engine.repo_lock`).  It gives it away around a command.
+"""
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Optional
+
+from .reporter import Phase
+from .signals import clock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dvc.stage import Stage
+
+    from .executor import ParallelExecutor
+    from .repo_lock import SharedRepoLock, Turn
+
+_local = threading.local()
+
+
+def current_job() -> Optional["Job"]:
+    """The job that the calling thread runs, if any."""
+    return getattr(_local, "job", None)
+
+
+class Job:
+    """One stage of a parallel run.  Owned by the thread that runs it.
+
+    Attributes:
+        stage: the stage.
+        rank (int): its place in the order of serial DVC.
+        run: the run that it belongs to.
+        busy (float): seconds that it would have taken on its own: without
+            those in the queue for the repo.
+    """
+
+    def __init__(self, run: "ParallelExecutor", stage: "Stage", rank: int):
+        self.run = run
+        self.stage = stage
+        self.rank = rank
+        self.name: str = stage.addressing
+        self.busy = 0.0
+        self.turn: Optional[Turn] = None
+        self._working_since = 0.0
+        self._work = Phase.CHECK
+
+    @property
+    def lock(self) -> "SharedRepoLock":
+        return self.run.lock
+
+    def tell(self, phase: Phase, **details: Any) -> None:
+        """Tell the reporter what the stage is about."""
+        self.run.reporter.phase(self.rank, phase, **details)
+
+    def command_ended(self) -> None:
+        """Take note that what remains is to save what commands have made."""
+        self._work = Phase.SAVE
+        self.run.command_ended(self)
+
+    def queue(self) -> None:
+        """Take a turn, before the thread that runs the job gets to it."""
+        self.turn = self.lock.reserve()
+
+    @contextmanager
+    def in_this_thread(self) -> "Iterator[None]":
+        """Be the current job, and own the repo; do not give it away at the end.
+
+        Whoever takes note that the job is over has to release ``turn``, so that
+        ownership can go straight to the stages that this one has made ready.
+        """
+        _local.job = self
+        try:
+            self._own(self.turn or self.lock.reserve())
+            try:
+                yield
+            finally:
+                self.busy += clock() - self._working_since
+        finally:
+            _local.job = None
+
+    def _own(self, turn: "Turn") -> None:
+        # NOTE: a turn has to be released even if the repo could not be locked
+        self.turn = turn
+        self.lock.lock(turn)
+        self._working_since = clock()
+        self.tell(self._work)
+
+    @contextmanager
+    def away(self) -> "Iterator[None]":
+        """Give the repo away for a while.
+
+        What the job has loaded through the repo stays its own: the next owner
+        loads it anew.
+        """
+        assert self.turn
+        self.stage.repo.__dict__.pop("dvcignore", None)
+        self.lock.release(self.turn)
+        try:
+            yield
+        finally:
+            self.busy += clock() - self._working_since
+            self.tell(Phase.LOCK)
+            self._own(self.lock.reserve())

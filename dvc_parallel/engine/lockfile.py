@@ -1,0 +1,162 @@
+"""Updating a dvc.lock: one entry in its text, and the file at once.
+
+To parse all of dvc.lock and to write it anew after every stage takes long.  Here the
+text is kept for as long as the file has it, only the entry in question is made anew
+(:mod:`dvc_parallel.engine.lockfile_text`), and the file is replaced as a whole.
+Where its entries are in flow style, the data is kept, and all is written anew.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any, Callable, Optional
+
+from dvc.utils.serialize._common import _load_data
+from dvc.utils.serialize._yaml import dumps_yaml, parse_yaml_for_update
+
+from .atomic import about, atomic_write
+from .lockfile_text import LockfileText, keep_floats
+
+Place = Callable[[str], Sequence[str]]
+
+
+class _Entries(dict):
+    """What is seen as ``stages``: entries are read when they are asked for.
+
+    Itself, it holds what has been put in.
+    """
+
+    def __init__(self, text: LockfileText):
+        super().__init__()
+        self._text = text
+
+    def get(self, name, default=None):
+        if name in self:
+            return self[name]
+        entry = self._text.get(name)
+        return default if entry is None else entry
+
+
+class Lockfiles:
+    """The dvc.lock files of a repo.  Owned by the owner of the repo.
+
+    Args:
+        tmp_dir: folder for temporary files, ``.dvc/tmp`` of the repo.
+    """
+
+    def __init__(self, tmp_dir: str) -> None:
+        self._tmp_dir = tmp_dir
+        self._known: dict[str, tuple[bytes, LockfileText]] = {}
+        self._whole: dict[str, tuple[bytes, dict[str, Any]]] = {}
+
+    @contextmanager
+    def modify(self, path: str, fs: Any, place: Place) -> Iterator[dict[str, Any]]:
+        """As :func:`dvc.utils.serialize.modify_yaml`, for a dvc.lock.
+
+        Args:
+            path: dvc.lock to modify.
+            fs: its file system.
+            place: returns the names of the entries that a new one has to precede; it
+                goes before the first of these that is there, or else to the end.
+
+        Raises:
+            OSError, ParseError: with the file untouched.
+        """
+        path = os.fspath(path)
+        found, text = self._found(path)
+        if text is None:
+            with self._round_trip(path, found, fs, place) as whole:
+                yield whole
+            return
+
+        data = {**deepcopy(text.top), "stages": _Entries(text)} if found else {}
+        yield data
+
+        entries = data.pop("stages", {})
+        if data != (text.top or {"schema": "2.0"}):
+            with self._round_trip(path, found, fs, place) as whole:
+                whole.update(data)
+                whole.setdefault("stages", {}).update(entries)
+            return
+        for name, entry in entries.items():
+            before = None if name in text else _first(place(name), text)
+            text.put(name, entry, before)
+        after = str(text).encode()
+        self._write(path, after, found)
+        self._known[path] = (after, text)
+
+    def entry(self, path: str, name: str) -> Optional[dict[str, Any]]:
+        """The entry of a dvc.lock, or None if it has none or cannot be read."""
+        found, text = self._found(path)
+        if text is None:
+            return None
+        self._known[path] = (found, text)
+        return text.get(name)
+
+    def _found(self, path: str) -> tuple[bytes, Optional[LockfileText]]:
+        """What a file has, forgotten here until it is written."""
+        known, text = self._known.pop(path, (b"", None))
+        try:
+            # NOTE: others may have replaced one by another of the same time and size
+            with about(path), open(path, "rb") as fobj:
+                found = fobj.read()
+        except FileNotFoundError:
+            found = b""
+        if text is not None and found == known:
+            return found, text
+        if found and self._whole.get(path, (b"",))[0] == found:
+            return found, None
+        try:
+            return found, LockfileText.parse(found.decode("utf-8"))
+        except UnicodeDecodeError:
+            return found, None  # the round trip says what is wrong
+
+    def _write(self, path: str, after: bytes, found: bytes) -> None:
+        if after != found:
+            with atomic_write(path, self._tmp_dir) as fobj:
+                fobj.buffer.write(after)
+
+    @contextmanager
+    def _round_trip(
+        self, path: str, found: bytes, fs: Any, place: Place
+    ) -> Iterator[dict[str, Any]]:
+        """Write the whole file anew; it is read only when others have changed it."""
+        known, data = self._whole.pop(path, (b"", None))
+        if data is None or found != known:
+            exists = fs.exists(path) if fs else os.path.exists(path)
+            data = (
+                exists and _load_data(path, parser=parse_yaml_for_update, fs=fs)
+            ) or {}
+            keep_floats(data)
+        before = set(data.get("stages") or ())
+        yield data
+
+        stages = data.get("stages") or {}
+        for name in [name for name in stages if name not in before]:
+            successor = _first(place(name), stages)
+            if successor is not None:
+                _move_before(stages, name, successor)
+        after = dumps_yaml(data)
+        self._write(path, after.encode(), found)
+        text = None if before else LockfileText.parse(after)
+        if text is None:
+            self._whole[path] = (after.encode(), data)
+        else:
+            self._known[path] = (after.encode(), text)
+
+
+def _move_before(mapping: dict, name: str, successor: Optional[str]) -> None:
+    names = list(mapping)
+    moved = names[names.index(successor) : -1]
+    for other in [name, *moved]:
+        mapping[other] = mapping.pop(other)
+
+
+def _first(names: Sequence[str], entries: Any) -> Optional[str]:
+    return next((name for name in names if name in entries), None)
+
+
+def at_the_end(_name: str) -> Sequence[str]:
+    """The place of new entries in serial DVC."""
+    return ()

@@ -1,0 +1,313 @@
+"""Leaving dvc.lock and .gitignore as serial DVC would have left them.
+
+Serial DVC appends: a new entry of dvc.lock, and a new line of .gitignore, goes
+to the end of its file when its stage has run.  In a parallel run stages end in
+any order, so what is new goes before what later stages (in serial order) have
+already added in this run, or in earlier ones that did not come to their end.  The
+order is right after every change, not only at the end: a stage that depends on a
+folder hashes the .gitignore in it.
+
+All of this is done by whoever has locked the repo: the owner of the repo in a run, or a
+``dvc add`` in a command.
+"""
+
+import errno
+import json
+import logging
+import os
+import stat
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, TypeVar
+
+from .atomic import about, atomic_write
+from .job import current_job
+from .plain_reporter import log
+
+if TYPE_CHECKING:
+    from dvc.stage import Stage
+
+    from .lockfile import Lockfiles
+
+# Tells a ``dvc`` in a command the place of its stage, and ``.dvc/tmp`` of the repo.
+VARIABLE = "DVC_PARALLEL_ORDER"
+MOST = 10**6
+
+T = TypeVar("T")
+
+
+class Addition(NamedTuple):
+    """Something that a stage has added to a file; the order of these is serial.
+
+    Attributes:
+        rank: place of the stage in serial order.
+        number: of the additions that the stage has made to .gitignore files.
+        text: name of an entry, or a line.
+        is_earlier: whether it is from a run that did not come to its end.
+    """
+
+    rank: int
+    number: int
+    text: str
+    is_earlier: bool
+
+
+class SerialOrder:
+    """What has been added to which file, in serial order.
+
+    It is kept in ``.dvc/tmp/parallel/order.jsonl`` until a run comes to its end: the
+    stages of a run in serial order, a line for each addition, then maybe the next run.
+    It is never needed; if it gets lost, what is missing goes to the end.
+
+    Args:
+        tmp_dir: ``.dvc/tmp`` of the repo.
+        stages: names of the stages of the run, as of :func:`names_of`, in serial order;
+            None for what the last run had.
+        lockfiles: the dvc.lock files of the run.
+    """
+
+    def __init__(
+        self,
+        tmp_dir: str,
+        stages: Optional[Sequence[str]] = None,
+        lockfiles: "Optional[Lockfiles]" = None,
+    ):
+        self._tmp_dir = tmp_dir
+        self._lockfiles = lockfiles
+        self._root = os.path.realpath(os.path.join(tmp_dir, os.pardir, os.pardir))
+        self._folder = os.path.join(tmp_dir, "parallel")
+        self._path = os.path.join(self._folder, "order.jsonl")
+        self._read_to = 0
+        self._added: dict[str, list[Addition]] = defaultdict(list)
+        self._lines: dict[int, int] = defaultdict(int)
+        self._can_write = True
+
+        lines = list(self._new_lines())
+        runs = [line["stages"] for line in lines if "stages" in line]
+        # Stages of which an earlier run has left out some
+        self._expected = {name for names in runs for name in names}
+        self._is_announced = stages is None
+        self._stages = list(stages if stages is not None else (runs or [[]])[-1])
+        self._ranks = {name: rank for rank, name in enumerate(self._stages)}
+        self._take(lines, is_earlier=stages is not None)
+
+    def __contains__(self, rank: int) -> bool:
+        return 0 <= rank < len(self._stages)
+
+    def environment(self, rank: int) -> dict[str, str]:
+        """Variables for the commands of a stage."""
+        return {VARIABLE: f"{rank}:{os.path.abspath(self._tmp_dir)}"}
+
+    def come_to_end(self, stages: Optional[Sequence[str]] = None) -> None:
+        """Take note that a run has left out none of these stages, or of its own."""
+        if self._expected.issubset(self._stages if stages is None else stages):
+            with suppress(OSError):
+                os.close(self._open(os.O_RDONLY))
+                os.unlink(self._path)
+
+    @contextmanager
+    def modify_lockfile(self, path: str, fs, rank: int) -> Iterator[dict[str, Any]]:
+        """As :func:`dvc.utils.serialize.modify_yaml`, for a dvc.lock.
+
+        Args:
+            path: dvc.lock to modify.
+            fs: its file system.
+            rank: place in serial order of the stage that modifies it.
+
+        Raises:
+            OSError, ParseError: with the file untouched.
+        """
+        assert self._lockfiles is not None
+        place = partial(self._add, self._key(path), rank, 0)
+        with self._lockfiles.modify(path, fs, place) as data:
+            yield data
+
+    def ignore(self, add: Callable[[str], T], gitignore: str, rank: int) -> T:
+        """Add a line to a .gitignore.
+
+        Args:
+            add: adds it at the end of a file, or finds that it is not needed.
+            gitignore: the file.
+            rank: place in serial order of the stage that adds it.
+
+        Returns:
+            what ``add`` does.
+        """
+        self._take(self._new_lines())
+        size = _size(gitignore)
+        result = add(gitignore)
+        if _size(gitignore) > size:
+            self._put_in_order(gitignore, size, rank)
+        return result
+
+    def _put_in_order(self, gitignore: str, size: int, rank: int) -> None:
+        with about(gitignore), open(gitignore, "rb") as fobj:
+            fobj.seek(size)
+            # NOTE: after a line break, if the file ended without one
+            line = fobj.read().strip(b"\r\n")
+        self._lines[rank] += 1
+        text = line.decode(errors="surrogateescape")
+        later = self._add(self._key(gitignore), rank, self._lines[rank], text)
+        successors = [other.encode(errors="surrogateescape") for other in later]
+        if successors:
+            _move_up(line, successors, gitignore, self._tmp_dir)
+
+    def successors(self, path: str, name: str) -> list[str]:
+        """Entries that a new one of a dvc.lock has to precede, in a run with one job.
+
+        There are only some if the last run has left this one out.
+        """
+        dvc_yaml = os.path.relpath(path, self._root)
+        dvc_yaml = os.path.splitext(dvc_yaml)[0].replace(os.sep, "/") + ".yaml"
+        rank = self._ranks.get(f"{dvc_yaml}:{name}")
+        return [] if rank is None else self._add(self._key(path), rank, 0, name)
+
+    def _key(self, path: str) -> str:
+        """What a file is called in each working directory and run."""
+        return os.path.relpath(os.path.realpath(path), self._root)
+
+    def _add(self, file: str, rank: int, number: int, text: str) -> list[str]:
+        """Take note of an addition; return those that it has to precede."""
+        stage = self._stages[rank]
+        # NOTE: what no earlier run had is new, and goes to the end of what they left
+        new = Addition(rank, number, text, is_earlier=False)
+        if self._insert(file, new):
+            if not self._is_announced:
+                self._is_announced = self._append({"stages": self._stages})
+            self._append({"file": file, "stage": stage, "number": number, "text": text})
+        added = self._added[file]
+        return [
+            other.text
+            for other in added[bisect_left(added, new) + 1 :]
+            if not other.is_earlier or stage in self._expected
+        ]
+
+    def _insert(self, file: str, new: Addition) -> bool:
+        """Put an addition where it belongs, unless it is there."""
+        added = self._added[file]
+        place = bisect_left(added, new)
+        if any(new[:3] == other[:3] for other in added[place : place + 2]):
+            return False
+        added.insert(place, new)
+        return True
+
+    def _take(self, lines: Iterable[dict[str, Any]], is_earlier: bool = False) -> None:
+        """Take over what others have added, or earlier runs."""
+        for line in lines:
+            rank = self._ranks.get(line.get("stage", ""))
+            if rank is not None:
+                number, text = line["number"], line["text"]
+                self._insert(line["file"], Addition(rank, number, text, is_earlier))
+                self._lines[rank] = max(self._lines[rank], number)
+
+    def _new_lines(self) -> Iterator[dict[str, Any]]:
+        """What has been kept since the last call, as far as it makes sense."""
+        try:
+            with os.fdopen(self._open(os.O_RDONLY), "rb") as fobj:
+                fobj.seek(self._read_to)
+                rows = fobj.read()
+        except OSError:
+            return
+        self._read_to += len(rows)
+        for row in rows.split(b"\n"):
+            try:
+                line = json.loads(row)
+            except (ValueError, RecursionError):
+                continue
+            if _makes_sense(line):
+                yield line
+
+    def _append(self, line: dict[str, Any]) -> bool:
+        """Keep a line, after what others have kept; return whether it is."""
+        if not self._can_write:
+            return False
+        # NOTE: in front of it, as the last one may have been cut off
+        row = b"\n" + json.dumps(line).encode()
+        try:
+            os.makedirs(self._folder, exist_ok=True)
+            with os.fdopen(self._open(os.O_WRONLY | os.O_CREAT), "ab", 0) as fobj:
+                fobj.write(row)
+        except OSError as exc:
+            self._warn(exc)
+            return False
+        return True
+
+    def _open(self, flags: int) -> int:
+        """Open what is ours, but nothing that somebody may have linked there."""
+        for name in ("O_APPEND", "O_BINARY", "O_NOFOLLOW", "O_NONBLOCK"):
+            flags |= getattr(os, name, 0)
+        if os.path.islink(self._folder):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), self._folder)
+        fd = os.open(self._path, flags, 0o666)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(errno.EINVAL, "not a regular file", self._path)
+        return fd
+
+    def _warn(self, exc: OSError) -> None:
+        self._can_write = False
+        log(
+            logging.WARNING,
+            "the order of dvc.lock cannot be kept for after an interruption: %s",
+            exc,
+        )
+
+
+def names_of(stages: "Sequence[Stage]") -> list[str]:
+    """What stages are called in each working directory and run."""
+    paths: dict[str, str] = {}
+    for stage in stages:
+        if stage.path not in paths:
+            paths[stage.path] = stage.path_in_repo
+    return [f"{paths[it.path]}:{getattr(it, 'name', None) or ''}" for it in stages]
+
+
+def add_line(add: Callable[[str], None], gitignore: str) -> None:
+    """Add a line to a .gitignore, in a run or in a command of one.
+
+    Args:
+        add: as for :meth:`SerialOrder.ignore`.
+        gitignore: the file.
+    """
+    if job := current_job():
+        job.run.order.ignore(add, gitignore, job.rank)
+        return
+    rank, _, tmp_dir = os.environ.get(VARIABLE, "").partition(":")
+    if rank.isdecimal() and os.path.isdir(tmp_dir):
+        order = SerialOrder(tmp_dir)
+        if int(rank) in order:
+            order.ignore(add, gitignore, int(rank))
+            return
+    add(gitignore)
+
+
+def _makes_sense(line: Any) -> bool:
+    if not isinstance(line, dict):
+        return False
+    if "stages" in line:
+        names = line["stages"]
+        return isinstance(names, list) and all(isinstance(name, str) for name in names)
+    number = line.get("number")
+    texts = (line.get("file"), line.get("stage"), line.get("text"))
+    is_number = type(number) is int and 0 <= number <= MOST
+    return is_number and all(isinstance(text, str) for text in texts)
+
+
+def _size(path: str) -> int:
+    return os.path.getsize(path) if os.path.exists(path) else 0
+
+
+def _move_up(line: bytes, successors: list[bytes], path: str, tmp_dir: str) -> None:
+    """Move the last line of a file before the first of others that is there."""
+    with about(path), open(path, "rb") as fobj:
+        *lines, last, end = fobj.read().split(b"\n")
+    stripped = [other.rstrip(b"\r") for other in lines]
+    successor = next((other for other in successors if other in stripped), None)
+    if last.rstrip(b"\r") != line or successor is None:
+        return
+    lines.insert(stripped.index(successor), last)
+    with atomic_write(path, tmp_dir, newline="") as fobj:
+        fobj.write(b"\n".join([*lines, end]).decode(errors="surrogateescape"))

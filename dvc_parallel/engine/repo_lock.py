@@ -1,0 +1,148 @@
+"""The repo lock, shared by the threads of a parallel run.
+
+Two things are passed around, always in this order:
+
+- *ownership* of the ``Repo`` object, between the threads of the run, first come
+  first served: only its owner may use the repo;
+- the *repo lock* (``.dvc/tmp/lock``), between processes: taken by an owner that
+  finds it free, given up when there is no thread left to pass ownership to.
+
+While commands run nobody owns the repo, and other DVC processes can lock it.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Optional
+
+from dvc.exceptions import DvcException
+from dvc.lock import LockBase
+
+from .lock_wait import REPO, wait_for
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+# NOTE: DVC configures the loggers below "dvc"
+logger = logging.getLogger("dvc.parallel")
+
+# Threads that pass the lock on and on would shut out other processes, which poll for
+# it: after so many seconds it is given up, for so long.
+MAX_HOLD = 0.5
+PAUSE = 0.05
+
+
+class Turn:
+    """A place in the queue for the repo, and then the ownership of it."""
+
+    def __init__(self):
+        self._granted = threading.Event()
+        self.thread: Optional[int] = None
+
+    def grant(self) -> None:
+        self._granted.set()
+
+    def wait(self) -> None:
+        self._granted.wait()
+        self.thread = threading.get_ident()
+
+
+class SharedRepoLock(LockBase):
+    """Stands in for ``repo.lock`` in a parallel run.
+
+    Made by the thread that holds ``repo.lock``, which then owns the repo.
+
+    Args:
+        repo: the repo.
+    """
+
+    def __init__(self, repo: "Repo"):
+        super().__init__(repo.lock.lockfile)
+        self._repo = repo
+        self._lock = repo.lock
+        self._guard = threading.Lock()  # of the fields below
+        self._queue: deque[Turn] = deque()
+        self._owner: Optional[Turn] = Turn()
+        self._owner.thread = threading.get_ident()
+        # Owned by the owner of the repo:
+        self._file_locked = True
+        self._locked_at = time.monotonic()
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether the calling thread owns the repo."""
+        owner = self._owner
+        return owner is not None and owner.thread == threading.get_ident()
+
+    def reserve(self) -> Turn:
+        """Queue for the repo, on behalf of any thread."""
+        turn = Turn()
+        with self._guard:
+            if self._owner is None:
+                self._owner = turn
+                turn.grant()
+            else:
+                self._queue.append(turn)
+        return turn
+
+    def lock(self, turn: Optional[Turn] = None) -> None:
+        """Own the repo, however long it takes."""
+        (turn or self.reserve()).wait()
+        if not self._file_locked:
+            self._lock_file()
+
+    def unlock(self) -> None:
+        if not self.is_locked:
+            raise DvcException("Unlock called on an unlocked lock")
+        assert self._owner
+        self.release(self._owner)
+
+    def release(self, turn: Turn) -> None:
+        """Pass the ownership on, on behalf of the thread that has it."""
+        assert turn is self._owner
+        if self._file_locked and time.monotonic() - self._locked_at > MAX_HOLD:
+            self._unlock_file()
+            time.sleep(PAUSE)
+        while True:
+            with self._guard:
+                if self._queue:
+                    self._owner = self._queue.popleft()
+                    self._owner.grant()
+                    return
+                if not self._file_locked:
+                    self._owner = None
+                    return
+            # NOTE: still the owner here, and whoever queues meanwhile is seen
+            # in the next round.
+            self._unlock_file()
+
+    def _unlock_file(self) -> None:
+        self._repo._reset()
+        self._file_locked = False
+        try:
+            self._lock.unlock()
+        except OSError as exc:
+            # NOTE: it is unlocked all the same, and the repo has to be passed on; log
+            # handlers raise when nobody reads what they write
+            with suppress(Exception):
+                logger.warning("cannot close the lock file of the repo: %s", exc)
+
+    def _lock_file(self) -> None:
+        # NOTE: what has run is lost if this fails, and others may help it on
+        wait_for(self._lock, REPO, gives_up=False)
+        self._file_locked = True
+        self._locked_at = time.monotonic()
+        self._repo._reset()
+
+    def give_back(self) -> None:
+        """Leave ``repo.lock`` locked by the calling thread, which owns the repo."""
+        assert self.is_locked
+        self._repo.lock = self._lock
+
+    def __enter__(self) -> None:
+        self.lock()
+
+    def __exit__(self, typ, value, tbck) -> None:
+        self.unlock()

@@ -1,0 +1,239 @@
+"""The events of a run, and their delivery to several reporters."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Callable, Optional
+
+# NOTE: DVC configures the loggers below "dvc"
+logger = logging.getLogger("dvc.parallel")
+
+
+class Phase(str, Enum):
+    """What a stage is about; it lasts until its next one.
+
+    Before the first one, a stage waits for its upstreams.
+    """
+
+    READY = "ready"  # waits for a slot
+    LOCK = "lock"  # waits for its turn of the repo, or for paths that others use
+    CHECK = "check"  # owns the repo before a command: is it changed?
+    QUEUED = "queued"  # waits for a worker
+    COMMAND = "command"  # its command runs
+    RETRY = "retry"  # owns the repo before its commands are tried again
+    SAVE = "save"  # outputs are hashed and copied, dvc.lock is written
+    DONE = "done"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    STOPPED = "stopped"  # by a signal
+
+    # NOTE: that of Enum is a function in Python
+    __hash__ = str.__hash__
+
+
+FINAL = frozenset({Phase.DONE, Phase.FAILED, Phase.SKIPPED, Phase.STOPPED})
+
+
+@dataclass(frozen=True)
+class StageInfo:
+    """A stage of a run; stages go by their places in the order of serial DVC.
+
+    Attributes:
+        name: as in DVC, such as "train@svm".
+        upstream: stages that it depends on.
+        after: stages that it comes after without depending on them.
+        seconds: how long it took in earlier runs, if that is known.
+    """
+
+    name: str
+    upstream: tuple[int, ...] = ()
+    after: tuple[int, ...] = ()
+    seconds: Optional[float] = None
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What is known when a run begins."""
+
+    stages: Sequence[StageInfo]
+    jobs: int
+    on_error: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run has done.
+
+    Attributes:
+        end: "ok", "failed" or "interrupted".
+        seconds: how long it took.
+        busy: how many seconds its stages took, added up.
+        ran: how many stages were reproduced.
+        skipped: how many were unchanged.
+        failed: those that have failed by themselves.
+        stopped: how many were stopped by a signal.
+        not_run: how many there were besides.
+    """
+
+    end: str
+    seconds: float
+    busy: float
+    ran: int
+    skipped: int
+    failed: Sequence[int]
+    stopped: int
+    not_run: int
+
+
+class Reporter:
+    """Is told what happens in a run.  Does nothing with it by itself.
+
+    Any thread may call any method at any time between ``begun`` and ``close``; the
+    others are called by the loop of the run.
+    """
+
+    def begun(self, run: RunInfo) -> None:
+        """The run has begun."""
+
+    def phase(self, stage: int, phase: Phase, **details: Any) -> None:
+        """A stage has got into a phase.
+
+        Args:
+            details: "cmd" of a command, whether a stage that is done has "changed",
+                the "error" of one that failed, and the one that has "failed" and is
+                why one is skipped, or None.
+                "pool": which one a stage that is ready waits for, if it does.
+                "attempt": which one a retry is; its "error" is why.
+                "worker": the name of the one that runs a command, if it is one.
+        """
+
+    def output(self, stage: int, stream: str, data: bytes) -> None:
+        """A command of a stage has printed something.
+
+        Args:
+            stream: "stdout" or "stderr".
+            data: as :data:`dvc_parallel.engine.runner.Output` has it.
+        """
+
+    def hold(self) -> Any:
+        """Show nothing for a while, because the user is asked something.
+
+        Returns:
+            a context manager.
+        """
+        return ExitStack()
+
+    def waiting_for_paths(self, stage: int, blocked: str) -> None:
+        """Another process uses paths that a stage needs.
+
+        Args:
+            blocked: which one, and who it is.
+        """
+
+    def failing(self, exc: BaseException, running: int) -> None:
+        """A stage has failed; the run ends when those that are running have."""
+
+    def interrupted(self, running: int) -> None:
+        """A signal has been passed on to what is running."""
+
+    def killing(self, running: int) -> None:
+        """What is running gets killed."""
+
+    def due(self) -> Optional[float]:
+        """Seconds until ``tick`` is to be called, None for never."""
+        return None
+
+    def tick(self) -> None:
+        """Time has passed."""
+
+    def stages_over(self) -> None:
+        """Nothing runs any more; what is still printed was left behind."""
+
+    def ended(self, summary: Summary) -> None:
+        """The run has ended by itself."""
+
+    def close(self) -> None:
+        """The run is over, in any case."""
+
+
+class Reporters(Reporter):
+    """Tells several reporters, in their order, and keeps their errors from the run.
+
+    One that has raised something is told everything else nevertheless.
+    """
+
+    def __init__(self, *reporters: Reporter):
+        self._reporters = reporters
+        # NOTE: asked and told some ten times a stage, by the loop that starts stages
+        self._timed = [each for each in reporters if type(each).due is not Reporter.due]
+
+    def _tell(self, tell: Callable[[Reporter], Any]) -> None:
+        for reporter in self._reporters:
+            try:
+                tell(reporter)
+            except Exception as exc:  # noqa: BLE001
+                self._has_raised(exc)
+
+    @staticmethod
+    def _has_raised(exc: Exception) -> None:
+        with suppress(Exception):
+            logger.debug("cannot report", exc_info=exc)
+
+    def begun(self, run: RunInfo) -> None:
+        self._tell(lambda reporter: reporter.begun(run))
+
+    def phase(self, stage: int, phase: Phase, **details: Any) -> None:
+        for reporter in self._reporters:
+            try:
+                reporter.phase(stage, phase, **details)
+            except Exception as exc:  # noqa: BLE001
+                self._has_raised(exc)
+
+    def output(self, stage: int, stream: str, data: bytes) -> None:
+        self._tell(lambda reporter: reporter.output(stage, stream, data))
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            self._tell(lambda reporter: stack.enter_context(reporter.hold()))
+            yield
+
+    def waiting_for_paths(self, stage: int, blocked: str) -> None:
+        self._tell(lambda reporter: reporter.waiting_for_paths(stage, blocked))
+
+    def failing(self, exc: BaseException, running: int) -> None:
+        self._tell(lambda reporter: reporter.failing(exc, running))
+
+    def interrupted(self, running: int) -> None:
+        self._tell(lambda reporter: reporter.interrupted(running))
+
+    def killing(self, running: int) -> None:
+        self._tell(lambda reporter: reporter.killing(running))
+
+    def due(self) -> Optional[float]:
+        times: list[float] = []
+        for reporter in self._timed:
+            try:
+                if (seconds := reporter.due()) is not None:
+                    times.append(seconds)
+            except Exception as exc:  # noqa: BLE001
+                self._has_raised(exc)
+        return min(times, default=None)
+
+    def tick(self) -> None:
+        for reporter in self._timed:
+            try:
+                reporter.tick()
+            except Exception as exc:  # noqa: BLE001
+                self._has_raised(exc)
+
+    def stages_over(self) -> None:
+        self._tell(lambda reporter: reporter.stages_over())
+
+    def ended(self, summary: Summary) -> None:
+        self._tell(lambda reporter: reporter.ended(summary))
+
+    def close(self) -> None:
+        self._tell(lambda reporter: reporter.close())

@@ -1,0 +1,30 @@
+"""Commands on the workers of a Dask cluster.
+
+    coordinator                     scheduler               worker
+    run() ── submit ──────────────────> task ────────────────> work()
+               announcement <───────────────────────────────── waits for permission
+    Channel ── exchange: permission ────────────────────────> Session ──> command
+               exchange <── output, end ──────────────────────
+               exchange ── received, consumed, signals ──────>
+                                                            warden: kills, if the
+                                                            lease is over
+
+Dask decides where a command runs and when: each is a task, which keeps one of the
+worker's threads.  All else goes by *exchanges*, requests to the worker that it answers
+when it has news, or after a while.  They go through the scheduler, so workers need no
+further ports, and Dask's TLS holds for them.  Requests and replies say all that there
+is to say, not what is new, so each of them can be lost.
+
+A command runs at most once.  When Dask loses a worker, it starts the task anew on
+another one; but only the first to announce it gets a permission.
+
+No command outlives what is known of it.  A worker has a *lease*, which each exchange
+renews, for ``lease`` seconds after the reply that the coordinator is known to have got.
+When it is over, the commands are killed, by a process that needs neither network nor
+Dask (:mod:`dvc_parallel.processes.watchdog`).  So the coordinator, that long after the
+last reply it got, knows that they are dead (C. G. Gray and D. R. Cheriton, Leases: An
+Efficient Fault-Tolerant Mechanism for Distributed File Cache Consistency, SOSP 1989).
+
+What is under way is bounded: a command that has printed ``window`` bytes more than have
+been dealt with has to wait.
+"""

@@ -1,0 +1,195 @@
+"""The coordinator's end of what it has to do with a session."""
+
+import asyncio
+import queue
+import time
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from typing import Any, Callable, Optional
+
+from dvc_parallel.engine.lock_wait import SAYS_AGAIN, say
+from dvc_parallel.engine.remote_runner import CommandLostError, Place
+
+from .protocol import Announcement, Ended, Printed, Reply, Request, Terms
+from .session import Work
+
+# Seconds after the end of a lease until which all has been killed; from an exchange
+# that has failed to the next; and for others to join a request, as what is new is often
+# dealt with at once.
+MARGIN = 2.0
+PAUSE = 0.5
+LINGER = 0.002
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A worker may start a task by now."""
+
+    worker: str
+
+
+@dataclass(eq=False)
+class Task:
+    """A task of Dask, and the thread that waits for it.
+
+    Attributes:
+        work: what it is for.
+        place: where it may run.
+        inbox: for the thread: what there is to deal with; an exception at the end, if
+            it is not an :class:`Ended`.
+        channel: to where it runs, since it may.
+        consumed: bytes that the thread has dealt with; others may read it.
+        told: how many of them the session has been told of.
+    """
+
+    work: Work
+    place: Place
+    inbox: "queue.SimpleQueue[Any]" = field(default_factory=queue.SimpleQueue)
+    channel: Optional["Channel"] = None
+    consumed: int = 0
+    told: int = 0
+
+
+class Channel:
+    """Exchanges with a session.  Owned by the event loop of the runner.
+
+    Args:
+        announcement: the first one of the session.
+        terms: of the run.
+        signals: all that were sent in the run; they grow.
+        ask: makes an exchange.
+
+    Attributes:
+        address, worker: of the worker, and its name.
+        over: why nothing runs in the session any more, if so.
+    """
+
+    def __init__(
+        self,
+        announcement: Announcement,
+        terms: Terms,
+        signals: list[int],
+        ask: Callable[[str, Request], Awaitable[Reply]],
+    ):
+        self.address = announcement.address
+        self.worker = announcement.name
+        self.over: Optional[str] = None
+        self._session = announcement.session
+        self._terms = terms
+        self._signals = signals
+        self._ask = ask
+        self._tasks: dict[str, Task] = {}
+        self._heard = 0
+        self._heard_at = time.monotonic()
+        self._received = 0
+        self._closing = False
+        self._has_to_tell = asyncio.Event()
+
+    def permit(self, key: str, task: Task) -> None:
+        """Have a task run in the session."""
+        if self.over is None and task.channel is None:
+            task.channel = self
+            self._tasks[key] = task
+            task.inbox.put(Begun(self.worker))
+        self.tell()
+
+    def tell(self) -> None:
+        """There is something new to be told."""
+        self._has_to_tell.set()
+
+    def close(self) -> None:
+        """Have the session end, with all that is left of it."""
+        self._closing = True
+        self.tell()
+
+    async def talk(self) -> None:
+        """Make exchanges until the session is over."""
+        calls: set[asyncio.Task] = set()
+        told_at = self._heard_at
+        while self.over is None:
+            # NOTE: an older request is answered as a newer one comes
+            if not calls or (self._has_to_tell.is_set() and len(calls) < 2):
+                self._has_to_tell.clear()
+                calls.add(asyncio.ensure_future(self._exchange()))
+            news = asyncio.ensure_future(self._has_to_tell.wait())
+            waits = {*calls, news} if len(calls) < 2 else calls
+            await asyncio.wait(
+                waits, timeout=self._left(), return_when=asyncio.FIRST_COMPLETED
+            )
+            news.cancel()
+            done = {call for call in calls if call.done()}
+            calls -= done
+            if self._left() <= 0:
+                self.lose("nothing has been heard of it for too long")
+            elif not all(call.result() for call in done):
+                if self._closing and not self._tasks:
+                    self.lose("it cannot be reached")
+                if told_at < self._heard_at + SAYS_AGAIN <= time.monotonic():
+                    told_at = time.monotonic()
+                    say(
+                        f"Nothing is heard of worker '{self.worker}'; its commands end "
+                        f"{self._left():.0f} s from now, unless it is heard of again"
+                    )
+                await asyncio.sleep(PAUSE)
+            else:
+                await asyncio.sleep(LINGER)
+        for call in calls:
+            call.cancel()
+
+    def _left(self) -> float:
+        """Seconds until nothing can run any more without an exchange."""
+        lease_end = self._heard_at + self._terms.lease
+        return max(0.0, lease_end + MARGIN - time.monotonic())
+
+    async def _exchange(self) -> bool:
+        """Make one; return whether there was a reply."""
+        timeout = min(2 * self._terms.hold + 5, self._terms.lease)
+        try:
+            request = self._request()
+            reply = await asyncio.wait_for(self._ask(self.address, request), timeout)
+        except Exception:  # noqa: BLE001
+            return False
+        self._heard = max(self._heard, reply.number)
+        self._heard_at = time.monotonic()
+        for number, news in reply.news:
+            if number == self._received + 1:
+                self._received = number
+                self._take(news)
+        if reply.over:
+            self.lose(reply.over)
+        return True
+
+    def _request(self) -> Request:
+        for task in self._tasks.values():
+            task.told = task.consumed
+        return Request(
+            self._session,
+            self._heard,
+            self._received,
+            frozenset(self._tasks),
+            {key: task.told for key, task in self._tasks.items()},
+            tuple(self._signals),
+            self._closing,
+        )
+
+    def _take(self, news: Any) -> None:
+        task = self._tasks.get(news.task)
+        if task is None:
+            return
+        task.inbox.put(news)
+        if isinstance(news, Ended):
+            del self._tasks[news.task]
+            self.tell()
+
+    def lose(self, why: str) -> None:
+        """Take note that nothing runs in the session any more."""
+        if self.over is None:
+            self.over = why
+            for task in self._tasks.values():
+                task.inbox.put(CommandLostError(self.worker, why))
+            self._tasks.clear()
+
+    def consumed(self, task: Task, news: Printed) -> bool:
+        """Called by the thread of a task; return whether that is to be told."""
+        task.consumed += len(news.data)
+        return task.consumed - task.told > self._terms.window // 4

@@ -1,0 +1,175 @@
+"""The connection with a Dask scheduler, made anew when it is lost."""
+
+import asyncio
+import pickle
+from collections.abc import Awaitable, Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Callable, Optional
+
+from distributed import Client
+
+from dvc_parallel.engine.lock_wait import Wait, say
+from dvc_parallel.engine.remote_runner import Offer, RunnerError
+
+from .protocol import EXCHANGE, TOPIC, Announcement, Reply, Request
+
+if TYPE_CHECKING:
+    from .cluster import Scheduler
+
+# Seconds for which a scheduler may be unreachable: at the start, and later on, when it
+# may be started anew.
+AT_START = 10.0
+PATIENCE = 60.0
+# Seconds from one look at whether to say something to the next.
+LOOK = 1.0
+# Seconds that a worker has to answer where it is to be known whether it is there.
+AT_ONCE = 5.0
+# More than exchanges under way.
+CONNECTIONS = 4096
+
+
+async def told(awaited: Awaitable[Any], what: str) -> Any:
+    """Await something, and say so: at once, after 10 s, and then each minute."""
+    wait, future = Wait(), asyncio.ensure_future(awaited)
+    try:
+        while not future.done():
+            if (lasting := wait.is_to_be_told()) is not None:
+                say(waits_for(what, lasting))
+            await asyncio.wait([future], timeout=LOOK)
+        return future.result()
+    finally:
+        future.cancel()
+
+
+def waits_for(what: str, lasting: str) -> str:
+    """How to say it, where it has been ``lasting`` by now, if not just begun."""
+    return (
+        f"Still waiting for {what}, {lasting} now" if lasting else f"Waiting for {what}"
+    )
+
+
+class Connection:
+    """Owned by the event loop of the runner.
+
+    Args:
+        scheduler: where it is.
+        on_announcement: called with what workers announce.
+    """
+
+    def __init__(
+        self, scheduler: "Scheduler", on_announcement: Callable[[Announcement], None]
+    ):
+        self._scheduler = scheduler
+        self._on_announcement = on_announcement
+        self._client: Optional[Client] = None
+        self._guard: Optional[asyncio.Lock] = None
+        self._was_there = False
+
+    async def client(self) -> Client:
+        """A client that is connected.
+
+        Raises:
+            RunnerError: the scheduler cannot be reached.
+        """
+        if self._guard is None:
+            self._guard = asyncio.Lock()
+        async with self._guard:
+            if self._client is None or self._client.status != "running":
+                await self.close()
+                connect = self._connect()
+                if self._was_there:
+                    address, runner = self._scheduler.address, self._scheduler.runner
+                    what = f"the scheduler of runner '{runner}' at {address} to be back"
+                    connect = told(connect, f"{what}, for at most {PATIENCE:g} s")
+                self._client = await connect
+            return self._client
+
+    async def _connect(self) -> Client:
+        timeout = PATIENCE if self._was_there else AT_START
+        try:
+            client = await Client(
+                self._scheduler.address,
+                security=self._scheduler.security,
+                timeout=timeout,
+                asynchronous=True,
+                set_as_default=False,
+                connection_limit=CONNECTIONS,
+            )
+        except (OSError, ValueError, TypeError, ImportError) as exc:
+            raise RunnerError(
+                f"runner '{self._scheduler.runner}': cannot reach the Dask scheduler "
+                f"at {self._scheduler.address} within {timeout:g} s: {exc}"
+            ) from exc
+        self._was_there = True
+        client.subscribe_topic(TOPIC, self._take)
+        return client
+
+    def _take(self, event: tuple[float, Any]) -> None:
+        self._on_announcement(Announcement(**event[1]["announcement"]))
+
+    async def offers(self) -> dict[str, Offer]:
+        """The workers that there are, by their addresses."""
+        client = await self.client()
+        identity = await client.scheduler.identity()  # type: ignore[union-attr]
+        return {
+            address: Offer(str(w["name"]), w["nthreads"], w["resources"])
+            for address, w in identity["workers"].items()
+        }
+
+    async def await_workers(self) -> None:
+        """Return when there is a worker.
+
+        Raises:
+            RunnerError: there are none, and none is to be expected.
+        """
+        client = await self.client()
+        made = self._scheduler.is_made
+        is_there = bool(await self.offers())
+        # NOTE: a cluster that adapts itself has workers only while it has tasks
+        task: Any = client.submit(int, pure=False)
+        runs = asyncio.wait_for(task.result(), None if made else AT_START)
+        try:
+            await (runs if is_there else told(runs, "the first worker of the cluster"))
+        except asyncio.TimeoutError:
+            raise RunnerError(
+                f"runner '{self._scheduler.runner}': the Dask scheduler at "
+                f"{self._scheduler.address} has no worker that runs anything within "
+                f"{AT_START:g} s"
+            ) from None
+        finally:
+            task.release()
+
+    async def ask(self, address: str, request: Request) -> Reply:
+        """Make an exchange with a worker.
+
+        Raises:
+            OSError: it cannot be reached, or knows nothing of the session.
+        """
+        client = await self.client()
+        message = {"op": EXCHANGE, "request": pickle.dumps(request)}
+        reply = await client.scheduler.proxy(worker=address, msg=message)  # type: ignore[union-attr]
+        if reply is None:
+            raise OSError("no such session")
+        return pickle.loads(reply)  # noqa: S301
+
+    async def reachable(self, addresses: Iterable[str]) -> set[str]:
+        """Those of some workers that answer at once."""
+        client = await self.client()
+        message = {"op": "identity"}
+
+        async def answers(address: str) -> bool:
+            proxy = client.scheduler.proxy(worker=address, msg=message)  # type: ignore[union-attr]
+            with suppress(OSError, asyncio.TimeoutError):
+                await asyncio.wait_for(proxy, AT_ONCE)
+                return True
+            return False
+
+        asked = list(addresses)
+        found = await asyncio.gather(*map(answers, asked))
+        return {address for address, there in zip(asked, found) if there}
+
+    async def close(self) -> None:
+        if self._client is not None:
+            with suppress(Exception):
+                await asyncio.wait_for(self._client.close(), AT_START)
+            self._client = None

@@ -1,0 +1,356 @@
+"""Commands on the workers of a Dask cluster, as the executor knows it."""
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import CancelledError
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Callable, Optional
+
+from shortuuid import uuid
+
+from dvc_parallel.engine import remote_runner
+from dvc_parallel.engine.lock_wait import Wait, say
+from dvc_parallel.engine.own_files import OwnFolder
+from dvc_parallel.engine.remote_runner import (
+    ANYWHERE,
+    Offer,
+    Place,
+    RemoteRunner,
+    RunnerError,
+)
+from dvc_parallel.engine.runner import Output, RunnerClosedError
+from dvc_parallel.engine.terminal import visible
+
+from . import dask_worker
+from .channel import Begun, Channel, Task
+from .commands import Command, portable
+from .connection import Connection, waits_for
+from .fitness import examine, sight, versions
+from .folder import InFolder
+from .protocol import Announcement, Ended, Printed, Terms, result_of
+from .session import SessionOverError, Work
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future as ThreadFuture
+
+    from distributed import Future
+
+    from .cluster import Scheduler
+
+# NOTE: DVC configures the loggers below "dvc"
+logger = logging.getLogger("dvc.parallel")
+
+# Seconds for which commands go on where nothing is heard of DVC, and so to wait for
+# them before they are tried again; and for which a worker may be silent.
+LEASE = 60.0
+HOLD = 10.0
+# Bytes that a command may print ahead of those who read it.
+WINDOW = 2**20
+# Seconds from one look for a worker to the next, where there is none.
+LOOK = 2.0
+
+
+class DaskRunner(RemoteRunner):
+    """Runs commands on the workers of a Dask cluster.
+
+    Any thread may call any method.  All that belongs to Dask, and the channels, are
+    owned by a thread of its own, which runs an event loop.
+
+    Args:
+        scheduler: closed with the runner.
+        folder: in the workspace, for a file by which workers know it.
+
+    Raises:
+        RunnerError: the scheduler cannot be reached.
+    """
+
+    def __init__(self, scheduler: "Scheduler", folder: OwnFolder):
+        self._scheduler = scheduler
+        run = uuid()
+        name = f"workspace-{run}"
+        self._token = folder.path_of(name)
+        folder.make()
+        with folder.replace(name) as fobj:
+            fobj.write(run)
+        self._terms = Terms(run, LEASE, HOLD, WINDOW, (self._token, run), versions())
+        self._closed = False
+        self._signals: list[int] = []
+        self._channels: dict[str, Channel] = {}  # by session
+        self._under_way: set[asyncio.Task] = set()
+        self._talks: list[asyncio.Task] = []
+        self._waiting: dict[str, Task] = {}  # all tasks that Dask has, by their keys
+        self._futures: dict[str, Future] = {}
+        self._unfit: set[str] = set()  # addresses of workers that cannot run commands
+        self._lost: set[str] = set()  # and of those of which nothing is heard
+        self._connection = Connection(scheduler, self._announced)
+        self._loop = asyncio.new_event_loop()
+        self._thread: Optional[threading.Thread] = threading.Thread(
+            target=self._loop.run_forever, name="dvc-dask", daemon=True
+        )
+        self._thread.start()
+        connected = self._in_loop(self._connection.await_workers())
+        try:
+            connected.result()
+        except BaseException:
+            connected.cancel()
+            self.close()
+            raise
+
+    def _in_loop(self, coroutine: Any) -> "ThreadFuture[Any]":
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    # What threads call
+
+    def offers(self) -> Sequence[Offer]:
+        return list(self._in_loop(self._offers()).result().values())
+
+    def check(self, places: Iterable[Place]) -> bool:
+        return self._in_loop(self._check(list(places))).result()
+
+    def run(
+        self,
+        args,
+        output: Output,
+        *,
+        place: Place = ANYWHERE,
+        on_start: Callable[[str], None] = lambda _: None,
+        env=None,
+        **kwargs,
+    ) -> int:
+        env = portable(os.environ if env is None else env)
+        return self._perform(Command(args, env, kwargs), output, place, on_start)
+
+    def perform(
+        self,
+        work: remote_runner.Work,
+        output: Output,
+        place: Place = ANYWHERE,
+        on_start: Callable[[str], None] = lambda _: None,
+    ) -> Any:
+        return self._perform(InFolder(work), output, place, on_start)
+
+    def _perform(
+        self,
+        work: Work,
+        output: Output,
+        place: Place,
+        on_start: Callable[[str], None],
+    ) -> Any:
+        task = Task(work, place)
+        self._loop.call_soon_threadsafe(self._start, self._see_through(task))
+        while True:
+            news = task.inbox.get()
+            if isinstance(news, Printed):
+                output(news.stream, news.data)
+                assert task.channel
+                if task.channel.consumed(task, news):
+                    self._loop.call_soon_threadsafe(task.channel.tell)
+            elif isinstance(news, Begun):
+                on_start(news.worker)
+            elif isinstance(news, Ended):
+                return result_of(news)
+            else:
+                raise news
+
+    def signal(self, signum: int) -> None:
+        self._closed = True
+        # NOTE: it may be closed already
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._signal, signum)
+
+    def close(self) -> None:
+        self._closed = True
+        if self._thread is None:
+            return
+        with suppress(Exception):
+            self._in_loop(self._close()).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._thread = None
+        self._loop.close()
+        self._scheduler.close()
+        with suppress(OSError):
+            os.remove(self._token)
+
+    # What the event loop does
+
+    async def _offers(self) -> dict[str, Offer]:
+        """The workers that there are; some, if that is possible."""
+        while not (offers := await self._connection.offers()):
+            # NOTE: those that come with tasks have gone without one
+            await self._connection.await_workers()
+        return offers
+
+    async def _check(self, places: Collection[Place]) -> bool:
+        client = await self._connection.client()
+        while True:
+            used = {
+                address: offer
+                for address, offer in (await self._offers()).items()
+                if any(place.is_on(offer) for place in places)
+            }
+            found = await sight(client, used, self._terms)
+            if found or not used:
+                break
+        if found and all(found.values()):
+            self._terms = replace(self._terms, token=None)
+        reasons = await self._examine(used)
+        if reasons:
+            listed = "".join(
+                f"\n  worker '{visible(used[address].name)}' {reason}"
+                for address, reason in sorted(reasons.items())
+            )
+            raise RunnerError(f"runner '{self._scheduler.runner}':{listed}")
+        return self._terms.token is not None
+
+    async def _examine(self, offers: dict[str, Offer]) -> dict[str, str]:
+        client = await self._connection.client()
+        reasons, warnings = await examine(client, offers, self._terms)
+        for address, warning in warnings.items():
+            name = visible(offers[address].name)
+            logger.warning("worker '%s' %s", name, visible(warning, lines=True))
+        return reasons
+
+    async def _see_through(self, task: Task) -> None:
+        """Have Dask run a task, until it has been permitted to run, and has ended."""
+        try:
+            while task.channel is None and not self._closed:
+                await self._have_run(task)
+            if task.channel is None:
+                task.inbox.put(RunnerClosedError())
+        except Exception as exc:  # noqa: BLE001
+            if task.channel is None:
+                task.inbox.put(exc)
+
+    async def _have_run(self, task: Task) -> None:
+        """Have Dask run a task, and return when it has ended for Dask.
+
+        Raises:
+            RunnerError: it cannot be run.
+        """
+        client = await self._connection.client()
+        workers = await self._workers_for(task.place)
+        key = f"dvc-command-{uuid()}"
+        self._waiting[key] = task
+        future = self._futures[key] = client.submit(
+            dask_worker.perform,
+            key,
+            self._terms,
+            task.work,
+            key=key,
+            pure=False,
+            retries=0,
+            resources=dict(task.place.resources) or None,
+            workers=workers,
+            allow_other_workers=False,
+        )
+        try:
+            await future.result()
+        except (CancelledError, SessionOverError):
+            # NOTE: by Dask, where it has lost the scheduler, or by us; or because the
+            # worker has not heard of us
+            await asyncio.sleep(0)
+        except Exception as exc:  # noqa: BLE001
+            if task.channel is None and not self._closed:
+                await self._exclude_unfit(exc)
+        finally:
+            del self._waiting[key], self._futures[key]
+            future.release()
+
+    async def _workers_for(self, place: Place) -> Optional[list[str]]:
+        """Addresses of those that a task may run on; None for all."""
+        wait = Wait()
+        while place.workers or self._unfit or self._lost:
+            offers = await self._connection.offers()
+            self._unfit &= set(offers)
+            self._lost &= set(offers)
+            fit = {
+                address
+                for address in set(offers) - self._unfit
+                if place.is_on(offers[address])
+            }
+            if fit - self._lost:
+                return list(fit - self._lost)
+            if found := await self._connection.reachable(fit):
+                self._lost -= found
+                continue
+            if (lasting := wait.is_to_be_told()) is not None:
+                say(waits_for(f"{place} that can run the next command", lasting))
+            if self._closed:
+                raise RunnerClosedError
+            await asyncio.sleep(LOOK)
+        return None
+
+    async def _exclude_unfit(self, exc: Exception) -> None:
+        """Find workers that cannot run commands; raise the error if there are none."""
+        offers = {
+            address: offer
+            for address, offer in (await self._connection.offers()).items()
+            if address not in self._unfit
+        }
+        reasons = await self._examine(offers)
+        if not reasons:
+            raise RunnerError(f"Dask cannot run a command: {exc!r}") from exc
+        for address, reason in reasons.items():
+            name = visible(offers[address].name)
+            reason = visible(reason, lines=True)
+            logger.warning("worker '%s' is not used, as it %s", name, reason)
+        self._unfit.update(reasons)
+
+    def _announced(self, announcement: Announcement) -> None:
+        task = self._waiting.get(announcement.task)
+        if announcement.run != self._terms.run or task is None or self._closed:
+            return
+        if task.channel is not None and task.channel is not self._channels.get(
+            announcement.session
+        ):
+            return
+        channel = self._channels.get(announcement.session)
+        if channel is None:
+            channel = self._channels[announcement.session] = Channel(
+                announcement, self._terms, self._signals, self._connection.ask
+            )
+            self._talks.append(self._start(self._talk(channel)))
+        self._lost.discard(announcement.address)
+        channel.permit(announcement.task, task)
+
+    def _start(self, coroutine: Any) -> asyncio.Task:
+        started = asyncio.ensure_future(coroutine)
+        self._under_way.add(started)
+        started.add_done_callback(self._under_way.discard)
+        return started
+
+    async def _talk(self, channel: Channel) -> None:
+        await channel.talk()
+        if self._closed:
+            return
+        # NOTE: Dask may have given it tasks that it does not start
+        self._lost.add(channel.address)
+        self._withdraw()
+
+    def _withdraw(self) -> None:
+        """Have tasks that do not run yet given to other workers, if to any."""
+        for key, task in list(self._waiting.items()):
+            if task.channel is None or task.channel.over is not None:
+                self._start(self._futures[key].cancel(force=True))
+
+    def _signal(self, signum: int) -> None:
+        self._signals.append(signum)
+        self._withdraw()
+        for channel in self._channels.values():
+            channel.tell()
+
+    async def _close(self) -> None:
+        self._withdraw()
+        for channel in self._channels.values():
+            channel.close()
+        if self._talks:
+            await asyncio.wait(self._talks)
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+        await self._connection.close()

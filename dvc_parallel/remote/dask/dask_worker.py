@@ -1,0 +1,75 @@
+"""What Dask runs on a worker."""
+
+import pickle
+import threading
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Optional
+
+from distributed import get_worker
+
+from .fitness import unfit
+from .protocol import EXCHANGE, TOPIC, Announcement, Terms
+from .session import Session, Work
+
+if TYPE_CHECKING:
+    from distributed import Worker
+
+    from .protocol import Request
+
+_guard = threading.Lock()
+_sessions: dict[str, Session] = {}  # by the ID of their run
+
+
+class UnfitWorkerError(Exception):
+    """This worker cannot run the commands of a run."""
+
+
+def perform(task: str, terms: Terms, work: Work) -> None:
+    """Do some work as a task of Dask.
+
+    Raises:
+        UnfitWorkerError: this is not the worker for it.
+        SessionOverError: the coordinator has to take it for lost.
+    """
+    worker = get_worker()
+    session = _session(worker, terms)
+    announcement = Announcement(
+        terms.run, task, session.id, worker.address, str(worker.name)
+    )
+    # NOTE: Dask adds something of its own to what is told
+    message = {"announcement": asdict(announcement)}
+    session.perform(task, work, lambda: worker.log_event(TOPIC, message))
+
+
+def _session(worker: "Worker", terms: Terms) -> Session:
+    with _guard:
+        session = _sessions.get(terms.run)
+        if session is None or session.is_over:
+            if reason := unfit(terms):
+                raise UnfitWorkerError(reason)
+            worker.handlers.setdefault(EXCHANGE, exchange)
+            for run in [run for run, other in _sessions.items() if other.is_over]:
+                del _sessions[run]
+            loop = worker.loop.asyncio_loop  # type: ignore[attr-defined]
+            session = Session(terms, loop, lambda task: _is_wanted(worker, task))
+            _sessions[terms.run] = session
+        return session
+
+
+def _is_wanted(worker: "Worker", task: str) -> bool:
+    """Whether Dask still wants a task that runs here."""
+    state = worker.state.tasks.get(task)
+    return (
+        state is not None
+        and state.state == "executing"
+        and worker.status.name in ("running", "paused", "closing_gracefully")
+    )
+
+
+async def exchange(request: bytes) -> Optional[bytes]:
+    """The handler of a worker for exchanges; None where there is no such session."""
+    asked: Request = pickle.loads(request)  # noqa: S301
+    for session in list(_sessions.values()):
+        if session.id == asked.session:
+            return pickle.dumps(await session.exchange(asked))
+    return None

@@ -1,0 +1,102 @@
+"""Ways to show the output of stages other than line by line as it comes."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from dvc.progress import Tqdm
+
+from dvc_parallel.engine.plain_reporter import PlainReporter, write
+from dvc_parallel.engine.reporter_events import Phase
+from dvc_parallel.engine.terminal import harmless, whole_lines
+
+if TYPE_CHECKING:
+    from dvc_parallel.reporting.records.log_files import LogReader
+    from dvc_parallel.reporting.records.writer import Recorder
+
+
+class SilentReporter(PlainReporter):
+    """Shows no output but the last lines of what has failed."""
+
+    def command(self, stage: int, cmd: str) -> None:
+        pass
+
+    def show(self, stage: int, stream: str, data: bytes) -> None:
+        pass
+
+
+class GroupedReporter(PlainReporter):
+    """Shows all output of a stage at once, when its commands have ended.
+
+    It is read from the log of the stage.  Where that cannot be written, lines are shown
+    as they come.
+
+    Args:
+        recorder: keeps the logs; has to be told everything first.
+    """
+
+    def __init__(self, recorder: "Recorder"):
+        super().__init__(recorder.log_of)
+        self._recorder = recorder
+        self._to_show: set[int] = set()
+        self._shown: set[int] = set()
+        self._readers: dict[int, LogReader] = {}  # of what has been shown
+
+    def _is_time(self, phase: Phase) -> bool:
+        return phase in (Phase.LOCK, Phase.FAILED, Phase.STOPPED)
+
+    def phase(self, stage: int, phase: Phase, **details: Any) -> None:
+        super().phase(stage, phase, **details)
+        if phase is Phase.COMMAND:
+            self._to_show.add(stage)
+        elif phase is Phase.RETRY:
+            self._shown.discard(stage)
+        elif stage in self._to_show and self._is_time(phase):
+            self._show_all(stage)
+
+    def command(self, stage: int, cmd: str) -> None:
+        if self._recorder.logs is None:
+            super().command(stage, cmd)
+
+    def show(self, stage: int, stream: str, data: bytes) -> None:
+        logs = self._recorder.logs
+        if logs is not None and not logs.is_whole(stage):
+            self._show_all(stage)
+        if logs is None or stage in self._shown:
+            super().show(stage, stream, data)
+
+    def _show_all(self, stage: int) -> None:
+        with self._guard:
+            if stage in self._shown:
+                return
+            self._to_show.discard(stage)
+            self._shown.add(stage)
+            stream = sys.stdout
+            if self._over or stream is None or self._recorder.logs is None:
+                return
+            self.times_shown += 1
+            with suppress(OSError, ValueError), Tqdm.external_write_mode(file=stream):
+                header = self._colored(f"=== {self._name(stage)}", stage, stream)
+                write(stream, header + b"\n")
+                last = b"\n"
+                for last in filter(None, self._log(stage)):
+                    write(stream, harmless(last) if stream.isatty() else last)
+                if not last.endswith(b"\n"):
+                    write(stream, b"\n")
+
+    def _log(self, stage: int) -> Iterator[bytes]:
+        logs = self._recorder.logs
+        assert logs
+        if not logs.has_printed(stage):
+            yield logs.commands(stage)
+            return
+        reader = self._readers.setdefault(stage, logs.reader(stage))
+        yield from whole_lines(reader.new())
+
+
+class FailedReporter(GroupedReporter):
+    """Shows all output of stages that fail."""
+
+    def _is_time(self, phase: Phase) -> bool:
+        return phase is Phase.FAILED

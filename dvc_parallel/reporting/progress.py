@@ -1,0 +1,88 @@
+"""How far a run is, for those who show it."""
+
+from typing import Any, Callable, Optional
+
+from dvc_parallel.engine.reporter_events import FINAL, Phase, Reporter, RunInfo
+from dvc_parallel.reporting.estimate import time_left
+
+# Bytes at the end of some output in which the last line is looked for.
+LAST_LINE = 1000
+
+
+class Progress(Reporter):
+    """Follows the stages of a run.
+
+    Args:
+        clock: tells the time in seconds.
+
+    Attributes:
+        run: what was known when it began.
+        running: when each stage that is at work has begun.
+        phases: the phase of each of these.
+        workers: where the command of each of these runs, if not on this machine.
+        over: stages that have ended.
+        failed (int): how many of these have failed.
+    """
+
+    def __init__(self, clock: Callable[[], float]):
+        self.clock = clock
+        self.run = RunInfo((), 1, "fail")
+        self.running: dict[int, float] = {}
+        self.phases: dict[int, Phase] = {}
+        self.workers: dict[int, str] = {}
+        self.over: set[int] = set()
+        self.failed = 0
+        self._last: dict[int, bytes] = {}
+
+    def begun(self, run: RunInfo) -> None:
+        self.run = run
+
+    def phase(self, stage: int, phase: Phase, **details: Any) -> None:
+        if phase in FINAL:
+            self.over.add(stage)
+            self.failed += phase is Phase.FAILED
+            for known in (self.running, self.phases, self.workers, self._last):
+                known.pop(stage, None)
+        elif phase is not Phase.READY:
+            self.phases[stage] = phase
+            self.running.setdefault(stage, self.clock())
+            if worker := details.get("worker"):
+                self.workers[stage] = worker
+
+    def output(self, stage: int, stream: str, data: bytes) -> None:  # noqa: ARG002
+        line = data[-LAST_LINE:].rstrip().replace(b"\r", b"\n").rpartition(b"\n")[2]
+        if line and stage in self.running:
+            self._last[stage] = line
+
+    def last_line(self, stage: int) -> str:
+        """What a stage has printed last."""
+        return self._last.get(stage, b"").decode(errors="replace")
+
+    def oldest_first(self) -> list[int]:
+        """The stages that are at work."""
+        return sorted(self.running.copy(), key=lambda s: (self.running.get(s, 0.0), s))
+
+    def seconds(self, stage: int) -> float:
+        """For how long a stage has been at work."""
+        now = self.clock()
+        return now - self.running.get(stage, now)
+
+    def left(self) -> Optional[str]:
+        """How long the run will still take, as users read it; None if not known."""
+        elapsed = {stage: self.seconds(stage) for stage in self.running.copy()}
+        seconds = time_left(self.run.stages, self.over, elapsed, self.run.jobs)
+        return None if seconds is None else f"about {about(seconds)} left"
+
+    def count(self) -> str:
+        return f"[{len(self.over)}/{len(self.run.stages)}]"
+
+
+def about(seconds: float) -> str:
+    """Some seconds as users read them, where these are but guessed."""
+    if seconds < 60:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours = minutes / 60
+    return f"{hours:.1f} h" if hours < 10 else f"{hours:.0f} h"

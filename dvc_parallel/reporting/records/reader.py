@@ -1,0 +1,355 @@
+"""Reading the records of runs, those that still go on included."""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from difflib import get_close_matches
+from itertools import islice
+from typing import Any, Optional
+
+from dvc.exceptions import DvcException
+
+from dvc_parallel.engine.own_files import OwnFolder
+from dvc_parallel.engine.terminal import visible
+
+from . import checked
+from .alive import is_alive
+from .log_files import log_name
+
+FORMAT = 1
+JOURNAL = "journal.jsonl"
+LOGS = "logs"
+# Bytes of a journal, and of a line of it.
+MOST_BYTES = 2**28
+MOST_LINE = 2**25
+RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9A-Za-z]{4}", re.ASCII)
+
+# How a run can end.
+ENDS = ("ok", "failed", "interrupted")
+# What is raised by a journal that makes no sense.
+NONSENSE = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError)
+# Names that an error lists.
+SHOWN = 10
+
+
+class RecordError(DvcException):
+    """There is no such record, or it cannot be read."""
+
+
+@dataclass
+class Stage:
+    """A stage of a run.
+
+    Attributes:
+        name: as in DVC.
+        upstream, after: places of the stages that it waits for.
+        seconds: how long it took before this run, if that is known.
+        log: name of the file with its output, if it has printed anything.
+        phases: when each phase has begun, in seconds since the start of the run, which
+            it was, and its details.
+    """
+
+    name: str
+    upstream: list[int]
+    after: list[int]
+    seconds: Optional[float]
+    log: str
+    phases: list[tuple[float, str, dict[str, Any]]] = field(default_factory=list)
+
+    @property
+    def phase(self) -> Optional[str]:
+        """The one that it is in or has ended with; None if it waits for others."""
+        return self.phases[-1][1] if self.phases else None
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """Of the phase that it is in."""
+        return self.phases[-1][2] if self.phases else {}
+
+    @property
+    def worker(self) -> Optional[str]:
+        """Where its last command ran, if not on the machine that DVC ran on."""
+        workers = (details.get("worker") for *_, details in reversed(self.phases))
+        return next(filter(None, workers), None)
+
+    @property
+    def over(self) -> bool:
+        return self.phase in ("done", "failed", "skipped", "stopped")
+
+    @property
+    def started(self) -> Optional[float]:
+        """When it got a slot."""
+        return next((t for t, phase, _ in self.phases if phase != "ready"), None)
+
+    @property
+    def ended(self) -> Optional[float]:
+        return self.phases[-1][0] if self.over else None
+
+
+@dataclass
+class Run:
+    """A run, as far as its journal goes.
+
+    Attributes:
+        folder: of its record.
+        header: the first line of the journal.
+        stages: in the order of serial DVC.
+        end: "ok", "failed" or "interrupted"; None if the journal does not say.
+        last: time of the last line, in seconds since the start.
+        offset: bytes of the journal that have been read.
+    """
+
+    folder: OwnFolder
+    header: dict[str, Any]
+    stages: list[Stage]
+    end: Optional[str] = None
+    last: float = 0.0
+    offset: int = 0
+
+    @property
+    def journal(self) -> str:
+        return self.folder.path_of(JOURNAL)
+
+    @property
+    def logs(self) -> OwnFolder:
+        return self.folder.folder(LOGS)
+
+    @property
+    def id(self) -> str:
+        return os.path.basename(self.folder.path)
+
+    @property
+    def started(self) -> datetime:
+        return datetime.fromisoformat(self.header["started"])
+
+    @property
+    def goes_on(self) -> bool:
+        return self.end is None and is_alive(self.header)
+
+    @property
+    def state(self) -> str:
+        """ "running", "ok", "failed", "interrupted" or "killed"."""
+        return self.end or ("running" if self.goes_on else "killed")
+
+    @property
+    def now(self) -> float:
+        """Seconds from its start to now, or to its end."""
+        if not self.goes_on:
+            return self.last
+        return (datetime.now(timezone.utc) - self.started).total_seconds()
+
+    def stage(self, name: str) -> Stage:
+        """The stage of that name.
+
+        Raises:
+            RecordError: there is none.
+        """
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        names = [stage.name for stage in self.stages]
+        known = _listed(get_close_matches(name, names) or names, len(names))
+        name = visible(name)
+        raise RecordError(f"run {self.id} has no stage '{name}'; there are {known}")
+
+    def update(self) -> None:
+        """Read what has been added to the journal.
+
+        Lines that make no sense are left out, and so is one that is being written.
+
+        Raises:
+            RecordError: the journal cannot be read any more.
+        """
+        for entry in _entries(self):
+            with suppress(*NONSENSE):
+                _add(self, entry)
+
+
+class Runs:
+    """The records that there are of the runs of a repo.
+
+    Args:
+        tmp_dir: ``.dvc/tmp`` of the repo.
+    """
+
+    @classmethod
+    def of_repo(cls) -> "Runs":
+        """Those of the repo that the current folder is in.
+
+        Raises:
+            NotDvcRepoError: it is in none.
+        """
+        from dvc.repo import Repo
+
+        return cls(os.path.join(Repo.find_root(), Repo.DVC_DIR, "tmp"))
+
+    def __init__(self, tmp_dir: str):
+        self._folder = OwnFolder(tmp_dir, "parallel", "runs")
+
+    def folder(self, run_id: str) -> OwnFolder:
+        return self._folder.folder(run_id)
+
+    def size(self, run_id: str) -> int:
+        """Bytes of a record, as far as they can be counted."""
+        size = 0
+        for folder in (self.folder(run_id), self.folder(run_id).folder(LOGS)):
+            with suppress(OSError):
+                size += sum(folder.files().values())
+        return size
+
+    def is_bad(self, run_id: str) -> bool:
+        """Whether a run is known to have failed, or to have been stopped or killed."""
+        try:
+            return read(self.folder(run_id)).state not in ("ok", "running")
+        except RecordError:
+            return False
+
+    def remove(self, run_id: str) -> None:
+        """Remove a record, as much of it as can be."""
+        with suppress(OSError):
+            self._folder.remove(run_id)
+
+    def ids(self) -> list[str]:
+        """IDs of runs, the oldest first.
+
+        Raises:
+            RecordError: their folder cannot be read.
+        """
+        try:
+            return sorted(filter(RUN_ID.fullmatch, self._folder.folders()))
+        except FileNotFoundError:
+            return []
+        except OSError as exc:
+            raise RecordError(f"cannot read '{exc.filename}': {exc.strerror}") from None
+
+    def load(self, run_id: Optional[str] = None) -> Run:
+        """Read a record; without ``run_id`` the last one that can be read.
+
+        A run that is killed, or that is just beginning, may have no journal.
+
+        Args:
+            run_id: the ID of a run or the beginning of one.
+
+        Raises:
+            RecordError: there is none, or it cannot be read.
+        """
+        ids = self.ids()
+        if not ids:
+            raise RecordError(
+                "no run has been recorded yet; `dvc repro` with more than one job is"
+            )
+        if run_id is None:
+            return self._last(ids)
+        matching = [known for known in ids if known.startswith(run_id)]
+        if run_id in ids:
+            matching = [run_id]
+        if not matching:
+            known = ", ".join(ids)
+            raise RecordError(
+                f"there is no run '{visible(str(run_id))}'; there are {known}"
+            )
+        if len(matching) > 1:
+            raise RecordError(f"'{run_id}' can be {' or '.join(matching)}")
+        return read(self.folder(matching[-1]))
+
+    def _last(self, ids: list[str]) -> Run:
+        errors = []
+        for run_id in reversed(ids):
+            try:
+                return read(self.folder(run_id))
+            except RecordError as exc:
+                errors.append(exc)
+        raise RecordError(f"there is no run that can be read: {errors[0]}")
+
+    def all(self) -> Iterator[Run]:
+        """Those that can be read, the oldest first.
+
+        Raises:
+            RecordError: their folder cannot be read.
+        """
+        for run_id in self.ids():
+            with suppress(RecordError):
+                yield read(self.folder(run_id))
+
+    def goes_on(self, run_id: str) -> bool:
+        """Whether a run has not ended yet; one that cannot be read has."""
+        try:
+            return read(self.folder(run_id)).goes_on
+        except RecordError:
+            return False
+
+
+def read(folder: OwnFolder) -> Run:
+    """Read the record in a folder.
+
+    Raises:
+        RecordError: it cannot be read, or was written by a newer version of this.
+    """
+    run = Run(folder, {}, [])
+    header = next(_entries(run, 1), {})
+    try:
+        if header["format"] != FORMAT:
+            raise ValueError("another format")
+        run.header = checked.header(header)
+        run.stages += _stages(header["stages"])
+    except NONSENSE:
+        raise RecordError(f"{run.journal} is not a journal that can be read") from None
+    run.update()
+    return run
+
+
+def _entries(run: Run, count: Optional[int] = None) -> Iterator[dict[str, Any]]:
+    """New lines of a journal, or the next few of them."""
+    try:
+        with run.folder.read(JOURNAL, MOST_BYTES) as fobj:
+            fobj.seek(run.offset)
+            lines = iter(lambda: fobj.readline(MOST_LINE), b"")
+            for line in islice(lines, count):
+                if not line.endswith(b"\n"):
+                    return
+                run.offset += len(line)
+                with suppress(ValueError, RecursionError):
+                    entry = json.loads(line)
+                    if isinstance(entry, dict):
+                        yield entry
+    except OSError as exc:
+        raise RecordError(f"cannot read '{exc.filename}': {exc.strerror}") from None
+
+
+def _stages(stages: list[dict[str, Any]]) -> Iterator[Stage]:
+    for rank, stage in enumerate(stages):
+        name = str(stage["name"])
+        known = stage.get("seconds")
+        yield Stage(
+            name,
+            checked.ranks(stage.get("upstream", [])),
+            checked.ranks(stage.get("after", [])),
+            None if known is None else checked.seconds(known),
+            log_name(rank, name),
+        )
+
+
+def _add(run: Run, entry: dict[str, Any]) -> None:
+    time = checked.seconds(entry["t"])
+    if "end" in entry:
+        if entry["end"] not in ENDS:
+            raise ValueError(entry["end"])
+        run.end = entry["end"]
+    else:
+        details = {k: v for k, v in entry.items() if k not in ("t", "stage", "phase")}
+        rank, phase = int(entry["stage"]), str(entry["phase"])
+        if rank < 0:
+            return
+        run.stages[rank].phases.append((time, phase, details))
+    run.last = time
+
+
+def _listed(names: Sequence[str], count: int) -> str:
+    """Some names, and how many more there are."""
+    shown = [visible(name) for name in names[:SHOWN]]
+    more = f" and {count - len(shown)} more" if count > len(shown) else ""
+    return ", ".join(shown) + more

@@ -1,0 +1,236 @@
+"""Writing the record of a run.
+
+The record is never needed: where it cannot be written, the run says so once, and goes
+on without.
+"""
+
+import json
+import logging
+import os
+import shlex
+import sys
+import threading
+import time
+from contextlib import suppress
+from datetime import datetime, timezone
+from typing import Any, Callable, Optional
+
+import dvc
+import shortuuid
+from dvc.utils import relpath
+
+from dvc_parallel import __version__
+from dvc_parallel.engine.plain_reporter import log
+from dvc_parallel.engine.reporter import Phase, Reporter, RunInfo, Summary
+from dvc_parallel.engine.reporter_events import FINAL
+from dvc_parallel.reporting.record_limits import DEFAULTS, Limits
+
+from .log_files import StageLogs
+from .reader import FORMAT, JOURNAL, LOGS, RecordError, Runs
+
+# Runs whose records are kept.
+KEEP = 20
+
+
+# Seconds after which the journal has what may come later, and phases that may.
+DELAY = 0.2
+PASSING = frozenset({Phase.READY, Phase.LOCK, Phase.CHECK})
+
+
+class Recorder(Reporter):
+    """Writes the record of a run.
+
+    Args:
+        tmp_dir: ``.dvc/tmp`` of the repo.
+        clock: tells the time in seconds.
+        limits: how much is kept.
+
+    Attributes:
+        logs: what stages print; None if there is no record.
+    """
+
+    def __init__(
+        self,
+        tmp_dir: str,
+        clock: Callable[[], float] = time.monotonic,
+        limits: Limits = DEFAULTS,
+    ):
+        self._limits = limits
+        self._id = ""
+        self._runs = Runs(tmp_dir)
+        self._clock = clock
+        self._start = 0.0
+        self._guard = threading.Lock()  # of the journal
+        self._journal: Optional[int] = None
+        self._path = ""
+        self._pending = b""  # lines of the journal that are not written yet, and since
+        self._pending_since: Optional[float] = None
+        self._has_warned = False
+        self.logs: Optional[StageLogs] = None
+
+    def begun(self, run: RunInfo) -> None:
+        self._start = self._clock()
+        now = datetime.now(timezone.utc)
+        run_id = f"{now:%Y%m%d-%H%M%S}-{shortuuid.ShortUUID().random(4)}"
+        self._id = run_id
+        folder = self._runs.folder(run_id)
+        header = {
+            "format": FORMAT,
+            "id": run_id,
+            "started": now.astimezone().isoformat(timespec="milliseconds"),
+            "jobs": run.jobs,
+            "on_error": run.on_error,
+            "command": _command(),
+            "pid": os.getpid(),
+            "dvc": dvc.__version__,
+            "dvc_parallel": __version__,
+            "stages": [
+                {
+                    "name": stage.name,
+                    "upstream": stage.upstream,
+                    "after": stage.after,
+                    "seconds": stage.seconds,
+                }
+                for stage in run.stages
+            ],
+        }
+        try:
+            folder.folder(LOGS).make()
+            self._path = folder.path_of(JOURNAL)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            self._journal = folder.open(JOURNAL, flags)
+        except OSError as exc:
+            self._warn(exc)
+            self._runs.remove(run_id)
+            return
+        self._tell(header)
+        names = [stage.name for stage in run.stages]
+        self.logs = StageLogs(folder.folder(LOGS), names, self._warn, self._limits)
+        self._remove_old()
+
+    def _warn(self, exc: OSError) -> None:
+        """Tell the user once that the record lacks something."""
+        if not self._has_warned:
+            self._has_warned = True
+            log(logging.WARNING, "the record of this run cannot be kept: %s", exc)
+
+    def _remove_old(self) -> None:
+        with suppress(RecordError):
+            for run_id in self._runs.ids()[:-KEEP]:
+                if not self._runs.goes_on(run_id):
+                    self._runs.remove(run_id)
+
+    def _remove_too_many(self) -> None:
+        """Remove the oldest runs while all are too large together.
+
+        Those that go on stay, this one, and the last one before it that has not come
+        to a good end.
+        """
+        with suppress(RecordError):
+            sizes = {run_id: self._runs.size(run_id) for run_id in self._runs.ids()}
+            excess = sum(sizes.values()) - (self._limits.runs or sys.maxsize)
+            if excess <= 0:
+                return
+            last_bad = next(filter(self._runs.is_bad, reversed(sizes)), None)
+            for run_id, size in sizes.items():
+                if excess <= 0:
+                    return
+                if run_id not in (self._id, last_bad) and not self._runs.goes_on(
+                    run_id
+                ):
+                    self._runs.remove(run_id)
+                    excess -= size
+
+    def log_of(self, stage: int) -> Optional[str]:
+        """Where the output of a stage is kept, if it is."""
+        return relpath(self.logs.path(stage)) if self.logs else None
+
+    def phase(self, stage: int, phase: Phase, **details: Any) -> None:
+        # NOTE: what makes no difference, and is soon followed by something that does
+        later = phase in PASSING or (phase is Phase.DONE and not details.get("changed"))
+        self._happened({"stage": stage, "phase": phase.value, **details}, later=later)
+        if self.logs is None:
+            return
+        if phase is Phase.COMMAND:
+            self.logs.command(stage, details["cmd"], details.get("worker"))
+        elif phase in FINAL:
+            self.logs.close(stage)
+
+    def output(self, stage: int, stream: str, data: bytes) -> None:  # noqa: ARG002
+        if self.logs:
+            self.logs.output(stage, data)
+
+    def ended(self, summary: Summary) -> None:
+        self._end(summary.end)
+
+    def close(self) -> None:
+        self._end("failed")
+        if self.logs:
+            self.logs.close_all()
+            self._remove_too_many()
+
+    def _end(self, end: str) -> None:
+        self._happened({"end": end})
+        with self._guard:
+            self._give_up()
+
+    def due(self) -> Optional[float]:
+        since = self._pending_since
+        return None if since is None else max(0.0, since + DELAY - self._clock())
+
+    def tick(self) -> None:
+        if self.due() == 0:
+            self._tell(None)
+
+    def _happened(self, entry: dict[str, Any], later: bool = False) -> None:
+        self._tell(entry, has_time=True, later=later)
+
+    def _tell(
+        self,
+        entry: Optional[dict[str, Any]],
+        has_time: bool = False,
+        later: bool = False,
+    ) -> None:
+        """Write an entry after those that are pending, or have it pending itself."""
+        try:
+            with self._guard:
+                # NOTE: whoever has to wait comes later, in time as in the file
+                now = self._clock()
+                if has_time:
+                    entry = {"t": round(now - self._start, 4), **(entry or {})}
+                if entry is not None:
+                    self._pending += json.dumps(entry).encode() + b"\n"
+                if not later:
+                    self._write()
+                elif self._pending_since is None:
+                    self._pending_since = now
+        except OSError as exc:
+            self._warn(exc)
+
+    def _write(self) -> None:
+        rest, self._pending, self._pending_since = self._pending, b"", None
+        if self._journal is None:
+            return
+        try:
+            # NOTE: nearly always at once, so that nobody reads a part of it
+            while rest:
+                rest = rest[os.write(self._journal, rest) :]
+        except OSError as exc:
+            self._give_up()
+            exc.filename = exc.filename or self._path
+            raise
+
+    def _give_up(self) -> None:
+        if self._journal is not None:
+            with suppress(OSError):
+                os.close(self._journal)
+            self._journal = None
+
+
+def _command() -> str:
+    """The command of this process, as a user would write it."""
+    program, *args = sys.argv or [""]
+    folder, name = os.path.split(program)
+    if name == "__main__.py":
+        name = os.path.basename(folder)
+    return shlex.join([name, *args])

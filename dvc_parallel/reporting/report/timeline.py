@@ -1,0 +1,209 @@
+"""When each stage of a run did what, and in which slot."""
+
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Callable, Optional
+
+if TYPE_CHECKING:
+    from dvc_parallel.reporting.records import Stage
+
+WAITING = "waiting"  # for its upstreams; the outcome where it never got further
+RUNNING = "running"  # had not ended when the records do
+CHANGED = "changed"
+UNCHANGED = "unchanged"
+FAILED = "failed"
+SKIPPED = "skipped"
+STOPPED = "stopped"
+
+# What spans call the phases.
+_PHASES = {
+    **{phase: phase for phase in ("ready", "lock", "check", "command", "save")},
+    "retry": "check",
+    "queued": "ready",
+}
+_ENDS = frozenset({"done", FAILED, SKIPPED, STOPPED})
+
+
+@dataclass(frozen=True)
+class Span:
+    """A phase of a stage, in seconds since the start of the run.
+
+    Attributes:
+        phase: "ready" (waits for a slot or a worker), "lock" (for the repo), "check",
+            "command" or "save".
+        start, end: when.
+        detail: the command that ran, or the pool that was waited for.
+    """
+
+    phase: str
+    start: float
+    end: float
+    detail: str = ""
+
+    @property
+    def seconds(self) -> float:
+        return self.end - self.start
+
+
+@dataclass
+class StageTimes:
+    """What one stage of a run did.
+
+    Attributes:
+        index: its place in the order of serial DVC.
+        name: its name.
+        waits_for: indexes of the stages that it had to wait for.
+        spans: its phases, without a gap; empty if it always waited for upstreams.
+        outcome: one of the constants of this module.
+        end: when it ended; where it has not, the end of the records.
+        error: why it failed.
+        slot: the slot that it held, from 0; None if it never had one.
+        saving_lane: as ``slot``, for the time after its last command.
+        worker: where its last command ran, if not on this machine.
+    """
+
+    index: int
+    name: str
+    waits_for: tuple[int, ...] = ()
+    spans: list[Span] = field(default_factory=list)
+    outcome: str = WAITING
+    end: float = 0.0
+    error: str = ""
+    slot: Optional[int] = None
+    saving_lane: Optional[int] = None
+    worker: str = ""
+
+    @property
+    def ready(self) -> float:
+        """When it had nothing to wait for any more but a slot."""
+        return self.spans[0].start if self.spans else self.end
+
+    @property
+    def held(self) -> Optional[tuple[float, float]]:
+        """From when to when it held a slot: to the end of its last command."""
+        work = [span for span in self.spans if span.phase != "ready"]
+        if not work:
+            return None
+        ends = [span.end for span in work if span.phase == "command"]
+        return work[0].start, (ends[-1] if ends else self.end)
+
+    @property
+    def saved(self) -> Optional[tuple[float, float]]:
+        """From when to when it went on after it had given up its slot."""
+        if self.held is None or self.held[1] >= self.end:
+            return None
+        return self.held[1], self.end
+
+    def seconds(self, *phases: str) -> float:
+        """How long it was in any of the phases."""
+        return sum(span.seconds for span in self.spans if span.phase in phases)
+
+    @property
+    def busy(self) -> float:
+        """Seconds in which it did something itself."""
+        return self.seconds("check", "command", "save")
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """A run.
+
+    Attributes:
+        stages: all stages, in the order of serial DVC.
+        seconds: how long the run took, or has been recorded so far.
+        jobs: how many stages could run a command at a time.
+        slots: how many slots there are to show; as many as jobs.
+        lanes: how many stages were being saved at a time at most.
+    """
+
+    stages: list[StageTimes]
+    seconds: float
+    jobs: int
+    slots: int
+    lanes: int
+
+
+def timeline(records: Sequence["Stage"], jobs: int, seconds: float) -> Timeline:
+    """Put the records of a run together.
+
+    Args:
+        records: of its stages, in the order of serial DVC. What does not make sense
+            in them is left out.
+        jobs: how many stages could run a command at a time.
+        seconds: when the run ended, or up to when it is to be told.
+    """
+    last = max((record.phases[-1][0] for record in records if record.phases), default=0)
+    seconds = max(last, seconds)
+    stages = [
+        StageTimes(
+            index,
+            record.name,
+            tuple(
+                other
+                for other in (*record.upstream, *record.after)
+                if isinstance(other, int) and 0 <= other < index
+            ),
+        )
+        for index, record in enumerate(records)
+    ]
+    for stage, record in zip(stages, records):
+        _fill_in(stage, record.phases, seconds)
+
+    slots = max(jobs, _assign(stages, lambda stage: stage.held, "slot"))
+    lanes = _assign(stages, lambda stage: stage.saved, "saving_lane")
+    return Timeline(stages, seconds, jobs, slots, lanes)
+
+
+def _fill_in(
+    stage: StageTimes,
+    phases: Iterable[tuple[float, str, Mapping[str, Any]]],
+    seconds: float,
+) -> None:
+    stage.end = seconds
+    begun: Optional[tuple[str, float, str]] = None
+    for when, phase, details in phases:
+        if begun:
+            when = max(when, begun[1])
+            stage.spans.append(Span(begun[0], begun[1], when, begun[2]))
+            begun = None
+        if phase in _ENDS:
+            stage.end = when
+            stage.outcome = phase
+            if phase == "done":
+                stage.outcome = CHANGED if details.get("changed") else UNCHANGED
+            stage.error = str(details.get("error") or "")
+            return
+        if phase in _PHASES:
+            detail = str(details.get("cmd") or details.get("pool") or "")
+            begun = _PHASES[phase], when, detail
+            stage.worker = str(details.get("worker") or stage.worker)
+            stage.outcome = RUNNING
+    if begun:
+        stage.spans.append(Span(begun[0], begun[1], seconds, begun[2]))
+
+
+def _assign(
+    stages: Iterable[StageTimes],
+    interval: Callable[[StageTimes], Optional[tuple[float, float]]],
+    attribute: str,
+) -> int:
+    """Number what goes on at a time: each stage gets the lowest number that is free.
+
+    Returns:
+        int: how many numbers it takes.
+    """
+    held = [(when, stage) for stage in stages if (when := interval(stage))]
+    free: list[int] = []
+    taken: list[tuple[float, int]] = []
+    count = 0
+    for (start, end), stage in sorted(held, key=lambda item: (item[0], item[1].index)):
+        while taken and taken[0][0] <= start:
+            heapq.heappush(free, heapq.heappop(taken)[1])
+        if not free:
+            free.append(count)
+            count += 1
+        number = heapq.heappop(free)
+        setattr(stage, attribute, number)
+        heapq.heappush(taken, (end, number))
+    return count

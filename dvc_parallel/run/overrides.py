@@ -1,0 +1,345 @@
+"""What DVC does differently in a run.
+
+Each function stands in for one of DVC's, which it gets as ``original`` and calls where
+the calling thread belongs to no run.  Some do so for serial runs as well: they are for
+jobs of a parallel run only.  Those for large data are in
+:mod:`dvc_parallel.run.saving`.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any, Callable
+
+from dulwich.file import FileLocked
+from dvc.dvcfile import is_lock_file
+from dvc.exceptions import DvcException
+from dvc.stage.exceptions import StageCmdFailedError
+from dvc.stage.run import _make_cmd
+
+from dvc_parallel.caches.bookkeeping import current_books, in_runs
+from dvc_parallel.caches.path_facts import CacheOfCopies
+from dvc_parallel.engine.atomic import about
+from dvc_parallel.engine.durable import write_out
+from dvc_parallel.engine.lock_wait import Wait, say
+from dvc_parallel.engine.lockfile import at_the_end
+from dvc_parallel.engine.lockfile_text import LockfileText
+from dvc_parallel.engine.ordered_writes import add_line
+from dvc_parallel.engine.remote_runner import CommandLostError
+from dvc_parallel.engine.reporter import Phase
+from dvc_parallel.engine.signals import clock
+from dvc_parallel.engine.yaml_subset import dumps_simple
+from dvc_parallel.processes.time_limit import TimeIsUpError
+from dvc_parallel.remote.clones.performance import current_performance
+from dvc_parallel.scheduling.retries import StageLostError
+
+from .saving import current_job
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dvc.output import Output
+    from dvc.repo import Repo
+    from dvc.stage.cache import StageCache
+
+    from dvc_parallel.caches.bookkeeping import Bookkeeping
+
+
+# Seconds between two tries at git's index while another process changes it, after which
+# a stage says that it waits for that, and after which it fails.
+TRY_GIT_EVERY = 0.05
+TELL_AFTER = 1.0
+GIT_PATIENCE = 600.0
+
+
+def unlocked_repo(original: Callable, func: Callable) -> Callable:
+    """``dvc.stage.decorators.unlocked_repo``: run ``func`` without the repo."""
+    serial = original(func)
+
+    @wraps(func)
+    def wrapper(stage, *args, **kwargs):
+        job = current_job()
+        if job is None:
+            if books := current_books():
+                books.flush()
+            return serial(stage, *args, **kwargs)
+        if job.run.coordinator is not None:
+            from .clone_commands import run_elsewhere
+
+            return run_elsewhere(job, job.run.coordinator, stage, **kwargs)
+        try:
+            with (
+                job.in_command(),
+                job.away(),
+                job.attempts.commands(on_end=job.command_ended),
+            ):
+                return func(stage, *args, **kwargs)
+        finally:
+            if job.lock.is_locked:
+                # NOTE: another stage may have loaded, before the command has ended,
+                # what that has changed: ignore rules, the config
+                stage.repo._reset()
+            job.start_saving()
+
+    return wrapper
+
+
+def run(original: Callable, executable, cmd, **kwargs) -> None:
+    """``dvc.stage.run._run``: run one command of a stage."""
+    if performance := current_performance():
+        performance.run_command(executable, cmd, **kwargs)
+        return
+    job = current_job()
+    if job is None:
+        original(executable, cmd, **kwargs)
+        return
+
+    show = partial(job.run.reporter.output, job.rank)
+    kwargs["env"] = {**kwargs["env"], **job.env}
+    if (seconds := job.attempts.seconds_left()) is not None:
+        kwargs["timeout"] = seconds
+    if inherited := job.run.provision.inherited:
+        kwargs["pass_fds"] = inherited
+    if job.is_elsewhere:
+        kwargs["place"] = job.run.provision.place(job.rank)
+        kwargs["on_start"] = job.waits_for_worker(cmd)
+    try:
+        returncode = job.run.runner.run(_make_cmd(executable, cmd), show, **kwargs)
+    except TimeIsUpError:
+        raise job.attempts.timeout(cmd) from None
+    except CommandLostError as exc:
+        raise StageLostError(cmd, exc) from None
+    if returncode:
+        raise StageCmdFailedError(cmd, returncode)
+
+
+def display_command(original: Callable, cmd: str) -> None:
+    """``dvc.stage.run.display_command``: show a command that is about to run."""
+    job = current_job()
+    if performance := current_performance():
+        performance.show_command(cmd)
+    elif job is None:
+        original(cmd)
+    elif job.is_elsewhere:
+        job.tell(Phase.QUEUED)
+    else:
+        job.tell(Phase.COMMAND, cmd=cmd)
+
+
+def emit(original: Callable, handler, record) -> None:
+    """``dvc.logger.LoggerHandler.emit``: show a message.
+
+    It raises when nobody reads what is shown, as the terminal is gone or ``head`` has
+    ended.  What commands have made is recorded nevertheless.
+    """
+    job = current_job()
+    if job is None or not job.has_run:
+        original(handler, record)
+    else:
+        with suppress(Exception):
+            original(handler, record)
+
+
+def ask(original: Callable, *args, **kwargs) -> Any:
+    """``dvc.prompt.ask``: ask the user something."""
+    job = current_job()
+    if job is None:
+        return original(*args, **kwargs)
+    return job.run.ask(partial(original, *args, **kwargs))
+
+
+def add_to_git(original: Callable, backend: Any, *args, **kwargs) -> None:
+    """``DulwichBackend.add``: wait while a command of the run changes git's index.
+
+    Raises:
+        DvcException: the index has been locked for too long, or the run is stopping.
+    """
+    job = current_job()
+    if job is None:
+        original(backend, *args, **kwargs)
+        return
+    begun, wait = clock(), None
+    while True:
+        try:
+            original(backend, *args, **kwargs)
+            return
+        except FileLocked as exc:
+            path = os.fsdecode(exc.lockfilename)
+            waited = clock() - begun
+            if waited > GIT_PATIENCE or job.run.outcome.signal is not None:
+                raise DvcException(
+                    f"cannot add files of stage '{job.name}' to git: '{path}' has been "
+                    f"there for {waited:.0f} s; if no git is running, remove it"
+                ) from exc
+        if waited > TELL_AFTER:
+            wait = wait or Wait()
+            if (lasting := wait.is_to_be_told()) is not None:
+                there = f"'{path}' is there {lasting}".rstrip()
+                say(f"{job.name} | waits for git's index: {there}")
+        # NOTE: who has locked it may wait for the repo
+        with job.away_if(True):
+            time.sleep(TRY_GIT_EVERY)
+
+
+@contextmanager
+def rwlock(original: Callable, tmp_dir, fs, cmd, *args, **kwargs) -> Iterator[None]:
+    """``dvc.rwlock.rwlock``: lock paths."""
+    books, job = current_books(), current_job()
+    lock = original if books is None else books.paths.hold
+    if job is not None:
+        lock = job.paths.hold
+        cmd = f"{cmd} (stage '{job.name}')"
+    with lock(tmp_dir, fs, cmd, *args, **kwargs):
+        yield
+
+
+def add_entry_to_gitignore(original: Callable, scm, entry: str, gitignore: str) -> None:
+    """``scmrepo.git.Git._add_entry_to_gitignore``: add a line, maybe in a command."""
+    add_line(partial(original, scm, entry), gitignore)
+    if books := current_books():
+        write_out([gitignore])
+        books.written.add(os.path.dirname(gitignore))
+
+
+@contextmanager
+def modify_yaml(original: Callable, path, fs=None) -> Iterator[Any]:
+    """``dvc.dvcfile.modify_yaml``: change a dvc.yaml or dvc.lock."""
+    books, job = current_books(), current_job()
+    if books is None or not is_lock_file(path):
+        modify = original(path, fs=fs)
+    elif job is None:
+        place = partial(books.order.successors, path) if books.order else at_the_end
+        modify = books.lockfiles.modify(path, fs, place)
+    else:
+        modify = job.run.order.modify_lockfile(path, fs, job.rank)
+    with modify as data:
+        yield data
+        if books is not None and is_lock_file(path):
+            books.written.sync(os.path.dirname(path))
+
+
+@in_runs
+def reset(books: "Bookkeeping", original: Callable, repo: "Repo") -> None:
+    """``Repo._reset``: drop what has been loaded, around a command."""
+    books.config.reset(original, repo)
+
+
+def parse_yaml(original: Callable, text: str, path: str, typ: str = "safe") -> Any:
+    """``dvc.utils.strictyaml.parse_yaml``, with which a dvc.lock is read."""
+    lock = None
+    if typ == "safe" and is_lock_file(path):
+        lock = LockfileText.parse(text)
+    return original(text, path, typ=typ) if lock is None else lock.load()
+
+
+@in_runs
+def load_path(books: "Bookkeeping", original: Callable, path: str, fs, **kwargs) -> Any:
+    """``dvc.utils.serialize.load_path``, with which a params file is read."""
+    job = current_job()
+    if job is not None and fs.protocol == "local":
+        original = partial(job.read_file, original)
+    return books.params_files.load_path(original, path, fs, **kwargs)
+
+
+@in_runs
+def read_param_file(books: "Bookkeeping", *args, **kwargs) -> Any:
+    """``dvc.dependency.param.read_param_file``: the params that a stage depends on."""
+    return books.params_files.read_param_file(*args, **kwargs)
+
+
+def dump_yaml(original: Callable, path, data, fs=None, **kwargs) -> None:
+    """``dvc.utils.serialize.dump_yaml``, with which the run cache is written."""
+    if current_books() is None or fs:
+        original(path, data, fs=fs, **kwargs)
+        return
+    text = None if kwargs else dumps_simple(data)
+    with about(path):
+        if text is None:
+            original(path, data, **kwargs)
+        else:
+            with open(path, "w+", encoding="utf-8") as fobj:
+                fobj.write(text)
+    write_out([path])
+
+
+@in_runs
+def pattern(
+    books: "Bookkeeping", original: type, text: bytes, ignorecase: bool = False
+) -> Any:
+    """``dulwich.ignore.Pattern``: a line of a .gitignore, compiled."""
+    key = (text, ignorecase)
+    if key not in books.patterns:
+        books.patterns[key] = original(text, ignorecase)
+    return books.patterns[key]
+
+
+@in_runs
+def is_ignored(books: "Bookkeeping", original: Callable, backend, path: str) -> bool:
+    """``DulwichBackend.is_ignored``: whether git ignores a path."""
+    return books.ignore_files.is_ignored(original, backend, path)
+
+
+@in_runs
+def is_tracked(books: "Bookkeeping", original: Callable, backend, path: str) -> bool:
+    """``DulwichBackend.is_tracked``: whether git tracks a path."""
+    return books.tracked_paths.is_tracked(original, backend, path)
+
+
+@in_runs
+def dvcignore(
+    books: "Bookkeeping", original: Callable, rules, fs: Any, root_dir: str
+) -> None:
+    """``DvcIgnoreFilter.__init__``: what DVC leaves out."""
+    books.ignore_rules.load(original, rules, fs, root_dir)
+
+
+@in_runs
+def is_in_repo(books: "Bookkeeping", original: Callable, out: "Output") -> bool:
+    """``Output.is_in_repo``: whether a path is one of the repo.
+
+    DVC asks for each output and dependency some ten times a stage.
+    """
+    root_dir = out.repo.root_dir if out.repo else None
+    key = out.def_path, out.fs_path, out.fs.protocol, root_dir
+    if key not in books.in_repo:
+        books.in_repo[key] = original(out)
+    return books.in_repo[key]
+
+
+@in_runs
+def uncached_outs(
+    _books: "Bookkeeping", original: Callable, cache: "StageCache", stage, entry
+) -> "Iterable[Output]":
+    """``StageCache._uncached_outs``: outputs of an entry that DVC does not cache.
+
+    It makes a stage of the entry to look for them.
+    """
+    if all(out.use_cache for out in stage.outs):
+        return ()
+    return original(cache, stage, entry)
+
+
+@in_runs
+def test_links(books: "Bookkeeping", *args, **kwargs) -> list[str]:
+    """``test_links``: which types of links work."""
+    return books.link_types.test_links(*args, **kwargs)
+
+
+@in_runs
+def reflink(books: "Bookkeeping", original: Callable, src: str, dst: str) -> None:
+    """``dvc_objects.fs.system.reflink``: clone a file, where the disk can do that."""
+    books.link_types.reflink(original, src, dst)
+
+
+@in_runs
+def checkout_file(
+    _books, original: Callable, link, path, fs, change, cache, *args, **kwargs
+):
+    """``_checkout_file`` of dvc_data: have a file from the cache, or linked to it."""
+    # NOTE: that a file has not got into the cache, DVC notices when it copies it back
+    is_there = change.old.in_cache
+    if is_there and link._links == ["copy"] != cache.cache_types[:1]:
+        cache = CacheOfCopies(cache)
+    return original(link, path, fs, change, cache, *args, **kwargs)

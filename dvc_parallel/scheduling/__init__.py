@@ -1,0 +1,9 @@
+"""What a stage must get besides its upstreams, before it starts.
+
+    stage_options ──> resources ──> admission ──> pooled_plan
+                        pools, load, tokens, jobserver
+    path_waits, retries              stages that wait for others, or try again
+    durations ──> simulation         how long a run takes
+
+Imports the engine only.
+"""

@@ -1,0 +1,183 @@
+"""What the stages of a run need, and what this machine has for them."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, Callable, Optional
+
+from dvc.exceptions import DvcException, InvalidArgumentError
+
+from dvc_parallel.engine.remote_runner import ANYWHERE, Place
+
+from .admission import PoolAdmission
+from .load import LoadLimit
+from .placement import split
+from .pooled_plan import PooledPlan
+from .pools import (
+    CONFIG_OPTION,
+    ENV,
+    Size,
+    Slots,
+    check_needs,
+    environment,
+    parse_pools,
+)
+from .stage_options import NOTHING, Needs, NeedsError, read_needs
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from dvc.repo import Repo
+    from dvc.stage import Stage
+
+    from dvc_parallel.engine.remote_runner import Offer
+
+    from .pooled_plan import Admission
+    from .tokens import SharedSlots
+
+# NOTE: DVC configures the loggers below "dvc"
+logger = logging.getLogger("dvc.parallel")
+
+JOBSERVER_ENV = "DVC_PARALLEL_JOBSERVER"
+
+
+class Provision:
+    """What stages are given.  Owned by the loop of a run.
+
+    Args:
+        steps: all stages of the run; they go by their places here.
+        jobs: how many slots there are to share with what commands run.
+        load_average: the load from which on nothing starts, if there is a limit.
+        on_slot: called in another thread when stages had to wait for a slot that is
+            shared, and there may be one now.
+        offers: what workers have, where commands do not run on this machine; empty
+            where they have not been asked.
+
+    Attributes:
+        priority: of stages that have one.
+        admission: for the plan of the run.
+        has_to_look (bool): whether more may be admitted as time passes.
+
+    Raises:
+        DvcException: a stage asks for what makes no sense, or for more than there is.
+        InvalidArgumentError: the sizes of pools cannot be read.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence["Stage"],
+        jobs: int,
+        load_average: Optional[float],
+        on_slot: Callable[[], None],
+        offers: Optional[Sequence["Offer"]] = None,
+    ):
+        self._sizes = machine_pools(steps[0].repo)
+        self._places: dict[int, Place] = {}
+        self._needs = self._read(steps, offers)
+        self._pools = PoolAdmission(self._sizes, self._needs)
+        self.priority = {rank: n.priority for rank, n in self._needs.items()}
+        self.admission: Admission = self._pools
+        self.has_to_look = load_average is not None
+        if load_average is not None:
+            self.admission = LoadLimit(load_average, self.admission)
+        self._shared = _shared_slots(jobs, self.admission, on_slot)
+        if self._shared:
+            self.admission = self._shared
+
+    def _read(
+        self, steps: Sequence["Stage"], offers: Optional[Sequence["Offer"]]
+    ) -> dict[int, Needs]:
+        found = {}
+        try:
+            for rank, stage in enumerate(steps):
+                needs = read_needs(stage.addressing, stage.meta)
+                if needs is not NOTHING and offers is not None:
+                    needs, self._places[rank] = split(
+                        stage.addressing, needs, self._sizes, offers
+                    )
+                if needs is not NOTHING:
+                    check_needs(stage.addressing, needs, self._sizes)
+                    found[rank] = needs
+        except NeedsError as exc:
+            raise DvcException(str(exc)) from None
+        return found
+
+    def make_plan(self, *args: Any, **kwargs: Any) -> PooledPlan:
+        """A plan for slots of pools alone, to see how a run would go."""
+        admission = PoolAdmission(self._sizes, self._needs)
+        return PooledPlan(*args, admission=admission, priority=self.priority, **kwargs)
+
+    def needs(self, rank: int) -> Needs:
+        return self._needs.get(rank, NOTHING)
+
+    def place(self, rank: int) -> Place:
+        """Where the commands of a stage may run, if not on this machine."""
+        return self._places.get(rank, ANYWHERE)
+
+    def slots(self) -> "AbstractContextManager":
+        """Have slots to share, if that is asked for."""
+        return self._shared or nullcontext()
+
+    def obstacle(self, rank: int) -> Optional[str]:
+        """The pool that keeps a stage which is ready from starting, if one does."""
+        return self._pools.obstacle(rank)
+
+    def environment(self, rank: int) -> dict[str, str]:
+        """Variables for the commands of a stage that has been admitted."""
+        held = dict(self._pools.held(rank))
+        for name, amount in self.place(rank).resources.items():
+            held[name] = Slots(int(amount))
+        env = environment(held, self._sizes)
+        return {**env, **self._shared.environment()} if self._shared else env
+
+    @property
+    def inherited(self) -> Sequence[int]:
+        """Descriptors that commands have to inherit."""
+        return self._shared.inherited if self._shared else ()
+
+    def give_up(self) -> None:
+        """Give back what is shared with others, as this process is about to end."""
+        if self._shared:
+            self._shared.give_all_back()
+
+
+def machine_pools(repo: "Repo") -> Mapping[str, Size]:
+    """The pools of this machine: from the environment, or else from the config.
+
+    Raises:
+        InvalidArgumentError: names where the text is from, and what is wrong in it.
+    """
+    source, text = ENV, os.environ.get(ENV)
+    if text is None:
+        source = f"core.{CONFIG_OPTION}"
+        text = repo.config["core"].get(CONFIG_OPTION, "")
+    try:
+        return parse_pools(text)
+    except ValueError as exc:
+        raise InvalidArgumentError(f"{source}: {exc}") from None
+
+
+def _shared_slots(
+    jobs: int, admission: "Admission", on_slot: Callable[[], None]
+) -> "Optional[SharedSlots]":
+    value = os.environ.get(JOBSERVER_ENV, "")
+    if value not in ("", "0", "1"):
+        raise InvalidArgumentError(f"{JOBSERVER_ENV}: expected 0 or 1, got '{value}'")
+    if value != "1":
+        return None
+    try:
+        from . import jobserver
+        from .tokens import SharedSlots
+    except ImportError:
+        raise InvalidArgumentError(f"{JOBSERVER_ENV}: not on this system") from None
+
+    def connect() -> jobserver.Jobserver:
+        try:
+            client = jobserver.connect(os.environ.get(jobserver.MAKEFLAGS, ""))
+        except jobserver.JobserverError as exc:
+            logger.warning("the jobs of make are not shared: %s", exc)
+            client = None
+        return client or jobserver.Server(jobs, fifo=jobserver.make_knows_fifo())
+
+    return SharedSlots(connect, admission, on_slot)

@@ -1,0 +1,124 @@
+"""The attempts of a stage at its commands: how long each may take, and whether there
+is another one.
+
+A stage is tried again by reproducing it once more, so DVC itself removes its outputs
+first.  In between, it keeps its slots.  One whose worker was lost is tried again on
+another one, whether it asks for retries or not.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Callable, Optional
+
+from dvc.exceptions import DvcException
+from dvc.stage.exceptions import StageCmdFailedError
+
+from dvc_parallel.engine.signals import clock
+
+from .stage_options import Needs
+
+if TYPE_CHECKING:
+    from dvc.stage import Stage
+
+
+# How many times a stage is run again because a worker was lost.
+TRIES_ELSEWHERE = 3
+
+
+class StageTimeoutError(StageCmdFailedError):
+    """The commands of a stage have taken too long, and were stopped."""
+
+    def __init__(self, cmd: str, seconds: float):
+        DvcException.__init__(
+            self, f"failed to run: {cmd}, stopped at its timeout of {seconds:g} s"
+        )
+
+
+class StageLostError(StageCmdFailedError):
+    """The worker that ran the commands of a stage was lost."""
+
+    def __init__(self, cmd: str, error: BaseException):
+        DvcException.__init__(self, f"failed to run: {cmd}, {error}")
+
+
+class Attempts:
+    """Those of one stage.  Owned by the thread that runs it.
+
+    Args:
+        needs: how long they may take, and how many there are.
+        is_stopping: whether nothing new may start any more.
+
+    Attributes:
+        number (int): which one it is, from 1 on.
+    """
+
+    def __init__(self, needs: Needs, is_stopping: Callable[[], bool]):
+        self.number = 1
+        self._needs = needs
+        self._is_stopping = is_stopping
+        self._deadline: Optional[float] = None
+        self._again = False
+        self._lost = 0
+
+    def run(
+        self,
+        reproduce: Callable[..., Optional["Stage"]],
+        force: bool,
+        on_retry: Callable[[BaseException], None],
+    ) -> Optional["Stage"]:
+        """Reproduce a stage, again if its commands fail.
+
+        Args:
+            reproduce: takes ``force``.
+            on_retry: called with the error before another attempt.
+        """
+        while True:
+            self._again = False
+            try:
+                return reproduce(force=force)
+            except Exception as exc:
+                if not self._again:
+                    raise
+                self.number += 1
+                on_retry(exc)
+            # NOTE: its dependencies look unchanged by now, as DVC has saved them
+            force = True
+
+    @contextmanager
+    def commands(self, on_end: Callable[[], None]) -> Iterator[None]:
+        """Around the commands of an attempt; calls ``on_end`` after the last one."""
+        if self._needs.timeout is not None:
+            self._deadline = clock() + self._needs.timeout
+        try:
+            yield
+        except StageCmdFailedError as exc:
+            if isinstance(exc, StageLostError):
+                self._lost += 1
+                left = TRIES_ELSEWHERE + 1 - self._lost
+            else:
+                left = self._needs.retries + 1 - (self.number - self._lost)
+            self._again = left > 0 and not self._is_stopping()
+            raise
+        finally:
+            if not self._again:
+                on_end()
+
+    def seconds_left(self) -> Optional[float]:
+        """How long the next command may take, if that is limited."""
+        if self._deadline is None:
+            return None
+        return max(0.0, self._deadline - clock())
+
+    def wait(self) -> Callable[[], None]:
+        """Stop the time for the next command; return what has it go on."""
+        since = clock()
+
+        def go_on() -> None:
+            if self._deadline is not None:
+                self._deadline += clock() - since
+
+        return go_on
+
+    def timeout(self, cmd: str) -> StageTimeoutError:
+        assert self._needs.timeout is not None
+        return StageTimeoutError(cmd, self._needs.timeout)
