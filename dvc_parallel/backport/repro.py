@@ -69,7 +69,7 @@ class PendingRun:
         Raises:
             DvcException: this DVC is not as its release was.
         """
-        needed = (*seams.IN_RUNS, *seams.IN_REHEARSALS)
+        needed = (*seams.IN_RUNS, *seams.IN_DRY_RUNS)
         for misfit in seams.misfits(needed):
             raise DvcException(f"cannot tell what would run: {misfit}")
         with seams.installed(needed):

@@ -5,7 +5,7 @@ way to read dvc.lock, one to lock the repo beside a run, and the place of a new 
 .gitignore; the import hook installs them with their modules.
 ``IN_RUNS`` make DVC's bookkeeping cheap while stages are reproduced, and ``IN_JOBS``
 change what DVC does in a job of a parallel run; both are there only as long. With
-``IN_REHEARSALS``, DVC goes through the stages of a run and runs none.
+``IN_DRY_RUNS``, DVC goes through the stages of a run and runs none.
 
 Each seam says which releases of DVC it is for.  The packages that DVC is made of
 (dvc-data, dvc-objects, scmrepo, dulwich) have versions of their own, which go with many
@@ -259,7 +259,7 @@ IN_RUNS = (
     ),
 )
 
-IN_REHEARSALS = (
+IN_DRY_RUNS = (
     Seam("dvc.stage", "Stage.reproduce", "self interactive", f"{REHEARSAL}:reproduce"),
     Seam("dvc.stage", "Stage.run", "self dry", f"{REHEARSAL}:run"),
 )

@@ -26,7 +26,7 @@ FLAGS = {"repo": "project"}
 GROUPS = (
     ("all", seams.IN_RUNS),
     ("parallel", seams.IN_JOBS),
-    ("planned", seams.IN_REHEARSALS),
+    ("planned", seams.IN_DRY_RUNS),
 )
 
 # Whether a plain `dvc` gets the hook, as a new interpreter sees it.

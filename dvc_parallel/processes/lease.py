@@ -4,14 +4,14 @@ import time
 
 from dvc_parallel.engine.runner import RunnerClosedError
 
-from .supervised_runner import WardedRunner
+from .supervised_runner import SupervisedRunner
 
-# Seconds from the end of the lease to when the warden kills: who is not stuck is the
+# Seconds from the end of the lease to when the watchdog kills: who is not stuck is the
 # first then, and knows why the commands end.
 PRECEDENCE = 0.5
 
 
-class LeasedRunner(WardedRunner):
+class LeasedRunner(SupervisedRunner):
     """Kills whatever it has started when its lease is over, even if it is stuck itself.
 
     Args:
@@ -23,7 +23,7 @@ class LeasedRunner(WardedRunner):
         self._end = end
 
     def run(self, args, output, **kwargs) -> int:
-        """Run a command, as :meth:`WardedRunner.run` does.
+        """Run a command, as :meth:`SupervisedRunner.run` does.
 
         Raises:
             RunnerClosedError: also when the lease is over.
@@ -32,18 +32,18 @@ class LeasedRunner(WardedRunner):
             raise RunnerClosedError
         return super().run(args, output, **kwargs)
 
-    def _start_warden(self) -> None:
+    def _start_watchdog(self) -> None:
         with self._guard:
-            super()._start_warden()
-            self._tell_warden()
+            super()._start_watchdog()
+            self._tell_watchdog()
 
     def renew(self, end: float) -> None:
         """Have the lease go on until then, if it is not over."""
         with self._guard:
             if time.monotonic() < self._end < end:
                 self._end = end
-                self._tell_warden()
+                self._tell_watchdog()
 
-    def _tell_warden(self) -> None:
-        if self._warden:
-            self._warden.kill_at(self._end + PRECEDENCE)
+    def _tell_watchdog(self) -> None:
+        if self._watchdog:
+            self._watchdog.kill_at(self._end + PRECEDENCE)

@@ -1,10 +1,10 @@
-"""Commands of runs that were killed together with their warden.
+"""Commands of runs that were killed together with their watchdog.
 
 From its first command on, a run has a file with its ID in
 ``.dvc/tmp/parallel/commands``, and holds a lock on it, which the system gives up when
 the process ends, in whatever way.  So a file that is not locked belongs to a run that
-was killed, and what has its ID in the environment (:mod:`.warden`) is killed before the
-next run gets going.
+was killed, and what has its ID in the environment (:mod:`.watchdog`) is killed before
+the next run gets going.
 """
 
 import os

@@ -30,7 +30,7 @@ LINGER = 0.5
 LOOK = 0.02
 
 
-class WardedRunner(TimedRunner):
+class SupervisedRunner(TimedRunner):
     """Kills whatever the run has started: at its end, and when DVC is killed.
 
     That includes what has made itself a session of its own.  A command that may only
@@ -46,20 +46,20 @@ class WardedRunner(TimedRunner):
         self._run_id = uuid()
         self._folder = orphans.folder_of(tmp_dir) if tmp_dir else None
         self._file: Optional[orphans.RunFile] = None
-        self._warden: Optional[watchdog.Warden] = None
+        self._watchdog: Optional[watchdog.Watchdog] = None
         self._has_started = False
         self._is_stopped = False  # by a signal
         self._is_over = True  # whether nothing is left, as far as is known
 
     def run(self, args, output: Output, *, env=None, **kwargs) -> int:
-        self._start_warden()
+        self._start_watchdog()
         env = watchdog.marked(os.environ if env is None else env, self._run_id)
         if watchdog.CAN_LOOK and kwargs.get("timeout") is not None:
             kwargs["mark"] = uuid()
             env = watchdog.marked(env, kwargs["mark"])
         return super().run(args, output, env=env, **kwargs)
 
-    def _start_warden(self) -> None:
+    def _start_watchdog(self) -> None:
         with self._guard:
             if self._closed:
                 raise RunnerClosedError
@@ -67,14 +67,14 @@ class WardedRunner(TimedRunner):
                 self._file = orphans.announce(self._folder, self._run_id)
             # NOTE: another one for one that was killed, but not where there can be none
             if self._has_started and (
-                self._warden is None or not self._warden.has_ended
+                self._watchdog is None or not self._watchdog.has_ended
             ):
                 return
             self._has_started = True
             try:
-                self._warden = watchdog.start(self._run_id)
+                self._watchdog = watchdog.start(self._run_id)
             except OSError as exc:
-                self._warden = None
+                self._watchdog = None
                 logger.warning(
                     "if DVC is killed, commands go on, as nothing can watch it: %s", exc
                 )
@@ -94,10 +94,10 @@ class WardedRunner(TimedRunner):
             is_over = self._is_over
         except OSError:
             # NOTE: it cannot be seen from here what is left, but it may be from there
-            if not self._warden:
+            if not self._watchdog:
                 raise
-            self._warden.dismiss(kill=True)
-            self._warden = None
+            self._watchdog.dismiss(kill=True)
+            self._watchdog = None
             is_over = True
         finally:
             self._take_leave(is_over)
@@ -139,11 +139,11 @@ class WardedRunner(TimedRunner):
             logger.warning(LEFT, name, visible(", ".join(processes)))
 
     def _take_leave(self, is_over: bool) -> None:
-        # NOTE: if there is something that cannot be killed, the warden goes on trying
+        # NOTE: if there is something that cannot be killed, the watchdog goes on trying
         # after the end of this process, and so does the next run
-        if self._warden and is_over:
-            self._warden.dismiss()
-            self._warden = None
+        if self._watchdog and is_over:
+            self._watchdog.dismiss()
+            self._watchdog = None
         if self._file:
             self._file.remove() if is_over else self._file.release()
             self._file = None

@@ -1,10 +1,10 @@
 """Killing what a run has started, when DVC itself is killed.
 
-    DVC ───── pipe ─────> warden      the pipe ends when DVC dies, in whatever way
+    DVC ───── pipe ─────> watchdog      the pipe ends when DVC dies, in whatever way
      └──> commands ──> whatever they start
           DVC_PARALLEL_RUN=id         is in the environment of all of them
 
-The warden is a process in a session of its own that does nothing but wait for the end
+The watchdog is a process in a session of its own that does nothing but wait for the end
 of the pipe.  If DVC has not said goodbye before, it kills all that have the id in their
 environment, wherever they have gone: to the background, or to a session of their own.
 It stops all of them before it kills one, as a shell goes on when its command has ended.
@@ -201,7 +201,7 @@ def kill_all(
     return False
 
 
-class Warden:
+class Watchdog:
     """The process that waits for the death of this one.
 
     Args:
@@ -263,15 +263,15 @@ def main(run_id: str) -> None:
         kill_all(run_id)
 
 
-def start(run_id: str) -> Optional[Warden]:
-    """Start a warden where there can be one.
+def start(run_id: str) -> Optional[Watchdog]:
+    """Start a watchdog where there can be one.
 
     Raises:
         OSError: it cannot be started.
     """
     if not CAN_LOOK or not sys.executable:
         return None
-    return Warden(run_id)
+    return Watchdog(run_id)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from dvc_parallel.engine.repo_lock import SharedRepoLock
 from dvc_parallel.engine.reporter import Phase
 from dvc_parallel.engine.run_info import plan_of
 from dvc_parallel.engine.stage_paths import PathsBusyError, StagePaths
-from dvc_parallel.processes.supervised_runner import WardedRunner
+from dvc_parallel.processes.supervised_runner import SupervisedRunner
 from dvc_parallel.scheduling.durations import Durations
 from dvc_parallel.scheduling.path_waits import PathWaits
 from dvc_parallel.scheduling.pooled_plan import (
@@ -114,7 +114,7 @@ class FastExecutor(ParallelExecutor):
             graph,
             jobs,
             lockfiles=self.books.lockfiles,
-            runner=runner or WardedRunner(steps[0].repo.tmp_dir),
+            runner=runner or SupervisedRunner(steps[0].repo.tmp_dir),
             **kwargs,
         )
 

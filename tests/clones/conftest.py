@@ -5,7 +5,7 @@ from contextlib import closing
 import pytest
 
 from dvc_parallel.backport.clone_carrier import perform
-from dvc_parallel.processes.supervised_runner import WardedRunner
+from dvc_parallel.processes.supervised_runner import SupervisedRunner
 
 from .workers import Workers
 
@@ -22,7 +22,7 @@ def workers(tmp_path_factory):
 def here(tmp_path):
     """Carries requests to a worker that has threads, and knows nothing yet."""
     folder = str(tmp_path / "host")
-    with closing(WardedRunner()) as runner, ThreadPoolExecutor(4) as worker:
+    with closing(SupervisedRunner()) as runner, ThreadPoolExecutor(4) as worker:
         yield lambda request, show, _job: worker.submit(
             perform, request, folder, show, runner
         ).result()

@@ -8,7 +8,7 @@ from contextlib import closing
 from functools import partial
 
 from dvc_parallel.backport.clone_carrier import perform
-from dvc_parallel.processes.supervised_runner import WardedRunner
+from dvc_parallel.processes.supervised_runner import SupervisedRunner
 
 
 def main(folder):
@@ -23,7 +23,7 @@ def main(folder):
             pickle.dump(message, answers)
             answers.flush()
 
-    with closing(WardedRunner()) as runner:
+    with closing(SupervisedRunner()) as runner:
         while True:
             try:
                 request = pickle.load(requests)

@@ -162,17 +162,17 @@ def commands_in(folder) -> list[psutil.Process]:
     return [process for process in found if is_alive(process)]
 
 
-def wardens_of(pid) -> list[psutil.Process]:
-    """The wardens of the runs of a process."""
+def watchdogs_of(pid) -> list[psutil.Process]:
+    """The watchdogs of the runs of a process."""
     try:
         children = psutil.Process(pid).children()
     except psutil.NoSuchProcess:
         return []
-    wardens = []
+    watchdogs = []
     for child in children:
         try:
-            if "warden.py" in " ".join(child.cmdline()):
-                wardens.append(child)
+            if "watchdog.py" in " ".join(child.cmdline()):
+                watchdogs.append(child)
         except psutil.Error:
             continue
-    return wardens
+    return watchdogs

@@ -17,30 +17,30 @@ import pytest
 from tests import HANGS
 
 from . import rounds
-from .processes import DvcProcess, dvc_alone, wardens_of
+from .processes import DvcProcess, dvc_alone, watchdogs_of
 
 if sys.platform != "linux":
     pytest.skip("needs /proc", allow_module_level=True)
 
-# Who is killed: the warden, too, or some time before DVC.
-VICTIMS = ("dvc", "dvc", "dvc", "dvc and warden", "warden, then dvc")
+# Who is killed: the watchdog, too, or some time before DVC.
+VICTIMS = ("dvc", "dvc", "dvc", "dvc and watchdog", "watchdog, then dvc")
 
 
 def kill(process, project, pipeline, rng, victims):
     """Kill a run at a random moment, if it has not ended before."""
-    if victims == "warden, then dvc" and pipeline.wait(process, project, rng):
-        kill_wardens(process)
+    if victims == "watchdog, then dvc" and pipeline.wait(process, project, rng):
+        kill_watchdogs(process)
     if pipeline.wait(process, project, rng):
-        if victims == "dvc and warden":
-            kill_wardens(process)
+        if victims == "dvc and watchdog":
+            kill_watchdogs(process)
         process.send_signal(signal.SIGKILL)
         process.wait(HANGS)
 
 
-def kill_wardens(process):
-    for warden in wardens_of(process.pid):
+def kill_watchdogs(process):
+    for watchdog in watchdogs_of(process.pid):
         try:
-            warden.kill()
+            watchdog.kill()
         except psutil.NoSuchProcess:
             continue
 

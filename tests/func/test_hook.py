@@ -272,7 +272,7 @@ def test_this_dvc_has_all_seams_as_described():
         *seams.IN_DVC,
         *seams.IN_RUNS,
         *seams.IN_JOBS,
-        *seams.IN_REHEARSALS,
+        *seams.IN_DRY_RUNS,
     )
     assert not seams.misfits(everything)
     version = dvc.version_tuple[:3]

@@ -89,16 +89,16 @@ def test_commands_die_with_dvc(make_project, kill):
     assert project.reproduce() == ["one", "two"]
 
 
-def warden_of(dvc):
+def watchdog_of(dvc):
     children = psutil.process_iter(["cmdline", "ppid"])
     # NOTE: there is no command line of commands that are just ending
-    (warden,) = [
+    (watchdog,) = [
         child
         for child in children
         if child.info["ppid"] == dvc.pid
-        and "warden.py" in " ".join(child.info["cmdline"] or ())
+        and "watchdog.py" in " ".join(child.info["cmdline"] or ())
     ]
-    return warden
+    return watchdog
 
 
 def test_what_comes_again_dies_with_dvc(make_project):
@@ -112,17 +112,17 @@ def test_what_comes_again_dies_with_dvc(make_project):
     )
     dvc = project.start("repro", "-j", 2)
     project.wait_for("pair.pid")
-    warden = warden_of(dvc)
-    run_id = warden.cmdline()[-1]
+    watchdog = watchdog_of(dvc)
+    run_id = watchdog.cmdline()[-1]
     assert list(processes_of(run_id))
     dvc.send_signal(signal.SIGKILL)
     dvc.communicate()
-    assert_ends(warden)
+    assert_ends(watchdog)
     assert not list(processes_of(run_id))
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_what_outlives_the_warden_is_killed_by_the_next_run(make_project, jobs):
+def test_what_outlives_the_watchdog_is_killed_by_the_next_run(make_project, jobs):
     project = make_project(
         dvc_yaml=f"""
         stages:
@@ -136,8 +136,8 @@ def test_what_outlives_the_warden_is_killed_by_the_next_run(make_project, jobs):
     dvc = project.start("repro", "-j", 2)
     project.wait_for("one.pid", "two.pid")
     commands = [process_of(project, name) for name in ("one", "two")]
-    warden = warden_of(dvc)
-    warden.kill()
+    watchdog = watchdog_of(dvc)
+    watchdog.kill()
     dvc.send_signal(signal.SIGKILL)
     dvc.communicate()
     assert all(command.is_running() for command in commands)
@@ -151,7 +151,7 @@ def test_what_outlives_the_warden_is_killed_by_the_next_run(make_project, jobs):
     assert "left processes behind" not in project.dvc("repro", "-j", jobs).stderr
 
 
-def test_a_warden_that_was_killed_is_replaced(make_project):
+def test_a_watchdog_that_was_killed_is_replaced(make_project):
     project = make_project(
         dvc_yaml=f"""
         stages:
@@ -163,8 +163,8 @@ def test_a_warden_that_was_killed_is_replaced(make_project):
     )
     dvc = project.start("repro", "-j", 2, "one", "two", "three")
     project.wait_for("two.pid")
-    warden = warden_of(dvc)
-    warden.kill()
+    watchdog = watchdog_of(dvc)
+    watchdog.kill()
     project.write({"go": ""})
     project.wait_for("three.pid")
     commands = [process_of(project, name) for name in ("two", "three")]
@@ -224,7 +224,7 @@ def test_what_stays_behind_ends_with_the_run(make_project, way):
     assert not is_alive(int(project.read("one.pid")))
 
 
-def test_the_warden_ends_with_the_run(make_project):
+def test_the_watchdog_ends_with_the_run(make_project):
     project = make_project(
         dvc_yaml="""
         stages:
@@ -234,9 +234,9 @@ def test_the_warden_ends_with_the_run(make_project):
     )
     process = project.start("repro", "-j", 2)
     project.wait_for("two.txt")
-    warden = warden_of(process)
-    assert project.read("two.txt").strip() == warden.cmdline()[-1]
+    watchdog = watchdog_of(process)
+    assert project.read("two.txt").strip() == watchdog.cmdline()[-1]
     project.write({"go": ""})
     output, _ = process.communicate(timeout=HANGS)
     assert process.returncode == 0, output
-    assert_ends(warden)
+    assert_ends(watchdog)

@@ -38,7 +38,7 @@ HARMFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2028\ud800-\udf
 # Runs commands one after the other, importing DVC once.
 COMMANDS = """
 import json, os, sys
-from dvc_parallel import cli
+from dvc_parallel.commands import cli
 import dvc.cli, dvc.repo.reproduce, dvc.commands.repro
 for args in json.loads(sys.argv[1]):
     pid = os.fork()

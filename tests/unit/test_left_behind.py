@@ -16,7 +16,7 @@ WAIT = [sys.executable, "-c", "print(1, flush=True); input()"]
 # Is a run that goes on until its stdin ends.
 RUN = """
 import sys
-from dvc_parallel.engine.runner import left_behind
+from dvc_parallel.processes import orphans
 folder, run_id = sys.argv[1:]
 file = orphans.announce(orphans.folder_of(folder), run_id)
 print(1, flush=True)

@@ -81,7 +81,7 @@ def test_who_waits_for_a_time_does_not_take_it_for_over_before_that_is_known(
 # A shell, as far as job control goes, whose job starts commands.
 JOB = """
 import os, signal, subprocess, sys, threading
-from dvc_parallel import signals
+from dvc_parallel.engine import signals
 
 if os.fork():
     os.wait()

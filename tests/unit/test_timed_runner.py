@@ -9,7 +9,7 @@ import pytest
 
 from dvc_parallel.engine import pipes
 from dvc_parallel.processes import stopping
-from dvc_parallel.processes.supervised_runner import WardedRunner
+from dvc_parallel.processes.supervised_runner import SupervisedRunner
 from dvc_parallel.processes.time_limit import TimedRunner, TimeIsUpError
 from tests import HANGS, is_alive
 
@@ -157,7 +157,7 @@ DAEMON = """
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells environments")
 def test_a_daemon_ends_when_the_time_of_its_command_is_up(said, stop_after, tmp_path):
     """And no other one does: its run goes on."""
-    runner = WardedRunner(str(tmp_path))
+    runner = SupervisedRunner(str(tmp_path))
     command = [PYTHON, "-c", dedent(DAEMON)]
     runner.run([*command, "0"], said, timeout=HANGS)
     with pytest.raises(TimeIsUpError):

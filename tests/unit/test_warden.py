@@ -12,7 +12,7 @@ import pytest
 from shortuuid import uuid
 
 from dvc_parallel.processes import supervised_runner, watchdog
-from dvc_parallel.processes.supervised_runner import WardedRunner
+from dvc_parallel.processes.supervised_runner import SupervisedRunner
 from dvc_parallel.processes.time_limit import TimeIsUpError
 from tests import HANGS, is_alive, wait_until
 
@@ -127,7 +127,7 @@ ALL_OF_THEM = f"exec >begun 2>&1\n{chr(10).join(REACT.values())}\nsleep 0.02\n"
 def test_nothing_that_is_left_goes_on_to_its_next_command(tmp_path, way, monkeypatch):
     monkeypatch.setattr(supervised_runner, "LINGER", 0)
     for _ in range(20 if way == "end" else 3):
-        runner = WardedRunner()
+        runner = SupervisedRunner()
         command = ["sh", "-c", ALL_OF_THEM]
         if way == "time is up":
             # NOTE: who asks to be told with SIGTERM may do something then
@@ -151,7 +151,7 @@ def test_nothing_that_is_left_goes_on_to_its_next_command(tmp_path, way, monkeyp
 
 def test_what_is_left_is_named_with_its_stage(tmp_path, mocker):
     warning = mocker.patch.object(supervised_runner.logger, "warning")
-    runner = WardedRunner()
+    runner = SupervisedRunner()
     env = {**os.environ, "DVC_STAGE": "train"}
     command = ["sh", "-c", "exec >/dev/null 2>&1; sleep 60 & sleep 0.01 &"]
     runner.run(command, print, env=env)
@@ -163,7 +163,7 @@ def test_what_is_left_is_named_with_its_stage(tmp_path, mocker):
 def test_what_is_to_go_on_does(tmp_path, mocker):
     """As the line says, and docs/guide.md."""
     warning = mocker.patch.object(supervised_runner.logger, "warning")
-    runner = WardedRunner()
+    runner = SupervisedRunner()
     keep = supervised_runner.LEFT.rpartition("`env")[2].strip("`")
     command = f"env {keep} -f sh -c 'echo $$ >pid.tmp; mv pid.tmp pid; exec sleep 60'"
     command += " >/dev/null 2>&1; until test -e pid; do sleep 0.01; done"
@@ -213,7 +213,7 @@ def test_the_time_is_up_though_who_has_started_it_is_stopped(ids):
         runner = LeasedRunner(time.monotonic() + 3600)
         def output(_, data):
             # NOTE: once it runs, the lease is over soon
-            runner._warden.kill_at(time.monotonic() + 0.2)
+            runner._watchdog.kill_at(time.monotonic() + 0.2)
             print(data)
         runner.run([sys.executable, "-c", {STAYS!r}], output)
     """
@@ -245,7 +245,7 @@ def test_none_where_there_is_no_python(monkeypatch):
 def test_a_run_goes_on_without_one(monkeypatch, mocker):
     warning = mocker.patch.object(supervised_runner.logger, "warning")
     monkeypatch.setattr(sys, "executable", "/no/such/python")
-    runner = WardedRunner()
+    runner = SupervisedRunner()
     for _ in range(2):
         assert runner.run(["true"], print) == 0
     runner.close()
@@ -257,7 +257,7 @@ def test_kills_what_cannot_be_seen_from_here(monkeypatch, tmp_path):
     def fail(*_args):
         raise OSError(errno.EMFILE, "Too many open files")
 
-    runner = WardedRunner()
+    runner = SupervisedRunner()
     started = tmp_path / "pid"
     command = f"setsid sh -c 'echo $$ > {started}.tmp; mv {started}.tmp {started};"
     command += f" exec sleep 300' & until test -e {started}; do sleep 0.05; done"

@@ -6,7 +6,7 @@
     Channel ── exchange: permission ────────────────────────> Session ──> command
                exchange <── output, end ──────────────────────
                exchange ── received, consumed, signals ──────>
-                                                            warden: kills, if the
+                                                            watchdog: kills, if the
                                                             lease is over
 
 Dask decides where a command runs and when: each is a task, which keeps one of the
