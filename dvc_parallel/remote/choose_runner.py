@@ -15,6 +15,8 @@ from dvc.exceptions import InvalidArgumentError
 
 from dvc_parallel.engine.own_files import OwnFolder
 
+from .dask import DASK
+
 if TYPE_CHECKING:
     from dvc_parallel.engine.remote_runner import RemoteRunner
 
@@ -22,7 +24,6 @@ ENV = "DVC_PARALLEL_RUNNER"
 CONFIG_OPTION = "parallel_runner"
 
 LOCAL = "local"
-DASK = "dask"
 EXTRA = "dvc-parallel[dask]"
 
 _ADDRESS = re.compile(r"(?:dask|tls)://(?:[^\s:/\[\]]+|\[[0-9a-fA-F:.%]+\]):(\d+)")

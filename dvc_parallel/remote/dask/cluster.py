@@ -11,7 +11,8 @@ from distributed import Client, SpecCluster
 from distributed.deploy import Cluster
 
 from dvc_parallel.engine.remote_runner import RunnerError
-from dvc_parallel.remote.choose_runner import DASK
+
+from . import DASK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
