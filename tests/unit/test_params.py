@@ -1,12 +1,16 @@
 import os
+from contextlib import suppress
 from functools import partial
+from itertools import product
 
 import pytest
+from dpath.exceptions import InvalidKeyName
 from dvc.dependency import param
 from dvc.fs import localfs
 from dvc.utils.serialize import load_path
 
 from dvc_parallel.caches.params import ParamsFiles
+from dvc_parallel.engine import file_stamp
 
 if not hasattr(param, "read_param_file"):
     pytest.skip("DVC before 3.20.0 reads params otherwise", allow_module_level=True)
@@ -99,7 +103,54 @@ def test_params_are_looked_for_once(params, find):
         assert find("a", flatten=True) == {"a": {"b": 1}}
         assert find("a.b", flatten=False) == {"a": {"b": 1}}
         assert find() == {"a": {"b": 1}}
-    assert find.look.call_count == 4
+    assert find.look.call_count == 3  # "a" is found without DVC
+
+
+@pytest.mark.usefixtures("time_passes")
+def test_dvc_goes_through_a_file_once(params, find, mocker):
+    params("a: {b: 1, c.d: 2}\nx: [1, 2]")
+    assert find("a.b") == {"a.b": 1}
+    mocker.patch.object(param.dpath, "get", side_effect=AssertionError)
+    assert find("a", "x", "a.c.d", "x.y") == {"a": {"b": 1, "c.d": 2}, "x": [1, 2]}
+
+
+LEAVES = {"a": 1, "a*": 2, "ab": 3, "True": 4, "1": 5, "é": 6, "_1": 7, "x.y": 8}
+TREES = [
+    {**LEAVES, "b": LEAVES, "c": [LEAVES, [1], 2], "d": {"a": {"b": LEAVES}}},
+    {True: {"a": 1}, "a": {1: 2, None: 3, 1.5: 4}, 2: {"b": 5}, "b": {False: 6}},
+    {"a": {True: 1, "True": 2}, "b": [[{"a": 1}], "a"]},
+    {"a": 1, "b": {"c": [{"": 1}]}},
+    *([{"a": 1}], "a", None),
+]
+SEGMENTS = (
+    *("a", "b", "c", "d", "ab", "a*", "?", "[a]", "[!b]", "*", "**", "é", "x", "_1"),
+    *("", "/", "True", "False", "None", "0", "1", "-1", "01", " 1", "1.5", "²"),
+)
+
+
+@pytest.mark.parametrize("data", TREES)
+def test_params_are_what_dvc_finds(tmp_path, monkeypatch, data):
+    path = tmp_path / "params.yaml"
+    path.touch()
+    files = ParamsFiles()
+
+    def outcome(read, key_path):
+        try:
+            return repr(read(localfs, str(path), [key_path, "a"], flatten=True))
+        except Exception as exc:  # noqa: BLE001
+            return repr(exc)
+
+    monkeypatch.setattr(file_stamp, "SETTLED", -(10**18))
+    load = partial(files.load_path, lambda *_: data)
+    monkeypatch.setattr(param, "load_path", load)
+    read = partial(files.read_param_file, param.read_param_file)
+    with suppress(InvalidKeyName):
+        read(localfs, str(path), ["a"], flatten=True)
+    for size in (1, 2, 3):
+        for segments in product(SEGMENTS[: 99 // size**2], repeat=size):
+            key_path = ".".join(segments)
+            expected = outcome(param.read_param_file, key_path)
+            assert outcome(read, key_path) == expected
 
 
 def test_params_that_change_are_looked_for_again(params, find):
