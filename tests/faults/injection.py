@@ -6,6 +6,7 @@ up to three functions of ours.
 """
 
 import builtins
+import ctypes
 import errno
 import functools
 import io
@@ -22,6 +23,7 @@ import dvc
 import zc.lockfile
 
 import dvc_parallel
+from dvc_parallel import durable
 
 OURS = os.path.dirname(dvc_parallel.__file__) + os.sep
 LOCKS = (zc.lockfile.__file__, os.path.join(os.path.dirname(dvc.__file__), "lock.py"))
@@ -41,6 +43,11 @@ ERRORS = {
     "rename": ("EACCES", "EIO", "EROFS", "ENOSPC"),
     "unlink": ("EACCES", "EROFS"),
     "chmod": ("EPERM", "EROFS"),
+    "chown": ("EPERM", "EROFS"),
+    "setxattr": ("EPERM", "ENOSPC", "EROFS"),
+    "removexattr": ("EPERM", "EROFS"),
+    "sync_file_range": ("EIO", *FULL, "ENOSYS"),
+    "syncfs": ("EIO", *FULL, "ENOSYS"),
     "mkdir": ("EACCES", "EROFS", *FULL),
     "mkfifo": ("EACCES", "EROFS", "ENOSPC"),
     "scandir": ("EACCES", "EMFILE", "EIO"),
@@ -148,21 +155,29 @@ class _Raw(io.FileIO):
         self.faults.check("close")
 
 
-def _open(faults, original, file, mode="r", buffering=-1, **kwargs):
-    if site_of("open") is None:
-        return original(file, mode, buffering, **kwargs)
+def _is_pipe(file):
+    return isinstance(file, int) and stat.S_ISFIFO(os.fstat(file).st_mode)
+
+
+def _open(faults, original, file, mode="r", buffering=-1, *args, **kwargs):
+    # NOTE: a pipe has no such faults
+    if site_of("open") is None or _is_pipe(file):
+        return original(file, mode, buffering, *args, **kwargs)
     writing = set(mode) & set("wxa+")
     if not isinstance(file, int):
         faults.check(f"open for {'writing' if writing else 'reading'}", file)
-    raw = _Raw(file, mode.replace("b", "").replace("t", ""))
+    opener = kwargs.pop("opener", None)
+    raw = _Raw(file, mode.replace("b", "").replace("t", ""), opener=opener)
     raw.faults = faults
+    if not buffering:
+        return raw
     if "+" in mode:
         buffered = io.BufferedRandom(raw)
     else:
         buffered = io.BufferedWriter(raw) if writing else io.BufferedReader(raw)
     if "b" in mode:
         return buffered
-    text = io.TextIOWrapper(buffered, **kwargs)
+    text = io.TextIOWrapper(buffered, *args[:3], **kwargs)
     text.mode = mode
     return text
 
@@ -174,14 +189,13 @@ def _os_open(faults, original, path, flags, *args, **kwargs):
 
 
 def _os_write(faults, original, fd, data):
-    # NOTE: a pipe has none of these
-    if not stat.S_ISFIFO(os.fstat(fd).st_mode) and faults.check("write"):
+    if not _is_pipe(fd) and faults.check("write"):
         data = memoryview(data)[: (len(data) + 1) // 2]
     return original(fd, data)
 
 
 def _os_read(faults, original, fd, size):
-    if not stat.S_ISFIFO(os.fstat(fd).st_mode):
+    if not _is_pipe(fd):
         faults.check("read")
     return original(fd, size)
 
@@ -189,6 +203,15 @@ def _os_read(faults, original, fd, size):
 def _plain(call, names_path, faults, original, *args, **kwargs):
     faults.check(call, args[0] if names_path else None)
     return original(*args, **kwargs)
+
+
+def _in_c(call, faults, original, *args):
+    try:
+        faults.check(call)
+    except OSError as exc:
+        ctypes.set_errno(exc.errno)
+        return -1
+    return original(*args)
 
 
 def install(faults):
@@ -199,12 +222,14 @@ def install(faults):
         replacement = functools.partial(wrapper, faults, original)
         setattr(owner, name, replacement)
 
-    patch(builtins, "open", _open)
+    for owner in (builtins, io):  # as `os.fdopen` calls it
+        patch(owner, "open", _open)
     patch(os, "open", _os_open)
     patch(os, "write", _os_write)
-    for name in ("replace", "rename", "unlink", "chmod", "mkdir", "mkfifo"):
-        patch(os, name, functools.partial(_plain, name, True))
-    for name in ("scandir", "listdir"):
+    for name in (
+        *("replace", "rename", "unlink", "chmod", "mkdir", "mkfifo"),
+        *("chown", "setxattr", "removexattr", "scandir", "listdir"),
+    ):
         patch(os, name, functools.partial(_plain, name, True))
     patch(os, "read", _os_read)
     for name in ("fsync", "pipe", "pidfd_open"):
@@ -214,6 +239,10 @@ def install(faults):
         if hasattr(owner, name):
             patch(owner, name, functools.partial(_plain, "fork_exec", False))
             break
+
+    functions = durable._functions()
+    for name, function in functions.items():
+        functions[name] = functools.partial(_in_c, name, faults, function)
 
     start = threading.Thread.start
 

@@ -30,7 +30,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
 FAULTS = os.environ.get("DVC_PARALLEL_FAULTS")
 SEED = int(os.environ.get("DVC_PARALLEL_SEED", "0"))
 
-# NOTE: the second stage ends first, so that its line in .gitignore has to move
+# NOTE: the second stage ends first, so that the line of the first one does not come to
+# the end of .gitignore; it prints more than is kept
 PIPELINE = """\
 stages:
   one:
@@ -41,7 +42,7 @@ stages:
     outs: [one.txt]
     meta: {parallel: {timeout: 60}}
   two:
-    cmd: echo two; cat in.txt > two.txt
+    cmd: printf '%09000d\\n' 2; cat in.txt > two.txt
     deps: [in.txt]
     outs: [two.txt]
   three:
@@ -61,7 +62,11 @@ COMMANDS = {
     "trace": ("report", "-o", "trace.json"),
 }
 NO_THREAD = "can't start new thread"
-# What has gone wrong once: the command, a part of the site, and the error.
+# Where the order of changes is known, and elsewhere.
+SYNC_OF_CONTENTS = (
+    r"sync_file_range: durable._call < .* < durable.write_out$|syncfs: durable._call"
+)
+# What has gone wrong once, or may: the command, a part of the site, and the error.
 KNOWN = [
     ("first run", r"start of a thread: workers", 2, "EAGAIN"),
     ("first run", r"write: patience.lock < .* < patience.wait_for", 1, "EIO"),
@@ -71,10 +76,16 @@ KNOWN = [
     ("first run", r"close: patience.unlock < .* < repo_lock", 1, "EIO"),
     ("first run", r"close: patience.unlock < .* < patience.unlock", 1, "ENOSPC"),
     ("first run", r"write: records.writer", 3, "ENOSPC lasting"),
+    ("first run", r"write: records.logs._append", 2, "ENOSPC"),
+    ("first run", r"unlink: own_files.remove < records.logs._begin_end", 1, "EACCES"),
+    ("first run", r"write: serial_order._append", 1, "ENOSPC"),
+    ("first run", SYNC_OF_CONTENTS, 1, "EIO"),
     ("page", r"write: commands.report", 1, "ENOSPC"),
     ("validate", r"fork_exec: workspace_copy", 1, "EAGAIN"),
     ("validate", r"close: workspace_copy._copy", 1, "ENOSPC"),
 ]
+if os.geteuid() == 0:
+    KNOWN.append(("first run", r"chown: atomic._take_over", 1, "EPERM"))
 
 
 class Fault(NamedTuple):
@@ -136,7 +147,7 @@ class Server:
         command = {
             "argv": argv,
             "cwd": str(project.path),
-            "env": {"DVC_PARALLEL_JOBSERVER": "1"},
+            "env": {"DVC_PARALLEL_JOBSERVER": "1", "DVC_PARALLEL_LOG_SIZE": "4K"},
             "fault": fault._asdict() if fault else {},
         }
         self._process.stdin.write(json.dumps(command) + "\n")
@@ -155,7 +166,9 @@ class Trial:
         self._server = server
         self.argv = COMMANDS[name]
         self._pristine = Project(folder / "pristine")
-        self._pristine.write({"dvc.yaml": PIPELINE, "in.txt": "in\n"})
+        self._pristine.write(
+            {"dvc.yaml": PIPELINE, "in.txt": "in\n", ".gitignore": "/x\n"}
+        )
         self.expected = self._copy("expected")
         self.expected.reproduce()
         if name != "first run":
@@ -166,6 +179,9 @@ class Trial:
     def _copy(self, name):
         project = Project(self._folder / name)
         shutil.copytree(self._pristine.path, project.path, dirs_exist_ok=True)
+        if os.geteuid() == 0:
+            # NOTE: else there would be no owner to keep
+            os.chown(project.path / ".gitignore", 1, 1)
         return project
 
     def _run(self, fault):
