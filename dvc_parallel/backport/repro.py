@@ -311,11 +311,13 @@ def _reproduce_serially(
     if seams.misfits(seams.IN_RUNS):
         return reproduce()
     books = Bookkeeping(repo.tmp_dir)
-    books.order = SerialOrder(repo.tmp_dir, lockfiles=books.lockfiles)
+    names = names_of(stages)
+    outs = {out.fs_path: name for name, it in zip(names, stages) for out in it.outs}
+    books.order = SerialOrder(repo.tmp_dir, lockfiles=books.lockfiles, outs=outs)
     with seams.installed(seams.IN_RUNS):
         reproduced = _keep_books(repo, books, reproduce)
     if stages:
-        books.order.come_to_end(names_of(stages))
+        books.order.come_to_end(names)
     return reproduced
 
 

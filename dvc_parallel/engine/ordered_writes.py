@@ -18,10 +18,11 @@ import os
 import stat
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, TypeVar
+from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 
 from .atomic import about, atomic_write
 from .job import current_job
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 # Tells a ``dvc`` in a command the place of its stage, and ``.dvc/tmp`` of the repo.
 VARIABLE = "DVC_PARALLEL_ORDER"
 MOST = 10**6
-
-T = TypeVar("T")
 
 
 class Addition(NamedTuple):
@@ -67,6 +66,7 @@ class SerialOrder:
         stages: names of the stages of the run, as of :func:`names_of`, in serial order;
             None for what the last run had.
         lockfiles: the dvc.lock files of the run.
+        outs: names of stages by the paths of their outputs, for a run with one job.
     """
 
     def __init__(
@@ -74,8 +74,10 @@ class SerialOrder:
         tmp_dir: str,
         stages: Optional[Sequence[str]] = None,
         lockfiles: "Optional[Lockfiles]" = None,
+        outs: Optional[Mapping[str, str]] = None,
     ):
         self._tmp_dir = tmp_dir
+        self._outs = outs or {}
         self._lockfiles = lockfiles
         self._root = os.path.realpath(os.path.join(tmp_dir, os.pardir, os.pardir))
         self._folder = os.path.join(tmp_dir, "parallel")
@@ -125,35 +127,45 @@ class SerialOrder:
         with self._lockfiles.modify(path, fs, place) as data:
             yield data
 
-    def ignore(self, add: Callable[[str], T], gitignore: str, rank: int) -> T:
+    def ignore(self, add: Callable[[str], Any], gitignore: str, rank: int) -> None:
         """Add a line to a .gitignore.
+
+        Whoever dies meanwhile has either not added it, or where it belongs.
 
         Args:
             add: adds it at the end of a file, or finds that it is not needed.
             gitignore: the file.
             rank: place in serial order of the stage that adds it.
-
-        Returns:
-            what ``add`` does.
         """
         self._take(self._new_lines())
-        size = _size(gitignore)
-        result = add(gitignore)
-        if _size(gitignore) > size:
-            self._put_in_order(gitignore, size, rank)
-        return result
-
-    def _put_in_order(self, gitignore: str, size: int, rank: int) -> None:
-        with about(gitignore), open(gitignore, "rb") as fobj:
-            fobj.seek(size)
-            # NOTE: after a line break, if the file ended without one
-            line = fobj.read().strip(b"\r\n")
+        before = _content(gitignore)
+        after = self._with_line(add, before)
+        # NOTE: after a line break, if the file ended without one
+        line = after[len(before) :].strip(b"\r\n")
+        if not line:
+            return
         self._lines[rank] += 1
         text = line.decode(errors="surrogateescape")
         later = self._add(self._key(gitignore), rank, self._lines[rank], text)
-        successors = [other.encode(errors="surrogateescape") for other in later]
-        if successors:
-            _move_up(line, successors, gitignore, self._tmp_dir)
+        lines = before.split(b"\n") if later else []
+        known = [other.rstrip(b"\r") for other in lines]
+        successors = (other.encode(errors="surrogateescape") for other in later)
+        successor = next((other for other in successors if other in known), None)
+        if successor is None:
+            add(gitignore)
+            return
+        *lines, last, end = after.split(b"\n")
+        lines.insert(known.index(successor), last)
+        with atomic_write(gitignore, self._tmp_dir, newline="") as fobj:
+            fobj.write(b"\n".join([*lines, end]).decode(errors="surrogateescape"))
+
+    def _with_line(self, add: Callable[[str], Any], before: bytes) -> bytes:
+        """What a file with some content is with the line."""
+        with NamedTemporaryFile(dir=self._tmp_dir, suffix=".tmp") as copy:
+            copy.write(before)
+            copy.flush()
+            add(copy.name)
+            return _content(copy.name)
 
     def successors(self, path: str, name: str) -> list[str]:
         """Entries that a new one of a dvc.lock has to precede, in a run with one job.
@@ -164,6 +176,30 @@ class SerialOrder:
         dvc_yaml = os.path.splitext(dvc_yaml)[0].replace(os.sep, "/") + ".yaml"
         rank = self._ranks.get(f"{dvc_yaml}:{name}")
         return [] if rank is None else self._add(self._key(path), rank, 0, name)
+
+    def rank_of_output(self, path: str) -> Optional[int]:
+        """Place of the stage with an output, in a run with one job.
+
+        There is only one if the last run has left out some of its stages.
+        """
+        return self._ranks.get(self._outs.get(path, ""))
+
+    @contextmanager
+    def in_command(self, stage: "Stage") -> Iterator[None]:
+        """Have a ``dvc`` in a command of a run with one job know its place, if any."""
+        rank = self._ranks.get(names_of([stage])[0]) if self._ranks else None
+        if rank is None:
+            yield
+            return
+        old = os.environ.get(VARIABLE)
+        os.environ.update(self.environment(rank))
+        try:
+            yield
+        finally:
+            if old is None:
+                del os.environ[VARIABLE]
+            else:
+                os.environ[VARIABLE] = old
 
     def _key(self, path: str) -> str:
         """What a file is called in each working directory and run."""
@@ -296,18 +332,9 @@ def _makes_sense(line: Any) -> bool:
     return is_number and all(isinstance(text, str) for text in texts)
 
 
-def _size(path: str) -> int:
-    return os.path.getsize(path) if os.path.exists(path) else 0
-
-
-def _move_up(line: bytes, successors: list[bytes], path: str, tmp_dir: str) -> None:
-    """Move the last line of a file before the first of others that is there."""
-    with about(path), open(path, "rb") as fobj:
-        *lines, last, end = fobj.read().split(b"\n")
-    stripped = [other.rstrip(b"\r") for other in lines]
-    successor = next((other for other in successors if other in stripped), None)
-    if last.rstrip(b"\r") != line or successor is None:
-        return
-    lines.insert(stripped.index(successor), last)
-    with atomic_write(path, tmp_dir, newline="") as fobj:
-        fobj.write(b"\n".join([*lines, end]).decode(errors="surrogateescape"))
+def _content(path: str) -> bytes:
+    try:
+        with about(path), open(path, "rb") as fobj:
+            return fobj.read()
+    except FileNotFoundError:
+        return b""

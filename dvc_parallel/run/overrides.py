@@ -9,7 +9,7 @@ jobs of a parallel run only.  Those for large data are in
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -62,9 +62,12 @@ def unlocked_repo(original: Callable, func: Callable) -> Callable:
     def wrapper(stage, *args, **kwargs):
         job = current_job()
         if job is None:
-            if books := current_books():
-                books.flush()
-            return serial(stage, *args, **kwargs)
+            books = current_books()
+            if books is None:
+                return serial(stage, *args, **kwargs)
+            books.flush()
+            with books.order.in_command(stage) if books.order else nullcontext():
+                return serial(stage, *args, **kwargs)
         if job.run.coordinator is not None:
             from .clone_commands import run_elsewhere
 
@@ -197,8 +200,14 @@ def rwlock(original: Callable, tmp_dir, fs, cmd, *args, **kwargs) -> Iterator[No
 
 def add_entry_to_gitignore(original: Callable, scm, entry: str, gitignore: str) -> None:
     """``scmrepo.git.Git._add_entry_to_gitignore``: add a line, maybe in a command."""
-    add_line(partial(original, scm, entry), gitignore)
-    if books := current_books():
+    add, books = partial(original, scm, entry), current_books()
+    path = os.path.join(os.path.dirname(gitignore), entry.lstrip("/"))
+    order = books.order if books else None
+    if order and (rank := order.rank_of_output(path)) is not None:
+        order.ignore(add, gitignore, rank)
+    else:
+        add_line(add, gitignore)
+    if books:
         write_out([gitignore])
         books.written.add(os.path.dirname(gitignore))
 

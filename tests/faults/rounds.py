@@ -69,6 +69,7 @@ class Pipeline:
         shutil.copytree(serial.path, self._pristine)
         serial.reproduce()
         self._left = left(serial)
+        self._ordered = ordered(serial)
         self._cached = dict(cached(serial))
 
         whole = self.project("whole")
@@ -81,6 +82,7 @@ class Pipeline:
         self.before = time.monotonic() - start - run.last
         self.lines = len(_lines(run.journal))
         self.assert_as_serial(whole)
+        self.assert_in_order(whole)
 
     def project(self, name, folder=None) -> Project:
         """Make a project in which nothing has run, if need be on another disk."""
@@ -148,6 +150,10 @@ class Pipeline:
         objects = {n: c for n, c in cached(project) if not is_temporary(n)}
         assert objects == self._cached
 
+    def assert_in_order(self, project):
+        """Entries and lines are where serial DVC would have put them."""
+        assert ordered(project) == self._ordered
+
 
 def recorded(project) -> dict:
     """The entries of dvc.lock."""
@@ -210,6 +216,12 @@ def left(project) -> dict:
     mode, ignored = files[".gitignore"]
     files[".gitignore"] = mode, sorted(ignored.splitlines())
     return {**files, "dvc.lock": recorded(project)}
+
+
+def ordered(project) -> dict:
+    """The names of the entries of dvc.lock, and the lines of .gitignore."""
+    lines = project.read(".gitignore").splitlines()
+    return {"dvc.lock": list(recorded(project)), ".gitignore": lines}
 
 
 def cached(project):

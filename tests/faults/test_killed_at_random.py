@@ -89,6 +89,8 @@ def test_killed_at_a_random_moment(tmp_path, seed, kills, record_property):
         if by is not None:
             recover(project, by)
         pipeline.assert_as_serial(project)
+        if by != "alone":
+            pipeline.assert_in_order(project)
         shutil.rmtree(project.path.parent)
     record_property("hit", json.dumps(hit))
     record_property("taken over", json.dumps(taken_over))

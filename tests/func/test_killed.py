@@ -151,6 +151,36 @@ def test_what_outlives_the_watchdog_is_killed_by_the_next_run(make_project, jobs
     assert "left processes behind" not in project.dvc("repro", "-j", jobs).stderr
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_is_missing_comes_where_serial_dvc_would_have_it(twins, jobs):
+    serial, project = twins(
+        f"""
+        stages:
+          one:
+            cmd: >
+              until test -e go; do sleep 0.05; done;
+              {PYTHON} -m dvc add -q data; echo one > one.txt
+            outs: [one.txt]
+          two: {{cmd: echo two > two.txt, outs: [two.txt]}}
+          three: {{cmd: cp two.txt three.txt, deps: [two.txt], outs: [three.txt]}}
+        """,
+        files={"data": "data"},
+    )
+    serial.write({"go": ""})
+    serial.reproduce()
+    assert serial.read(".gitignore").split()[:2] == ["/data", "/one.txt"]
+
+    process = project.start("repro", "-j", 2)
+    wait_until(
+        lambda: project.exists("dvc.lock") and "three:" in project.read("dvc.lock")
+    )
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    project.write({"go": ""})
+    project.dvc("repro", "-j", jobs)
+    assert project.left() == serial.left()
+
+
 def test_a_watchdog_that_was_killed_is_replaced(make_project):
     project = make_project(
         dvc_yaml=f"""

@@ -116,6 +116,25 @@ def test_gitignore_in_serial_order(tmp_path, before, finished):
     assert path.read_bytes() == expected
 
 
+def test_a_line_comes_into_a_gitignore_where_it_belongs(tmp_path, monkeypatch):
+    gitignore = str(tmp_path / ".gitignore")
+
+    def append_and_die(path):
+        append("c", path)
+        if path == gitignore:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        make_order(tmp_path).ignore(append_and_die, gitignore, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr("dvc_parallel.engine.ordered_writes.atomic_write", None)
+        with pytest.raises(TypeError):
+            make_order(tmp_path).ignore(partial(append, "a"), gitignore, 1)
+    assert read(gitignore) == "c\n"
+    make_order(tmp_path).ignore(partial(append, "a"), gitignore, 1)
+    assert read(gitignore) == "a\nc\n"
+
+
 def make_repo(path):
     Git.init(str(path)).close()
     return path
