@@ -23,7 +23,7 @@ import dvc
 import zc.lockfile
 
 import dvc_parallel
-from dvc_parallel import durable
+from dvc_parallel.engine import durable
 
 OURS = os.path.dirname(dvc_parallel.__file__) + os.sep
 LOCKS = (zc.lockfile.__file__, os.path.join(os.path.dirname(dvc.__file__), "lock.py"))
@@ -118,7 +118,8 @@ def site_of(call):
         code, frame = frame.f_code, frame.f_back
         if code.co_filename.startswith(OURS):
             module = Path(code.co_filename).relative_to(OURS[:-1]).with_suffix("")
-            functions.append(f"{'.'.join(module.parts)}.{code.co_name}")
+            name = ".".join(module.parts[1:] or module.parts)  # without its room
+            functions.append(f"{name}.{code.co_name}")
         elif not _is_transparent(code.co_filename):
             break
     return f"{call}: {' < '.join(functions)}" if functions else None
