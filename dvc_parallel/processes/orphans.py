@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Callable, Optional
 
+from dvc_parallel.engine.lock_wait import Wait, say
 from dvc_parallel.engine.own_files import OwnFolder
 
 from . import watchdog
@@ -24,6 +25,8 @@ if sys.platform == "linux":
 
 # As shortuuid makes them, and no other name in the folder.
 RUN_ID = re.compile(r"[0-9A-Za-z]{22}")
+# Seconds from one look at what has been killed and is still there to the next.
+LOOK_AGAIN = 1.0
 
 
 def folder_of(tmp_dir: str) -> OwnFolder:
@@ -91,9 +94,22 @@ def clear(folder: OwnFolder, on_found: Callable[[Sequence[int]], None]) -> None:
     for run_id in _abandoned(folder):
         if pids := sorted(watchdog.processes_of(run_id)):
             on_found(pids)
-            watchdog.kill_all(run_id)
+            _kill(run_id)
         with suppress(OSError):
             folder.remove(run_id)
+
+
+def _kill(run_id: str) -> None:
+    """Kill all of a run, and say what it waits for where something does not end."""
+    wait = Wait()
+    wait.is_to_be_told()  # NOTE: the caller has said so
+    while not watchdog.kill_all(run_id, seconds=LOOK_AGAIN):
+        if (lasting := wait.is_to_be_told()) is not None:
+            left = ", ".join(map(str, sorted(watchdog.processes_of(run_id))))
+            say(
+                f"Still waiting for the end of what a killed run has left, {lasting} "
+                f"now: {left}; Ctrl-C ends the wait"
+            )
 
 
 def _abandoned(folder: OwnFolder) -> Iterator[str]:

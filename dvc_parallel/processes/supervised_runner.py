@@ -23,6 +23,10 @@ LEFT = (
     "%s left processes in the background, which end with the run: %s; "
     "start what is to go on with `env -u DVC_PARALLEL_RUN setsid`"
 )
+STAYS = (
+    "processes that the run has started were killed and do not end%s; the next run "
+    "waits for that"
+)
 
 # Seconds in which what a command has left may end by itself, when the run has ended;
 # seconds from one look at it to the next.
@@ -96,9 +100,10 @@ class SupervisedRunner(TimedRunner):
             # NOTE: it cannot be seen from here what is left, but it may be from there
             if not self._watchdog:
                 raise
-            self._watchdog.dismiss(kill=True)
+            is_over = self._watchdog.kill(GRACE)
+            if not is_over:
+                logger.warning(STAYS, "")
             self._watchdog = None
-            is_over = True
         finally:
             self._take_leave(is_over)
 
@@ -112,6 +117,8 @@ class SupervisedRunner(TimedRunner):
             self._tell(left)
         if left:
             self._is_over = watchdog.kill_all(self._run_id, self._sessions(), GRACE)
+            if not self._is_over:
+                logger.warning(STAYS, ": " + ", ".join(map(str, sorted(left))))
 
     def _look(self, known: Collection[int] = ()) -> Iterator[int]:
         return watchdog.processes_of(self._run_id, self._sessions(), known)

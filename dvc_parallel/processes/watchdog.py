@@ -235,10 +235,16 @@ class Watchdog:
             self._process.stdin.write(b"%.3f\n" % deadline)
             self._process.stdin.flush()
 
-    def dismiss(self, kill: bool = False) -> None:
-        """Say goodbye, and wait for its end; or have it kill what is left before."""
+    def dismiss(self) -> None:
+        """Say goodbye, and wait for its end."""
         with suppress(OSError):
-            self._process.communicate(b"" if kill else GOODBYE)
+            self._process.communicate(GOODBYE)
+
+    def kill(self, seconds: float) -> bool:
+        """Have it kill what is left, and tell whether it has within some seconds."""
+        with suppress(OSError, subprocess.TimeoutExpired):
+            self._process.communicate(b"", seconds)
+        return self.has_ended
 
 
 def main(run_id: str) -> None:

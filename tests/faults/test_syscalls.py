@@ -77,7 +77,12 @@ KNOWN = [
     ("first run", r"close: lock_wait.unlock < .* < lock_wait.unlock", 1, "ENOSPC"),
     ("first run", r"write: records.writer", 3, "ENOSPC lasting"),
     ("first run", r"write: records.log_files._append", 2, "ENOSPC"),
-    ("first run", r"unlink: own_files.remove < records.log_files._begin_end", 1, "EACCES"),
+    (
+        "first run",
+        r"unlink: own_files.remove < records.log_files._begin_end",
+        1,
+        "EACCES",
+    ),
     ("first run", r"write: ordered_writes._append", 1, "ENOSPC"),
     ("first run", SYNC_OF_CONTENTS, 1, "EIO"),
     ("page", r"write: report_command", 1, "ENOSPC"),

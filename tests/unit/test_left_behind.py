@@ -1,10 +1,13 @@
 import os
+import re
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 from shortuuid import uuid
 
+from dvc_parallel.engine.lock_wait import Wait
 from dvc_parallel.processes import orphans, watchdog
 from tests import HANGS
 
@@ -81,6 +84,21 @@ def test_a_run_that_could_not_kill_all_leaves_that_to_the_next(folder, found):
     assert os.listdir(folder.path) == [run_id]
     orphans.clear(folder, found.append)
     assert (found, os.listdir(folder.path)) == ([], [])
+
+
+def test_a_wait_for_what_does_not_end_is_told(folder, found, monkeypatch, mocker):
+    orphans.announce(folder, uuid()).release()
+    clock = iter([0, 0, 1, 11, 12, 72])
+    ends = iter([False] * 4 + [True])
+    monkeypatch.setattr(orphans, "Wait", partial(Wait, clock=lambda: next(clock)))
+    monkeypatch.setattr(watchdog, "kill_all", lambda *_args, **_: next(ends))
+    monkeypatch.setattr(watchdog, "processes_of", lambda _run_id: iter([8, 7]))
+    say = mocker.patch.object(orphans, "say")
+    orphans.clear(folder, found.append)
+    assert found == [[7, 8]]
+    told = [re.search(r"for (\d+ \w+) now: 7, 8;", c.args[0]) for c in say.mock_calls]
+    assert [match[1] for match in told] == ["11 s", "1 min"]
+    assert not os.listdir(folder.path)
 
 
 def test_there_may_be_nothing(tmp_path, folder, found):

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from shortuuid import uuid
 
-from dvc_parallel.processes import supervised_runner, watchdog
+from dvc_parallel.processes import orphans, supervised_runner, watchdog
 from dvc_parallel.processes.supervised_runner import SupervisedRunner
 from dvc_parallel.processes.time_limit import TimeIsUpError
 from tests import HANGS, is_alive, wait_until
@@ -264,5 +264,38 @@ def test_kills_what_cannot_be_seen_from_here(monkeypatch, tmp_path):
     assert runner.run(["sh", "-c", command], print) == 0
     process = psutil.Process(int(started.read_text()))
     monkeypatch.setattr(watchdog, "processes_of", fail)
+    monkeypatch.setattr(supervised_runner, "GRACE", HANGS)
     runner.close()
     assert not is_alive(process)
+
+
+@pytest.mark.parametrize("can_look", [True, False])
+def test_what_does_not_end_is_left_to_the_next_run(
+    tmp_path, monkeypatch, mocker, can_look
+):
+    """And to the watchdog, which goes on."""
+    warning = mocker.patch.object(supervised_runner.logger, "warning")
+    runner = SupervisedRunner(str(tmp_path))
+    command = ["sh", "-c", "exec >/dev/null 2>&1; sleep 300 &"]
+    assert runner.run(command, print) == 0
+    (pid,) = watchdog.processes_of(runner._run_id)
+    guard = psutil.Process(runner._watchdog._process.pid)
+    guard.suspend()
+    monkeypatch.setattr(supervised_runner, "LINGER", 0)
+    monkeypatch.setattr(supervised_runner, "GRACE", 0.1)
+    with monkeypatch.context() as patch:
+        patch.setattr(watchdog, "send", lambda *_args: False)
+        if not can_look:
+            patch.setattr(watchdog, "processes_of", mocker.Mock(side_effect=OSError))
+        runner.close()
+    (said,) = [
+        call.args for call in warning.call_args_list if "do not end" in call[0][0]
+    ]
+    assert str(pid) in said[0] % said[1:] or not can_look
+    assert len(os.listdir(runner._folder.path)) == 1
+
+    guard.resume()
+    guard.kill()
+    orphans.clear(runner._folder, print)
+    assert not is_alive(pid)
+    assert os.listdir(runner._folder.path) == []
