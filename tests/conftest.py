@@ -7,10 +7,9 @@ import pytest
 from dvc.repo import reproduce
 
 from dvc_parallel.backport import seams
-
-from . import leaks
-from .capabilities import GOES_IN_ORDER
-from .project import Project
+from tests.support import leaks
+from tests.support.capabilities import GOES_IN_ORDER
+from tests.support.project import Project
 
 if not all(seam.installed for seam in seams.present(seams.IN_DVC)):
     raise pytest.UsageError(

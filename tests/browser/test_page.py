@@ -14,7 +14,7 @@ from dvc_parallel.reporting.report.page import page
 from dvc_parallel.reporting.report.sections import Failure
 from dvc_parallel.reporting.report.summary import summary
 from dvc_parallel.reporting.report.timeline import timeline
-from tests.unit.journals import Journal, large
+from tests.support.journals import Journal, large
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 

@@ -6,8 +6,7 @@ import pytest
 
 from dvc_parallel.backport.clone_carrier import perform
 from dvc_parallel.processes.supervised_runner import SupervisedRunner
-
-from .workers import Workers
+from tests.support.clone_workers import Workers
 
 
 @pytest.fixture(scope="session")

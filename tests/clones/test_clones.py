@@ -9,9 +9,8 @@ import pytest
 from dvc.exceptions import DvcException, ReproductionError
 from dvc.repo import Repo
 
-from tests.project import Project, assert_same
-
-from .workers import Carrier, reproduce
+from tests.support.clone_workers import Carrier, reproduce
+from tests.support.project import Project, assert_same
 
 DAG = """\
     stages:

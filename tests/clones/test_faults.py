@@ -19,8 +19,7 @@ from dvc_parallel.remote.clones.exchange import Exchange
 from dvc_parallel.remote.clones.pool import locked
 from dvc_parallel.remote.clones.requests import Leaf
 from tests import HANGS
-
-from .workers import Carrier, Workers, reproduce
+from tests.support.clone_workers import Carrier, Workers, reproduce
 
 
 def error_of(project, workers, **kwargs):

@@ -8,10 +8,9 @@ from dvc.exceptions import ReproductionError
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
-from tests.func.random_project import pipelines
-from tests.project import Project, assert_same
-
-from .workers import reproduce
+from tests.support.clone_workers import reproduce
+from tests.support.project import Project, assert_same
+from tests.support.random_project import pipelines
 
 EXAMPLES = int(os.environ.get("DVC_PARALLEL_CLONE_EXAMPLES", "2"))
 numbers = count()

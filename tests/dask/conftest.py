@@ -2,7 +2,7 @@ import pytest
 
 pytest.importorskip("distributed", reason="needs the extra dvc-parallel[dask]")
 
-from .cluster import Cluster
+from tests.support.dask_cluster import Cluster
 
 
 @pytest.fixture(scope="session")

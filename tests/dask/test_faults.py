@@ -18,12 +18,11 @@ from dvc.exceptions import ReproductionError
 
 from dvc_parallel.remote.dask import dask_runner
 from tests import HANGS, is_alive
-from tests.faults.pipeline import write_pipeline
-from tests.project import Project, assert_same
-from tests.project import finish as finish_process
-
-from .cluster import can_unshare, in_another_workspace, processes_in
-from .test_runs import CLUSTER, phases, worker_of
+from tests.dask.test_runs import CLUSTER, phases, worker_of
+from tests.support.dask_cluster import can_unshare, in_another_workspace, processes_in
+from tests.support.pipeline import write_pipeline
+from tests.support.project import Project, assert_same
+from tests.support.project import finish as finish_process
 
 if not os.environ.get("DVC_PARALLEL_DASK"):
     pytest.skip("takes minutes; set DVC_PARALLEL_DASK=1", allow_module_level=True)

@@ -6,9 +6,8 @@ import sys
 
 import pytest
 
+from tests.dask.test_runs import worker_of
 from tests.func.test_docs import PROGRAM, PROGRAMS, blocks
-
-from .test_runs import worker_of
 
 PAGE = "docs/cluster.md"
 FILES = {f"{name}.py": PROGRAM for name in PROGRAMS}

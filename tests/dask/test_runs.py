@@ -11,7 +11,7 @@ import pytest
 from dvc.exceptions import DvcException, InvalidArgumentError
 
 from tests import is_alive
-from tests.project import assert_same, finish
+from tests.support.project import assert_same, finish
 
 PYTHON = sys.executable
 

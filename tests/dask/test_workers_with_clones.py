@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 from dvc_parallel.remote.clones.pool import locked
 from tests import is_alive
 from tests.clones.test_same_as_serial import compare_with_serial, random_runs
-from tests.project import Project, assert_same, finish
-
-from .cluster import can_unshare, in_another_workspace
-from .test_runs import MIXED, worker_of
+from tests.dask.test_runs import MIXED, worker_of
+from tests.support.dask_cluster import can_unshare, in_another_workspace
+from tests.support.project import Project, assert_same, finish
 
 REMOTE = "[core]\n    remote = store\n['remote \"store\"']\n    url = {url}\n"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.project import Project, assert_same
+from tests.support.project import Project, assert_same
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 

@@ -9,9 +9,8 @@ import sys
 
 import pytest
 
-from tests.project import Project
-
-from .test_syscalls import FAULTS, Server, recorded
+from tests.faults.test_syscalls import FAULTS, Server, recorded
+from tests.support.project import Project
 
 if sys.platform != "linux":
     pytest.skip("needs pidfd_open", allow_module_level=True)

@@ -21,7 +21,7 @@ from dvc_parallel.engine.path_locks import PathLocks
 from dvc_parallel.reporting.records import Runs
 from dvc_parallel.reporting.records.reader import RecordError
 from dvc_parallel.scheduling.durations import Durations
-from tests.project import Project
+from tests.support.project import Project
 
 FAULTS = os.environ.get("DVC_PARALLEL_FAULTS", "12")
 COUNT = 5000 if FAULTS == "all" else int(FAULTS)

@@ -13,9 +13,9 @@ from contextlib import closing
 
 import pytest
 
-from . import rounds
-from .processes import DvcProcess, commands_in, dvc_alone
-from .terminal import Terminal
+from tests.support import rounds
+from tests.support.processes import DvcProcess, commands_in, dvc_alone
+from tests.support.terminal import Terminal
 
 if sys.platform != "linux":
     pytest.skip("needs /proc", allow_module_level=True)

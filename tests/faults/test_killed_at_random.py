@@ -15,9 +15,8 @@ import psutil
 import pytest
 
 from tests import HANGS
-
-from . import rounds
-from .processes import DvcProcess, dvc_alone, watchdogs_of
+from tests.support import rounds
+from tests.support.processes import DvcProcess, dvc_alone, watchdogs_of
 
 if sys.platform != "linux":
     pytest.skip("needs /proc", allow_module_level=True)

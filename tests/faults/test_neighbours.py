@@ -16,9 +16,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests import HANGS
-from tests.project import Project, finish
-
-from .processes import DvcProcess
+from tests.support.processes import DvcProcess
+from tests.support.project import Project, finish
 
 ROUNDS = int(os.environ.get("DVC_PARALLEL_NEIGHBOURS", "1"))
 # NOTE: all workers of a run have to collect the same tests

@@ -9,8 +9,8 @@ import psutil
 import pytest
 
 from dvc_parallel.scheduling.jobserver import Server
-from tests.capabilities import HAS_DASK
-from tests.project import finish
+from tests.support.capabilities import HAS_DASK
+from tests.support.project import finish
 
 PYTHON = sys.executable
 if sys.platform != "linux":

@@ -21,9 +21,8 @@ import psutil
 import pytest
 
 from tests import HANGS
-
-from . import rounds
-from .processes import DvcProcess, commands_in
+from tests.support import rounds
+from tests.support.processes import DvcProcess, commands_in
 
 if sys.platform != "linux":
     pytest.skip("needs loop devices", allow_module_level=True)

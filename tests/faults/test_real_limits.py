@@ -14,9 +14,8 @@ from pwd import getpwall
 import pytest
 
 from tests.dvc_suite.__main__ import as_ordinary_user
-from tests.project import Project, assert_same
-
-from .test_syscalls import FAULTS, in_any_order, processes_in, recorded
+from tests.faults.test_syscalls import FAULTS, in_any_order, processes_in, recorded
+from tests.support.project import Project, assert_same
 
 if sys.platform != "linux":
     pytest.skip("needs mount(8) of Linux", allow_module_level=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from tests.project import Project, assert_same
+from tests.support.project import Project, assert_same
 
 FULL = os.environ.get("DVC_PARALLEL_SIZE") == "full"
 PYTHON = sys.executable

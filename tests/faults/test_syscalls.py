@@ -19,9 +19,8 @@ import psutil
 import pytest
 from ruamel.yaml import YAML
 
-from tests.project import Project, assert_same
-
-from .injection import ERRORS, LASTING
+from tests.support.injection import ERRORS, LASTING
+from tests.support.project import Project, assert_same
 
 if sys.platform != "linux":
     pytest.skip("needs /proc and pidfd_open", allow_module_level=True)
@@ -141,7 +140,7 @@ class Server:
 
     def __init__(self):
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.server"],
+            [sys.executable, "-m", "tests.support.fault_server"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

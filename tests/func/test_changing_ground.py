@@ -8,7 +8,7 @@ import textwrap
 import pytest
 
 from dvc_parallel.engine.lockfile import Lockfiles, at_the_end
-from tests.project import Project, assert_same
+from tests.support.project import Project, assert_same
 
 PIPELINE = """
 stages:

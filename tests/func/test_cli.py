@@ -10,7 +10,7 @@ from dvc.config import Config
 from dvc.exceptions import InvalidArgumentError
 
 from dvc_parallel.engine.job_count import available_cpus
-from tests.capabilities import HAS_KEEP_GOING
+from tests.support.capabilities import HAS_KEEP_GOING
 
 TWO = """
     stages:

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tests.project import assert_same
+from tests.support.project import assert_same
 
 DVC_YAML = """
     stages:

@@ -12,7 +12,7 @@ from benchmarks.__main__ import parser, parts
 from benchmarks.table import update
 from benchmarks.tools import PEERS
 from patches import PATCHES
-from tests.capabilities import HAS_DASK, HAS_KEEP_GOING
+from tests.support.capabilities import HAS_DASK, HAS_KEEP_GOING
 
 ROOT = Path(__file__).parents[2]
 UPSTREAM = ROOT / "docs/upstream"

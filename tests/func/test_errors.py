@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 
-from .test_shown import COMMANDS
+from tests.func.test_shown import COMMANDS
 
 PYTHON = sys.executable
 MODES = ([], ["-k"], ["--ignore-errors"])

@@ -9,7 +9,7 @@ import pytest
 from dvc.lock import Lock
 
 from tests import HANGS, is_alive
-from tests.project import finish
+from tests.support.project import finish
 
 if os.name != "posix":
     pytest.skip("signals are POSIX's", allow_module_level=True)

@@ -8,10 +8,9 @@ import sys
 import pytest
 from dvc.exceptions import InvalidArgumentError
 
-from tests.project import finish
-from tests.unit.test_jobserver import free
-
-from .test_parallel import HOLD, MEET
+from tests.func.test_parallel import HOLD, MEET
+from tests.support.project import finish
+from tests.unit.scheduling.test_jobserver import free
 
 pytest.importorskip("fcntl")
 

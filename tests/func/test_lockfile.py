@@ -8,7 +8,7 @@ import pytest
 from dvc.exceptions import ReproductionError
 from ruamel.yaml import YAML
 
-from tests.project import assert_same
+from tests.support.project import assert_same
 
 FAN = """
     stages:

@@ -9,7 +9,7 @@ import pytest
 
 from dvc_parallel.reporting.records import Runs
 from tests import HANGS
-from tests.project import finish
+from tests.support.project import finish
 
 PYTHON = sys.executable
 

@@ -7,8 +7,8 @@ import textwrap
 
 import pytest
 
-from tests.capabilities import needs_order
-from tests.project import assert_same
+from tests.support.capabilities import needs_order
+from tests.support.project import assert_same
 
 # Has others go first, if they can.
 SLOW = "sleep 0.2;"

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import pytest
 from dvc.lock import Lock
 
-from tests.capabilities import HAS_KEEP_GOING
-from tests.project import finish
+from tests.support.capabilities import HAS_KEEP_GOING
+from tests.support.project import finish
 
 PYTHON = sys.executable
 

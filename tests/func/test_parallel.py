@@ -15,14 +15,14 @@ from dvc.exceptions import ReproductionError
 from dvc_parallel.engine.path_locks import LocksFile
 from dvc_parallel.scheduling.durations import Durations
 from tests import HANGS
-from tests.capabilities import (
+from tests.support.capabilities import (
     GOES_IN_ORDER,
     HAS_KEEP_GOING,
     HAS_MATRIX,
     needs_keep_going,
     needs_order,
 )
-from tests.project import assert_same, finish
+from tests.support.project import assert_same, finish
 
 PYTHON = sys.executable
 

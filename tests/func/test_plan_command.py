@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 
 from dvc_parallel.commands.dry_run import Rehearsal
 from dvc_parallel.scheduling.durations import Durations
-from tests.capabilities import GOES_IN_ORDER, HAS_KEEP_GOING
-from tests.project import Project
-
-from .random_project import pipelines
+from tests.support.capabilities import GOES_IN_ORDER, HAS_KEEP_GOING
+from tests.support.project import Project
+from tests.support.random_project import pipelines
 
 EXAMPLES = int(os.environ.get("DVC_PARALLEL_EXAMPLES", "15"))
 numbers = count()

@@ -8,10 +8,9 @@ import pytest
 from dvc.exceptions import DvcException, InvalidArgumentError, ReproductionError
 
 from tests import is_alive
-from tests.capabilities import HAS_MATRIX, needs_keep_going
-from tests.project import assert_same, finish
-
-from .test_parallel import HOLD, MEET
+from tests.func.test_parallel import HOLD, MEET
+from tests.support.capabilities import HAS_MATRIX, needs_keep_going
+from tests.support.project import assert_same, finish
 
 PYTHON = sys.executable
 

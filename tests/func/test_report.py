@@ -10,8 +10,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from tests.unit.journals import Journal
-from tests.unit.test_report import check_trace
+from tests.support.journals import Journal
+from tests.unit.reporting.test_report import check_trace
 
 TWO = """
     stages:

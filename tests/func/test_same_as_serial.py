@@ -10,10 +10,9 @@ from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from tests.capabilities import GOES_IN_ORDER, needs_keep_going
-from tests.project import Project, assert_same
-
-from .random_project import pipelines
+from tests.support.capabilities import GOES_IN_ORDER, needs_keep_going
+from tests.support.project import Project, assert_same
+from tests.support.random_project import pipelines
 
 EXAMPLES = int(os.environ.get("DVC_PARALLEL_EXAMPLES", "15"))
 thorough = settings(

@@ -11,7 +11,7 @@ from dvc.exceptions import ReproductionError
 
 from dvc_parallel.run import saving
 from tests import wait_until
-from tests.project import assert_same
+from tests.support.project import assert_same
 
 DVC_YAML = """
     stages:

@@ -19,7 +19,7 @@ from dvc_parallel.reporting.live import LiveView
 from dvc_parallel.reporting.progress import Progress
 from dvc_parallel.reporting.records.writer import Recorder
 from tests import HANGS
-from tests.capabilities import HAS_KEEP_GOING, TELLS_STAGE
+from tests.support.capabilities import HAS_KEEP_GOING, TELLS_STAGE
 
 PYTHON = sys.executable
 HOSTILE = [

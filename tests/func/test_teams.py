@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.capabilities import HAS_FOLDER_OF_FILES
-from tests.project import Project
+from tests.support.capabilities import HAS_FOLDER_OF_FILES
+from tests.support.project import Project
 
 PYTHON = sys.executable
 if sys.platform != "linux" or os.geteuid() != 0:

@@ -17,7 +17,7 @@ import pyte
 import pytest
 
 from tests import HANGS
-from tests.faults.processes import commands_in
+from tests.support.processes import commands_in
 
 PYTHON = sys.executable
 

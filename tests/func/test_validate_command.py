@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from dvc_parallel.commands.workspace_copy import FOLDER
-from tests.project import finish
+from tests.support.project import finish
 
 # `dice` makes another output each time; `three` passes on what it gets.
 PROJECT = """

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from tests import leaks
+from tests.support import leaks
 
 if sys.platform != "linux":
     pytest.skip("needs /proc", allow_module_level=True)

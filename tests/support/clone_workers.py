@@ -8,7 +8,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from tests.project import Project
+from tests.support.project import Project
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -33,7 +33,7 @@ class Worker:
             env[f"DVC_{name}_DIR"] = str(home / name.lower())
         self.home = home
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.clones.worker_process", str(folder)],
+            [sys.executable, "-m", "tests.support.clone_worker_process", str(folder)],
             cwd=home,
             env=env,
             stdin=subprocess.PIPE,

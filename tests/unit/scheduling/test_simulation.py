@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dvc_parallel.scheduling.simulation import Forecast
-
-from .simulation import Simulation, makespan
+from tests.support.simulation import Simulation, makespan
 
 
 def forecast(upstream, seconds, running=None, known=None, after=None):

@@ -19,7 +19,7 @@ from dvc_parallel.caches.path_facts import (
     TrackedPaths,
 )
 from dvc_parallel.run.overrides import is_in_repo
-from tests.capabilities import resets_config
+from tests.support.capabilities import resets_config
 
 
 def git(path, *args):

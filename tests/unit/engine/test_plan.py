@@ -13,8 +13,7 @@ from dvc_parallel.engine.plan import (
     State,
     Withdrawn,
 )
-
-from .simulation import Simulation, makespan
+from tests.support.simulation import Simulation, makespan
 
 
 def started(instructions):

@@ -4,7 +4,7 @@ import random
 
 from ruamel.yaml import YAML
 
-from tests.project import Project
+from tests.support.project import Project
 
 KINDS = ("file", "file", "folder", "metrics")
 # How commands make it hard to stop them, in a folder beside a file "wild".

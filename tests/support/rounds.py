@@ -14,10 +14,9 @@ from ruamel.yaml import YAML
 
 from dvc_parallel.reporting.records.reader import JOURNAL, RecordError, Runs
 from tests import wait_until
-from tests.project import Project
-
-from .pipeline import write_pipeline
-from .processes import DvcProcess, commands_in
+from tests.support.pipeline import write_pipeline
+from tests.support.processes import DvcProcess, commands_in
+from tests.support.project import Project
 
 ROUNDS_OF_ONE = 50
 # NOTE: all workers of a run have to collect the same tests

@@ -11,8 +11,7 @@ from dvc_parallel.reporting.report.chrome_trace import chrome_trace
 from dvc_parallel.reporting.report.critical import Causes
 from dvc_parallel.reporting.report.summary import summary
 from dvc_parallel.reporting.report.timeline import RUNNING, timeline
-
-from .journals import Journal, large
+from tests.support.journals import Journal, large
 
 
 @pytest.fixture

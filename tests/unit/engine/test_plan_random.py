@@ -4,9 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dvc_parallel.engine.plan import Begun, CommandEnded, Failed, Finished, Plan, State
-
-from .simulation import Simulation, makespan
-from .test_plan import started
+from tests.support.simulation import Simulation, makespan
+from tests.unit.engine.test_plan import started
 
 
 @st.composite

@@ -16,8 +16,7 @@ from dvc_parallel.reporting.report.sections import Failure
 from dvc_parallel.reporting.report.summary import summary
 from dvc_parallel.reporting.report.text import TAIL_LINES, clean, tail, time
 from dvc_parallel.reporting.report.timeline import timeline
-
-from .journals import Journal, large
+from tests.support.journals import Journal, large
 
 EVIL = "</script><script>alert(1)</script><!--{{data}}&amp;\"'\ud800\x00\x1b[31m"
 SHOWN = "</script><script>alert(1)</script><!--{{data}}&amp;\"'?"

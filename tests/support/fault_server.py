@@ -1,6 +1,6 @@
 """Runs commands of dvc-parallel in forks of itself, with system calls that fail.
 
-    python -m tests.faults.server
+    python -m tests.support.fault_server
 
 Each line of its input is a command, in JSON, and so is each line of what it answers.
 To import DVC once makes thousands of them possible.
@@ -19,8 +19,7 @@ from pkgutil import walk_packages
 
 import dvc_parallel
 from dvc_parallel.commands import add_to_dvc, cli
-
-from . import injection
+from tests.support import injection
 
 SECONDS = 600
 
