@@ -3,6 +3,9 @@
 import time
 
 import psutil
+import pytest
+
+pytest.register_assert_rewrite("tests.support")
 
 # Seconds after which what has not happened never will: more than the slowest machine
 # takes for anything that a test waits for.

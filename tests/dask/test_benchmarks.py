@@ -11,7 +11,7 @@ from benchmarks.harness import measure
 from benchmarks.installs import install
 from benchmarks.tools import OURS_ON_DASK, tools
 from benchmarks.workloads import cp_fan
-from tests.dask.test_runs import phases
+from tests.support.dask_cluster import phases
 
 if not os.environ.get("DVC_PARALLEL_DASK"):
     pytest.skip("takes long; set DVC_PARALLEL_DASK=1", allow_module_level=True)

@@ -18,8 +18,14 @@ from dvc.exceptions import ReproductionError
 
 from dvc_parallel.remote.dask import dask_runner
 from tests import HANGS, is_alive
-from tests.dask.test_runs import CLUSTER, phases, worker_of
-from tests.support.dask_cluster import can_unshare, in_another_workspace, processes_in
+from tests.support.dask_cluster import (
+    CLUSTER,
+    can_unshare,
+    in_another_workspace,
+    phases,
+    processes_in,
+    worker_of,
+)
 from tests.support.pipeline import write_pipeline
 from tests.support.project import Project, assert_same
 from tests.support.project import finish as finish_process

@@ -10,7 +10,7 @@ import dask
 import pytest
 from distributed import Security
 
-from tests.dask.test_runs import phases, worker_of
+from tests.support.dask_cluster import phases, worker_of
 
 if not os.environ.get("DVC_PARALLEL_DASK"):
     pytest.skip("takes long; set DVC_PARALLEL_DASK=1", allow_module_level=True)

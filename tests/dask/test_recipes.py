@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from tests.dask.test_runs import worker_of
-from tests.func.test_docs import PROGRAM, PROGRAMS, blocks
+from tests.support.dask_cluster import worker_of
+from tests.support.docs import PROGRAM, PROGRAMS, blocks
 
 PAGE = "docs/cluster.md"
 FILES = {f"{name}.py": PROGRAM for name in PROGRAMS}

@@ -11,47 +11,10 @@ import pytest
 from dvc.exceptions import DvcException, InvalidArgumentError
 
 from tests import is_alive
+from tests.support.dask_cluster import CLUSTER, MIXED, worker_of
 from tests.support.project import assert_same, finish
 
 PYTHON = sys.executable
-
-MIXED = """
-    stages:
-      one: {cmd: "sleep 0.2; echo one > one.txt", outs: [one.txt]}
-      many:
-        foreach: [a, b, c]
-        do:
-          cmd: "mkdir -p out/${item}; cat one.txt in.txt > out/${item}/data"
-          deps: [one.txt, in.txt]
-          outs: ["out/${item}"]
-      sub: {wdir: sub, cmd: "pwd -P | xargs basename > here.txt", outs: [here.txt]}
-      all:
-        cmd:
-          - cat out/*/data > all.txt
-          - echo '{"lines":' $(wc -l < all.txt)'}' > metrics.json
-        deps: [out/a, out/b, out/c, sub/here.txt]
-        outs: [all.txt]
-        metrics: [{metrics.json: {cache: false}}]
-"""
-
-
-def phases(project):
-    """What happened to each stage in the last run: pairs of phases and details."""
-    journal = sorted(project.path.glob(".dvc/tmp/parallel/runs/*/journal.jsonl"))[-1]
-    header, *entries = map(json.loads, journal.read_text().splitlines())
-    found = {stage["name"]: [] for stage in header["stages"]}
-    for entry in entries:
-        if "stage" in entry:
-            name = header["stages"][entry["stage"]]["name"]
-            found[name].append((entry["phase"], entry))
-    return found
-
-
-def worker_of(project, stage):
-    (worker,) = {
-        entry["worker"] for phase, entry in phases(project)[stage] if phase == "command"
-    }
-    return worker
 
 
 def test_same_as_serial(twins, shared_cluster):
@@ -224,14 +187,6 @@ def test_the_option_wins_over_the_environment_over_the_config(
     monkeypatch.setenv("DVC_PARALLEL_RUNNER", "local")
     assert not ran_elsewhere()
     assert ran_elsewhere("--runner", shared_cluster.runner)
-
-
-CLUSTER = """
-    from distributed import Client
-
-    def address():
-        return Client("{address}")
-"""
 
 
 def test_a_function_that_returns_a_client(make_project, shared_cluster):

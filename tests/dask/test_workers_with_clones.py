@@ -14,9 +14,13 @@ from hypothesis import strategies as st
 
 from dvc_parallel.remote.clones.pool import locked
 from tests import is_alive
-from tests.clones.test_same_as_serial import compare_with_serial, random_runs
-from tests.dask.test_runs import MIXED, worker_of
-from tests.support.dask_cluster import can_unshare, in_another_workspace
+from tests.support.clone_runs import compare_with_serial, random_runs
+from tests.support.dask_cluster import (
+    MIXED,
+    can_unshare,
+    in_another_workspace,
+    worker_of,
+)
 from tests.support.project import Project, assert_same, finish
 
 REMOTE = "[core]\n    remote = store\n['remote \"store\"']\n    url = {url}\n"

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.faults.test_syscalls import FAULTS, Server, recorded
+from tests.support.fault_runs import FAULTS, Server, recorded
 from tests.support.project import Project
 
 if sys.platform != "linux":

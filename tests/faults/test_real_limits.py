@@ -14,7 +14,7 @@ from pwd import getpwall
 import pytest
 
 from tests.dvc_suite.__main__ import as_ordinary_user
-from tests.faults.test_syscalls import FAULTS, in_any_order, processes_in, recorded
+from tests.support.fault_runs import FAULTS, in_any_order, processes_in, recorded
 from tests.support.project import Project, assert_same
 
 if sys.platform != "linux":

@@ -5,28 +5,29 @@
 """
 
 import errno
-import json
 import os
 import random
 import re
 import shutil
-import subprocess
 import sys
 from collections import Counter
 from typing import NamedTuple
 
-import psutil
 import pytest
-from ruamel.yaml import YAML
 
+from tests.support.fault_runs import (
+    FAULTS,
+    Server,
+    in_any_order,
+    processes_in,
+    recorded,
+)
 from tests.support.injection import ERRORS, LASTING
 from tests.support.project import Project, assert_same
 
 if sys.platform != "linux":
     pytest.skip("needs /proc and pidfd_open", allow_module_level=True)
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
-FAULTS = os.environ.get("DVC_PARALLEL_FAULTS")
 SEED = int(os.environ.get("DVC_PARALLEL_SEED", "0"))
 
 # NOTE: the second stage ends first, so that the line of the first one does not come to
@@ -135,33 +136,6 @@ class Fault(NamedTuple):
         return f"{named}|{NO_THREAD}" if self.refuses_threads else named
 
 
-class Server:
-    """Runs commands of dvc-parallel."""
-
-    def __init__(self):
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.fault_server"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-        )
-
-    def run(self, project, argv, fault=None):
-        command = {
-            "argv": argv,
-            "cwd": str(project.path),
-            "env": {"DVC_PARALLEL_JOBSERVER": "1", "DVC_PARALLEL_LOG_SIZE": "4K"},
-            "fault": fault._asdict() if fault else {},
-        }
-        self._process.stdin.write(json.dumps(command) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
-
-    def close(self):
-        self._process.communicate()
-
-
 class Trial:
     """A command that runs again and again, each time with another fault."""
 
@@ -234,37 +208,6 @@ class Trial:
             return 1, f"{fault}\n{exc}"
         finally:
             shutil.rmtree(self._folder / "project", ignore_errors=True)
-
-
-def recorded(project):
-    if not project.exists("dvc.lock"):
-        return {}
-    with open(project.path / "dvc.lock") as fobj:
-        return dict(YAML(typ="safe").load(fobj)["stages"])
-
-
-def in_any_order(project):
-    """What is left, in whatever order stages have been recorded."""
-    # NOTE: DVC leaves what it has half copied in the cache, where nobody looks for it
-    files = {
-        name: value
-        for name, value in project.left().items()
-        if not name.startswith("trace.json")
-        and not re.search(r"\.dvc/cache/.*\.tmp$", name)
-    }
-    _, lines = files.get(".gitignore", ("", b""))
-    files[".gitignore"] = set(lines.splitlines())
-    files["dvc.lock"] = recorded(project)
-    return files
-
-
-def processes_in(folder):
-    for process in psutil.process_iter():
-        try:
-            if process.cwd().startswith(str(folder)):
-                yield process
-        except psutil.Error:
-            continue
 
 
 @pytest.fixture

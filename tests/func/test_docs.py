@@ -4,7 +4,6 @@ import email
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -13,8 +12,8 @@ from benchmarks.table import update
 from benchmarks.tools import PEERS
 from patches import PATCHES
 from tests.support.capabilities import HAS_DASK, HAS_KEEP_GOING
+from tests.support.docs import PROGRAM, PROGRAMS, ROOT, blocks
 
-ROOT = Path(__file__).parents[2]
 UPSTREAM = ROOT / "docs/upstream"
 PAGES = [
     "README.md",
@@ -48,21 +47,6 @@ BRANCHES = """
       B2: {cmd: cp b1 b2, deps: [b1], outs: [b2]}
       train: {cmd: cat a2 b2 > model, deps: [a2, b2], outs: [model]}
 """
-
-# Stands for all programs of the pages: makes whatever a stage called so may have made.
-PROGRAM = """
-import sys
-for suffix in (".json", ".pt", ".txt"):
-    with open(sys.argv[1] + suffix, "w") as fobj:
-        fobj.write(sys.argv[1])
-"""
-PROGRAMS = ["fetch", "join", "load", "plot", "report", "train"]
-
-
-def blocks(page, *languages):
-    """Blocks of code in a page, with their languages."""
-    pattern = rf"```({'|'.join(languages)})\n(.*?)```"
-    return re.findall(pattern, (ROOT / page).read_text(), re.DOTALL)
 
 
 def lines_of(block):

@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 
-from tests.func.test_shown import COMMANDS
+from tests.support.many_commands import COMMANDS
 
 PYTHON = sys.executable
 MODES = ([], ["-k"], ["--ignore-errors"])

@@ -8,9 +8,8 @@ import sys
 import pytest
 from dvc.exceptions import InvalidArgumentError
 
-from tests.func.test_parallel import HOLD, MEET
-from tests.support.project import finish
-from tests.unit.scheduling.test_jobserver import free
+from tests.support.jobserver_tokens import free
+from tests.support.project import HOLD, MEET, finish
 
 pytest.importorskip("fcntl")
 

@@ -22,32 +22,10 @@ from tests.support.capabilities import (
     needs_keep_going,
     needs_order,
 )
-from tests.support.project import assert_same, finish
+from tests.support.project import HOLD, MEET, assert_same, finish
 
 PYTHON = sys.executable
 
-# Waits until so many others have come; fails if they do not.
-MEET = """\
-import sys, time, pathlib
-name, count = sys.argv[1], int(sys.argv[2])
-here = pathlib.Path("meeting")
-here.mkdir(exist_ok=True)
-(here / name).touch()
-end = time.monotonic() + 600
-while len(list(here.iterdir())) < count:
-    if time.monotonic() > end:
-        sys.exit(f"{name} waited in vain for {count}")
-    time.sleep(0.01)
-"""
-
-# Holds on until a file is there.
-HOLD = """\
-import sys, time, pathlib
-name = sys.argv[1]
-pathlib.Path(name + ".runs").touch()
-while not pathlib.Path(name + ".go").exists():
-    time.sleep(0.01)
-"""
 
 SCRIPTS = {"meet.py": MEET, "hold.py": HOLD}
 

@@ -8,9 +8,8 @@ import pytest
 from dvc.exceptions import DvcException, InvalidArgumentError, ReproductionError
 
 from tests import is_alive
-from tests.func.test_parallel import HOLD, MEET
 from tests.support.capabilities import HAS_MATRIX, needs_keep_going
-from tests.support.project import assert_same, finish
+from tests.support.project import HOLD, MEET, assert_same, finish
 
 PYTHON = sys.executable
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from tests.support.journals import Journal
-from tests.unit.reporting.test_report import check_trace
+from tests.support.traces import check_trace
 
 TWO = """
     stages:

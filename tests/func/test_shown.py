@@ -20,6 +20,7 @@ from dvc_parallel.reporting.progress import Progress
 from dvc_parallel.reporting.records.writer import Recorder
 from tests import HANGS
 from tests.support.capabilities import HAS_KEEP_GOING, TELLS_STAGE
+from tests.support.many_commands import COMMANDS
 
 PYTHON = sys.executable
 HOSTILE = [
@@ -34,21 +35,6 @@ HOSTILE = [
 NAME = "a" + "".join(HOSTILE)
 # No control but ends of lines, nothing that turns lines around, no half of a character.
 HARMFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2028\ud800-\udfff]")
-
-# Runs commands one after the other, importing DVC once.
-COMMANDS = """
-import json, os, sys
-from dvc_parallel.commands import cli
-import dvc.cli, dvc.repo.reproduce, dvc.commands.repro
-for args in json.loads(sys.argv[1]):
-    pid = os.fork()
-    if not pid:
-        code = cli.main(args)
-        sys.stdout.flush()
-        os._exit(code)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    os.write(1, f"\\n=== {args[0]}: {code}\\n".encode())
-"""
 
 
 @pytest.fixture

@@ -129,3 +129,50 @@ def in_another_workspace(path):
 def can_unshare(tmp_path):
     command = [*in_another_workspace(tmp_path), "true"]
     return not subprocess.run(command, check=False, capture_output=True).returncode
+
+
+MIXED = """
+    stages:
+      one: {cmd: "sleep 0.2; echo one > one.txt", outs: [one.txt]}
+      many:
+        foreach: [a, b, c]
+        do:
+          cmd: "mkdir -p out/${item}; cat one.txt in.txt > out/${item}/data"
+          deps: [one.txt, in.txt]
+          outs: ["out/${item}"]
+      sub: {wdir: sub, cmd: "pwd -P | xargs basename > here.txt", outs: [here.txt]}
+      all:
+        cmd:
+          - cat out/*/data > all.txt
+          - echo '{"lines":' $(wc -l < all.txt)'}' > metrics.json
+        deps: [out/a, out/b, out/c, sub/here.txt]
+        outs: [all.txt]
+        metrics: [{metrics.json: {cache: false}}]
+"""
+
+
+def phases(project):
+    """What happened to each stage in the last run: pairs of phases and details."""
+    journal = sorted(project.path.glob(".dvc/tmp/parallel/runs/*/journal.jsonl"))[-1]
+    header, *entries = map(json.loads, journal.read_text().splitlines())
+    found = {stage["name"]: [] for stage in header["stages"]}
+    for entry in entries:
+        if "stage" in entry:
+            name = header["stages"][entry["stage"]]["name"]
+            found[name].append((entry["phase"], entry))
+    return found
+
+
+def worker_of(project, stage):
+    (worker,) = {
+        entry["worker"] for phase, entry in phases(project)[stage] if phase == "command"
+    }
+    return worker
+
+
+CLUSTER = """
+    from distributed import Client
+
+    def address():
+        return Client("{address}")
+"""

@@ -3,7 +3,15 @@
 import heapq
 from dataclasses import dataclass, field
 
-from dvc_parallel.engine.plan import Begun, Finished, Plan, Start, Wait
+from hypothesis import strategies as st
+
+from dvc_parallel.engine.plan import (
+    Begun,
+    Finished,
+    Plan,
+    Start,
+    Wait,
+)
 
 
 @dataclass
@@ -41,3 +49,21 @@ def makespan(simulation: Simulation) -> float:
         simulation.start(plan.handle(Finished(stage, True)))
     assert plan.done
     return simulation.now
+
+
+def started(instructions):
+    return [i.stage for i in instructions if isinstance(i, Start)]
+
+
+@st.composite
+def graphs(draw):
+    count = draw(st.integers(1, 12))
+    stages = list(range(count))
+
+    def edges():
+        return {
+            stage: draw(st.sets(st.sampled_from(stages[:stage])))
+            for stage in stages[1:]
+        }
+
+    return stages, edges(), edges()

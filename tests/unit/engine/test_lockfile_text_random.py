@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dvc_parallel.engine.lockfile_text import LockfileText
 from dvc_parallel.engine.yaml_subset import dumps_simple
-from tests.unit.engine.test_lockfile_text import (
+from tests.support.lockfile_texts import (
     ENTRY,
     KEEPS_ZONES,
     LOCK,

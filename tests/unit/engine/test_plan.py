@@ -13,11 +13,7 @@ from dvc_parallel.engine.plan import (
     State,
     Withdrawn,
 )
-from tests.support.simulation import Simulation, makespan
-
-
-def started(instructions):
-    return [i.stage for i in instructions if isinstance(i, Start)]
+from tests.support.simulation import Simulation, makespan, started
 
 
 def test_one_root_and_then_eight_leaves_four_at_a_time():

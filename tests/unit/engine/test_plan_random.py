@@ -4,22 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dvc_parallel.engine.plan import Begun, CommandEnded, Failed, Finished, Plan, State
-from tests.support.simulation import Simulation, makespan
-from tests.unit.engine.test_plan import started
-
-
-@st.composite
-def graphs(draw):
-    count = draw(st.integers(1, 12))
-    stages = list(range(count))
-
-    def edges():
-        return {
-            stage: draw(st.sets(st.sampled_from(stages[:stage])))
-            for stage in stages[1:]
-        }
-
-    return stages, edges(), edges()
+from tests.support.simulation import Simulation, graphs, makespan, started
 
 
 @given(

@@ -12,6 +12,7 @@ from dvc_parallel.reporting.report.critical import Causes
 from dvc_parallel.reporting.report.summary import summary
 from dvc_parallel.reporting.report.timeline import RUNNING, timeline
 from tests.support.journals import Journal, large
+from tests.support.traces import check_trace
 
 
 @pytest.fixture
@@ -198,29 +199,6 @@ def test_random_runs(told, jobs, seed, saves):
         if cause.why in ("slot", "pool"):
             # NOTE: on the virtual clock, what frees a slot and what takes it coincide
             assert cause.when == stage.held[0]
-
-
-def check_trace(trace):
-    """What the format asks for, and what Perfetto would leave out."""
-    json.dumps(trace)
-    for event in trace["traceEvents"]:
-        assert {"ph", "name", "pid"} <= set(event)
-        assert event["ph"] in "MXCisf"
-        if event["ph"] != "M":
-            assert isinstance(event["ts"], int)
-            assert event["ts"] >= 0
-    slices = [event for event in trace["traceEvents"] if event["ph"] == "X"]
-    open_on = {}
-    for event in sorted(slices, key=lambda event: (event["ts"], -event["dur"])):
-        assert isinstance(event["dur"], int)
-        assert event["dur"] >= 0
-        stack = open_on.setdefault(event["tid"], [])
-        while stack and stack[-1] <= event["ts"]:
-            stack.pop()
-        end = event["ts"] + event["dur"]
-        assert not stack or end <= stack[-1], f"{event} crosses the end of another"
-        stack.append(end)
-    return slices
 
 
 def check_flow(trace, slices):

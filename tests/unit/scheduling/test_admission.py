@@ -22,7 +22,7 @@ from dvc_parallel.scheduling.admission import ROUNDS, PoolAdmission
 from dvc_parallel.scheduling.pooled_plan import PooledPlan, Postponed, Resumed
 from dvc_parallel.scheduling.pools import Size, parse_pools
 from dvc_parallel.scheduling.stage_options import Needs
-from tests.unit.engine.test_plan_random import graphs
+from tests.support.simulation import graphs
 
 
 def started(instructions):

@@ -11,6 +11,7 @@ import pytest
 from dvc.exceptions import DvcException
 
 from dvc_parallel.scheduling.admission import PoolAdmission
+from tests.support.jobserver_tokens import free
 
 pytest.importorskip("fcntl")
 
@@ -38,15 +39,6 @@ def server(style):
     server = Server(3, fifo=style == "fifo")
     yield server
     server.close()
-
-
-def free(jobserver):
-    tokens = []
-    while (token := jobserver.take()) is not None:
-        tokens.append(token)
-    for token in tokens:
-        jobserver.give_back(token)
-    return len(tokens)
 
 
 def client_of(server):
