@@ -46,8 +46,10 @@ class PathLocks:
 
     The file has a write lock on each path that a stage writes to, and a read lock on
     each that stages only read, with the command line of the first that still needs
-    it.  A path that is needed no longer leaves the file with
-    the next change of it, or by ``flush``, before another process can lock the repo.
+    it.  Others look at it, and change it, when they have locked the repo.  So what is
+    locked or released while this process has the repo is in the file with the next
+    change of it, or by ``flush``, before another process can lock the repo; and what
+    others hold is read once, when this process has got it.
 
     Args:
         goes_on: whether a parallel run goes on; None if stages run one at a time. That
@@ -63,6 +65,7 @@ class PathLocks:
         self._goes_on = goes_on
         self._file = LocksFile(replaces=goes_on is not None)
         self._edit: Callable[..., None] = lambda **_: None
+        self._knows_others = False  # since it has got the repo
         self._lost: set[str] = set()  # paths that others have taken from us
 
     @contextmanager
@@ -78,7 +81,12 @@ class PathLocks:
         goes_on = self._goes_on or (lambda: False)
         self._count(cmd, read, write, 1)
         try:
-            if any(self._lock(p) != self._in_file.get(p) for p in [*read, *write]):
+            new = {path: self._lock(path) for path in [*read, *write]}
+            if all(self._in_file.get(path) == lock for path, lock in new.items()):
+                pass
+            elif self._knows_others:
+                self._check(tmp_dir, cmd, new)
+            else:
                 self._edit(goes_on=goes_on)
         except BaseException:
             self._count(cmd, read, write, -1)
@@ -103,6 +111,8 @@ class PathLocks:
             # NOTE: log handlers raise when nobody reads what they write
             with suppress(Exception):
                 logger.warning("path locks could not be released: %s", exc)
+        finally:
+            self._knows_others = False
 
     def _count(
         self, cmd: str, read: Iterable[str], write: Iterable[str], by: int
@@ -167,12 +177,7 @@ class PathLocks:
         path = os.path.join(tmp_dir, dvc_rwlock.RWLOCK_FILE)
         self._file.read(path, fs, self._in_file)
         try:
-            self._file.check(
-                tmp_dir,
-                cmd,
-                [path for path, lock in new.items() if lock and lock[0] == "read"],
-                [path for path, lock in new.items() if lock and lock[0] == "write"],
-            )
+            self._check(tmp_dir, cmd, new)
         except LockError as exc:
             if must_hold:
                 raise
@@ -183,6 +188,16 @@ class PathLocks:
         # NOTE: now, as it may not be possible to unlock the guard
         self._touched.clear()
         self._in_file = held
+        self._knows_others = True
+
+    def _check(self, tmp_dir: str, cmd: str, new: dict[str, Optional[Lock]]) -> None:
+        """Heed what others hold, as far as it is known."""
+        self._file.check(
+            tmp_dir,
+            cmd,
+            [path for path, lock in new.items() if lock and lock[0] == "read"],
+            [path for path, lock in new.items() if lock and lock[0] == "write"],
+        )
 
     def _tell_of_loss(self, path: str, exc: LockError) -> None:
         """Say that stages use paths which another process could lock meanwhile."""

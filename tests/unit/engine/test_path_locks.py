@@ -172,17 +172,17 @@ def test_readers_share(hold, neighbour, in_file):
             pass
 
 
-def test_one_edit_from_stage_to_stage(hold, locks, tmp_path, mocker):
+def test_one_edit_while_the_repo_is_locked(hold, locks, tmp_path, mocker):
     edit = mocker.spy(path_locks, "make_lock")
     for i in range(5):
         with hold(read=["/in"], write=[f"/out/{i}"]):
             with hold(read=["/in"]):
                 pass
-    assert edit.call_count == 5
+    assert edit.call_count == 1
     locks.flush()
-    assert edit.call_count == 6
+    assert edit.call_count == 2
     locks.flush()
-    assert edit.call_count == 6
+    assert edit.call_count == 2
     data = json.loads((tmp_path / "rwlock").read_text())
     assert data == {"read": {}, "write": {}}
 
@@ -199,6 +199,28 @@ def test_what_is_refused_loses_nothing(hold, locks, neighbour, in_file):
         with hold(read=["/a"], write=["/c"]):
             pass
     assert in_file() == {"write": ["/a"]}
+
+
+def test_what_others_hold_is_heeded_while_the_repo_is_locked(hold, neighbour, in_file):
+    neighbour(write={}, read={"/a": [neighbour.info]})
+    with hold(read=["/a"]):
+        with pytest.raises(LockError, match="busy"):
+            with hold(write=["/a", "/b"]):
+                pass
+        with hold(write=["/c"]):
+            assert in_file() == {"read": ["/a"], "write": ["/c"]}
+
+
+def test_what_others_hold_is_read_again_with_the_next_lock_of_the_repo(
+    hold, locks, neighbour
+):
+    with hold(write=["/b"]):
+        pass
+    locks.flush()
+    neighbour(write={"/a": neighbour.info}, read={})
+    with pytest.raises(LockError, match="busy"):
+        with hold(read=["/a"]):
+            pass
 
 
 def test_a_path_that_is_held_again_stays(hold, locks, in_file):
@@ -259,6 +281,7 @@ def test_flush_leaves_what_others_have_taken_to_them(
     """After the file was removed by hand, as DVC's message says it can be."""
     with hold(read=["/a"], write=["/b"]):
         with hold(write=["/a"]):
+            locks.flush()
             neighbour(read={}, write={"/a": neighbour.info})
         locks.flush()
         data = json.loads((tmp_path / "rwlock").read_text())
@@ -421,9 +444,10 @@ def test_two_runs_of_one_process(hold, locks, tmp_path, in_file):
     assert in_file() == {}
 
 
-def test_a_read_that_fails_leaves_nothing(hold, neighbour, mocker):
+def test_a_read_that_fails_leaves_nothing(hold, locks, neighbour, mocker):
     with hold(read=["/a"]):
         pass
+    locks.flush()
     neighbour(write={"/b": neighbour.info})
     failing = mocker.patch.object(path_locks, "_read", side_effect=OSError("no"))
     for _ in range(2):

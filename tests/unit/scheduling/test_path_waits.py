@@ -34,8 +34,9 @@ def locked(tmp_path):
 
 
 @pytest.fixture
-def in_file(tmp_path):
+def in_file(tmp_path, locks):
     def in_file():
+        locks.flush()
         data = json.loads((tmp_path / "rwlock").read_text())
         return {mode: sorted(paths) for mode, paths in data.items() if paths}
 
@@ -127,11 +128,12 @@ def test_who_looks_waits_for_those_who_write(hold, locked, holder):
     assert (caught.value.read, caught.value.write) == (["/in", "/out"], [])
 
 
-def test_an_error_once_something_was_written(hold, locked, holder):
+def test_an_error_once_something_was_written(hold, locks, locked, holder):
     job = hold()
 
     def write():
         with job([], ["/out"]), job([], ["/out"]):
+            locks.flush()
             locked(holder.pid, write=["/else"])
             with job(["/else"]):
                 pytest.fail("it is in use")
