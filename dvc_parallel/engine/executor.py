@@ -5,15 +5,19 @@
     Runner    runs its commands                     (runners/)
     Reporter  shows what goes on                    (reporters/)
 
-The loop owns the plan; it waits for the first of: a job has news, a signal has
-arrived.  Nothing polls.
+The plan, and what has become of the stages, is owned by whoever holds the guard: the
+thread of a job that has news, which then goes on with the stage whose turn is next, or
+the loop.  That waits for what has no such thread: a signal, a question, a time, the end
+of the run.  Nothing polls.
 """
 
 import queue
 import signal
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from threading import Event
+from functools import partial
+from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from dvc.exceptions import DvcException
@@ -21,7 +25,7 @@ from dvc.repo import reproduce
 
 from . import plan, signals
 from .job import Job
-from .job_events import CommandEnded, Over, Question, Signal, WithdrawnError
+from .job_events import Over, Question, Signal, WithdrawnError
 from .local_runner import LocalRunner
 from .lockfile import Lockfiles
 from .ordered_writes import SerialOrder, names_of
@@ -36,7 +40,7 @@ from .runner import Runner, RunnerClosedError
 from .thread_pool import Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from dvc.stage import Stage
     from networkx import DiGraph
@@ -98,10 +102,15 @@ class ParallelExecutor:
         self.lock: SharedRepoLock
 
         self._inbox: queue.SimpleQueue = queue.SimpleQueue()
-        self._started: dict[int, Job] = {}
         self._in_flight: set[Job] = set()
+        self._workers: Workers
+        self._guard = Lock()  # of the plan, and of the fields below
+        self._started: dict[int, Job] = {}
         self.outcome = Outcome()
         self._kill_at: Optional[float] = None
+        self._looks_at: Optional[float] = None  # when the loop does so by itself
+        self._error: Optional[BaseException] = None  # of our own, in a thread
+        self._is_ending = False  # after such an error
         self._is_looping = False  # or else it does not get to messages
         self._is_to_stop = False  # by a signal
 
@@ -138,11 +147,11 @@ class ParallelExecutor:
             with (
                 signals.as_events(self._notify, self._give_up, self._wake),
                 self._shared_repo(),
-                Workers(2 * self.plan.jobs, at_end=self._end_thread) as workers,
+                Workers(2 * self.plan.jobs, at_end=self._end_thread) as self._workers,
             ):
                 try:
                     self._is_looping = True
-                    self._loop(workers)
+                    self._loop()
                     self._is_looping = False
                 except BaseException:
                     self._is_looping = False
@@ -173,48 +182,52 @@ class ParallelExecutor:
             finally:
                 self.lock.give_back()
 
-    def _loop(self, workers: Workers) -> None:
-        self._carry_out(self.plan.handle(plan.Begun()), workers)
+    def _loop(self) -> None:
+        with self._guard:
+            self._carry_out(self.plan.handle(plan.Begun()))
         self.lock.unlock()
-        while not self.plan.done:
+        while not self._is_through():
             message = self._next_message()
-            self.reporter.tick()
-            if isinstance(message, Over):
-                try:
-                    self._carry_out(self._over(message), workers)
-                finally:
-                    # NOTE: only now, so that what it has made ready comes next
-                    self._leave(message.job)
-            elif isinstance(message, CommandEnded):
-                event = plan.CommandEnded(message.job.rank)
-                self._carry_out(self.plan.handle(event), workers)
-            elif isinstance(message, Question):
+            if isinstance(message, Question):
                 self._put(message)
-            elif isinstance(message, Signal):
-                if message.signum in signals.STOPS:
-                    with self.reporter.hold():
-                        self._stop(message.signum)
-                else:
-                    self._interrupt(message.signum)
-            elif self._time_to_kill() == 0:
-                self._interrupt(None)
+            elif not isinstance(message, Signal):
+                self._look()
+            elif message.signum in signals.STOPS:
+                with self.reporter.hold():
+                    self._stop(message.signum)
             else:
-                self._carry_out(self._look_again(), workers)
+                with self._guard:
+                    self._interrupt(message.signum)
+
+    def _is_through(self) -> bool:
+        """Whether nothing runs, and nothing will be started any more.
+
+        Raises:
+            BaseException: an error of our own has occurred in a thread.
+        """
+        with self._guard:
+            if self._error is not None:
+                raise self._error
+            return self.plan.done and not self._in_flight
+
+    def _look(self) -> None:
+        """Do what it is time for."""
+        self.reporter.tick()
+        with self._guard:
+            if self._time_to_kill() == 0:
+                self._interrupt(None)
+            elif not self.plan.done:
+                self._carry_out(self._look_again())
 
     def _wind_down(self) -> None:
         """Get all threads to their end, after an error of our own."""
+        with self._guard:
+            self._is_ending = True
         self.runner.signal(signals.SIGKILL)
         while self._in_flight:
             message = self._inbox.get()
-            if isinstance(message, Over):
-                self._leave(message.job)
-            elif isinstance(message, Question):
+            if isinstance(message, Question):
                 message.answered.set()
-
-    def _leave(self, job: Job) -> None:
-        assert job.turn
-        self._in_flight.remove(job)
-        self.lock.release(job.turn)
 
     def _put(self, question: Question) -> None:
         with self.reporter.hold():
@@ -232,14 +245,27 @@ class ParallelExecutor:
         """Wait for a message, or until there is something to do without one."""
         with suppress(queue.Empty):
             return self._inbox.get_nowait()
-        times = (time for time in self._times() if time is not None)
-        timeout = min(times, default=None)
+        with self._guard:
+            timeout = self._due()
+            self._looks_at = None if timeout is None else time.monotonic() + timeout
         try:
             return self._inbox.get(timeout=timeout)
         except queue.Empty:
             return None
 
-    def _times(self) -> "Iterable[Optional[float]]":
+    def _due(self) -> Optional[float]:
+        """Seconds until the loop has something to do by itself, if ever."""
+        times = (time for time in self._times() if time is not None)
+        return min(times, default=None)
+
+    def _is_due_earlier(self) -> bool:
+        """Whether that is before the loop looks."""
+        due = self._due()
+        if due is None:
+            return False
+        return self._looks_at is None or time.monotonic() + due < self._looks_at
+
+    def _times(self) -> Iterable[Optional[float]]:
         """Seconds until there is something to do without a message, if ever."""
         return self._time_to_kill(), self.reporter.due()
 
@@ -252,35 +278,84 @@ class ParallelExecutor:
         """Called where no stage has news: may others start by now?"""
         return ()
 
-    def _carry_out(self, instructions, workers: Workers) -> None:
+    def _carry_out(self, instructions) -> None:
         for instruction in instructions:
             rank = instruction.stage
             if isinstance(instruction, plan.Start):
-                job = self._make_job(rank)
-                job.tell(Phase.LOCK)
-                self._started[rank] = job
-                # NOTE: where the system starts no more threads, a turn of a job that
-                # waits for one would be the end: nobody comes after it
-                workers.submit(self._run_job, job, instruction.force, if_free=job.queue)
-                self._in_flight.add(job)
+                self._start(self._make_job(rank), instruction.force)
             elif isinstance(instruction, plan.Wait):
                 self.reporter.phase(rank, Phase.READY, **self._obstacle(rank))
             else:
                 self.reporter.phase(rank, Phase.SKIPPED, failed=instruction.failed)
 
+    def _start(self, job: Job, force: bool) -> None:
+        job.tell(Phase.LOCK)
+        job.force = force
+        self._started[job.rank] = job
+        is_set_aside = self._workers.set_aside()
+        self._in_flight.add(job)
+        # NOTE: where the system starts no more threads, a turn of a job that waits for
+        # one would be the end: nobody comes after it
+        if is_set_aside:
+            job.queue(partial(self._workers.call, self._run_jobs, job))
+        else:
+            self._workers.call_later(self._run_jobs, job)
+
     def _obstacle(self, rank: int) -> Mapping[str, Any]:  # noqa: ARG002
         """Details of what a stage that is ready waits for, besides a slot."""
         return {}
 
-    def _run_job(self, job: Job, force: bool) -> None:
-        message = Over(job)
+    def _run_jobs(self, job: Optional[Job]) -> None:
+        """Run a job, and those whose turn is next in the same thread."""
+        while job is not None:
+            message = Over(job)
+            try:
+                with job.in_this_thread():
+                    self._refuse_if_stopping()
+                    message.result = self._reproduce(job, job.force)
+            except BaseException as exc:  # noqa: BLE001
+                message.exc = exc
+            job = self._leave(message)
+
+    def _leave(self, message: Over) -> Optional[Job]:
+        """Take note that a job is over, and pass the repo on.
+
+        Returns:
+            the job whose turn is next, if it has not begun.
+        """
+        job, following = message.job, None
+        assert job.turn
+        self._news(lambda: self._over(message))
         try:
-            with job.in_this_thread():
-                self._refuse_if_stopping()
-                message.result = self._reproduce(job, force)
+            # NOTE: only now, so that what it has made ready comes next
+            if turn := self.lock.exchange(job.turn):
+                following = turn.job
+                self._workers.let_go()
         except BaseException as exc:  # noqa: BLE001
-            message.exc = exc
-        self._inbox.put(message)
+            self._has_failed(exc)
+        with self._guard:
+            self._in_flight.remove(job)
+            if self._is_ending or self.plan.done:
+                self._wake()
+        return following
+
+    def _news(self, handle: Callable[[], Iterable[plan.Instruction]]) -> None:
+        """Handle an event, and carry out what is to be done now; raises nothing."""
+        try:
+            with self._guard:
+                if self._is_ending:
+                    return
+                self._carry_out(handle())
+                if self._is_due_earlier():
+                    self._wake()
+        except BaseException as exc:  # noqa: BLE001
+            self._has_failed(exc)
+
+    def _has_failed(self, exc: BaseException) -> None:
+        """Have the loop raise an error of our own."""
+        with self._guard:
+            self._error = self._error or exc
+        self._wake()
 
     def _refuse_if_stopping(self) -> None:
         if self.outcome.signal is not None:
@@ -295,7 +370,7 @@ class ParallelExecutor:
 
     def command_ended(self, job: Job) -> None:
         """Take note that a job needs its slot no longer."""
-        self._inbox.put(CommandEnded(job))
+        self._news(lambda: self.plan.handle(plan.CommandEnded(job.rank)))
 
     def ask(self, ask: Callable[[], Any]) -> Any:
         """Ask the user something, while the repo is owned."""

@@ -5,13 +5,15 @@
     └───────────────┴─── away ────┴───────────────┘
 
 Everything that a thread does to the repo, it does while it owns it
-(:mod:`dvc_parallel.engine.repo_lock`).  It gives it away around a command.
+(:mod:`dvc_parallel.engine.repo_lock`).  It gives it away around a command.  A thread
+that ends a job goes on with the one whose turn is next, if that has not begun.
 """
 
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
+from .repo_lock import Turn
 from .reporter import Phase
 from .signals import clock
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from dvc.stage import Stage
 
     from .executor import ParallelExecutor
-    from .repo_lock import SharedRepoLock, Turn
+    from .repo_lock import SharedRepoLock
 
 _local = threading.local()
 
@@ -38,6 +40,7 @@ class Job:
         stage: the stage.
         rank (int): its place in the order of serial DVC.
         run: the run that it belongs to.
+        force (bool): whether it is to be reproduced even if unchanged.
         busy (float): seconds that it would have taken on its own: without
             those in the queue for the repo.
     """
@@ -47,8 +50,10 @@ class Job:
         self.stage = stage
         self.rank = rank
         self.name: str = stage.addressing
+        self.force = False
         self.busy = 0.0
         self.turn: Optional[Turn] = None
+        self._next_turn: Optional[Turn] = None
         self._working_since = 0.0
         self._work = Phase.CHECK
 
@@ -60,14 +65,21 @@ class Job:
         """Tell the reporter what the stage is about."""
         self.run.reporter.phase(self.rank, phase, **details)
 
-    def command_ended(self) -> None:
-        """Take note that what remains is to save what commands have made."""
+    def command_ended(self, saves_now: bool = False) -> None:
+        """Take note that what remains is to save what commands have made.
+
+        Args:
+            saves_now: whether that comes next, and before what starts in its place.
+        """
         self._work = Phase.SAVE
+        if saves_now:
+            self._queue_again()
         self.run.command_ended(self)
 
-    def queue(self) -> None:
-        """Take a turn, before the thread that runs the job gets to it."""
-        self.turn = self.lock.reserve()
+    def queue(self, begin: Callable[[], None]) -> None:
+        """Take a turn for it; ``begin`` has it run in a thread when that comes."""
+        self.turn = Turn(begin, self)
+        self.lock.reserve(self.turn)
 
     @contextmanager
     def in_this_thread(self) -> "Iterator[None]":
@@ -107,5 +119,12 @@ class Job:
             yield
         finally:
             self.busy += clock() - self._working_since
-            self.tell(Phase.LOCK)
-            self._own(self.lock.reserve())
+            if self._next_turn is None:
+                self._queue_again()
+            turn, self._next_turn = self._next_turn, None
+            assert turn
+            self._own(turn)
+
+    def _queue_again(self) -> None:
+        self._next_turn = self.lock.reserve()
+        self.tell(Phase.LOCK)

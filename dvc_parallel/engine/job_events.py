@@ -15,13 +15,8 @@ class WithdrawnError(Exception):
 
 
 @dataclass
-class CommandEnded:
-    job: Job
-
-
-@dataclass
 class Over:
-    """The job is over, and still owns the repo."""
+    """The job is over, and still owns the repo; told by its thread."""
 
     job: Job
     result: Optional["Stage"] = None

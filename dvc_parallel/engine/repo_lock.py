@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from dvc.exceptions import DvcException
 from dvc.lock import LockBase
@@ -35,10 +35,18 @@ PAUSE = 0.05
 
 
 class Turn:
-    """A place in the queue for the repo, and then the ownership of it."""
+    """A place in the queue for the repo, and then the ownership of it.
 
-    def __init__(self):
+    Args:
+        begin: has a thread begin what the turn is for, as none waits for it; called
+            when it is granted, unless the thread that had the repo before takes it.
+        job: what it is for, then.
+    """
+
+    def __init__(self, begin: Optional[Callable[[], None]] = None, job: Any = None):
         self._granted = threading.Event()
+        self.begin = begin
+        self.job = job
         self.thread: Optional[int] = None
 
     def grant(self) -> None:
@@ -76,15 +84,17 @@ class SharedRepoLock(LockBase):
         owner = self._owner
         return owner is not None and owner.thread == threading.get_ident()
 
-    def reserve(self) -> Turn:
+    def reserve(self, turn: Optional[Turn] = None) -> Turn:
         """Queue for the repo, on behalf of any thread."""
-        turn = Turn()
+        turn = turn or Turn()
         with self._guard:
-            if self._owner is None:
-                self._owner = turn
-                turn.grant()
-            else:
+            if self._owner is not None:
                 self._queue.append(turn)
+                return turn
+            self._owner = turn
+        turn.grant()
+        if turn.begin:
+            turn.begin()
         return turn
 
     def lock(self, turn: Optional[Turn] = None) -> None:
@@ -101,6 +111,16 @@ class SharedRepoLock(LockBase):
 
     def release(self, turn: Turn) -> None:
         """Pass the ownership on, on behalf of the thread that has it."""
+        if (following := self.exchange(turn)) and following.begin:
+            following.begin()
+
+    def exchange(self, turn: Turn) -> Optional[Turn]:
+        """Pass the ownership on, or get it with the next turn.
+
+        Returns:
+            the turn that is next, if no thread waits for it: it is the caller's, or of
+            a thread that the caller has begin.
+        """
         assert turn is self._owner
         if self._file_locked and time.monotonic() - self._locked_at > MAX_HOLD:
             self._unlock_file()
@@ -108,12 +128,12 @@ class SharedRepoLock(LockBase):
         while True:
             with self._guard:
                 if self._queue:
-                    self._owner = self._queue.popleft()
-                    self._owner.grant()
-                    return
+                    self._owner = following = self._queue.popleft()
+                    following.grant()
+                    return following if following.begin else None
                 if not self._file_locked:
                     self._owner = None
-                    return
+                    return None
             # NOTE: still the owner here, and whoever queues meanwhile is seen
             # in the next round.
             self._unlock_file()

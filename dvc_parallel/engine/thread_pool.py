@@ -2,6 +2,7 @@
 
 import queue
 import threading
+from collections import deque
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from dvc.exceptions import DvcException
@@ -9,11 +10,15 @@ from dvc.exceptions import DvcException
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+Call = tuple[Callable, tuple]
+
 
 class Workers:
     """Threads that are started as they are needed, and joined at the end.
 
-    Owned by the thread that makes them.
+    A thread is set aside for a call first, so that whoever queues for something on its
+    behalf knows that it will come.  Any thread may call any method, but those that
+    start threads: one at a time.
 
     Args:
         count: how many calls run at a time; more are queued.
@@ -26,38 +31,47 @@ class Workers:
         self._calls: queue.SimpleQueue = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._guard = threading.Lock()  # of the fields below
-        self._idle = 0  # threads with no call before them
-        self._late = 0  # calls that wait for a thread to be through with another one
+        self._idle = 0  # threads with no call before them, and not set aside
+        self._late: deque[Call] = deque()  # that wait for the end of another one
 
-    def submit(
-        self, func: Callable, *args: Any, if_free: Callable[[], None] = lambda: None
-    ) -> None:
-        """Call a function that raises nothing, as soon as a thread is free.
-
-        Args:
-            if_free: called before, and only if a thread is free for it now.
+    def set_aside(self) -> bool:
+        """Have a thread wait for a call, if one is free.
 
         Raises:
             DvcException: the system does not even start one thread.
         """
-        if self._claim():
-            if_free()
-        self._calls.put((func, args))
-
-    def _claim(self) -> bool:
-        """Have a thread for the next call, or take note that it has to wait for one."""
         with self._guard:
             if self._idle:
                 self._idle -= 1
                 return True
-        if len(self._threads) < self._count and self._start():
-            return True
+        return len(self._threads) < self._count and self._start()
+
+    def call(self, func: Callable, *args: Any) -> None:
+        """Have the thread that is set aside call a function that raises nothing."""
+        self._calls.put((func, args))
+
+    def let_go(self) -> None:
+        """Have no thread set aside any longer."""
+        if late := self._next():
+            self._calls.put(late)
+
+    def call_later(self, func: Callable, *args: Any) -> None:
+        """Call a function that raises nothing, as soon as a thread is free."""
         with self._guard:
-            # NOTE: one may have become idle meanwhile
-            free = bool(self._idle)
-            self._idle -= free
-            self._late += not free
-        return free
+            # NOTE: one may have become so meanwhile
+            if not self._idle:
+                self._late.append((func, args))
+                return
+            self._idle -= 1
+        self.call(func, *args)
+
+    def _next(self) -> Optional[Call]:
+        """A call for a thread that has become free, if one waits for that."""
+        with self._guard:
+            if self._late:
+                return self._late.popleft()
+            self._idle += 1
+            return None
 
     def _start(self) -> bool:
         name = f"dvc-stage-{len(self._threads)}"
@@ -72,16 +86,11 @@ class Workers:
         return True
 
     def _work(self) -> None:
-        call: Optional[tuple] = self._calls.get()
+        call: Optional[Call] = self._calls.get()
         while call is not None:
             func, args = call
             func(*args)
-            with self._guard:
-                if self._late:
-                    self._late -= 1
-                else:
-                    self._idle += 1
-            call = self._calls.get()
+            call = self._next() or self._calls.get()
         self._at_end()
 
     def __enter__(self) -> "Self":

@@ -6,7 +6,7 @@ from dvc.exceptions import DvcException
 from dvc.lock import Lock
 
 from dvc_parallel.engine import lock_wait, repo_lock
-from dvc_parallel.engine.repo_lock import SharedRepoLock
+from dvc_parallel.engine.repo_lock import SharedRepoLock, Turn
 from tests import HANGS
 
 
@@ -121,6 +121,33 @@ def test_another_thread_can_release_on_behalf_of_the_owner(shared):
     thread.join()
     shared.release(turn)
     shared.lock()
+    assert shared.is_locked
+
+
+def test_a_turn_begins_what_it_is_for_when_it_is_granted(shared, lock_file):
+    begun = []
+    turn = shared.reserve(Turn(lambda: begun.append(1)))
+    assert not begun
+    shared.unlock()
+    assert begun
+    shared.lock(turn)
+    assert shared.is_locked
+    assert locked_by_another(lock_file)
+    shared.unlock()
+    shared.reserve(Turn(lambda: begun.append(2)))
+    assert begun == [1, 2]
+
+
+def test_who_has_the_repo_takes_the_next_turn_if_nobody_waits_for_it(shared):
+    own, *turns = (shared.reserve(turn) for turn in [None, Turn(pytest.fail), None])
+    shared.unlock()
+    shared.lock(own)
+    assert shared.exchange(own) is turns[0]
+    shared.lock(turns[0])
+    assert shared.is_locked
+    assert shared.exchange(turns[0]) is None
+    assert not shared.is_locked
+    shared.lock(turns[1])
     assert shared.is_locked
 
 
