@@ -138,7 +138,8 @@ def reproduce(
         return FastExecutor(stages, graph, count, **parts, **kwargs)
 
     serially = partial(original, stages, graph=graph, **kwargs)
-    return run_stages(options, stages, serially, executor, dry=kwargs.get("dry", False))
+    dry, pulls = (bool(kwargs.get(name)) for name in ("dry", "pull"))
+    return run_stages(options, stages, serially, executor, dry=dry, pulls=pulls)
 
 
 @stage_loading.over()
@@ -149,6 +150,7 @@ def run_stages(
     executor: "MakeExecutor",
     *,
     dry: bool = False,
+    pulls: bool = True,
 ) -> list["Stage"]:
     """Reproduce stages, as many at a time as is asked for.
 
@@ -156,6 +158,7 @@ def run_stages(
         stages: some stages of the repo.
         serially: does it as DVC does; takes its ``jobs``.
         dry: whether there is nothing to run.
+        pulls: whether outputs may be pulled instead of running a stage.
 
     Raises:
         InvalidArgumentError: one of the options is none of what it can be.
@@ -197,7 +200,7 @@ def run_stages(
         if parallel is not None:
             with escaping_streams():
                 return run.perform(parallel)
-    return _reproduce_serially(run.repo, [] if dry else stages, serially)
+    return _reproduce_serially(run.repo, [] if dry else stages, serially, pulls)
 
 
 def _with_transfer_jobs(
@@ -303,7 +306,10 @@ def _reproduce_elsewhere(
 
 
 def _reproduce_serially(
-    repo: "Repo", stages: list["Stage"], reproduce: Callable[[], list["Stage"]]
+    repo: "Repo",
+    stages: list["Stage"],
+    reproduce: Callable[[], list["Stage"]],
+    pulls: bool,
 ) -> list["Stage"]:
     from dvc_parallel.caches.bookkeeping import Bookkeeping
     from dvc_parallel.engine.ordered_writes import SerialOrder, names_of
@@ -311,6 +317,7 @@ def _reproduce_serially(
     if seams.misfits(seams.IN_RUNS):
         return reproduce()
     books = Bookkeeping(repo.tmp_dir)
+    books.pulls = pulls
     names = names_of(stages)
     outs = {out.fs_path: name for name, it in zip(names, stages) for out in it.outs}
     books.order = SerialOrder(repo.tmp_dir, lockfiles=books.lockfiles, outs=outs)

@@ -152,6 +152,21 @@ IN_RUNS = (
         dispensable=True,
     ),
     Seam(
+        "dvc.ignore",
+        "DvcIgnoreFilter._get_trie_pattern",
+        "self dirname dnames ignore_subrepos",
+        f"{STAND_INS}:trie_pattern",
+        dispensable=True,
+    ),
+    Seam(
+        "dvc.stage",
+        "Stage.changed",
+        "self allow_missing upstream",
+        f"{STAND_INS}:changed",
+        since=(3, 6, 0),
+        dispensable=True,
+    ),
+    Seam(
         "dvc.stage.cache",
         "StageCache._uncached_outs",
         "self stage cache",
@@ -160,6 +175,13 @@ IN_RUNS = (
     ),
     Seam("dvc.stage.cache", "StageCache.save", "self stage", f"{RUN_CACHE}:save"),
     Seam("dvc.output", "Output._build", "self", f"{SAVING}:build", since=(3, 5, 0)),
+    Seam(
+        "dvc.output",
+        "Output.__str__",
+        "self",
+        f"{STAND_INS}:name_of",
+        dispensable=True,
+    ),
     Seam(
         "dvc.output",
         "Output.is_in_repo",

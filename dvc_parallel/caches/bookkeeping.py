@@ -40,6 +40,7 @@ class Bookkeeping:
         goes_on: as for :class:`PathLocks`.
 
     Attributes:
+        pulls: whether DVC may pull outputs instead of running a stage.
         order: what earlier runs have left out, for a run with one job.
     """
 
@@ -63,6 +64,9 @@ class Bookkeeping:
         self.damaged: dict[str, tuple[Any, str]] = {}
         self.patterns: dict[tuple, Any] = {}
         self.in_repo: dict[tuple, bool] = {}
+        self.names: dict[tuple, str] = {}
+        self.pulls = True
+        self.changed: set[int] = set()  # ids of stages of which DVC asks once more
 
     def flush(self) -> None:
         """Leave nothing undone, before another process can lock the repo."""

@@ -2,8 +2,8 @@
 
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any, Optional, Union
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 import dvc.rwlock as dvc_rwlock
 import psutil
@@ -11,6 +11,12 @@ from dvc.exceptions import DvcException
 from dvc.lock import LockError
 
 from .path_locks import LocksFile, PathLocks
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+# Around what is done with paths that are locked already.
+HELD = nullcontext()
 
 
 class PathsBusyError(LockError):
@@ -58,10 +64,9 @@ class StagePaths:
         self._reads: frozenset[str] = frozenset()
         self._writes: frozenset[str] = frozenset()
 
-    @contextmanager
     def hold(
         self, tmp_dir, fs, cmd, read: list[str], write: list[str], hardlink
-    ) -> Iterator[None]:
+    ) -> "AbstractContextManager[None]":
         """As :func:`dvc.rwlock.rwlock`; the outermost call is for reading at first.
 
         With the first call inside of it that is for writing, all that the outermost one
@@ -71,7 +76,15 @@ class StagePaths:
             PathsBusyError: another process uses one of the paths; nothing was written.
             LockError: it does, and there is no use in waiting, or something was.
         """
+        # NOTE: seven of nine calls a stage
+        if self._needed is not None and self._has(read, write):
+            return HELD
+        return self._hold(tmp_dir, fs, cmd, read, write, hardlink)
 
+    @contextmanager
+    def _hold(
+        self, tmp_dir, fs, cmd, read: list[str], write: list[str], hardlink
+    ) -> Iterator[None]:
         def acquire(stack: ExitStack, read: list[str], write: list[str]) -> None:
             held = self._locks.hold(tmp_dir, fs, cmd, read, write, hardlink)
             stack.enter_context(held)
@@ -105,12 +118,15 @@ class StagePaths:
         if write and self._is_looking:
             begin(*self._needed)
             self._is_looking = False
-        if self._reads.issuperset(read) and self._writes.issuperset(write):
+        if self._has(read, write):
             yield
             return
         with ExitStack() as stack:
             acquire(stack, read, write)
             yield
+
+    def _has(self, read: list[str], write: list[str]) -> bool:
+        return self._reads.issuperset(read) and self._writes.issuperset(write)
 
     def _by_all_names(self, paths: list[str]) -> list[str]:
         return [*paths, *(name for p in paths for name in self._names.get(p, ()))]

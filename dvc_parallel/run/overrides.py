@@ -39,9 +39,11 @@ from .saving import current_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from contextlib import AbstractContextManager
 
     from dvc.output import Output
     from dvc.repo import Repo
+    from dvc.stage import Stage
     from dvc.stage.cache import StageCache
 
     from dvc_parallel.caches.bookkeeping import Bookkeeping
@@ -76,7 +78,9 @@ def unlocked_repo(original: Callable, func: Callable) -> Callable:
             with (
                 job.in_command(),
                 job.away(),
-                job.attempts.commands(on_end=job.command_ended),
+                job.attempts.commands(
+                    on_end=partial(job.command_ended, saves_now=True)
+                ),
             ):
                 return func(stage, *args, **kwargs)
         finally:
@@ -186,16 +190,16 @@ def add_to_git(original: Callable, backend: Any, *args, **kwargs) -> None:
             time.sleep(TRY_GIT_EVERY)
 
 
-@contextmanager
-def rwlock(original: Callable, tmp_dir, fs, cmd, *args, **kwargs) -> Iterator[None]:
+def rwlock(
+    original: Callable, tmp_dir, fs, cmd, *args, **kwargs
+) -> "AbstractContextManager[None]":
     """``dvc.rwlock.rwlock``: lock paths."""
     books, job = current_books(), current_job()
     lock = original if books is None else books.paths.hold
     if job is not None:
         lock = job.paths.hold
         cmd = f"{cmd} (stage '{job.name}')"
-    with lock(tmp_dir, fs, cmd, *args, **kwargs):
-        yield
+    return lock(tmp_dir, fs, cmd, *args, **kwargs)
 
 
 def add_entry_to_gitignore(original: Callable, scm, entry: str, gitignore: str) -> None:
@@ -302,6 +306,60 @@ def dvcignore(
 ) -> None:
     """``DvcIgnoreFilter.__init__``: what DVC leaves out."""
     books.ignore_rules.load(original, rules, fs, root_dir)
+
+
+@in_runs
+def trie_pattern(
+    _books, original: Callable, rules, dirname, dnames=None, ignore_subrepos=True
+) -> Any:
+    """``DvcIgnoreFilter._get_trie_pattern``: what is left out in a folder.
+
+    DVC keeps it, and asks for it by a path that it puts together from others.
+    """
+    if dnames is not None or ignore_subrepos:
+        return original(rules, dirname, dnames, ignore_subrepos)
+    known = vars(rules).setdefault("_known_patterns", {})
+    if not (found := known.get(dirname)):
+        found = known[dirname] = original(rules, dirname, dnames, ignore_subrepos)
+    return found
+
+
+@in_runs
+def name_of(books: "Bookkeeping", original: Callable, out: "Output") -> str:
+    """``Output.__str__``: a path as people see it, from where they are.
+
+    DVC asks for it some ten times a stage, mostly for messages that nobody sees.
+    """
+    root_dir = out.repo.root_dir if out.repo else None
+    key = out.def_path, out.fs_path, out.fs.protocol, root_dir, os.getcwd()
+    if key not in books.names:
+        name = original(out)
+        if not isinstance(name, str):  # in another folder than the repo's
+            return name
+        books.names[key] = name
+    return books.names[key]
+
+
+@in_runs
+def changed(
+    books: "Bookkeeping",
+    original: Callable,
+    stage: "Stage",
+    allow_missing: bool = False,
+    upstream: Any = None,
+) -> bool:
+    """``Stage.changed``: whether a stage has to run.
+
+    If so, DVC asks again, with ``allow_missing``, for the case that it may pull the
+    outputs of the stage; if it may not, it does nothing with the answer.
+    """
+    if not books.pulls and id(stage) in books.changed and allow_missing:
+        books.changed.remove(id(stage))
+        return True
+    is_changed = original(stage, allow_missing, upstream)
+    if is_changed:
+        books.changed.add(id(stage))
+    return is_changed
 
 
 @in_runs

@@ -117,6 +117,7 @@ class FastExecutor(ParallelExecutor):
             runner=runner or SupervisedRunner(steps[0].repo.tmp_dir),
             **kwargs,
         )
+        self.books.pulls = bool(self.kwargs.get("pull"))
 
     def _known_seconds(self) -> dict[str, float]:
         return self.durations.load()

@@ -18,8 +18,8 @@ from dvc_parallel.caches.path_facts import (
     LoadedConfig,
     TrackedPaths,
 )
-from dvc_parallel.run.overrides import is_in_repo
-from tests.support.capabilities import resets_config
+from dvc_parallel.run.overrides import changed, is_in_repo, name_of, trie_pattern
+from tests.capabilities import resets_config
 
 
 def git(path, *args):
@@ -350,3 +350,61 @@ def test_whether_a_path_is_in_the_repo_is_asked_once(tmp_dvc, tmp_path, mocker):
         assert original.call_count == 3
         inside.def_path, inside.fs_path = outside.def_path, outside.fs_path
         assert not is_in_repo(original, inside)
+
+
+def test_what_an_output_is_called_depends_on_where_one_is(
+    tmp_dvc, tmp_path, mocker, monkeypatch
+):
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path)
+    stage = mocker.Mock(repo=tmp_dvc, wdir=str(tmp_path))
+    out = Output(stage, "a", cache=False)
+    original = mocker.Mock(side_effect=Output.__str__)
+    with Bookkeeping(str(tmp_path)).in_this_thread():
+        assert [name_of(original, out) for _ in range(3)] == ["a"] * 3
+        assert original.call_count == 1
+        monkeypatch.chdir("sub")
+        assert name_of(original, out) == os.path.join(os.pardir, "a")
+        out.def_path = str(tmp_path / "b")
+        assert name_of(original, out) == str(tmp_path / "b")
+    assert name_of(original, out) == str(tmp_path / "b")
+    assert original.call_count == 4
+
+
+def test_what_is_left_out_in_a_folder_is_found_out_once(tmp_path, mocker):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / ".dvcignore").write_text("a")
+    sub = str(tmp_path / "sub")
+    original = mocker.Mock(side_effect=DvcIgnoreFilter._get_trie_pattern)
+    with Bookkeeping(str(tmp_path)).in_this_thread():
+        for count in (1, 2):
+            rules = DvcIgnoreFilter(localfs, str(tmp_path))
+            found = [
+                trie_pattern(original, rules, sub, None, ignore_subrepos=False)
+                for _ in range(3)
+            ]
+            assert original.call_count == count
+            assert all(pattern is found[0] for pattern in found)
+            assert found[0].matches(sub, "a") is (count == 1)
+            (tmp_path / "sub" / ".dvcignore").write_text("b")
+        # NOTE: repos in folders of it can be found later
+        trie_pattern(original, rules, sub, None)
+        trie_pattern(original, rules, sub, ["repo"], ignore_subrepos=False)
+        assert original.call_count == 4
+
+
+def test_whether_a_stage_has_to_run_is_asked_again_where_it_matters(tmp_path, mocker):
+    """With ``pull``, DVC does not run what only lacks its outputs."""
+    stage, books = mocker.Mock(), Bookkeeping(str(tmp_path))
+    original = mocker.Mock(side_effect=lambda *args: not args[1])
+    with books.in_this_thread():
+        assert changed(original, stage, False, None)
+        assert not changed(original, stage, True, None)
+        books.pulls = False
+        assert changed(original, stage, False, None)
+        assert original.call_count == 3
+        assert changed(original, stage, True, None)
+        assert original.call_count == 3
+        # in the next run of the stage, with `--allow-missing`
+        assert not changed(original, stage, True, None)
+    assert original.call_count == 4
