@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Outcome:
-    """Owned by the loop; stages go by their ranks.
+    """Owned by whoever owns the plan; stages go by their ranks.
 
     Attributes:
         results: those that were reproduced.

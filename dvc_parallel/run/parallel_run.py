@@ -211,6 +211,11 @@ class FastExecutor(ParallelExecutor):
         pool = self.provision.obstacle(rank)
         return {"pool": pool} if pool else {}
 
+    def _run_jobs(self, job: Optional[Job]) -> None:
+        # NOTE: also while the repo is passed on
+        with self.books.in_this_thread():
+            super()._run_jobs(job)
+
     def _reproduce(self, job: "FastJob", force: bool) -> Optional["Stage"]:  # type: ignore[override]
         # NOTE: the repo was free while workers were waited for
         if self.workers or self.lock.intrusions:  # type: ignore[attr-defined]
@@ -311,7 +316,7 @@ class FastJob(Job):
 
     @contextmanager
     def in_this_thread(self) -> Iterator[None]:
-        with self.run.books.in_this_thread(), super().in_this_thread():
+        with super().in_this_thread():
             self.start_saving()
             yield
 

@@ -37,7 +37,7 @@ def _who(busy: PathsBusyError) -> str:
 
 
 class PathWaits:
-    """Stages that wait for paths.  Owned by the loop of a run.
+    """Stages that wait for paths.  Owned by whoever owns the plan.
 
     Args:
         tmp_dir: ``.dvc/tmp`` of the repo.

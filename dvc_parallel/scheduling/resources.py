@@ -43,7 +43,7 @@ JOBSERVER_ENV = "DVC_PARALLEL_JOBSERVER"
 
 
 class Provision:
-    """What stages are given.  Owned by the loop of a run.
+    """What stages are given.  Owned by whoever owns the plan.
 
     Args:
         steps: all stages of the run; they go by their places here.
