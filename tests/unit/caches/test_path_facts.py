@@ -19,7 +19,7 @@ from dvc_parallel.caches.path_facts import (
     TrackedPaths,
 )
 from dvc_parallel.run.overrides import changed, is_in_repo, name_of, trie_pattern
-from tests.capabilities import resets_config
+from tests.support.capabilities import resets_config
 
 
 def git(path, *args):
