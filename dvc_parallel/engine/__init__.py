@@ -3,7 +3,7 @@
     executor ── plan                 what may start, and what has become of each stage
        │
       job ───── repo_lock            one thread at a time owns the repo
-       ├─────── runner               where commands run: local_runner
+       ├─────── runner               where commands run: local_runner(supervisor)
        ├─────── reporter             who is told (plain_reporter)
        └─────── ordered_writes ── lockfile ── atomic ── durable
 

@@ -3,6 +3,9 @@
 Ctrl-C in the terminal does not reach a session of its own: the run decides what
 the commands get to see of it.  A session's ID also tells which processes belong
 to which command, even after their parents have died.
+
+What more is to be known of the processes, and done about them, is for a
+:class:`Supervisor` to say.
 """
 
 import os
@@ -10,33 +13,99 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
-from typing import Callable, Optional
+from typing import TYPE_CHECKING, Callable, Optional
 
 import psutil
 
-from dvc_parallel.engine.atomic import about
-from dvc_parallel.engine.signals import SIGKILL
-from dvc_parallel.processes import watchdog
-
+from .atomic import about
 from .pipes import follow
-from .runner import Output, Runner, RunnerClosedError
+from .runner import (
+    Command,
+    OnStart,
+    Output,
+    Runner,
+    RunnerClosedError,
+    TimeIsUpError,
+    ignore_start,
+)
+from .signals import SIGKILL
 
-# Seconds after which it is left alone what cannot be killed.
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+# Seconds after which it is left alone what cannot be killed, and from one look at it to
+# the next.
 GRACE = 3.0
+LOOK = 0.02
 
 POSIX = os.name == "posix"
+
+# The sessions of commands in which there are processes, at the time of the call.
+Sessions = Callable[[], set[int]]
+
+
+class Supervisor(ABC):
+    """What sees that no process of a :class:`LocalRunner` outlives its time.
+
+    The runner calls all but ``wait`` and ``close`` under its guard, so that no command
+    starts meanwhile.
+    """
+
+    @abstractmethod
+    def begin(self, command: Command) -> Command:
+        """Get ready for a command that is about to start.
+
+        Returns:
+            Command: as it has to be started, such as with more in its environment.
+
+        Raises:
+            RunnerClosedError: it must not be started.
+        """
+
+    @abstractmethod
+    def wait(self, process: subprocess.Popen, command: Command, output: Output) -> int:
+        """Pass on what a process prints, and return its exit status when it has ended.
+
+        Args:
+            command: as :meth:`begin` has returned it.
+
+        Raises:
+            TimeIsUpError: it did not end in time; nothing of it is left.
+        """
+
+    @abstractmethod
+    def signal(self, signum: int, sessions: Sessions) -> None:
+        """Take note of a signal that the runner is about to send to all commands."""
+
+    @abstractmethod
+    def stopped(self, sessions: Sessions) -> "AbstractContextManager[None]":
+        """Have all processes stop for a while."""
+
+    @abstractmethod
+    def close(self, sessions: Optional[Sessions]) -> None:
+        """Kill what is left, and return when it is gone.
+
+        Args:
+            sessions: of commands; None if none has run.
+        """
 
 
 class LocalRunner(Runner):
     """Runs commands on this machine, with empty stdin.
 
     Owned by nobody: any thread may call any method at any time.
+
+    Args:
+        supervisor: its own. Without one, commands that are stopped go on, what
+            they leave behind is known by its session alone, and none has a time limit.
     """
 
-    def __init__(self):
+    def __init__(self, supervisor: Optional[Supervisor] = None):
+        self._supervisor = supervisor
         # NOTE: a signal handler may call `signal` while its thread is in it already
         self._guard = threading.RLock()  # of the fields below
         self._running: dict[int, subprocess.Popen] = {}
@@ -44,34 +113,29 @@ class LocalRunner(Runner):
         self._closed = False
         self._no_input: Optional[int] = None
 
-    def run(self, args, output: Output, **kwargs) -> int:
-        return self._run(args, partial(follow, output=output), **kwargs)
-
-    def _run(self, args, wait: Callable[[subprocess.Popen], int], **kwargs) -> int:
-        """Run a command; ``wait`` returns its exit status when it has ended."""
-        if POSIX:
-            kwargs["start_new_session"] = True
-        else:
-            kwargs["creationflags"] = subprocess.CREATE_NEW_PROCESS_GROUP  # type: ignore[attr-defined]
+    def run(
+        self,
+        command: Command,
+        output: Output,
+        on_start: OnStart = ignore_start,  # noqa: ARG002
+    ) -> int:
+        if command.timeout is not None and self._supervisor is None:
+            raise ValueError("a time limit needs a supervisor")
         # NOTE: started under the guard, so that no signal can miss it.
         with self._guard:
             if self._closed:
                 raise RunnerClosedError
-            if self._no_input is None:
-                self._no_input = os.open(os.devnull, os.O_RDONLY)
-            with about(args if isinstance(args, str) else args[0]):
-                process = subprocess.Popen(  # noqa: S603
-                    args,
-                    stdin=self._no_input,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    bufsize=0,
-                    **kwargs,
-                )
+            if self._supervisor:
+                command = self._supervisor.begin(command)
+            process = self._start(command)
             self._running[process.pid] = process
 
         try:
-            return wait(process)
+            if self._supervisor:
+                return self._supervisor.wait(process, command, output)
+            return follow(process, output)
+        except TimeIsUpError:
+            raise
         except BaseException:
             signal_all(process, SIGKILL)
             process.wait()
@@ -81,32 +145,45 @@ class LocalRunner(Runner):
                 del self._running[process.pid]
                 self._ended.add(process.pid)
 
+    def _start(self, command: Command) -> subprocess.Popen:
+        apart = (
+            {"start_new_session": True}
+            if POSIX
+            else {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}  # type: ignore[attr-defined]
+        )
+        if self._no_input is None:
+            self._no_input = os.open(os.devnull, os.O_RDONLY)
+        args = command.args
+        with about(args if isinstance(args, str) else args[0]):
+            return subprocess.Popen(  # noqa: S603
+                args,
+                stdin=self._no_input,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                env=command.env,
+                cwd=command.cwd,
+                shell=command.shell,
+                pass_fds=command.inherited,
+                **apart,
+            )
+
     def signal(self, signum: int) -> None:
         with self._guard:
             self._closed = True
+            if self._supervisor:
+                self._supervisor.signal(signum, self._sessions)
             for process in self._running.values():
                 signal_all(process, signum)
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
         with self._guard:
-            pids = self._freeze()
-            try:
+            if self._supervisor is None:
                 yield
-            finally:
-                for pid in pids:
-                    watchdog.send(pid, signal.SIGCONT)
-
-    def _freeze(self) -> set[int]:
-        """Stop all processes that there are; return them."""
-        if watchdog.CAN_LOOK:
-            with suppress(OSError):
-                return watchdog.freeze(self._look)
-        return set()
-
-    def _look(self, known: Collection[int] = ()) -> Iterator[int]:
-        """What is alive of the commands, by what is known of them."""
-        return watchdog.processes_of(None, self._sessions(), known)
+                return
+            with self._supervisor.stopped(self._sessions):
+                yield
 
     def close(self) -> None:
         with self._guard:
@@ -114,18 +191,10 @@ class LocalRunner(Runner):
             if self._no_input is not None:
                 os.close(self._no_input)
                 self._no_input = None
-        if self._ended:
-            self._end_what_is_left()
-
-    def _end_what_is_left(self) -> None:
-        if watchdog.CAN_LOOK:
-            watchdog.kill_all(None, self._sessions(), seconds=GRACE)
-            return
-        sessions = self._sessions()
-        for pid in psutil.pids():
-            with suppress(OSError):
-                if os.getsid(pid) in sessions:
-                    os.kill(pid, SIGKILL)
+        if self._supervisor:
+            self._supervisor.close(self._sessions if self._ended else None)
+        elif self._ended:
+            kill_sessions(self._sessions())
 
     def _sessions(self) -> set[int]:
         """Sessions of commands in which there are processes."""
@@ -154,3 +223,24 @@ def signal_all(process: subprocess.Popen, signum: int) -> None:
         for child in psutil.Process(process.pid).children(recursive=True):
             child.kill()
     process.kill()
+
+
+def kill_sessions(sessions: Collection[int]) -> None:
+    """Kill all processes of sessions, and return when they are gone, or in a while."""
+    end = time.monotonic() + GRACE
+    while left := list(_processes_of(sessions)):
+        for pid in left:
+            with suppress(OSError):
+                os.kill(pid, SIGKILL)
+        if time.monotonic() > end:
+            return
+        time.sleep(LOOK)
+
+
+def _processes_of(sessions: Collection[int]) -> Iterator[int]:
+    for pid in psutil.pids() if sessions else ():
+        with suppress(OSError, psutil.Error):
+            if os.getsid(pid) not in sessions:
+                continue
+            if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                yield pid

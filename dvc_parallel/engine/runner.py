@@ -3,17 +3,21 @@
 A runner has three verbs::
 
     class MyRunner(Runner):
-        def run(self, args, output, **kwargs) -> int: ...   # one command
-        def signal(self, signum) -> None: ...               # all of them
-        def close(self) -> None: ...                        # nothing survives
+        def run(self, command, output, on_start) -> int: ...   # one command
+        def signal(self, signum) -> None: ...                  # all of them
+        def close(self) -> None: ...                           # nothing survives
 
 and nothing to do with stages, DVC or the order in which things run.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Callable, Union
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Callable, Optional, Union
+
+from dvc.exceptions import DvcException
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -23,21 +27,121 @@ if TYPE_CHECKING:
 # much as is kept of a line (pipes.LONGEST), or what there is at the end of a command.
 Output = Callable[[str, bytes], None]
 
+# Called with the name of a worker.
+OnStart = Callable[[str], None]
+
+
+class RunnerError(DvcException):
+    """Commands cannot be run where they should."""
+
 
 class RunnerClosedError(Exception):
     """No command is started any more: the run is being stopped."""
 
 
+class TimeIsUpError(Exception):
+    """A command has taken too long, and was stopped."""
+
+
+class CommandLostError(Exception):
+    """Nothing is known of a command any more, but that it has ended.
+
+    Args:
+        worker: name of the worker that ran it.
+        reason: what is known of why.
+    """
+
+    def __init__(self, worker: str, reason: str):
+        super().__init__(f"worker '{worker}' was lost: {reason}")
+        self.worker = worker
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a worker has.
+
+    Attributes:
+        name: its name, as users gave it.
+        threads: how many commands it runs at a time.
+        resources: how much of what it has, by name.
+    """
+
+    name: str
+    threads: int
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a command may run.
+
+    Attributes:
+        workers: patterns of names, as for :mod:`fnmatch`; none: anywhere.
+        resources: how much it takes of what workers offer, by name.
+    """
+
+    workers: tuple[str, ...] = ()
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+    def admits(self, worker: str) -> bool:
+        """Whether the name of a worker matches."""
+        return not self.workers or any(fnmatchcase(worker, p) for p in self.workers)
+
+    def __str__(self) -> str:
+        names = f" named {' or '.join(self.workers)}" if self.workers else ""
+        amounts = ", ".join(f"{name}={n:g}" for name, n in self.resources.items())
+        return f"a worker{names}{f' with {amounts}' if amounts else ''}"
+
+    def is_on(self, offer: Offer) -> bool:
+        """Whether a worker could ever run the command."""
+        return self.admits(offer.name) and all(
+            offer.resources.get(name, 0) >= amount
+            for name, amount in self.resources.items()
+        )
+
+
+ANYWHERE = Place()
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command, and all that a runner is told of it.
+
+    Attributes:
+        args: the command, as for :class:`subprocess.Popen`.
+        env: its environment; None: that of this process.
+        cwd: the folder that it runs in; None: that of this process.
+        shell: whether ``args`` is a line for the system's shell.
+        timeout: seconds after which all of its processes get SIGTERM, and SIGKILL if
+            they are still there after a while; None: it may take as long as it takes.
+        inherited: descriptors that it inherits, on this machine.
+        place: where it may run, for runners with workers.
+    """
+
+    args: Union[str, Sequence[str]]
+    env: Optional[Mapping[str, str]] = None
+    cwd: Optional[str] = None
+    shell: bool = False
+    timeout: Optional[float] = None
+    inherited: tuple[int, ...] = ()
+    place: Place = ANYWHERE
+
+
+def ignore_start(worker: str) -> None:
+    """An :data:`OnStart` for those who need not know."""
+
+
 class Runner(ABC):
     @abstractmethod
-    def run(self, args: Union[str, Sequence[str]], output: Output, **kwargs) -> int:
+    def run(
+        self, command: Command, output: Output, on_start: OnStart = ignore_start
+    ) -> int:
         """Run a command to its end; called by many threads at a time.
 
         Args:
-            args: the command, as for :class:`subprocess.Popen`.
             output: called with what the command prints, as :data:`Output` has it;
                 from any thread, one call at a time for each of the two streams.
-            kwargs: ``cwd``, ``env``, ``shell`` and ``close_fds`` for Popen.
+            on_start: called when it starts on a worker, by runners that have workers.
 
         Returns:
             int: exit status; the negative signal number if killed by one.
@@ -45,6 +149,9 @@ class Runner(ABC):
         Raises:
             OSError: the command cannot be started.
             RunnerClosedError: ``signal`` was called before.
+            TimeIsUpError: it did not end in time; nothing of it is left.
+            CommandLostError: its worker was lost. Nothing of it runs any more.
+            RunnerError: there is no worker for it.
         """
 
     @abstractmethod

@@ -1,9 +1,8 @@
 """Nothing that a run has started outlives it.
 
-    supervised_runner ── watchdog    kills what is left when DVC itself is killed
-       │                 orphans     what an earlier run has left
-       ├── time_limit ── stopping    commands that may only take so long
-       └── lease                     commands for somebody who may get lost
+    LocalRunner(supervisor) ── watchdog    kills what is left when DVC itself is killed
+                               orphans     what an earlier run has left
+                               stopping    commands that may only take so long
 
 Imports the engine only.
 """

@@ -52,6 +52,11 @@ def marked(env: Mapping[str, str], run_id: str) -> dict[str, str]:
     return {**env, VARIABLE: f"{outer}:{run_id}" if outer else run_id}
 
 
+def own_mark(env: Mapping[str, str]) -> str:
+    """The ID that was the last to be put into a marked environment."""
+    return env[VARIABLE].rpartition(":")[2]
+
+
 def processes_of(
     run_id: Optional[str],
     sessions: Collection[int] = (),

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from dvc.stage.exceptions import StageCmdFailedError
 
-from dvc_parallel.engine.remote_runner import CommandLostError
 from dvc_parallel.engine.reporter import Phase
+from dvc_parallel.engine.runner import CommandLostError
 from dvc_parallel.remote.clones.coordinator import Coordinator
 from dvc_parallel.remote.clones.requests import (
     COMMAND,

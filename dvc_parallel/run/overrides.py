@@ -27,11 +27,15 @@ from dvc_parallel.engine.lock_wait import Wait, say
 from dvc_parallel.engine.lockfile import at_the_end
 from dvc_parallel.engine.lockfile_text import LockfileText
 from dvc_parallel.engine.ordered_writes import add_line
-from dvc_parallel.engine.remote_runner import CommandLostError
 from dvc_parallel.engine.reporter import Phase
+from dvc_parallel.engine.runner import (
+    Command,
+    CommandLostError,
+    TimeIsUpError,
+    ignore_start,
+)
 from dvc_parallel.engine.signals import clock
 from dvc_parallel.engine.yaml_subset import dumps_simple
-from dvc_parallel.processes.time_limit import TimeIsUpError
 from dvc_parallel.remote.clones.performance import current_performance
 from dvc_parallel.scheduling.retries import StageLostError
 
@@ -104,16 +108,19 @@ def run(original: Callable, executable, cmd, **kwargs) -> None:
         return
 
     show = partial(job.run.reporter.output, job.rank)
-    kwargs["env"] = {**kwargs["env"], **job.env}
-    if (seconds := job.attempts.seconds_left()) is not None:
-        kwargs["timeout"] = seconds
-    if inherited := job.run.provision.inherited:
-        kwargs["pass_fds"] = inherited
-    if job.is_elsewhere:
-        kwargs["place"] = job.run.provision.place(job.rank)
-        kwargs["on_start"] = job.waits_for_worker(cmd)
+    provision = job.run.provision
+    command = Command(
+        _make_cmd(executable, cmd),
+        {**kwargs["env"], **job.env},
+        cwd=kwargs["cwd"],
+        shell=kwargs["shell"],
+        timeout=job.attempts.seconds_left(),
+        inherited=tuple(provision.inherited),
+        place=provision.place(job.rank),
+    )
+    on_start = job.waits_for_worker(cmd) if job.is_elsewhere else ignore_start
     try:
-        returncode = job.run.runner.run(_make_cmd(executable, cmd), show, **kwargs)
+        returncode = job.run.runner.run(command, show, on_start)
     except TimeIsUpError:
         raise job.attempts.timeout(cmd) from None
     except CommandLostError as exc:

@@ -20,6 +20,7 @@ from dvc_parallel.engine.executor import ParallelExecutor
 from dvc_parallel.engine.file_stamp import signature_of
 from dvc_parallel.engine.job import Job
 from dvc_parallel.engine.job_events import Over, WithdrawnError
+from dvc_parallel.engine.local_runner import LocalRunner
 from dvc_parallel.engine.lock_wait import TRY_EVERY
 from dvc_parallel.engine.plan import Instruction, State
 from dvc_parallel.engine.remote_runner import RemoteRunner
@@ -27,7 +28,7 @@ from dvc_parallel.engine.repo_lock import SharedRepoLock
 from dvc_parallel.engine.reporter import Phase
 from dvc_parallel.engine.run_info import plan_of
 from dvc_parallel.engine.stage_paths import PathsBusyError, StagePaths
-from dvc_parallel.processes.supervised_runner import SupervisedRunner
+from dvc_parallel.processes.supervisor import RunSupervisor
 from dvc_parallel.scheduling.durations import Durations
 from dvc_parallel.scheduling.path_waits import PathWaits
 from dvc_parallel.scheduling.pooled_plan import (
@@ -114,7 +115,7 @@ class FastExecutor(ParallelExecutor):
             graph,
             jobs,
             lockfiles=self.books.lockfiles,
-            runner=runner or SupervisedRunner(steps[0].repo.tmp_dir),
+            runner=runner or LocalRunner(RunSupervisor(steps[0].repo.tmp_dir)),
             **kwargs,
         )
         self.books.pulls = bool(self.kwargs.get("pull"))

@@ -7,7 +7,7 @@ pool for all of the run.  Then its slots are taken where the command runs.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from dvc_parallel.engine.remote_runner import ANYWHERE, Offer, Place
+from dvc_parallel.engine.runner import ANYWHERE, Offer, Place
 
 from .pools import Size
 from .stage_options import Needs, NeedsError

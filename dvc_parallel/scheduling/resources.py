@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from dvc.exceptions import DvcException, InvalidArgumentError
 
-from dvc_parallel.engine.remote_runner import ANYWHERE, Place
+from dvc_parallel.engine.runner import ANYWHERE, Place
 
 from .admission import PoolAdmission
 from .load import LoadLimit
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from dvc.repo import Repo
     from dvc.stage import Stage
 
-    from dvc_parallel.engine.remote_runner import Offer
+    from dvc_parallel.engine.runner import Offer
 
     from .pooled_plan import Admission
     from .tokens import SharedSlots

@@ -5,7 +5,8 @@ from contextlib import closing
 import pytest
 
 from dvc_parallel.backport.clone_carrier import perform
-from dvc_parallel.processes.supervised_runner import SupervisedRunner
+from dvc_parallel.engine.local_runner import LocalRunner
+from dvc_parallel.processes.supervisor import RunSupervisor
 from tests.support.clone_workers import Workers
 
 
@@ -21,7 +22,8 @@ def workers(tmp_path_factory):
 def here(tmp_path):
     """Carries requests to a worker that has threads, and knows nothing yet."""
     folder = str(tmp_path / "host")
-    with closing(SupervisedRunner()) as runner, ThreadPoolExecutor(4) as worker:
+    runner = LocalRunner(RunSupervisor())
+    with closing(runner), ThreadPoolExecutor(4) as worker:
         yield lambda request, show, _job: worker.submit(
             perform, request, folder, show, runner
         ).result()

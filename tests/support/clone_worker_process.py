@@ -8,7 +8,8 @@ from contextlib import closing
 from functools import partial
 
 from dvc_parallel.backport.clone_carrier import perform
-from dvc_parallel.processes.supervised_runner import SupervisedRunner
+from dvc_parallel.engine.local_runner import LocalRunner
+from dvc_parallel.processes.supervisor import RunSupervisor
 
 
 def main(folder):
@@ -23,7 +24,7 @@ def main(folder):
             pickle.dump(message, answers)
             answers.flush()
 
-    with closing(SupervisedRunner()) as runner:
+    with closing(LocalRunner(RunSupervisor())) as runner:
         while True:
             try:
                 request = pickle.load(requests)

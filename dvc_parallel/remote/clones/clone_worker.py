@@ -17,7 +17,7 @@ from dvc_data.hashfile.hash_info import HashInfo
 from dvc_data.hashfile.meta import Meta
 
 from dvc_parallel.caches.state import state_kept_open
-from dvc_parallel.processes.time_limit import TimeIsUpError
+from dvc_parallel.engine.runner import Command, TimeIsUpError
 
 from .exchange import Exchange, check_out
 from .leaves import hashed_files, name_in, real, unusual, write
@@ -209,13 +209,17 @@ class Performance:
         env = {**kwargs["env"], "DVC_STAGE": self._request.addressing}
         if "DVC_ROOT" in env:
             env["DVC_ROOT"] = self._root
-        kwargs.update(env=env, pass_fds=[self._clone.lock])
-        if self._deadline is not None:
-            kwargs["timeout"] = max(0.0, self._deadline - time.monotonic())
+        deadline = self._deadline
+        command = Command(
+            _make_cmd(executable, cmd),
+            env,
+            cwd=kwargs["cwd"],
+            shell=kwargs["shell"],
+            timeout=None if deadline is None else max(0.0, deadline - time.monotonic()),
+            inherited=(self._clone.lock,),
+        )
         try:
-            status = self._runner.run(
-                _make_cmd(executable, cmd), self._output, **kwargs
-            )
+            status = self._runner.run(command, self._output)
         except TimeIsUpError:
             self._failure = Result(timed_out=cmd)
             raise StageCmdFailedError(cmd) from None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Optional
 
 from dvc_parallel.engine.lock_wait import SAYS_AGAIN, say
-from dvc_parallel.engine.remote_runner import CommandLostError, Place
+from dvc_parallel.engine.runner import CommandLostError, Place
 
 from .protocol import Announcement, Ended, Printed, Reply, Request, Terms
 from .session import Work

@@ -10,7 +10,7 @@ import distributed
 from distributed import Client, SpecCluster
 from distributed.deploy import Cluster
 
-from dvc_parallel.engine.remote_runner import RunnerError
+from dvc_parallel.engine.runner import RunnerError
 
 from . import DASK
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 from distributed import Client
 
 from dvc_parallel.engine.lock_wait import Wait, say
-from dvc_parallel.engine.remote_runner import Offer, RunnerError
+from dvc_parallel.engine.runner import Offer, RunnerError
 
 from .protocol import EXCHANGE, TOPIC, Announcement, Reply, Request
 

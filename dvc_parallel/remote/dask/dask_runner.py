@@ -8,31 +8,34 @@ from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from shortuuid import uuid
 
 from dvc_parallel.engine import remote_runner
 from dvc_parallel.engine.lock_wait import Wait, say
 from dvc_parallel.engine.own_files import OwnFolder
-from dvc_parallel.engine.remote_runner import (
+from dvc_parallel.engine.remote_runner import RemoteRunner
+from dvc_parallel.engine.runner import (
     ANYWHERE,
+    Command,
     Offer,
+    OnStart,
+    Output,
     Place,
-    RemoteRunner,
+    RunnerClosedError,
     RunnerError,
+    ignore_start,
 )
-from dvc_parallel.engine.runner import Output, RunnerClosedError
 from dvc_parallel.engine.terminal import visible
 
 from . import dask_worker
 from .channel import Begun, Channel, Task
-from .commands import Command, portable
 from .connection import Connection, waits_for
 from .fitness import examine, sight, versions
-from .folder import InFolder
 from .protocol import Announcement, Ended, Printed, Terms, result_of
 from .session import SessionOverError, Work
+from .work import InFolder, OneCommand, portable
 
 if TYPE_CHECKING:
     from concurrent.futures import Future as ThreadFuture
@@ -112,24 +115,18 @@ class DaskRunner(RemoteRunner):
         return self._in_loop(self._check(list(places))).result()
 
     def run(
-        self,
-        args,
-        output: Output,
-        *,
-        place: Place = ANYWHERE,
-        on_start: Callable[[str], None] = lambda _: None,
-        env=None,
-        **kwargs,
+        self, command: Command, output: Output, on_start: OnStart = ignore_start
     ) -> int:
-        env = portable(os.environ if env is None else env)
-        return self._perform(Command(args, env, kwargs), output, place, on_start)
+        env = portable(os.environ if command.env is None else command.env)
+        work = OneCommand(replace(command, env=env))
+        return self._perform(work, output, command.place, on_start)
 
     def perform(
         self,
         work: remote_runner.Work,
         output: Output,
         place: Place = ANYWHERE,
-        on_start: Callable[[str], None] = lambda _: None,
+        on_start: OnStart = ignore_start,
     ) -> Any:
         return self._perform(InFolder(work), output, place, on_start)
 
@@ -138,7 +135,7 @@ class DaskRunner(RemoteRunner):
         work: Work,
         output: Output,
         place: Place,
-        on_start: Callable[[str], None],
+        on_start: OnStart,
     ) -> Any:
         task = Task(work, place)
         self._loop.call_soon_threadsafe(self._start, self._see_through(task))

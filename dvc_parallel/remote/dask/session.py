@@ -10,9 +10,16 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from shortuuid import uuid
 
-from dvc_parallel.engine.runner import Runner, RunnerClosedError
+from dvc_parallel.engine.local_runner import LocalRunner
+from dvc_parallel.engine.runner import (
+    Command,
+    OnStart,
+    Runner,
+    RunnerClosedError,
+    ignore_start,
+)
 from dvc_parallel.engine.signals import SIGKILL
-from dvc_parallel.processes.lease import LeasedRunner
+from dvc_parallel.processes.supervisor import RunSupervisor
 
 from .protocol import Ended, News, Printed, Reply, Request, Terms, ended
 
@@ -47,9 +54,11 @@ class TaskRunner(Runner):
         self._runner = runner
         self._on_command = on_command
 
-    def run(self, args, output: "Output", **kwargs) -> int:
+    def run(
+        self, command: Command, output: "Output", on_start: OnStart = ignore_start
+    ) -> int:
         self._on_command()
-        return self._runner.run(args, output, **kwargs)
+        return self._runner.run(command, output, on_start)
 
     def signal(self, signum: int) -> None:
         self._runner.signal(signum)
@@ -101,7 +110,8 @@ class Session:
         # NOTE: what is heard of first is the announcement
         self._said: dict[int, float] = {0: time.monotonic()}
         self._lease_end = self._said[0] + terms.lease
-        self._runner = LeasedRunner(self._lease_end)
+        self._supervisor = RunSupervisor(lease_end=self._lease_end)
+        self._runner = LocalRunner(self._supervisor)
         self._wake: Optional[asyncio.Event] = None
         threading.Thread(target=self._watch, name="dvc-lease", daemon=True).start()
 
@@ -236,7 +246,7 @@ class Session:
         said = self._said.get(request.heard)
         if said is not None and time.monotonic() < self._lease_end:
             self._lease_end = max(self._lease_end, said + self._terms.lease)
-            self._runner.renew(self._lease_end)
+            self._supervisor.renew(self._lease_end)
             self._said = {n: t for n, t in self._said.items() if n >= request.heard}
         self._received = max(self._received, request.received)
         while self._news and self._news[0][0] <= self._received:

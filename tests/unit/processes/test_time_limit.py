@@ -8,9 +8,10 @@ from textwrap import dedent
 import pytest
 
 from dvc_parallel.engine import pipes
-from dvc_parallel.processes import stopping
-from dvc_parallel.processes.supervised_runner import SupervisedRunner
-from dvc_parallel.processes.time_limit import TimedRunner, TimeIsUpError
+from dvc_parallel.engine.local_runner import LocalRunner
+from dvc_parallel.engine.runner import Command, TimeIsUpError
+from dvc_parallel.processes import stopping, watchdog
+from dvc_parallel.processes.supervisor import RunSupervisor
 from tests import HANGS, is_alive
 
 PYTHON = sys.executable
@@ -22,7 +23,9 @@ def runner(request, monkeypatch):
         monkeypatch.setattr(pipes, "pidfd_open", lambda _: None)
     elif not hasattr(os, "pidfd_open"):
         pytest.skip("this system has no os.pidfd_open")
-    runner = TimedRunner()
+    # NOTE: so that it is found without that what a command has started
+    monkeypatch.setattr(watchdog, "own_mark", lambda _env: None)
+    runner = LocalRunner(RunSupervisor())
     yield runner
     runner.close()
 
@@ -39,7 +42,7 @@ def said():
 
 
 def test_a_command_that_ends_in_time(runner, said):
-    assert runner.run([PYTHON, "-c", "exit(3)"], said, timeout=HANGS) == 3
+    assert runner.run(Command([PYTHON, "-c", "exit(3)"], timeout=HANGS), said) == 3
 
 
 class Timer(threading.Thread):
@@ -90,7 +93,7 @@ def test_time_is_up(runner, said, stop_after):
         time.sleep(300)
     """
     with pytest.raises(TimeIsUpError):
-        runner.run([PYTHON, "-c", dedent(code)], stop_after(1), timeout=HANGS)
+        runner.run(Command([PYTHON, "-c", dedent(code)], timeout=HANGS), stop_after(1))
     assert said.lines["stdout"] == [b"begun\n", b"saved\n"]
 
 
@@ -131,7 +134,7 @@ def test_nothing_is_left_when_time_is_up(
     monkeypatch.setattr(stopping, "GRACE", 0.5)
     command = [PYTHON, "-c", dedent(FAMILY), children, parent]
     with pytest.raises(TimeIsUpError):
-        runner.run(command, stop_after(4), timeout=HANGS)
+        runner.run(Command(command, timeout=HANGS), stop_after(4))
     pids = [int(line) for line in b"".join(said.lines["stdout"]).split()]
     assert len(pids) == 4
     assert not [pid for pid in pids if is_alive(pid)]
@@ -157,11 +160,11 @@ DAEMON = """
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells environments")
 def test_a_daemon_ends_when_the_time_of_its_command_is_up(said, stop_after, tmp_path):
     """And no other one does: its run goes on."""
-    runner = SupervisedRunner(str(tmp_path))
+    runner = LocalRunner(RunSupervisor(str(tmp_path)))
     command = [PYTHON, "-c", dedent(DAEMON)]
-    runner.run([*command, "0"], said, timeout=HANGS)
+    runner.run(Command([*command, "0"], timeout=HANGS), said)
     with pytest.raises(TimeIsUpError):
-        runner.run([*command, "300"], stop_after(2), timeout=HANGS)
+        runner.run(Command([*command, "300"], timeout=HANGS), stop_after(2))
     other, own = (int(line) for line in b"".join(said.lines["stdout"]).split())
     assert is_alive(other)
     assert not is_alive(own)

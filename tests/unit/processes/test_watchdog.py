@@ -11,9 +11,10 @@ import psutil
 import pytest
 from shortuuid import uuid
 
-from dvc_parallel.processes import orphans, supervised_runner, watchdog
-from dvc_parallel.processes.supervised_runner import SupervisedRunner
-from dvc_parallel.processes.time_limit import TimeIsUpError
+from dvc_parallel.engine.local_runner import LocalRunner
+from dvc_parallel.engine.runner import Command, TimeIsUpError
+from dvc_parallel.processes import orphans, supervisor, watchdog
+from dvc_parallel.processes.supervisor import RunSupervisor
 from tests import HANGS, is_alive, wait_until
 
 if sys.platform != "linux":
@@ -125,9 +126,9 @@ ALL_OF_THEM = f"exec >begun 2>&1\n{chr(10).join(REACT.values())}\nsleep 0.02\n"
 
 @pytest.mark.parametrize("way", ["end", "kill", "next run", "time is up"])
 def test_nothing_that_is_left_goes_on_to_its_next_command(tmp_path, way, monkeypatch):
-    monkeypatch.setattr(supervised_runner, "LINGER", 0)
+    monkeypatch.setattr(supervisor, "LINGER", 0)
     for _ in range(20 if way == "end" else 3):
-        runner = SupervisedRunner()
+        runner = LocalRunner(RunSupervisor())
         command = ["sh", "-c", ALL_OF_THEM]
         if way == "time is up":
             # NOTE: who asks to be told with SIGTERM may do something then
@@ -135,26 +136,27 @@ def test_nothing_that_is_left_goes_on_to_its_next_command(tmp_path, way, monkeyp
             command[2] = ALL_OF_THEM.replace(asked[0], "").replace(asked[1], "")
             command[2] += "sleep 60; touch finished"
             with pytest.raises(TimeIsUpError):
-                runner.run(command, print, cwd=tmp_path, timeout=0.1)
+                runner.run(Command(command, cwd=tmp_path, timeout=0.1), print)
         else:
-            assert runner.run(command, print, cwd=tmp_path) == 0
-        assert list(watchdog.processes_of(runner._run_id)) or way == "time is up"
+            assert runner.run(Command(command, cwd=tmp_path), print) == 0
+        run_id = runner._supervisor._run_id
+        assert list(watchdog.processes_of(run_id)) or way == "time is up"
         if way == "kill":
             runner.signal(signal.SIGKILL)
         elif way == "next run":
-            watchdog.kill_all(runner._run_id)
+            watchdog.kill_all(run_id)
         runner.close()
-        assert not list(watchdog.processes_of(runner._run_id))
+        assert not list(watchdog.processes_of(run_id))
         # NOTE: its time may be up before it has begun
         assert set(os.listdir(tmp_path)) <= {"begun"}
 
 
 def test_what_is_left_is_named_with_its_stage(tmp_path, mocker):
-    warning = mocker.patch.object(supervised_runner.logger, "warning")
-    runner = SupervisedRunner()
+    warning = mocker.patch.object(supervisor.logger, "warning")
+    runner = LocalRunner(RunSupervisor())
     env = {**os.environ, "DVC_STAGE": "train"}
     command = ["sh", "-c", "exec >/dev/null 2>&1; sleep 60 & sleep 0.01 &"]
-    runner.run(command, print, env=env)
+    runner.run(Command(command, env), print)
     runner.close()
     (args,) = [call.args for call in warning.call_args_list]
     assert re.fullmatch(r"stage 'train' left .*: \d+ \(sleep\); .*", args[0] % args[1:])
@@ -162,12 +164,12 @@ def test_what_is_left_is_named_with_its_stage(tmp_path, mocker):
 
 def test_what_is_to_go_on_does(tmp_path, mocker):
     """As the line says, and docs/guide.md."""
-    warning = mocker.patch.object(supervised_runner.logger, "warning")
-    runner = SupervisedRunner()
-    keep = supervised_runner.LEFT.rpartition("`env")[2].strip("`")
+    warning = mocker.patch.object(supervisor.logger, "warning")
+    runner = LocalRunner(RunSupervisor())
+    keep = supervisor.LEFT.rpartition("`env")[2].strip("`")
     command = f"env {keep} -f sh -c 'echo $$ >pid.tmp; mv pid.tmp pid; exec sleep 60'"
     command += " >/dev/null 2>&1; until test -e pid; do sleep 0.01; done"
-    assert runner.run(["sh", "-c", command], print, cwd=tmp_path) == 0
+    assert runner.run(Command(["sh", "-c", command], cwd=tmp_path), print) == 0
     runner.close()
     process = psutil.Process(int((tmp_path / "pid").read_text()))
     assert is_alive(process)
@@ -209,13 +211,16 @@ def test_a_later_time_counts_from_then_on(start, ids):
 def test_the_time_is_up_though_who_has_started_it_is_stopped(ids):
     code = f"""
         import sys, time
-        from dvc_parallel.processes.lease import LeasedRunner
-        runner = LeasedRunner(time.monotonic() + 3600)
+        from dvc_parallel.engine.local_runner import LocalRunner
+        from dvc_parallel.engine.runner import Command
+        from dvc_parallel.processes.supervisor import RunSupervisor
+        supervisor = RunSupervisor(lease_end=time.monotonic() + 3600)
         def output(_, data):
             # NOTE: once it runs, the lease is over soon
-            runner._watchdog.kill_at(time.monotonic() + 0.2)
+            supervisor._watchdog.kill_at(time.monotonic() + 0.2)
             print(data)
-        runner.run([sys.executable, "-c", {STAYS!r}], output)
+        command = Command([sys.executable, "-c", {STAYS!r}])
+        LocalRunner(supervisor).run(command, output)
     """
     holder = subprocess.Popen(
         [sys.executable, "-uc", dedent(code)], stdout=subprocess.PIPE
@@ -243,11 +248,11 @@ def test_none_where_there_is_no_python(monkeypatch):
 
 
 def test_a_run_goes_on_without_one(monkeypatch, mocker):
-    warning = mocker.patch.object(supervised_runner.logger, "warning")
+    warning = mocker.patch.object(supervisor.logger, "warning")
     monkeypatch.setattr(sys, "executable", "/no/such/python")
-    runner = SupervisedRunner()
+    runner = LocalRunner(RunSupervisor())
     for _ in range(2):
-        assert runner.run(["true"], print) == 0
+        assert runner.run(Command(["true"]), print) == 0
     runner.close()
     (args,) = [call.args for call in warning.call_args_list]
     assert "/no/such/python" in args[0] % args[1:]
@@ -257,14 +262,14 @@ def test_kills_what_cannot_be_seen_from_here(monkeypatch, tmp_path):
     def fail(*_args):
         raise OSError(errno.EMFILE, "Too many open files")
 
-    runner = SupervisedRunner()
+    runner = LocalRunner(RunSupervisor())
     started = tmp_path / "pid"
     command = f"setsid sh -c 'echo $$ > {started}.tmp; mv {started}.tmp {started};"
     command += f" exec sleep 300' & until test -e {started}; do sleep 0.05; done"
-    assert runner.run(["sh", "-c", command], print) == 0
+    assert runner.run(Command(["sh", "-c", command]), print) == 0
     process = psutil.Process(int(started.read_text()))
     monkeypatch.setattr(watchdog, "processes_of", fail)
-    monkeypatch.setattr(supervised_runner, "GRACE", HANGS)
+    monkeypatch.setattr(supervisor, "GRACE", HANGS)
     runner.close()
     assert not is_alive(process)
 
@@ -274,15 +279,18 @@ def test_what_does_not_end_is_left_to_the_next_run(
     tmp_path, monkeypatch, mocker, can_look
 ):
     """And to the watchdog, which goes on."""
-    warning = mocker.patch.object(supervised_runner.logger, "warning")
-    runner = SupervisedRunner(str(tmp_path))
+    warning = mocker.patch.object(supervisor.logger, "warning")
+    runner = LocalRunner(RunSupervisor(str(tmp_path)))
     command = ["sh", "-c", "exec >/dev/null 2>&1; sleep 300 &"]
-    assert runner.run(command, print) == 0
-    (pid,) = watchdog.processes_of(runner._run_id)
-    guard = psutil.Process(runner._watchdog._process.pid)
+    assert runner.run(Command(command), print) == 0
+    run_id = runner._supervisor._run_id
+    # NOTE: it has no environment for an instant, when it has just been started
+    wait_until(lambda: any(watchdog.processes_of(run_id)))
+    (pid,) = watchdog.processes_of(run_id)
+    guard = psutil.Process(runner._supervisor._watchdog._process.pid)
     guard.suspend()
-    monkeypatch.setattr(supervised_runner, "LINGER", 0)
-    monkeypatch.setattr(supervised_runner, "GRACE", 0.1)
+    monkeypatch.setattr(supervisor, "LINGER", 0)
+    monkeypatch.setattr(supervisor, "GRACE", 0.1)
     with monkeypatch.context() as patch:
         patch.setattr(watchdog, "send", lambda *_args: False)
         if not can_look:
@@ -292,10 +300,10 @@ def test_what_does_not_end_is_left_to_the_next_run(
         call.args for call in warning.call_args_list if "do not end" in call[0][0]
     ]
     assert str(pid) in said[0] % said[1:] or not can_look
-    assert len(os.listdir(runner._folder.path)) == 1
+    assert len(os.listdir(runner._supervisor._folder.path)) == 1
 
     guard.resume()
     guard.kill()
-    orphans.clear(runner._folder, print)
+    orphans.clear(runner._supervisor._folder, print)
     assert not is_alive(pid)
-    assert os.listdir(runner._folder.path) == []
+    assert os.listdir(runner._supervisor._folder.path) == []

@@ -4,7 +4,7 @@ import pytest
 from dvc.exceptions import InvalidArgumentError
 
 from dvc_parallel.remote.choose_runner import connect, parse_runner
-from dvc_parallel.remote.dask.commands import portable
+from dvc_parallel.remote.dask.work import portable
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,12 @@ from dataclasses import replace
 
 import pytest
 
-from dvc_parallel.engine.remote_runner import ANYWHERE, CommandLostError
-from dvc_parallel.engine.runner import RunnerClosedError
+from dvc_parallel.engine.runner import (
+    ANYWHERE,
+    Command,
+    CommandLostError,
+    RunnerClosedError,
+)
 from dvc_parallel.remote import dask
 from dvc_parallel.remote.dask.channel import Begun, Channel, Task
 from dvc_parallel.remote.dask.protocol import (
@@ -264,7 +268,7 @@ WAITS = "trap 'echo got it; exit 3' INT; echo begun; while :; do sleep 0.05; don
 
 
 def command(output, runner):
-    return runner.run(["/bin/sh", "-c", WAITS], output)
+    return runner.run(Command(["/bin/sh", "-c", WAITS]), output)
 
 
 def wait_for_output(net, task):
@@ -307,7 +311,7 @@ def test_a_signal_before_the_first_command(make_net, tmp_path):
         output("stdout", b"x" * 2 * WINDOW)
         output("stdout", b"x")
         try:
-            runner.run(["touch", str(tmp_path / "ran")], output)
+            runner.run(Command(["touch", str(tmp_path / "ran")]), output)
         except RunnerClosedError as exc:
             errors.put(exc)
             raise
@@ -334,7 +338,7 @@ def test_a_signal_after_the_last_command(make_net):
     is_saved = threading.Event()
 
     def run_and_save(output, runner):
-        status = runner.run(["echo", "done"], output)
+        status = runner.run(Command(["echo", "done"]), output)
         is_saved.wait(HANGS)
         return status
 
@@ -381,7 +385,7 @@ def test_they_go_on_while_it_is_heard(make_net):
     wait_until(lambda: net.channel._heard >= replies + 3)
     assert net.session._lease_end > lease_end
     # NOTE: that is the one who kills, and is told of it
-    assert net.session._runner._end > lease_end
+    assert net.session._supervisor._lease_end > lease_end
     net.signals.append(9)
     net.loop.call_soon_threadsafe(net.channel.tell)
     assert result_of(net.read(task)[1]) == -9
@@ -418,7 +422,7 @@ def test_closing_ends_what_is_left_in_the_background(make_net):
     net = make_net()
 
     def leave(output, runner):
-        return runner.run(["/bin/sh", "-c", "sleep 300 & echo $!"], output)
+        return runner.run(Command(["/bin/sh", "-c", "sleep 300 & echo $!"]), output)
 
     task = net.start(leave)
     net.permit(task)

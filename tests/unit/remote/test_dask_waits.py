@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("distributed", reason="needs the extra dvc-parallel[dask]")
 
 from dvc_parallel.engine import lock_wait
-from dvc_parallel.engine.remote_runner import Place
+from dvc_parallel.engine.runner import Place
 from dvc_parallel.remote.dask import connection
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from dvc_parallel.engine.remote_runner import ANYWHERE, Offer, Place
+from dvc_parallel.engine.runner import ANYWHERE, Offer, Place
 from dvc_parallel.scheduling.placement import split
 from dvc_parallel.scheduling.pools import Size
 from dvc_parallel.scheduling.stage_options import Needs, NeedsError

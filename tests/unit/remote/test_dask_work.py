@@ -9,7 +9,7 @@ pytest.importorskip("distributed", reason="needs the extra dvc-parallel[dask]")
 
 from dvc.exceptions import DvcException
 
-from dvc_parallel.remote.dask.folder import have_alone
+from dvc_parallel.remote.dask.work import have_alone
 
 
 def test_a_folder_is_for_its_user_alone(tmp_path):
