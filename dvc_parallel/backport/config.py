@@ -13,7 +13,7 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     job_count.CONFIG_OPTION: job_count.parse_jobs,
     output_modes.CONFIG_OPTION: output_modes.parse_output,
     pools.CONFIG_OPTION: pools.check_pools,
-    choose_runner.CONFIG_OPTION: choose_runner.parse_runner,
+    choose_runner.CONFIG_OPTION: choose_runner.check_runner,
     record_limits.LOG_OPTION: record_limits.check_size,
     record_limits.RUNS_OPTION: record_limits.check_size,
 }

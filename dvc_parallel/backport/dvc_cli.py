@@ -67,8 +67,9 @@ def add_parser(original: Callable, subparsers, parent_parser) -> None:
         type=_runner_type,
         help=(
             "Where to run commands: 'local', 'dask' for a Dask cluster on this "
-            "machine, 'dask://host:port' or 'tls://host:port' of a Dask scheduler, or "
-            "'dask:module.function', which returns a cluster. The default value is "
+            "machine, 'dask://host:port' or 'tls://host:port' of a Dask scheduler, "
+            "'dask:module.function', which returns a cluster, or 'name:address' of a "
+            "runner that a package has registered. The default value is "
             "'core.parallel_runner' of the config, or 'local'."
         ),
         metavar="<runner>",

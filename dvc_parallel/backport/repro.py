@@ -256,30 +256,33 @@ def _reproduce_elsewhere(
     run: PendingRun,
     output: str,
 ) -> list["Stage"]:
-    """Reproduce stages on the workers of a runner.
+    """Reproduce stages with a runner that is not the local one.
 
     Args:
         name: of the runner.
-        jobs: how many at a time; without a number, as many as workers have threads.
+        jobs: how many at a time; without a number, as many as workers have threads, if
+            it has workers.
 
     Raises:
         InvalidArgumentError: it does not go with other options.
         RunnerError: it cannot be reached, or not be used.
     """
+    from dvc_parallel.engine.fd_limit import make_room
     from dvc_parallel.engine.lock_wait import given_away
+    from dvc_parallel.engine.remote_runner import RemoteRunner
     from dvc_parallel.reporting.choose_reporters import reporters
 
     from .clone_carrier import carrier
 
     if options.load_average is not None:
         raise InvalidArgumentError(
-            f"load_average: is that of this machine, and runner '{name}' runs commands "
-            "on others"
+            f"load_average: is that of this machine, and runner '{name}' may run "
+            "commands on others"
         )
     if os.environ.get(JOBSERVER_ENV) == "1":
         raise InvalidArgumentError(
             f"{JOBSERVER_ENV}: jobs of make are shared on this machine, and runner "
-            f"'{name}' runs commands on others"
+            f"'{name}' may run commands on others"
         )
     repo = run.repo
     count = job_count.parse_jobs(jobs) if jobs is not None else None
@@ -289,12 +292,17 @@ def _reproduce_elsewhere(
         with given_away(repo):
             runner = choose_runner.connect(name, repo.root_dir, repo.tmp_dir, made_for)
             stack.callback(runner.close)
-        if not isinstance(count, int):
-            count = sum(offer.threads for offer in runner.offers())
+        carry = None
+        if not isinstance(runner, RemoteRunner):
+            count = make_room(job_count.count_jobs(1 if jobs is None else jobs))
+        else:
+            carry = carrier(runner)
+            if not isinstance(count, int):
+                count = sum(offer.threads for offer in runner.offers())
         parallel = replace(run, jobs=max(count, 1)).executor(
             reporters=reporters(repo.tmp_dir, output, _limits(repo)),
             runner=runner,
-            carry=carrier(runner),
+            carry=carry,
         )
         if parallel is None:
             raise InvalidArgumentError(

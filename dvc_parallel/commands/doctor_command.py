@@ -146,7 +146,7 @@ def _runner(name: str, source: str):
         yield f"runner from {source}: {exc}"
         return
     _write(f"runner: {name} from {source}; `dvc repro --runner` wins over it")
-    if name != choose_runner.LOCAL and find_spec("distributed") is None:
+    if choose_runner.needs_dask(name) and find_spec("distributed") is None:
         needed = f"pip install '{choose_runner.EXTRA}'"
         yield f"runner '{name}' needs dask.distributed: {needed}"
 

@@ -168,3 +168,27 @@ class Runner(ABC):
     @abstractmethod
     def close(self) -> None:
         """Kill what commands have left behind, and return when it is gone."""
+
+
+@dataclass(frozen=True)
+class RunnerOptions:
+    """What is known where a runner is opened for a run.
+
+    Attributes:
+        name: the runner, as the user has named it; for messages.
+        address: what comes after the first colon in that, or nothing.
+        root: of the repo.
+        tmp_dir: ``.dvc/tmp`` of the repo.
+        jobs: how many commands are to run at a time, where workers have to be started.
+    """
+
+    name: str
+    address: str
+    root: str
+    tmp_dir: str
+    jobs: int
+
+
+# Opens a runner, which is closed at the end of the run; raises a RunnerError that names
+# it if that cannot be done.
+OpenRunner = Callable[[RunnerOptions], Runner]

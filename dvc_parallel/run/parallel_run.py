@@ -27,6 +27,7 @@ from dvc_parallel.engine.remote_runner import RemoteRunner
 from dvc_parallel.engine.repo_lock import SharedRepoLock
 from dvc_parallel.engine.reporter import Phase
 from dvc_parallel.engine.run_info import plan_of
+from dvc_parallel.engine.runner import Runner
 from dvc_parallel.engine.stage_paths import PathsBusyError, StagePaths
 from dvc_parallel.processes.supervisor import RunSupervisor
 from dvc_parallel.scheduling.durations import Durations
@@ -71,7 +72,7 @@ class FastExecutor(ParallelExecutor):
         load_average: start nothing while the load of the machine is as high.
         carry: has commands run in clones of the repo, where workers do not share the
             workspace.
-        runner: where commands run, if not on this machine.
+        runner: where commands run, if not as processes of this run.
         elsewhere: whether they would not, though no worker is asked for anything.
 
     Attributes:
@@ -81,7 +82,7 @@ class FastExecutor(ParallelExecutor):
         reads: what its jobs read while commands run.
         coordinator: sends stages to other machines, if that is where they run.
         path_waits: stages that wait for paths which other processes use.
-        workers: where commands run, if not on this machine.
+        workers: where commands run, if on those of another engine.
     """
 
     plan: PooledPlan
@@ -94,14 +95,14 @@ class FastExecutor(ParallelExecutor):
         *,
         load_average: Optional[float] = None,
         carry: "Optional[Carrier]" = None,
-        runner: Optional[RemoteRunner] = None,
+        runner: Optional[Runner] = None,
         elsewhere: bool = False,
         **kwargs,
     ):
         self.carry = carry
         self.coordinator: Optional[Coordinator] = None
-        self.workers = runner
-        offers = runner.offers() if runner else () if elsewhere else None
+        self.workers = runner if isinstance(runner, RemoteRunner) else None
+        offers = self.workers.offers() if self.workers else () if elsewhere else None
         self.provision = Provision(steps, jobs, load_average, self._on_slot, offers)
         self.books = Bookkeeping(
             steps[0].repo.tmp_dir, goes_on=lambda: not self.is_stopping()
