@@ -27,8 +27,8 @@ ONE_ENTRY = re.compile(rb"/([^/*?\[\\]*[^/*?\[\\\s])(?:/|$)")
 
 class _Lines(NamedTuple):
     signature: Optional[Signature]  # if the file had been left alone for a while
-    lines: list[bytes]
-    # which of them there are, and those about one entry by its name
+    data: bytes
+    # which lines there are, and those about one entry by its name
     known: set[bytes]
     by_name: dict[bytes, set[bytes]]
     others: set[bytes]
@@ -86,10 +86,11 @@ class IgnoreFiles:
         if len(found) < 2:
             return list(found)
         # NOTE: of equal lines the last one counts
-        return sorted(found, key=file.lines[::-1].index, reverse=True)
+        data = b"\n%b\n" % file.data
+        return sorted(found, key=lambda line: data.rindex(b"\n%b\n" % line))
 
     def _read(self, gitignore: str) -> Optional[_Lines]:
-        file = self._known.get(gitignore) or _Lines(None, [], set(), {}, set())
+        file = self._known.get(gitignore) or _Lines(None, b"", set(), {}, set())
         signature = signature_of(gitignore)
         if signature is None:
             self._known.pop(gitignore, None)
@@ -99,14 +100,23 @@ class IgnoreFiles:
         settled = is_settled(signature)
 
         with about(gitignore), open(gitignore, "rb") as fobj:
-            lines = fobj.read().split(b"\n")
-        there = set(lines) if lines != file.lines else file.known
-        for line in file.known - there:
+            data = fobj.read()
+        if data.startswith(file.data) and file.data[-1:] in (b"", b"\n"):
+            # NOTE: mostly, a line has been added
+            added = set(data[len(file.data) :].split(b"\n")) - file.known
+            file.known.update(added)
+            removed = set[bytes]()
+        else:
+            there = set(data.split(b"\n"))
+            added, removed = there - file.known, file.known - there
+            file = file._replace(known=there)
+        for line in removed:
             _group(file, line).discard(line)
-        for line in there - file.known:
+        for line in added:
             _group(file, line).add(line)
+        file.others.discard(b"")
         self._known[gitignore] = file._replace(
-            signature=signature if settled else None, lines=lines, known=there
+            signature=signature if settled else None, data=data
         )
         return self._known[gitignore]
 

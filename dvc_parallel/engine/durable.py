@@ -22,6 +22,7 @@ from typing import Any
 
 # File systems with one journal for all.
 IN_ORDER = ("ext4", "xfs")
+LOCAL = (*IN_ORDER, "btrfs", "tmpfs")
 # Wait for what is being written, write what there is, and wait for that.
 SYNC_FILE_RANGE = 7
 # Files that are synced one by one where nothing is known about the order.
@@ -115,19 +116,29 @@ def sync_disk(folder: str) -> None:
             os.sync()
 
 
-@lru_cache(maxsize=256)
 def keeps_order(device: int) -> bool:
     """Whether a file system is one of those that keep the order of changes."""
+    return _kind(device) in IN_ORDER
+
+
+def is_local(device: int) -> bool:
+    """Whether nobody changes a file system but by the kernel of this machine."""
+    return _kind(device) in LOCAL
+
+
+@lru_cache(maxsize=256)
+def _kind(device: int) -> str:
+    """What a file system is, empty if that is not known."""
     number = f"{os.major(device)}:{os.minor(device)}"
     try:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as fobj:
             for line in fobj:
                 mount, _, kind = line.partition(" - ")
                 if mount.split(" ", 3)[2] == number:
-                    return kind.split(" ", 1)[0] in IN_ORDER
+                    return kind.split(" ", 1)[0]
     except (OSError, IndexError):
         pass
-    return False
+    return ""
 
 
 @contextmanager

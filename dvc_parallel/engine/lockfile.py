@@ -10,12 +10,13 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import Any, Callable, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 from dvc.utils.serialize._common import _load_data
 from dvc.utils.serialize._yaml import dumps_yaml, parse_yaml_for_update
 
 from .atomic import about, atomic_write
+from .file_stamp import Signature, mark_time, signature_of
 from .lockfile_text import LockfileText, keep_floats
 
 Place = Callable[[str], Sequence[str]]
@@ -38,6 +39,24 @@ class _Entries(dict):
         return default if entry is None else entry
 
 
+class _File(NamedTuple):
+    """What a dvc.lock has.
+
+    Attributes:
+        pieces: its bytes.
+        text: the same, unless only DVC can tell what it is.
+        signature: of the file, if any change after it was taken shows.
+    """
+
+    pieces: list[bytes]
+    text: Optional[LockfileText]
+    signature: Optional[Signature] = None
+
+    @property
+    def data(self) -> bytes:
+        return b"".join(self.pieces)
+
+
 class Lockfiles:
     """The dvc.lock files of a repo.  Owned by the owner of the repo.
 
@@ -47,7 +66,7 @@ class Lockfiles:
 
     def __init__(self, tmp_dir: str) -> None:
         self._tmp_dir = tmp_dir
-        self._known: dict[str, tuple[bytes, LockfileText]] = {}
+        self._known: dict[str, _File] = {}
         self._whole: dict[str, tuple[bytes, dict[str, Any]]] = {}
 
     @contextmanager
@@ -64,13 +83,14 @@ class Lockfiles:
             OSError, ParseError: with the file untouched.
         """
         path = os.fspath(path)
-        found, text = self._found(path)
+        found = self._found(path)
+        text = found.text
         if text is None:
             with self._round_trip(path, found, fs, place) as whole:
                 yield whole
             return
 
-        data = {**deepcopy(text.top), "stages": _Entries(text)} if found else {}
+        data = {**deepcopy(text.top), "stages": _Entries(text)} if found.pieces else {}
         yield data
 
         entries = data.pop("stages", {})
@@ -82,48 +102,63 @@ class Lockfiles:
         for name, entry in entries.items():
             before = None if name in text else _first(place(name), text)
             text.put(name, entry, before)
-        after = str(text).encode()
-        self._write(path, after, found)
-        self._known[path] = (after, text)
+        self._known[path] = self._write(path, found, text.pieces(), text)
 
     def entry(self, path: str, name: str) -> Optional[dict[str, Any]]:
         """The entry of a dvc.lock, or None if it has none or cannot be read."""
-        found, text = self._found(path)
-        if text is None:
+        file = self._found(path)
+        if file.text is None:
             return None
-        self._known[path] = (found, text)
-        return text.get(name)
+        self._known[path] = file
+        return file.text.get(name)
 
-    def _found(self, path: str) -> tuple[bytes, Optional[LockfileText]]:
+    def _found(self, path: str) -> _File:
         """What a file has, forgotten here until it is written."""
-        known, text = self._known.pop(path, (b"", None))
+        known = self._known.pop(path, None)
+        if known and known.signature and known.signature == signature_of(path):
+            return known
         try:
             # NOTE: others may have replaced one by another of the same time and size
             with about(path), open(path, "rb") as fobj:
                 found = fobj.read()
         except FileNotFoundError:
             found = b""
-        if text is not None and found == known:
-            return found, text
+        if known and known.data == found:
+            return known._replace(signature=None)
+        pieces = [found] if found else []
         if found and self._whole.get(path, (b"",))[0] == found:
-            return found, None
+            return _File(pieces, None)
         try:
-            return found, LockfileText.parse(found.decode("utf-8"))
+            return _File(pieces, LockfileText.parse(found.decode("utf-8")))
         except UnicodeDecodeError:
-            return found, None  # the round trip says what is wrong
+            return _File(pieces, None)  # the round trip says what is wrong
 
-    def _write(self, path: str, after: bytes, found: bytes) -> None:
-        if after != found:
-            with atomic_write(path, self._tmp_dir) as fobj:
-                fobj.buffer.write(after)
+    def _write(
+        self,
+        path: str,
+        found: _File,
+        pieces: list[bytes],
+        text: Optional[LockfileText],
+    ) -> _File:
+        after = _File(pieces, text, found.signature)
+        if pieces == found.pieces or (not found.signature and after.data == found.data):
+            return after
+        with atomic_write(path, self._tmp_dir) as fobj:
+            fobj.buffer.writelines(pieces)
+            fobj.flush()
+            mark = mark_time(fobj.fileno())
+        signature = signature_of(path)
+        # NOTE: another process may have replaced it, or it could not be replaced
+        is_it = mark and signature and signature[:3] == mark
+        return after._replace(signature=signature if is_it else None)
 
     @contextmanager
     def _round_trip(
-        self, path: str, found: bytes, fs: Any, place: Place
+        self, path: str, found: _File, fs: Any, place: Place
     ) -> Iterator[dict[str, Any]]:
         """Write the whole file anew; it is read only when others have changed it."""
         known, data = self._whole.pop(path, (b"", None))
-        if data is None or found != known:
+        if data is None or found.data != known:
             exists = fs.exists(path) if fs else os.path.exists(path)
             data = (
                 exists and _load_data(path, parser=parse_yaml_for_update, fs=fs)
@@ -138,12 +173,12 @@ class Lockfiles:
             if successor is not None:
                 _move_before(stages, name, successor)
         after = dumps_yaml(data)
-        self._write(path, after.encode(), found)
         text = None if before else LockfileText.parse(after)
+        written = self._write(path, found, [after.encode()], text)
         if text is None:
-            self._whole[path] = (after.encode(), data)
+            self._whole[path] = (written.data, data)
         else:
-            self._known[path] = (after.encode(), text)
+            self._known[path] = written
 
 
 def _move_before(mapping: dict, name: str, successor: Optional[str]) -> None:

@@ -23,10 +23,10 @@ take one; and one more only if an entry is put that they share something with.
 
 import re
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from copy import deepcopy
 from functools import lru_cache
-from itertools import count
+from itertools import chain, count
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -62,6 +62,84 @@ _FENCES = re.compile(rf"  {_FENCE}[0-9]+: s\n")
 
 _numbers = count(1)
 
+# How many blocks are put together at a time
+PART = 100
+
+
+class _Part(dict[str, str]):
+    """Blocks that follow each other, by the names of their entries.
+
+    Attributes:
+        data: their text, if they have not changed since it was asked for.
+        has_marks: whether there are some in it.
+    """
+
+    data: Optional[bytes] = None
+    has_marks = False
+
+
+class _Blocks(MutableMapping[str, str]):
+    """Blocks by the names of their entries, in the order of the text.
+
+    They are in parts: to put one block costs the same however many there are.
+    """
+
+    def __init__(self) -> None:
+        self._parts = [_Part()]
+        self._homes: dict[str, _Part] = {}
+
+    def __getitem__(self, name: str) -> str:
+        return self._homes[name][name]
+
+    def __setitem__(self, name: str, block: str) -> None:
+        if name not in self._homes:
+            if len(self._parts[-1]) >= PART:
+                self._parts.append(_Part())
+            self._homes[name] = self._parts[-1]
+        self._homes[name][name] = block
+        self._homes[name].data = None
+
+    def __delitem__(self, name: str) -> None:
+        part = self._homes.pop(name)
+        del part[name]
+        part.data = None
+
+    def __iter__(self) -> Iterator[str]:
+        return chain.from_iterable(self._parts)
+
+    def __len__(self) -> int:
+        return len(self._homes)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._homes
+
+    def move(self, name: str, before: str) -> None:
+        """Move a block in front of another one."""
+        block, part = self.pop(name), self._homes[before]
+        names = list(part)
+        moved = [(name, block)]
+        moved += [(it, part.pop(it)) for it in names[names.index(before) :]]
+        if len(part) >= PART:
+            place = next(nr for nr, it in enumerate(self._parts) if it is part)
+            self._parts.insert(place + 1, _Part())
+            part.data, part = None, self._parts[place + 1]
+        part.update(moved)
+        part.data = None
+        self._homes.update((it, part) for it, _ in moved)
+
+    def pieces(self) -> list[bytes]:
+        """The text in UTF-8; what has not changed is the same object as before."""
+        for part in self._parts:
+            if part.data is None:
+                part.data = "".join(part.values()).encode()
+                part.has_marks = b"\0" in part.data
+        return [part.data for part in self._parts if part.data]
+
+    @property
+    def has_marks(self) -> bool:
+        """Whether there are some in the pieces."""
+        return any(part.has_marks for part in self._parts)
+
 
 class LockfileText:
     """The text of a dvc.lock, in the form that DVC leaves.
@@ -73,7 +151,7 @@ class LockfileText:
     def __init__(self) -> None:
         self._head, self._tail = _HEAD, ""
         self._top: dict[str, Any] = {"schema": "2.0", "stages": {}}
-        self._blocks: dict[str, str] = {}
+        self._blocks = _Blocks()
         # What only ruamel.yaml reads, as the loader for reading ("safe") returns it
         self._odd: dict[str, dict[str, Any]] = {}
         self._is_settled = True
@@ -143,10 +221,20 @@ class LockfileText:
         )
 
     def __str__(self) -> str:
+        return b"".join(self.pieces()).decode()
+
+    def pieces(self) -> list[bytes]:
+        """The text in UTF-8."""
         self._settle()
         if not self._blocks:
-            return ""
-        return _numbered("".join([self._head, *self._blocks.values(), self._tail]))
+            return []
+        first, *pieces = self._blocks.pieces()
+        pieces.insert(0, self._head.encode() + first)
+        if self._tail:
+            pieces.append(self._tail.encode())
+        if self._blocks.has_marks:
+            return [_numbered(b"".join(pieces).decode()).encode()]
+        return pieces
 
     def __iter__(self) -> Iterator[str]:
         """Names of the entries, in the order of the text."""
@@ -205,11 +293,7 @@ class LockfileText:
         else:
             self._set(name, entry)
         if is_new and before is not None:
-            block = self._blocks.pop(name)
-            names = list(self._blocks)
-            names = names[: names.index(before)]
-            first = {other: self._blocks.pop(other) for other in names}
-            self._blocks = {**first, name: block, **self._blocks}
+            self._blocks.move(name, before)
 
     def _set(self, name: str, entry: Mapping[str, Any]) -> None:
         """Put an entry that has nothing to do with others."""

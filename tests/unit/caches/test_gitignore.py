@@ -45,6 +45,12 @@ def ask(repo, files, path):
 @given(st.lists(st.tuples(FILES, FILES, PATHS), min_size=1, max_size=3))
 def test_ignores_what_git_ignores(repo, steps):
     files = IgnoreFiles()
+    # What a file has is replaced, and then something is added.
+    steps = [
+        (f"{top}\n{more}", f"{sub}\n{more}", path)
+        for top, sub, path in steps
+        for more in ("", sub)
+    ]
     for time, (top, sub, path) in enumerate(steps):
         for folder, text in ((repo, top), (repo / "sub", sub)):
             (folder / ".gitignore").write_bytes(text.encode())
@@ -61,6 +67,10 @@ def test_a_line_that_was_added_and_removed(tmp_path):
     (tmp_path / ".gitignore").write_text("/a\n")
     assert ask(tmp_path, files, path) == (True, True)
     (tmp_path / ".gitignore").write_text("/b\n/c\n")
+    assert ask(tmp_path, files, path) == (False, False)
+    (tmp_path / ".gitignore").write_text("/b\n/a")
+    assert ask(tmp_path, files, path) == (True, True)
+    (tmp_path / ".gitignore").write_text("/b\n/ab\n")
     assert ask(tmp_path, files, path) == (False, False)
     (tmp_path / ".gitignore").unlink()
     assert ask(tmp_path, files, path) == (False, False)
