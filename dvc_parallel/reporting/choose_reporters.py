@@ -1,14 +1,17 @@
 """Which reporters a run has."""
 
+import logging
+import os
+import sys
 from typing import TYPE_CHECKING
 
 from dvc_parallel.engine.plain_reporter import PlainReporter
+from dvc_parallel.engine.reporter_events import logger
 from dvc_parallel.reporting.output_modes import FAILED, GROUPED, NONE
 from dvc_parallel.reporting.record_limits import Limits
 from dvc_parallel.reporting.records.writer import Recorder
 
 from .heartbeat import Heartbeat
-from .live import LiveView, can_be_shown
 from .output_reporters import FailedReporter, GroupedReporter, SilentReporter
 
 if TYPE_CHECKING:
@@ -25,7 +28,12 @@ def reporters(tmp_dir: str, output: str, limits: Limits) -> list["Reporter"]:
     """
     recorder = Recorder(tmp_dir, limits=limits)
     shown = _shown(recorder, output)
-    return [recorder, shown, LiveView() if can_be_shown() else Heartbeat(shown)]
+    if not _has_terminal():
+        return [recorder, shown, Heartbeat(shown)]
+    # NOTE: this imports rich
+    from .live import LiveView
+
+    return [recorder, shown, LiveView()]
 
 
 def _shown(recorder: Recorder, output: str) -> PlainReporter:
@@ -36,3 +44,14 @@ def _shown(recorder: Recorder, output: str) -> PlainReporter:
     if output == NONE:
         return SilentReporter(recorder.log_of)
     return PlainReporter(recorder.log_of)
+
+
+def _has_terminal() -> bool:
+    """Whether there is a terminal for a view, and the user wants one."""
+    streams = (sys.stdout, sys.stderr)
+    return (
+        os.name == "posix"
+        and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+        and all(stream is not None and stream.isatty() for stream in streams)
+        and logger.isEnabledFor(logging.INFO)
+    )

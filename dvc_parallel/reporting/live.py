@@ -6,7 +6,6 @@ several lines.
 """
 
 import logging
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from dvc_parallel.engine.plain_reporter import duration, log
-from dvc_parallel.engine.reporter_events import Phase, RunInfo, logger
+from dvc_parallel.engine.reporter_events import Phase, RunInfo
 from dvc_parallel.engine.signals import clock, is_in_foreground
 from dvc_parallel.engine.terminal import visible
 
@@ -40,17 +39,6 @@ DOING = {
     Phase.RETRY: "next attempt",
     Phase.SAVE: "saving",
 }
-
-
-def can_be_shown() -> bool:
-    """Whether there is a terminal for a view, and the user wants one."""
-    streams = (sys.stdout, sys.stderr)
-    return (
-        os.name == "posix"
-        and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
-        and all(stream is not None and stream.isatty() for stream in streams)
-        and logger.isEnabledFor(logging.INFO)
-    )
 
 
 class LiveView(Progress):

@@ -293,3 +293,24 @@ def test_this_dvc_has_all_seams_as_described():
     for seam in in_dvc:
         import_module(seam.module)
     assert all(seam.installed for seam in in_dvc)
+
+
+REPRO = """
+import sys
+from dvc.cli import main
+status = main(["repro", "--jobs", "2"])
+print(*sys.modules)
+sys.exit(status)
+"""
+
+
+def test_a_run_imports_only_what_it_needs(make_project):
+    project = make_project("project", "stages: {a: {cmd: 'true'}, b: {cmd: 'true'}}")
+    imported = project.run([sys.executable, "-c", REPRO]).stdout.split()
+    assert "dvc_parallel.run.parallel_run" in imported
+    needless = {
+        "dvc_parallel.reporting.live",
+        "dvc_parallel.remote.dask",
+        "distributed",
+    }
+    assert not needless & set(imported)
