@@ -2,8 +2,8 @@
 
     Plan      decides which stages start            (plan.py)
     Job       runs DVC's own code for one of them   (job.py)
-    Runner    runs its commands                     (runners/)
-    Reporter  shows what goes on                    (reporters/)
+    Runner    runs its commands                     (runner.py)
+    Reporter  shows what goes on                    (reporter.py)
 
 The plan, and what has become of the stages, is owned by whoever holds the guard: the
 thread of a job that has news, which then goes on with the stage whose turn is next, or

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import termios
 import time
+from contextlib import suppress
 
 import psutil
 import pyte
@@ -270,11 +271,19 @@ def shell(on_terminal, project):
 
 def commands(project):
     """DVC, and what it has started in the project."""
-    return [p for p in commands_in(project.path) if p.name() != "bash"]
+    return [process for process, _ in commands_with_states(project)]
+
+
+def commands_with_states(project):
+    for process in commands_in(project.path):
+        # NOTE: it may end meanwhile
+        with suppress(psutil.NoSuchProcess):
+            if process.name() != "bash":
+                yield process, process.status()
 
 
 def states(project):
-    return {process.status() for process in commands(project)}
+    return {status for _, status in commands_with_states(project)}
 
 
 def wait_for_states(project, shell, wanted):
