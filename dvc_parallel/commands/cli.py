@@ -54,8 +54,6 @@ def main(argv: Optional[list[str]] = None) -> int:
     own = _command(argv) in OWN
     reason = hook.unsupported or hook.problem
     if reason is None:
-        from . import add_to_dvc
-
         add_to_dvc()
     elif own:
         sys.stderr.write(f"ERROR: {reason}\n")
@@ -75,3 +73,18 @@ def _command(argv: list[str]) -> Optional[str]:
         elif not word.startswith("-"):
             return word
     return None
+
+
+def add_to_dvc() -> None:
+    """Let ``dvc.cli.main`` of this process have our commands, as ``dvc-parallel``."""
+    from dvc.cli import parser as cli
+
+    from . import logs_command, plan_command, report_command, validate_command
+
+    cli.COMMANDS += [logs_command, plan_command, report_command, validate_command]
+    parser = cli.get_main_parser()
+    parser.prog = "dvc-parallel"
+    for action in parser._actions:
+        if isinstance(action.choices, dict):
+            for name, subparser in action.choices.items():
+                subparser.prog = f"{parser.prog} {name}"

@@ -162,7 +162,7 @@ def broken(tmp_path):
     return break_
 
 
-@pytest.mark.parametrize("module", ["seams.py", "config.py", "cli.py"])
+@pytest.mark.parametrize("module", ["seams.py", "config.py", "dvc_cli.py"])
 def test_dvc_works_when_the_hook_does_not(make_project, broken, module):
     project = make_project(dvc_yaml="stages: {a: {cmd: echo a}}")
     env = broken(f"backport/{module}", "raise ZeroDivisionError('ouch')")
@@ -221,7 +221,7 @@ def test_where_pth_files_are_not_read(make_project):
     assert "dvc-parallel repro" in result.stdout
 
 
-@pytest.mark.parametrize("module", ["executor", "repo_lock"])
+@pytest.mark.parametrize("module", ["engine.executor", "engine.repo_lock"])
 def test_whichever_of_our_modules_comes_first(module):
     code = (
         f"import dvc_parallel.{module}; from dvc.cli import main; main(['repro', '-h'])"

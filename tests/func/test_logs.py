@@ -169,10 +169,9 @@ def test_a_run_that_was_killed(running):
 def test_our_own_commands_send_no_analytics(ran, mocker, monkeypatch):
     from dvc import analytics
 
-    from dvc_parallel import commands
     from dvc_parallel.commands import cli
 
-    mocker.patch.object(commands, "add_to_dvc")
+    mocker.patch.object(cli, "add_to_dvc")
     main = mocker.patch("dvc.cli.main")
     for name in ("DVC_NO_ANALYTICS", "DVC_TEST"):
         monkeypatch.delenv(name, raising=False)

@@ -18,7 +18,7 @@ from importlib import import_module
 from pkgutil import walk_packages
 
 import dvc_parallel
-from dvc_parallel.commands import add_to_dvc, cli
+from dvc_parallel.commands import cli
 from tests.support import injection
 
 SECONDS = 600
@@ -90,7 +90,7 @@ def import_all():
 
 
 def main():
-    add_to_dvc()
+    cli.add_to_dvc()
     import_all()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
