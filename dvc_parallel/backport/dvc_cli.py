@@ -1,10 +1,10 @@
 """The command line of DVC: options of ``repro``, and a word on ``config``."""
 
-import logging
 from argparse import SUPPRESS, ArgumentTypeError
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
+from dvc_parallel.engine import logger
 from dvc_parallel.engine.job_count import CONFIG_OPTION, add_argument, count_jobs
 from dvc_parallel.remote import choose_runner
 from dvc_parallel.reporting.output_modes import OUTPUT_MODES
@@ -15,9 +15,6 @@ from .config import OPTIONS
 if TYPE_CHECKING:
     from dvc.commands.config import CmdConfig
     from dvc.commands.repro import CmdRepro
-
-# NOTE: DVC configures the loggers below "dvc"
-logger = logging.getLogger("dvc.parallel")
 
 
 def _load_type(value: str) -> float:

@@ -5,7 +5,6 @@ What DVC takes as ``jobs``, the files that an import or ``pull`` transfers at a 
 ``transfer_jobs`` here.
 """
 
-import logging
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 from dvc.exceptions import DvcException, InvalidArgumentError
 
 from dvc_parallel.caches import stage_loading
-from dvc_parallel.engine import job_count
+from dvc_parallel.engine import job_count, logger
 from dvc_parallel.engine.terminal import escaping_streams
 from dvc_parallel.processes import orphans
 from dvc_parallel.remote import choose_runner
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
     # where stages have to run one after the other.
     MakeExecutor = Callable[..., Optional[FastExecutor]]
 
-# NOTE: DVC configures the loggers below "dvc"
-logger = logging.getLogger("dvc.parallel")
 KILLING = "a run that was killed has left processes behind, which are killed now: %s"
 
 
@@ -189,7 +186,7 @@ def run_stages(
     if runner != choose_runner.LOCAL and not dry:
         return _reproduce_elsewhere(runner, options, jobs, run, output)
     if count > 1 and not dry:
-        from dvc_parallel.engine.fd_limit import make_room
+        from dvc_parallel.engine.job_count import make_room
         from dvc_parallel.reporting.choose_reporters import reporters
 
         run = replace(run, jobs=make_room(count))
@@ -267,7 +264,7 @@ def _reproduce_elsewhere(
         InvalidArgumentError: it does not go with other options.
         RunnerError: it cannot be reached, or not be used.
     """
-    from dvc_parallel.engine.fd_limit import make_room
+    from dvc_parallel.engine.job_count import make_room
     from dvc_parallel.engine.lock_wait import given_away
     from dvc_parallel.engine.remote_runner import RemoteRunner
     from dvc_parallel.reporting.choose_reporters import reporters
@@ -339,7 +336,7 @@ def _reproduce_serially(
 def _keep_books(
     repo: "Repo", books: "Bookkeeping", reproduce: Callable[[], list["Stage"]]
 ) -> list["Stage"]:
-    from dvc_parallel.caches.state import state_kept_open
+    from dvc_parallel.caches.path_facts import state_kept_open
 
     with books.in_this_thread(), state_kept_open(repo.state):
         try:

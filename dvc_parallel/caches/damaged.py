@@ -4,7 +4,6 @@ DVC takes an object for good that nobody may write to.  Here, its size is looked
 well, and where that cannot be right, its hash: what is damaged is not used.
 """
 
-import logging
 import os
 import threading
 from typing import TYPE_CHECKING, Any, Callable, Optional
@@ -13,13 +12,13 @@ from dvc_data.hashfile.hash import hash_file
 from dvc_data.hashfile.tree import Tree
 from dvc_objects.errors import ObjectFormatError
 
+from dvc_parallel.engine import logger
+
 from .bookkeeping import current_books
 
 if TYPE_CHECKING:
     from dvc.output import Output
 
-# NOTE: DVC configures the loggers below "dvc"
-logger = logging.getLogger("dvc.parallel")
 NOT_USED = "'%s' in the cache is damaged, as after a power cut, and is not used"
 REMOVED = "'%s' in the cache was damaged, as after a power cut, and has been removed"
 

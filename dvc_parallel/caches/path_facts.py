@@ -3,10 +3,17 @@
 Owned by the owner of the repo, but for :meth:`LinkTypes.reflink`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Callable
+
+if TYPE_CHECKING:
+    from dvc_data.hashfile.state import StateBase
+
 import errno
 import os
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from pygtrie import Trie
 
@@ -207,3 +214,33 @@ class TrackedPaths:
         """The first tracked path from this one on, in the order of their bytes."""
         place = bisect_left(self._paths, path)
         return self._paths[place] if place < len(self._paths) else b""
+
+
+@contextmanager
+def state_kept_open(state: "StateBase") -> Iterator[Callable[[], None]]:
+    """Let each thread keep its connections, of which it has its own.
+
+    Other processes can use the database meanwhile, as it is in WAL mode.
+
+    Yields:
+        function that closes those of the thread that calls it.
+    """
+    databases = [vars(state)[key] for key in ("hashes", "links") if key in vars(state)]
+    closes = [database.close for database in databases]
+
+    def close() -> None:
+        for close_database in closes:
+            close_database()
+
+    for database in databases:
+        database.close = _leave_open
+    try:
+        yield close
+    finally:
+        for database in databases:
+            del database.close
+        close()
+
+
+def _leave_open() -> None:
+    pass

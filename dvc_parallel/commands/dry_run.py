@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 from dvc.exceptions import DvcException, ReproductionError
 
 from dvc_parallel.caches.bookkeeping import Bookkeeping, current_books
-from dvc_parallel.engine.foreign_path_locks import OthersPathLocks
+from dvc_parallel.engine import logger
 from dvc_parallel.engine.path_conflicts import real_paths_of
+from dvc_parallel.engine.path_locks import OthersPathLocks
 from dvc_parallel.engine.plan import Plan
 from dvc_parallel.engine.stage_paths import StagePaths
 from dvc_parallel.remote.choose_runner import LOCAL
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from dvc_parallel.engine.real_paths import RealPaths
     from dvc_parallel.run.parallel_run import FastExecutor
 
-# NOTE: DVC configures the loggers below "dvc"
-logger = logging.getLogger("dvc.parallel")
 
 MISSING = ("deleted", "not in cache")
 

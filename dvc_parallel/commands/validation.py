@@ -6,7 +6,6 @@ time: the recorded outputs are put aside while a stage runs, and come back if th
 not what it has made.  So a stage is to blame for its own outputs only.
 """
 
-import logging
 import os
 import shutil
 from collections.abc import Iterable
@@ -19,7 +18,7 @@ import shortuuid
 from dvc.exceptions import DvcException
 from dvc.repo import lock_repo
 
-from dvc_parallel.engine import signals
+from dvc_parallel.engine import logger, signals
 
 from .dry_run import Rehearsal, Step
 from .workspace_copy import WorkspaceCopy, check_out_inputs
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     from dvc_parallel.backport.repro import PendingRun
     from dvc_parallel.run.parallel_run import FastExecutor
 
-# NOTE: DVC configures the loggers below "dvc"
-logger = logging.getLogger("dvc.parallel")
 
 # Of what `Validation.as_dict` returns; it gets new keys without a new version.
 SCHEMA_VERSION = 1

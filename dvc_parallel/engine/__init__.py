@@ -9,3 +9,8 @@
 
 Imports no other room.
 """
+
+import logging
+
+# NOTE: DVC configures the loggers below "dvc"
+logger = logging.getLogger("dvc.parallel")

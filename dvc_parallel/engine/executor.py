@@ -23,9 +23,11 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 from dvc.exceptions import DvcException
 from dvc.repo import reproduce
 
+from dvc_parallel.engine.job import Over, Question, Signal, WithdrawnError
+from dvc_parallel.engine.reporter_events import Phase, Reporter, Reporters, RunInfo
+
 from . import plan, signals
 from .job import Job
-from .job_events import Over, Question, Signal, WithdrawnError
 from .local_runner import LocalRunner
 from .lockfile import Lockfiles
 from .ordered_writes import SerialOrder, names_of
@@ -33,7 +35,6 @@ from .outcome import Outcome
 from .path_conflicts import PathOrder
 from .plain_reporter import PlainReporter
 from .repo_lock import SharedRepoLock
-from .reporter import Phase, Reporter, Reporters, RunInfo
 from .reporter_events import logger
 from .run_info import describe, plan_of
 from .runner import Runner, RunnerClosedError

@@ -9,12 +9,20 @@ Everything that a thread does to the repo, it does while it owns it
 that ends a job goes on with the one whose turn is next, if that has not begun.
 """
 
-import threading
-from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Event
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
+if TYPE_CHECKING:
+    from dvc.stage import Stage
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from dvc_parallel.engine.reporter_events import Phase
+
 from .repo_lock import Turn
-from .reporter import Phase
 from .signals import clock
 
 if TYPE_CHECKING:
@@ -128,3 +136,30 @@ class Job:
     def _queue_again(self) -> None:
         self._next_turn = self.lock.reserve()
         self.tell(Phase.LOCK)
+
+
+class WithdrawnError(Exception):
+    """The run has stopped before a stage that was started did anything."""
+
+
+@dataclass
+class Over:
+    """The job is over, and still owns the repo; told by its thread."""
+
+    job: Job
+    result: Optional["Stage"] = None
+    exc: Optional[BaseException] = None
+
+
+@dataclass
+class Signal:
+    signum: int
+
+
+@dataclass
+class Question:
+    """To be asked on the main thread, where Ctrl-C can interrupt it."""
+
+    ask: Callable[[], Any]
+    answered: Event
+    answer: Any = None

@@ -4,6 +4,8 @@ import os
 from argparse import ArgumentParser, ArgumentTypeError
 from typing import Optional, Union
 
+from dvc_parallel.engine import logger
+
 AUTO = "auto"
 CONFIG_OPTION = "parallel_jobs"
 
@@ -112,3 +114,43 @@ def _read(path: str) -> Optional[str]:
             return fobj.read().strip()
     except OSError:
         return None
+
+
+# What a job needs at most: two pipes, a pidfd, its log, the databases that its thread
+# has open, files that it reads and writes.  And what a run needs besides.
+PER_JOB = 8
+OTHERS = 128
+
+
+def make_room(jobs: int) -> int:
+    """Raise the limit of this process as far as so many jobs need it.
+
+    Commands inherit it.
+
+    Returns:
+        int: how many jobs there is room for, at least 1.
+    """
+    try:
+        import resource
+    except ImportError:  # not on Windows, where there is no such limit
+        return jobs
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = jobs * PER_JOB + OTHERS
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return jobs
+    limit = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    except (OSError, ValueError):  # macOS has another limit besides
+        limit = soft
+    if limit >= needed:
+        return jobs
+    room = max(1, (limit - OTHERS) // PER_JOB)
+    logger.warning(
+        "%d jobs instead of %d, as this process may have %d files open (ulimit -n)",
+        room,
+        jobs,
+        limit,
+    )
+    return room

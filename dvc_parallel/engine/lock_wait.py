@@ -12,7 +12,6 @@ cannot be locked at all.
 """
 
 import errno
-import logging
 import os
 import re
 import socket
@@ -24,13 +23,13 @@ from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 
 from dvc.exceptions import DvcException
 
+from dvc_parallel.engine import logger
+
 from .atomic import about
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
-# NOTE: DVC configures the loggers below "dvc"
-logger = logging.getLogger("dvc.parallel")
 
 # Seconds between two tries; less than a run leaves the lock free (repo_lock.PAUSE).
 TRY_EVERY = 0.02

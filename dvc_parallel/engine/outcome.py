@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Optional
 
+from dvc_parallel.engine.reporter_events import Summary
+
 from .plan import FINAL, Plan, State
-from .reporter import Summary
 
 if TYPE_CHECKING:
     from dvc.stage import Stage

@@ -12,7 +12,6 @@ without the plugin.
 """
 
 import json
-import logging
 import os
 import re
 from collections import Counter
@@ -21,18 +20,16 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Callable, Optional
 
+import dvc.rwlock as dvc_rwlock
 import psutil
-from dvc import rwlock as dvc_rwlock
 from dvc.exceptions import DvcException
 from dvc.lock import LockError, make_lock
 from voluptuous import Invalid
 
+from dvc_parallel.engine import logger
+
 from .atomic import about, atomic_write
 from .lock_wait import wait_for
-
-# NOTE: DVC configures the loggers below "dvc"
-logger = logging.getLogger("dvc.parallel")
-
 
 DAMAGED = (
     "'%s' is damaged, as after a power cut, and is replaced: nothing counts as locked"
@@ -348,3 +345,30 @@ class LocksFile:
         with atomic_write(self._path, os.path.dirname(self._path), sync=False) as fobj:
             fobj.write(text)
         self.text = text
+
+
+class OthersPathLocks(PathLocks):
+    """As :class:`PathLocks`, but takes none.
+
+    Its process has the repo locked, so no other can take a path meanwhile.
+    """
+
+    @contextmanager
+    def hold(
+        self,
+        tmp_dir,
+        fs,
+        cmd,
+        read: list[str],
+        write: list[str],
+        hardlink,  # noqa: ARG002
+    ) -> Iterator[None]:
+        """See that nobody writes to any of the paths.
+
+        Raises:
+            LockError: another process does.
+        """
+        path = os.path.join(tmp_dir, dvc_rwlock.RWLOCK_FILE)
+        self._file.read(path, fs, {})
+        self._file.check(tmp_dir, cmd, [*read, *write], [])
+        yield

@@ -10,7 +10,6 @@ Two things are passed around, always in this order:
 While commands run nobody owns the repo, and other DVC processes can lock it.
 """
 
-import logging
 import threading
 import time
 from collections import deque
@@ -20,13 +19,13 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 from dvc.exceptions import DvcException
 from dvc.lock import LockBase
 
+from dvc_parallel.engine import logger
+
 from .lock_wait import REPO, wait_for
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
-# NOTE: DVC configures the loggers below "dvc"
-logger = logging.getLogger("dvc.parallel")
 
 # Threads that pass the lock on and on would shut out other processes, which poll for
 # it: after so many seconds it is given up, for so long.

@@ -1,14 +1,12 @@
 """The events of a run, and their delivery to several reporters."""
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Callable, Optional
 
-# NOTE: DVC configures the loggers below "dvc"
-logger = logging.getLogger("dvc.parallel")
+from dvc_parallel.engine import logger
 
 
 class Phase(str, Enum):
@@ -237,3 +235,6 @@ class Reporters(Reporter):
 
     def close(self) -> None:
         self._tell(lambda reporter: reporter.close())
+
+
+__all__ = ["Phase", "Reporter", "Reporters", "RunInfo", "StageInfo", "Summary"]

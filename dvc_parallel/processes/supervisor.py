@@ -1,6 +1,5 @@
 """The supervisor of a run: none of its processes outlives DVC."""
 
-import logging
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from typing import Optional
 
 from shortuuid import uuid
 
+from dvc_parallel.engine import logger
 from dvc_parallel.engine.local_runner import GRACE, Sessions, Supervisor, kill_sessions
 from dvc_parallel.engine.pipes import follow
 from dvc_parallel.engine.runner import (
@@ -28,8 +28,6 @@ from dvc_parallel.engine.terminal import visible
 from . import orphans, watchdog
 from .stopping import Stopper
 
-# NOTE: DVC configures the loggers below "dvc"
-logger = logging.getLogger("dvc.parallel")
 LEFT = (
     "%s left processes in the background, which end with the run: %s; "
     "start what is to go on with `env -u DVC_PARALLEL_RUN setsid`"

@@ -1,9 +1,16 @@
 """How far a run is, for those who show it."""
 
+import statistics
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Callable, Optional
 
-from dvc_parallel.engine.reporter_events import FINAL, Phase, Reporter, RunInfo
-from dvc_parallel.reporting.estimate import time_left
+from dvc_parallel.engine.reporter_events import (
+    FINAL,
+    Phase,
+    Reporter,
+    RunInfo,
+    StageInfo,
+)
 
 # Bytes at the end of some output in which the last line is looked for.
 LAST_LINE = 1000
@@ -86,3 +93,41 @@ def about(seconds: float) -> str:
         return f"{minutes} min"
     hours = minutes / 60
     return f"{hours:.1f} h" if hours < 10 else f"{hours:.0f} h"
+
+
+def time_left(
+    stages: Sequence[StageInfo],
+    over: Collection[int],
+    elapsed: Mapping[int, float],
+    jobs: int,
+) -> Optional[float]:
+    """Seconds that a run will take at least, if stages take what they took before.
+
+    That is the longest path of what is left, or all of it divided by the jobs (Graham,
+    SIAM Journal on Applied Mathematics 17(2), 1969: list scheduling takes less than
+    twice as long).  A stage of which nothing is known counts as the median.
+
+    Args:
+        stages: all stages of the run.
+        over: those that have ended.
+        elapsed: for how many seconds others have been running.
+        jobs: how many stages may run a command at a time.
+
+    Returns:
+        float: seconds, or None if nothing is known of any stage.
+    """
+    known = [stage.seconds for stage in stages if stage.seconds is not None]
+    if not known:
+        return None
+    usual = statistics.median(known)
+    path = [0.0] * len(stages)  # that ends with the stage
+    total = 0.0
+    for rank, stage in enumerate(stages):
+        left = 0.0
+        if rank not in over:
+            left = usual if stage.seconds is None else stage.seconds
+            left = max(0.0, left - elapsed.get(rank, 0.0))
+        total += left
+        before = (path[other] for other in (*stage.upstream, *stage.after))
+        path[rank] = left + max(before, default=0.0)
+    return max(total / jobs, max(path, default=0.0))

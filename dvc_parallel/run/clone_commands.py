@@ -1,6 +1,5 @@
 """Running the commands of a stage on a worker with a clone."""
 
-import logging
 import os
 from dataclasses import replace
 from functools import partial
@@ -8,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from dvc.stage.exceptions import StageCmdFailedError
 
-from dvc_parallel.engine.reporter import Phase
+from dvc_parallel.engine import logger
+from dvc_parallel.engine.reporter_events import Phase
 from dvc_parallel.engine.runner import CommandLostError
 from dvc_parallel.remote.clones.coordinator import Coordinator
 from dvc_parallel.remote.clones.requests import (
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from dvc_parallel.engine.runner import Output
     from dvc_parallel.run.parallel_run import FastJob
 
-# NOTE: DVC configures the loggers below "dvc"
-logger = logging.getLogger("dvc.parallel")
 
 # Has a worker `perform` a request, and returns when it has: with the same output in the
 # same order, the same result, and the same errors.  Called by many threads at a time,

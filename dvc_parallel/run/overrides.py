@@ -27,7 +27,7 @@ from dvc_parallel.engine.lock_wait import Wait, say
 from dvc_parallel.engine.lockfile import at_the_end
 from dvc_parallel.engine.lockfile_text import LockfileText
 from dvc_parallel.engine.ordered_writes import add_line
-from dvc_parallel.engine.reporter import Phase
+from dvc_parallel.engine.reporter_events import Phase
 from dvc_parallel.engine.runner import (
     Command,
     CommandLostError,

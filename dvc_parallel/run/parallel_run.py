@@ -6,7 +6,6 @@ stages go on, and a watchdog over what has been started; and what stages need be
 slot.
 """
 
-import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -15,17 +14,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from dvc_parallel.caches.bookkeeping import Bookkeeping
-from dvc_parallel.caches.state import state_kept_open
+from dvc_parallel.caches.path_facts import state_kept_open
+from dvc_parallel.engine import logger
 from dvc_parallel.engine.executor import ParallelExecutor
 from dvc_parallel.engine.file_stamp import signature_of
-from dvc_parallel.engine.job import Job
-from dvc_parallel.engine.job_events import Over, WithdrawnError
+from dvc_parallel.engine.job import Job, Over, WithdrawnError
 from dvc_parallel.engine.local_runner import LocalRunner
 from dvc_parallel.engine.lock_wait import TRY_EVERY
 from dvc_parallel.engine.plan import Instruction, State
 from dvc_parallel.engine.remote_runner import RemoteRunner
 from dvc_parallel.engine.repo_lock import SharedRepoLock
-from dvc_parallel.engine.reporter import Phase
+from dvc_parallel.engine.reporter_events import Phase
 from dvc_parallel.engine.run_info import plan_of
 from dvc_parallel.engine.runner import Runner
 from dvc_parallel.engine.stage_paths import PathsBusyError, StagePaths
@@ -57,8 +56,6 @@ if TYPE_CHECKING:
 
     from .clone_commands import Carrier
 
-# NOTE: DVC configures the loggers below "dvc"
-logger = logging.getLogger("dvc.parallel")
 CLONES = "Workers do not see the workspace; they work in clones, data goes through %s."
 
 # Seconds from one look at the load of the machine to the next.

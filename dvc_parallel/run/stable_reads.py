@@ -9,15 +9,12 @@ What has changed while it was read is read again, a few times. A file that was l
 and has vanished before it could be read is taken as vanished.
 """
 
-import logging
 import os
 from collections.abc import Collection
 from typing import Any, Callable, Optional, TypeVar
 
+from dvc_parallel.engine import logger
 from dvc_parallel.engine.file_stamp import signature_of
-
-# NOTE: DVC configures the loggers below "dvc"
-logger = logging.getLogger("dvc.parallel")
 
 # Seconds to wait before something is read again that has changed meanwhile.
 PAUSES = (0.02, 0.05, 0.1)

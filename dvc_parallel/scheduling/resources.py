@@ -1,6 +1,5 @@
 """What the stages of a run need, and what this machine has for them."""
 
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from dvc.exceptions import DvcException, InvalidArgumentError
 
+from dvc_parallel.engine import logger
 from dvc_parallel.engine.runner import ANYWHERE, Place
 
 from .admission import PoolAdmission
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from .pooled_plan import Admission
     from .tokens import SharedSlots
 
-# NOTE: DVC configures the loggers below "dvc"
-logger = logging.getLogger("dvc.parallel")
 
 JOBSERVER_ENV = "DVC_PARALLEL_JOBSERVER"
 

@@ -14,7 +14,7 @@ from dvc_parallel.commands.logs_command import CmdLogs
 from dvc_parallel.commands.report_command import CmdReport
 from dvc_parallel.commands.workspace_copy import WorkspaceCopy
 from dvc_parallel.engine.own_files import OwnFolder
-from dvc_parallel.engine.reporter import Phase, RunInfo, StageInfo, Summary
+from dvc_parallel.engine.reporter_events import Phase, RunInfo, StageInfo, Summary
 from dvc_parallel.processes import orphans
 from dvc_parallel.remote.clones.snapshot import FOLDERS, remove_stale
 from dvc_parallel.reporting.records import Runs, writer

@@ -13,7 +13,7 @@ from dvc.ui import ui
 from dvc_parallel.commands.logs_command import CmdLogs
 from dvc_parallel.commands.report_command import CmdReport
 from dvc_parallel.engine.plain_reporter import PlainReporter
-from dvc_parallel.engine.reporter import Phase, RunInfo, StageInfo, Summary
+from dvc_parallel.engine.reporter_events import Phase, RunInfo, StageInfo, Summary
 from dvc_parallel.reporting.heartbeat import Heartbeat
 from dvc_parallel.reporting.live import LiveView
 from dvc_parallel.reporting.progress import Progress

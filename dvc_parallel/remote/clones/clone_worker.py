@@ -16,7 +16,7 @@ from dvc.stage.serialize import to_single_stage_lockfile
 from dvc_data.hashfile.hash_info import HashInfo
 from dvc_data.hashfile.meta import Meta
 
-from dvc_parallel.caches.state import state_kept_open
+from dvc_parallel.caches.path_facts import state_kept_open
 from dvc_parallel.engine.runner import Command, TimeIsUpError
 
 from .exchange import Exchange, check_out

@@ -1,7 +1,6 @@
 """Commands on the workers of a Dask cluster, as the executor knows it."""
 
 import asyncio
-import logging
 import os
 import threading
 from collections.abc import Collection, Iterable, Sequence
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from shortuuid import uuid
 
-from dvc_parallel.engine import remote_runner
+from dvc_parallel.engine import logger, remote_runner
 from dvc_parallel.engine.lock_wait import Wait, say
 from dvc_parallel.engine.own_files import OwnFolder
 from dvc_parallel.engine.remote_runner import RemoteRunner
@@ -44,8 +43,6 @@ if TYPE_CHECKING:
 
     from .cluster import Scheduler
 
-# NOTE: DVC configures the loggers below "dvc"
-logger = logging.getLogger("dvc.parallel")
 
 # Seconds for which commands go on where nothing is heard of DVC, and so to wait for
 # them before they are tried again; and for which a worker may be silent.

@@ -13,10 +13,10 @@ of those that it depends on (``upstream``) or comes ``after``, and the ``seconds
 it took in earlier runs, or null.
 
 Then, each ``{"t": seconds since the start, "stage": place, "phase": name}`` is the
-beginning of a phase (:class:`dvc_parallel.engine.reporter.Phase`), with its details,
-such as the ``worker`` that a ``command`` runs on, if not on the machine of DVC.  The
-last line is ``{"t": ..., "end": "ok" | "failed" | "interrupted"}``; it is missing while
-the run goes on, and for good if DVC was killed.
+beginning of a phase (:class:`~dvc_parallel.engine.reporter_events.Phase`), with its
+details, such as the ``worker`` that a ``command`` runs on, if not on the machine of
+DVC.  The last line is ``{"t": ..., "end": "ok" | "failed" | "interrupted"}``; it is
+missing while the run goes on, and for good if DVC was killed.
 """
 
 from .reader import Run, Runs, Stage

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -11,13 +11,13 @@ from difflib import get_close_matches
 from itertools import islice
 from typing import Any, Optional
 
+import psutil
 from dvc.exceptions import DvcException
 
 from dvc_parallel.engine.own_files import OwnFolder
 from dvc_parallel.engine.terminal import visible
 
 from . import checked
-from .alive import is_alive
 from .log_files import log_name
 
 FORMAT = 1
@@ -353,3 +353,23 @@ def _listed(names: Sequence[str], count: int) -> str:
     shown = [visible(name) for name in names[:SHOWN]]
     more = f" and {count - len(shown)} more" if count > len(shown) else ""
     return ", ".join(shown) + more
+
+
+# Seconds by which the clocks of the system and of the journal may differ.
+SLACK = 5.0
+
+
+def is_alive(header: Mapping[str, Any]) -> bool:
+    """Whether the process that writes a journal is there."""
+    try:
+        process = psutil.Process(header["pid"])
+        started = datetime.fromisoformat(header["started"]).timestamp()
+        # NOTE: a younger process has got the same number
+        return (
+            process.create_time() <= started + SLACK
+            and process.status() != psutil.STATUS_ZOMBIE
+        )
+    except psutil.AccessDenied:
+        return True
+    except (psutil.Error, KeyError):
+        return False

@@ -21,8 +21,7 @@ from dvc.utils import relpath
 
 from dvc_parallel import __version__
 from dvc_parallel.engine.plain_reporter import log
-from dvc_parallel.engine.reporter import Phase, Reporter, RunInfo, Summary
-from dvc_parallel.engine.reporter_events import FINAL
+from dvc_parallel.engine.reporter_events import FINAL, Phase, Reporter, RunInfo, Summary
 from dvc_parallel.reporting.record_limits import DEFAULTS, Limits
 
 from .log_files import StageLogs

@@ -5,7 +5,7 @@ from dvc_data.hashfile.hash_info import HashInfo
 from dvc_data.hashfile.state import State, StateNoop
 from dvc_objects.fs import localfs
 
-from dvc_parallel.caches.state import state_kept_open
+from dvc_parallel.caches.path_facts import state_kept_open
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 import pytest
 
-from dvc_parallel.engine.fd_limit import OTHERS, PER_JOB, make_room
+from dvc_parallel.engine.job_count import OTHERS, PER_JOB, make_room
 
 resource = pytest.importorskip("resource")
 INFINITE = resource.RLIM_INFINITY

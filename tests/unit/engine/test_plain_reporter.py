@@ -12,7 +12,7 @@ from dvc_parallel.engine.plain_reporter import (
     PlainReporter,
     duration,
 )
-from dvc_parallel.engine.reporter import Phase, RunInfo, StageInfo, Summary
+from dvc_parallel.engine.reporter_events import Phase, RunInfo, StageInfo, Summary
 from tests import HANGS
 
 RUN = RunInfo([StageInfo("train@a"), StageInfo("train@b")], 2, "fail")

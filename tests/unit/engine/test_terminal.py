@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from dvc_parallel.engine.plain_reporter import PlainReporter
-from dvc_parallel.engine.reporter import RunInfo, StageInfo
+from dvc_parallel.engine.reporter_events import RunInfo, StageInfo
 from dvc_parallel.engine.terminal import harmless, visible, without_controls
 
 RED = b"\x1b[31m"

@@ -1,7 +1,7 @@
 import pytest
 
-from dvc_parallel.engine.reporter import StageInfo
-from dvc_parallel.reporting.estimate import time_left
+from dvc_parallel.engine.reporter_events import StageInfo
+from dvc_parallel.reporting.progress import time_left
 
 
 def stages(*seconds, upstream=(), after=()):

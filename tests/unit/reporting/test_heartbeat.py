@@ -3,7 +3,7 @@ import logging
 import pytest
 
 from dvc_parallel.engine.plain_reporter import PlainReporter
-from dvc_parallel.engine.reporter import Phase, Reporters, RunInfo, StageInfo
+from dvc_parallel.engine.reporter_events import Phase, Reporters, RunInfo, StageInfo
 from dvc_parallel.reporting.heartbeat import EVERY, Heartbeat
 from dvc_parallel.reporting.progress import about
 
