@@ -294,13 +294,14 @@ class ParallelExecutor:
         job.force = force
         self._started[job.rank] = job
         is_set_aside = self._workers.set_aside()
-        self._in_flight.add(job)
         # NOTE: where the system starts no more threads, a turn of a job that waits for
         # one would be the end: nobody comes after it
         if is_set_aside:
             job.queue(partial(self._workers.call, self._run_jobs, job))
         else:
             self._workers.call_later(self._run_jobs, job)
+        # NOTE: its thread needs the guard to take it out again
+        self._in_flight.add(job)
 
     def _obstacle(self, rank: int) -> Mapping[str, Any]:  # noqa: ARG002
         """Details of what a stage that is ready waits for, besides a slot."""

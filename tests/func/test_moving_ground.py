@@ -8,7 +8,7 @@ import pytest
 from dvc.exceptions import ReproductionError
 from dvc.stage import Stage
 
-from dvc_parallel.engine.job import current_job
+from dvc_parallel.engine.job import Job, current_job
 from dvc_parallel.engine.repo_lock import SharedRepoLock
 from tests import HANGS
 
@@ -91,8 +91,8 @@ def test_ignore_rules_that_a_command_writes(make_project, monkeypatch):
             assert waits.wait(HANGS)
         return save(stage, *args, **kwargs)
 
-    def reserve_and_tell(lock):
-        turn = reserve(lock)
+    def reserve_and_tell(lock, *args):
+        turn = reserve(lock, *args)
         job = current_job()
         if job and job.name == "rules":
             waits.set()
@@ -102,3 +102,27 @@ def test_ignore_rules_that_a_command_writes(make_project, monkeypatch):
     monkeypatch.setattr(SharedRepoLock, "reserve", reserve_and_tell)
     assert project.reproduce(jobs=2) == ["rules", "other"]
     assert "nfiles: 1\n" in project.read("dvc.lock")
+
+
+@pytest.mark.parametrize("stage", ["first", "second"])
+def test_an_error_of_our_own_where_a_stage_starts_ends_the_run(
+    make_project, monkeypatch, stage
+):
+    dvc_yaml = """
+        stages:
+          first: {cmd: touch first, outs: [first]}
+          beside: {cmd: touch beside, outs: [beside]}
+          second: {cmd: touch second, deps: [first], outs: [second]}
+    """
+    queue = Job.queue
+
+    def fail(job, *args):
+        if job.name == stage:
+            raise RuntimeError(stage)
+        queue(job, *args)
+
+    monkeypatch.setattr(Job, "queue", fail)
+    project = make_project("p", dvc_yaml)
+    with pytest.raises(RuntimeError, match=stage):
+        project.reproduce(jobs=2)
+    assert not project.exists("second")
