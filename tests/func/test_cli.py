@@ -10,7 +10,7 @@ from dvc.config import Config
 from dvc.exceptions import InvalidArgumentError
 
 from dvc_parallel.engine.job_count import available_cpus
-from tests.support.capabilities import HAS_KEEP_GOING
+from tests.support.capabilities import TRACKS_EACH_STAGE
 
 TWO = """
     stages:
@@ -188,8 +188,8 @@ stages:
 
 
 @pytest.mark.skipif(
-    not HAS_KEEP_GOING,
-    reason="with DVC 3.5.1, nothing is added to git in the job of a stage",
+    not TRACKS_EACH_STAGE,
+    reason="this DVC adds nothing to git in the job of a stage",
 )
 def test_a_stage_of_an_experiment_waits_while_a_command_has_locked_the_index(
     experiments,

@@ -8,6 +8,7 @@ import dvc.env
 import dvc.parsing
 import pytest
 from dvc.repo import Repo, reproduce
+from dvc.repo.experiments.executor.base import BaseExecutor
 
 # From 3.4.0 on. Before, targets are a set, whose order is that of hashes.
 GOES_IN_ORDER = not hasattr(reproduce, "_get_steps")
@@ -19,6 +20,8 @@ RESETS_CONFIG = "config" in getsource(Repo._reset)
 HAS_FOLDER_OF_FILES = dvc.version_tuple >= (3,)
 # From 3.49.0 on, commands are told the names of their stages.
 TELLS_STAGE = hasattr(dvc.env, "DVC_STAGE")
+# In 3.20.0, not yet in 3.10.1: there, an experiment adds files to git at its end.
+TRACKS_EACH_STAGE = hasattr(BaseExecutor, "_repro_and_track")
 HAS_DASK = find_spec("distributed") is not None
 HAS_MATRIX = hasattr(dvc.parsing, "MatrixDefinition")
 
