@@ -100,7 +100,7 @@ IN_DVC = (
         "scmrepo.git",
         "Git._add_entry_to_gitignore",
         "self entry gitignore",
-        "dvc_parallel.run.overrides:add_entry_to_gitignore",
+        "dvc_parallel.run.gitignore_lines:add_entry_to_gitignore",
     ),
     Seam("dvc.lock", "Lock.lock", "self", "dvc_parallel.engine.lock_wait:lock"),
     Seam("dvc.lock", "Lock.unlock", "self", "dvc_parallel.engine.lock_wait:unlock"),

@@ -26,7 +26,6 @@ from dvc_parallel.engine.durable import write_out
 from dvc_parallel.engine.lock_wait import Wait, say
 from dvc_parallel.engine.lockfile import at_the_end
 from dvc_parallel.engine.lockfile_text import LockfileText
-from dvc_parallel.engine.ordered_writes import add_line
 from dvc_parallel.engine.reporter_events import Phase
 from dvc_parallel.engine.runner import (
     Command,
@@ -207,20 +206,6 @@ def rwlock(
         lock = job.paths.hold
         cmd = f"{cmd} (stage '{job.name}')"
     return lock(tmp_dir, fs, cmd, *args, **kwargs)
-
-
-def add_entry_to_gitignore(original: Callable, scm, entry: str, gitignore: str) -> None:
-    """``scmrepo.git.Git._add_entry_to_gitignore``: add a line, maybe in a command."""
-    add, books = partial(original, scm, entry), current_books()
-    path = os.path.join(os.path.dirname(gitignore), entry.lstrip("/"))
-    order = books.order if books else None
-    if order and (rank := order.rank_of_output(path)) is not None:
-        order.ignore(add, gitignore, rank)
-    else:
-        add_line(add, gitignore)
-    if books:
-        write_out([gitignore])
-        books.written.add(os.path.dirname(gitignore))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from scmrepo.git import Git
 
 from dvc_parallel.engine.lockfile import Lockfiles
 from dvc_parallel.engine.ordered_writes import VARIABLE, SerialOrder
-from dvc_parallel.run.overrides import add_entry_to_gitignore
+from dvc_parallel.run.gitignore_lines import add_entry_to_gitignore
 
 NAMES = ["d", "a", "c", "b"]
 
