@@ -60,7 +60,7 @@ class PendingRun:
         """What runs the stages side by side; None where they run one after another."""
         return self._executor(self.jobs, **parts)
 
-    def rehearse(self, books: "Bookkeeping") -> None:
+    def dry_run(self, books: "Bookkeeping") -> None:
         """Go through the stages as serial DVC does, and run none of them.
 
         Raises:

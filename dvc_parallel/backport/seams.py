@@ -26,7 +26,7 @@ BEFORE_3_6 = "dvc_parallel.backport.before_3_6"
 CLI = "dvc_parallel.backport.dvc_cli"
 LOADING = "dvc_parallel.caches.stage_loading"
 STAND_INS = "dvc_parallel.run.overrides"
-REHEARSAL = "dvc_parallel.commands.dry_run"
+DRY_RUN = "dvc_parallel.commands.dry_run"
 RUN_CACHE = "dvc_parallel.caches.run_cache"
 DAMAGED = "dvc_parallel.caches.damaged"
 SAVING = "dvc_parallel.run.saving"
@@ -282,8 +282,8 @@ IN_RUNS = (
 )
 
 IN_DRY_RUNS = (
-    Seam("dvc.stage", "Stage.reproduce", "self interactive", f"{REHEARSAL}:reproduce"),
-    Seam("dvc.stage", "Stage.run", "self dry", f"{REHEARSAL}:run"),
+    Seam("dvc.stage", "Stage.reproduce", "self interactive", f"{DRY_RUN}:reproduce"),
+    Seam("dvc.stage", "Stage.run", "self dry", f"{DRY_RUN}:run"),
 )
 
 _guard = threading.Lock()

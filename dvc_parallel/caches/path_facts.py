@@ -3,17 +3,12 @@
 Owned by the owner of the repo, but for :meth:`LinkTypes.reflink`.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Callable
-
-if TYPE_CHECKING:
-    from dvc_data.hashfile.state import StateBase
-
 import errno
 import os
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Any, Optional
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from pygtrie import Trie
 
@@ -21,6 +16,8 @@ from dvc_parallel.engine.atomic import umask
 from dvc_parallel.engine.file_stamp import is_settled, signature_of
 
 if TYPE_CHECKING:
+    from dvc_data.hashfile.state import StateBase
+
     from dvc_parallel.engine.file_stamp import Signature
 
 DVCIGNORE = ".dvcignore"
@@ -218,9 +215,12 @@ class TrackedPaths:
 
 @contextmanager
 def state_kept_open(state: "StateBase") -> Iterator[Callable[[], None]]:
-    """Let each thread keep its connections, of which it has its own.
+    """Let each thread keep its own connections to the state database.
 
-    Other processes can use the database meanwhile, as it is in WAL mode.
+    DVC closes it around every command, and a part of it whenever it writes there.  With
+    the last connection, sqlite moves its log back into the database and syncs both;
+    that takes longer than all that a small stage has to say to it.  Other processes can
+    use the database meanwhile, as it is in WAL mode.
 
     Yields:
         function that closes those of the thread that calls it.

@@ -105,7 +105,7 @@ class Step:
         return not stage.frozen and bool(stage.cmd or stage.is_import)
 
 
-class Rehearsal:
+class DryRun:
     """What a run would do; changes nothing.
 
     Attributes:
@@ -127,8 +127,8 @@ class Rehearsal:
         self._paths: RealPaths
 
     @classmethod
-    def of(cls, repo: "Repo", **kwargs: Any) -> "Rehearsal":
-        """Rehearse a run.
+    def of(cls, repo: "Repo", **kwargs: Any) -> "DryRun":
+        """Find out which stages a run would run.
 
         Args:
             repo: a repo, which is locked meanwhile.
@@ -138,16 +138,16 @@ class Rehearsal:
             DvcException: as ``Repo.reproduce``, before it comes to commands; or another
                 process writes to what stages read.
         """
-        rehearsal = cls()
+        dry_run = cls()
         # NOTE: what could be pulled is not known without asking the remote
         kwargs["allow_missing"] = kwargs.get("allow_missing") or kwargs.get("pull")
         kwargs.update(dry=True, interactive=False, pull=False)
         try:
             with quiet():
-                repo.reproduce(**kwargs, instead=rehearsal._take)
+                repo.reproduce(**kwargs, instead=dry_run._take)
         except ReproductionError as exc:
             raise DvcException("cannot tell what would run") from exc.__cause__ or exc
-        return rehearsal
+        return dry_run
 
     def _take(self, run: "PendingRun") -> None:
         self._paths = real_paths_of(run.repo)
@@ -161,7 +161,7 @@ class Rehearsal:
             self.make_plan = executor.provision.make_plan
             self._graph = executor.graph
             self._after = [set(stage.after) for stage in executor.info.stages]
-        run.rehearse(_Books(self, run.repo.tmp_dir))
+        run.dry_run(_Books(self, run.repo.tmp_dir))
 
     def _executor(self, run: "PendingRun") -> "Optional[FastExecutor]":
         try:
@@ -266,11 +266,11 @@ def quiet() -> Iterator[None]:
 
 
 class _Books(Bookkeeping):
-    """The books of a rehearsal."""
+    """The books of a dry run."""
 
-    def __init__(self, rehearsal: Rehearsal, tmp_dir: str):
+    def __init__(self, dry_run: DryRun, tmp_dir: str):
         super().__init__(tmp_dir)
-        self.rehearsal = rehearsal
+        self.dry_run = dry_run
         self.path_locks = OthersPathLocks()
         self.paths = StagePaths(self.path_locks, looks_first=False, goes_back=False)
 
@@ -280,9 +280,9 @@ def reproduce(original: Callable, stage: "Stage", *args: Any, **kwargs: Any) -> 
     books = current_books()
     if not isinstance(books, _Books):
         return original(stage, *args, **kwargs)
-    books.rehearsal.begin(stage)
+    books.dry_run.begin(stage)
     original(stage, *args, **kwargs)
-    return stage if books.rehearsal.end() else None
+    return stage if books.dry_run.end() else None
 
 
 def run(original: Callable, stage: "Stage", *args: Any, **kwargs: Any) -> None:
@@ -291,7 +291,7 @@ def run(original: Callable, stage: "Stage", *args: Any, **kwargs: Any) -> None:
     if not isinstance(books, _Books):
         original(stage, *args, **kwargs)
         return
-    books.rehearsal.would_run(
+    books.dry_run.would_run(
         stage,
         force=kwargs.get("force", False),
         allow_missing=kwargs.get("allow_missing", False),

@@ -1,7 +1,7 @@
 """What ``dvc-parallel plan`` says: which stages would run, why, when, how long.
 
-Rehearsal  which stages run, and why     (rehearsal.py)
-Forecast   how long that takes           (forecast.py)
+DryRun     which stages run, and why     (dry_run.py)
+Forecast   how long that takes           (simulation.py)
 """
 
 from dataclasses import asdict, dataclass
@@ -11,7 +11,7 @@ from typing import Any
 from dvc_parallel.scheduling.durations import Durations
 from dvc_parallel.scheduling.simulation import Forecast, Speed
 
-from .dry_run import Rehearsal, Step
+from .dry_run import DryRun, Step
 
 # Of what `as_dict` returns; it gets new keys without a new version.
 SCHEMA_VERSION = 1
@@ -41,19 +41,19 @@ class Outlook:
     """A run that has not begun.
 
     Args:
-        rehearsal: which stages would run.
+        dry_run: which stages would run.
         durations: how long stages took in earlier runs.
     """
 
-    def __init__(self, rehearsal: Rehearsal, durations: Durations):
-        self._steps = steps = rehearsal.steps
-        self.jobs = rehearsal.jobs
-        self.runner = rehearsal.runner
+    def __init__(self, dry_run: DryRun, durations: Durations):
+        self._steps = steps = dry_run.steps
+        self.jobs = dry_run.jobs
+        self.runner = dry_run.runner
         known = durations.load()
         ranks = range(len(steps))
         names = [step.stage.addressing for step in steps]
         after = {rank: step.after for rank, step in enumerate(steps)}
-        if not rehearsal.side_by_side:
+        if not dry_run.side_by_side:
             after = {rank: {rank - 1} for rank in ranks[1:]}
         running = {rank for rank in ranks if steps[rank].runs}
         self._names = names
@@ -63,7 +63,7 @@ class Outlook:
             after,
             {rank: known[names[rank]] for rank in ranks if names[rank] in known},
             running,
-            rehearsal.make_plan,
+            dry_run.make_plan,
         )
         self.up_to_date = [names[rank] for rank in ranks if rank not in running]
         self.critical_path = [names[rank] for rank in self.forecast.critical_path]

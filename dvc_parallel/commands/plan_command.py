@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from networkx import DiGraph
 
-    from dvc_parallel.commands.forecast import Entry, Outlook
+    from .forecast import Entry, Outlook
 
 DESCRIPTION = "Show which stages would run, why, in which order, and how long it takes."
 
@@ -29,13 +29,14 @@ PATH = 8
 
 class CmdPlan(ShowsSafely, repro.CmdRepro):
     def run(self) -> int:
-        from dvc_parallel.commands.dry_run import Rehearsal
-        from dvc_parallel.commands.forecast import Outlook
         from dvc_parallel.scheduling.durations import Durations
 
+        from .dry_run import DryRun
+        from .forecast import Outlook
+
         kwargs = {**self._common_kwargs, **self._repro_kwargs}
-        rehearsal = Rehearsal.of(self.repo, **kwargs)
-        outlook = Outlook(rehearsal, Durations(self.repo.tmp_dir))
+        dry_run = DryRun.of(self.repo, **kwargs)
+        outlook = Outlook(dry_run, Durations(self.repo.tmp_dir))
 
         if self.args.json:
             ui.write_json(outlook.as_dict())

@@ -14,15 +14,15 @@ from dvc_parallel.engine.terminal import visible
 from .shown import ShowsSafely, error_write, write
 
 if TYPE_CHECKING:
-    from dvc_parallel.commands.validation import Validation, Verdict
+    from .validation import Validation, Verdict
 
 DESCRIPTION = "Run stages again in a copy, and tell which are not reproducible."
 
 
 class CmdValidate(ShowsSafely, CmdBase):
     def run(self) -> int:
-        from dvc_parallel.commands.dry_run import quiet
-        from dvc_parallel.commands.validation import validate
+        from .dry_run import quiet
+        from .validation import validate
 
         with ExitStack() as stack:
             if self.args.json:

@@ -20,7 +20,7 @@ from dvc.repo import lock_repo
 
 from dvc_parallel.engine import logger, signals
 
-from .dry_run import Rehearsal, Step
+from .dry_run import DryRun, Step
 from .workspace_copy import WorkspaceCopy, check_out_inputs
 
 if TYPE_CHECKING:
@@ -131,10 +131,10 @@ def validate(
         with lock_repo(repo):
             # NOTE: of those that are asked for, not of what they depend on
             alone = not kwargs.get("all_pipelines")
-            rehearsal = Rehearsal.of(repo, single_item=alone, jobs=jobs, **kwargs)
-            skipped = _skipped(rehearsal.steps)
+            dry_run = DryRun.of(repo, single_item=alone, jobs=jobs, **kwargs)
+            skipped = _skipped(dry_run.steps)
             chosen = [
-                step for step in rehearsal.steps if step.stage.addressing not in skipped
+                step for step in dry_run.steps if step.stage.addressing not in skipped
             ]
             _check_that_all_are_up_to_date(chosen)
             if not chosen:

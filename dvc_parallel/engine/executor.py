@@ -3,7 +3,7 @@
     Plan      decides which stages start            (plan.py)
     Job       runs DVC's own code for one of them   (job.py)
     Runner    runs its commands                     (runner.py)
-    Reporter  shows what goes on                    (reporter.py)
+    Reporter  shows what goes on                    (reporter_events.py)
 
 The plan, and what has become of the stages, is owned by whoever holds the guard: the
 thread of a job that has news, which then goes on with the stage whose turn is next, or
@@ -23,11 +23,8 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 from dvc.exceptions import DvcException
 from dvc.repo import reproduce
 
-from dvc_parallel.engine.job import Over, Question, Signal, WithdrawnError
-from dvc_parallel.engine.reporter_events import Phase, Reporter, Reporters, RunInfo
-
 from . import plan, signals
-from .job import Job
+from .job import Job, Over, Question, Signal, WithdrawnError
 from .local_runner import LocalRunner
 from .lockfile import Lockfiles
 from .ordered_writes import SerialOrder, names_of
@@ -35,7 +32,7 @@ from .outcome import Outcome
 from .path_conflicts import PathOrder
 from .plain_reporter import PlainReporter
 from .repo_lock import SharedRepoLock
-from .reporter_events import logger
+from .reporter_events import Phase, Reporter, Reporters, RunInfo, logger
 from .run_info import describe, plan_of
 from .runner import Runner, RunnerClosedError
 from .thread_pool import Workers

@@ -9,20 +9,14 @@ Everything that a thread does to the repo, it does while it owns it
 that ends a job goes on with the one whose turn is next, if that has not begun.
 """
 
+import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
-if TYPE_CHECKING:
-    from dvc.stage import Stage
-
-import threading
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
-from dvc_parallel.engine.reporter_events import Phase
-
 from .repo_lock import Turn
+from .reporter_events import Phase
 from .signals import clock
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import os
 from argparse import ArgumentParser, ArgumentTypeError
 from typing import Optional, Union
 
-from dvc_parallel.engine import logger
+from . import logger
 
 AUTO = "auto"
 CONFIG_OPTION = "parallel_jobs"
@@ -123,9 +123,11 @@ OTHERS = 128
 
 
 def make_room(jobs: int) -> int:
-    """Raise the limit of this process as far as so many jobs need it.
+    """Raise the limit of files that this process may have open, as far as jobs need it.
 
-    Commands inherit it.
+    Systems let a process have 1,024 by default, for the sake of programs that ask
+    ``select`` about them, and more if it says so.  This one asks ``poll``.  Commands
+    inherit the limit.
 
     Returns:
         int: how many jobs there is room for, at least 1.

@@ -23,8 +23,7 @@ from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 
 from dvc.exceptions import DvcException
 
-from dvc_parallel.engine import logger
-
+from . import logger
 from .atomic import about
 
 if TYPE_CHECKING:

@@ -4,9 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Optional
 
-from dvc_parallel.engine.reporter_events import Summary
-
 from .plan import FINAL, Plan, State
+from .reporter_events import Summary
 
 if TYPE_CHECKING:
     from dvc.stage import Stage

@@ -26,8 +26,7 @@ from dvc.exceptions import DvcException
 from dvc.lock import LockError, make_lock
 from voluptuous import Invalid
 
-from dvc_parallel.engine import logger
-
+from . import logger
 from .atomic import about, atomic_write
 from .lock_wait import wait_for
 

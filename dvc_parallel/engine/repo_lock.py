@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 from dvc.exceptions import DvcException
 from dvc.lock import LockBase
 
-from dvc_parallel.engine import logger
-
+from . import logger
 from .lock_wait import REPO, wait_for
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Callable, Optional
 
-from dvc_parallel.engine import logger
+from . import logger
 
 
 class Phase(str, Enum):

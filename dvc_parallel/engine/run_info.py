@@ -3,10 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Callable, Optional
 
-from dvc_parallel.engine.reporter_events import RunInfo, StageInfo
-
 from .path_conflicts import PathOrder
 from .plan import Plan
+from .reporter_events import RunInfo, StageInfo
 
 if TYPE_CHECKING:
     from dvc.stage import Stage

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from dvc_parallel.engine.plain_reporter import PlainReporter
 from dvc_parallel.engine.reporter_events import logger
-from dvc_parallel.reporting.output_modes import FAILED, GROUPED, NONE
-from dvc_parallel.reporting.record_limits import Limits
-from dvc_parallel.reporting.records.writer import Recorder
 
 from .heartbeat import Heartbeat
+from .output_modes import FAILED, GROUPED, NONE
 from .output_reporters import FailedReporter, GroupedReporter, SilentReporter
+from .record_limits import Limits
+from .records.writer import Recorder
 
 if TYPE_CHECKING:
     from dvc_parallel.engine.reporter_events import Reporter

@@ -12,8 +12,8 @@ from dvc_parallel.engine.reporter_events import Phase
 from dvc_parallel.engine.terminal import harmless, whole_lines
 
 if TYPE_CHECKING:
-    from dvc_parallel.reporting.records.log_files import LogReader
-    from dvc_parallel.reporting.records.writer import Recorder
+    from .records.log_files import LogReader
+    from .records.writer import Recorder
 
 
 class SilentReporter(PlainReporter):

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from dvc.stage import Stage
 
     from dvc_parallel.engine.runner import Output
-    from dvc_parallel.run.parallel_run import FastJob
+
+    from .parallel_run import FastJob
 
 
 # Has a worker `perform` a request, and returns when it has: with the same output in the

@@ -12,7 +12,7 @@ from dvc.exceptions import ReproductionError
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
-from dvc_parallel.commands.dry_run import Rehearsal
+from dvc_parallel.commands.dry_run import DryRun
 from dvc_parallel.scheduling.durations import Durations
 from tests.support.capabilities import GOES_IN_ORDER, HAS_KEEP_GOING
 from tests.support.project import Project
@@ -322,7 +322,7 @@ def test_random_projects(tmp_path, data, jobs):
         note(f"reproduce({kwargs})")
 
         with project.repo() as repo:
-            steps = Rehearsal.of(repo, jobs=jobs, **kwargs).steps
+            steps = DryRun.of(repo, jobs=jobs, **kwargs).steps
         certain = {step.stage.addressing for step in steps if step.certain}
         possible = {step.stage.addressing for step in steps if step.runs}
         try:
