@@ -3,7 +3,6 @@ import queue
 import signal
 import sys
 import threading
-from collections import defaultdict
 from textwrap import dedent
 
 import psutil
@@ -27,17 +26,6 @@ def runner(request, monkeypatch):
     yield runner
     runner.signal(signal.SIGTERM)
     runner.close()
-
-
-@pytest.fixture
-def said():
-    lines = defaultdict(list)
-
-    def output(name, line):
-        lines[name].append(line)
-
-    output.lines = lines
-    return output
 
 
 def test_returns_the_exit_status_and_the_lines(runner, said):

@@ -17,11 +17,6 @@ from dvc_parallel.engine.path_locks import PathLocks
 
 
 @pytest.fixture
-def locks():
-    return PathLocks()
-
-
-@pytest.fixture
 def hold(tmp_path, locks):
     def hold(read=(), write=(), cmd="cmd"):
         return locks.hold(str(tmp_path), localfs, cmd, [*read], [*write], False)
@@ -51,16 +46,6 @@ def hold_in_a_run(tmp_path, run_locks):
         return run_locks.hold(str(tmp_path), localfs, "cmd", [*read], [*write], False)
 
     return hold
-
-
-@pytest.fixture
-def in_file(tmp_path, locks):
-    def in_file():
-        locks.flush()
-        data = json.loads((tmp_path / "rwlock").read_text())
-        return {mode: sorted(paths) for mode, paths in data.items() if paths}
-
-    return in_file
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections import defaultdict
 from textwrap import dedent
 
 import pytest
@@ -28,17 +27,6 @@ def runner(request, monkeypatch):
     runner = LocalRunner(RunSupervisor())
     yield runner
     runner.close()
-
-
-@pytest.fixture
-def said():
-    lines = defaultdict(list)
-
-    def output(name, line):
-        lines[name].append(line)
-
-    output.lines = lines
-    return output
 
 
 def test_a_command_that_ends_in_time(runner, said):

@@ -7,7 +7,6 @@ import pytest
 from dvc.fs import localfs
 from dvc.lock import LockError
 
-from dvc_parallel.engine.path_locks import PathLocks
 from dvc_parallel.engine.stage_paths import PathsBusyError, StagePaths
 from dvc_parallel.scheduling.path_waits import LOOK, PathWaits
 
@@ -31,21 +30,6 @@ def locked(tmp_path):
         (tmp_path / "rwlock").write_text(json.dumps(data))
 
     return locked
-
-
-@pytest.fixture
-def in_file(tmp_path, locks):
-    def in_file():
-        locks.flush()
-        data = json.loads((tmp_path / "rwlock").read_text())
-        return {mode: sorted(paths) for mode, paths in data.items() if paths}
-
-    return in_file
-
-
-@pytest.fixture
-def locks():
-    return PathLocks()
 
 
 @pytest.fixture
