@@ -1,11 +1,18 @@
 """Errors of a run: those of serial DVC, in its order."""
 
 import json
+import os
 import re
 import subprocess
 import sys
+import threading
 
+import pytest
+from dvc.exceptions import ReproductionError
+
+from dvc_parallel.engine.plan import Finished, Plan, PlanError
 from tests.support.many_commands import COMMANDS
+from tests.support.project import SCRIPTS, finish
 
 PYTHON = sys.executable
 MODES = ([], ["-k"], ["--ignore-errors"])
@@ -60,3 +67,86 @@ def test_several_failures_are_told_in_serial_order(make_project):
         "ERROR: failed to reproduce stages: 'first' and 'second': failed to run: while "
         "test ! -e go; do sleep 0.05; done; exit 1, exited with 1",
     ]
+
+
+FAILING = f"""
+    stages:
+      bad: {{cmd: "{PYTHON} meet.py bad 2; echo the last word; exit 3"}}
+      good:
+        cmd: {PYTHON} meet.py good 2 && {PYTHON} hold.py good && echo 1 > good.txt
+        outs: [good.txt]
+      later: {{cmd: echo later > later.txt, deps: [good.txt], outs: [later.txt]}}
+"""
+
+
+def test_a_failure_lets_running_stages_finish_and_starts_nothing(make_project):
+    project = make_project("failing", FAILING, SCRIPTS)
+    process = project.start("repro", "-j", 2)
+    project.wait_for("good.runs")
+    output = ""
+    for line in process.stdout:
+        output += line
+        if "waiting for 1 running" in line:
+            break
+    project.write({"good.go": ""})
+    output += finish(process)
+    assert process.returncode == 255
+    assert "good:" in project.read("dvc.lock")
+    assert not project.exists("later.txt")
+    end = output[output.index("the last lines of 'bad'") :]
+    assert "the last word" in end
+    assert "failed to reproduce 'bad'" in end
+
+
+def test_all_failures_are_named(make_project):
+    project = make_project(
+        "failures",
+        f"""
+        stages:
+          x: {{cmd: "{PYTHON} meet.py x 2; exit 3"}}
+          y: {{cmd: "{PYTHON} meet.py y 2; exit 3"}}
+        """,
+        SCRIPTS,
+    )
+    with pytest.raises(ReproductionError, match=r"'x'(,| and) 'y'") as excinfo:
+        project.reproduce(jobs=2)
+    assert "exited with 3" in str(excinfo.value.__cause__)
+
+
+def test_an_error_of_our_own_leaves_no_thread_and_no_lock(make_project, mocker):
+    handle = Plan.handle
+
+    def fail(plan, event):
+        if isinstance(event, Finished):
+            raise PlanError("ouch")
+        return handle(plan, event)
+
+    mocker.patch.object(Plan, "handle", fail)
+    project = make_project(
+        "ouch",
+        """
+        stages:
+          a: {cmd: echo a > a.txt, outs: [a.txt]}
+          b: {cmd: sleep 300; echo b > b.txt, outs: [b.txt]}
+        """,
+    )
+    with pytest.raises(PlanError, match="ouch"):
+        project.reproduce(jobs=2)
+    assert not [t for t in threading.enumerate() if t.name.startswith("dvc-stage")]
+    assert not any(json.loads(project.path_locks()).values())
+    assert "a:" in project.read("dvc.lock")
+    assert project.dvc("status", "a").returncode == 0
+
+
+def test_read_only_workspace(make_project):
+    project = make_project("ro", "stages: {a: {cmd: 'true', outs: [a]}}")
+    os.chmod(project.path, 0o555)
+    try:
+        if os.access(project.path, os.W_OK):
+            pytest.skip("this user, as root, may write everywhere")
+        result = project.dvc("repro", "-j", 2, check=False)
+    finally:
+        os.chmod(project.path, 0o755)
+    assert result.returncode == 255
+    assert "Traceback" not in result.stderr
+    assert not project.exists("dvc.lock")

@@ -8,7 +8,7 @@ import pytest
 from dvc.exceptions import ReproductionError
 from ruamel.yaml import YAML
 
-from tests.support.project import assert_same
+from tests.support.project import assert_same, finish
 
 FAN = """
     stages:
@@ -166,3 +166,27 @@ def test_values_are_recorded_as_they_are(make_project):
         first = YAML(typ="safe").load(project.read("dvc.lock"))["stages"]["first"]
         assert first["params"] == {"params.yaml": PARAMS}
     assert texts[0] == texts[1]
+
+
+def test_dvc_lock_is_whole_at_every_instant(make_project):
+    project = make_project(
+        "whole",
+        f"""
+        stages:
+          leaf:
+            foreach: {list(range(15))}
+            do: {{cmd: echo ${{item}} > ${{item}}.txt, outs: ["${{item}}.txt"]}}
+        """,
+    )
+    process = project.start("repro", "-j", 4)
+    path = project.path / "dvc.lock"
+    seen = set()
+    while process.poll() is None:
+        if path.exists():
+            seen.add(path.read_text())
+    finish(process)
+    for text in seen:
+        assert text.startswith("schema: '2.0'\nstages:\n")
+        assert text.endswith("\n")
+        blocks = text.split("\n  leaf@")[1:]
+        assert all("      size: " in block.splitlines()[-1] for block in blocks)

@@ -1,5 +1,6 @@
 """What stages print: how it is shown, and that nothing of it is lost."""
 
+import json
 import os
 import re
 import sys
@@ -8,6 +9,9 @@ import pytest
 from dvc.exceptions import InvalidArgumentError
 
 from dvc_parallel.reporting.records import Runs
+from tests import HANGS
+from tests.support.capabilities import HAS_KEEP_GOING, needs_keep_going
+from tests.support.project import SCRIPTS
 
 PYTHON = sys.executable
 
@@ -193,3 +197,82 @@ def test_config(project):
 def test_config_of_the_project_warns_of_teammates(project):
     result = project.dvc("config", "core.parallel_output", "none")
     assert "teammates who get 'core.parallel_output'" in result.stderr
+
+
+def test_lines_are_whole_and_carry_the_name(make_project):
+    code = (
+        "import sys\\n"
+        "for i in range(200):\\n"
+        "    sys.stdout.write('x' * 50); sys.stdout.flush()\\n"
+        "    sys.stdout.write(f' {sys.argv[1]} {i}\\\\n'); sys.stdout.flush()"
+    )
+    project = make_project(
+        "lines",
+        f"""
+        stages:
+          a: {{cmd: "{PYTHON} chatter.py a"}}
+          b: {{cmd: "{PYTHON} chatter.py b"}}
+        """,
+        {"chatter.py": code.encode().decode("unicode_escape")},
+    )
+    lines = project.dvc("repro", "-j", 2).stdout.splitlines()
+    for name in "ab":
+        said = [line for line in lines if line.startswith(f"{name} | x")]
+        assert said == [f"{name} | {'x' * 50} {name} {i}" for i in range(200)]
+
+
+def test_output_as_the_command_printed_it(make_project):
+    script = (
+        "import sys; out = sys.stdout.buffer\n"
+        r"out.write(b'\xff\xfe raw\n1%\r2%\r\n'); out.write(b'the end'); out.flush()"
+        "\nsys.stderr.write('to stderr\\n')"
+    )
+    project = make_project(
+        "bytes", f"stages: {{a: {{cmd: {PYTHON} raw.py}}}}", {"raw.py": script}
+    )
+    result = project.dvc("repro", "-j", 2, text=False)
+    assert b"a | \xff\xfe raw\na | 1%\ra | 2%\na | the end\n" in result.stdout
+    assert b"a | to stderr\n" in result.stderr
+
+
+def test_stdin_of_a_stage_is_empty(make_project):
+    project = make_project("stdin", "stages: {a: {cmd: cat > a.txt, outs: [a.txt]}}")
+    project.dvc("repro", "-j", 2, input="something", stdin=None)
+    assert project.read("a.txt") == ""
+
+
+@needs_keep_going
+def test_summary(make_project):
+    project = make_project(
+        "summary",
+        """
+        stages:
+          a: {cmd: echo a > a.txt, outs: [a.txt]}
+          b: {cmd: "false", deps: [a.txt]}
+          c: {cmd: echo c, deps: [a.txt]}
+        """,
+    )
+    project.dvc("repro", "-j", 2, "a")
+    result = project.dvc("repro", "-j", 2, "-k", check=False)
+    assert result.returncode == 255
+    assert "Ran 1 stage, skipped 1, failed 1 in " in result.stdout
+
+
+def test_a_run_ends_when_nobody_reads_its_output(make_project):
+    project = make_project(
+        "pipe",
+        f"""
+        stages:
+          bad: {{cmd: "{PYTHON} hold.py bad; echo x; exit 3"}}
+          good: {{cmd: "{PYTHON} hold.py good; echo x > g.txt", outs: [g.txt]}}
+          later: {{cmd: cat g.txt > l.txt, deps: [g.txt], outs: [l.txt]}}
+        """,
+        SCRIPTS,
+    )
+    process = project.start("repro", "-j", 2, *(["-k"] if HAS_KEEP_GOING else []))
+    project.wait_for("bad.runs", "good.runs")
+    process.stdout.close()
+    project.write({"bad.go": "", "good.go": ""})
+    assert process.wait(HANGS) != 0
+    assert not any(json.loads(project.path_locks()).values())
+    assert project.dvc("status", "-q", "good", check=False).returncode in (0, 1)

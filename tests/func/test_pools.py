@@ -9,7 +9,7 @@ from dvc.exceptions import DvcException, InvalidArgumentError, ReproductionError
 
 from tests import is_alive
 from tests.support.capabilities import HAS_MATRIX, needs_keep_going
-from tests.support.project import HOLD, MEET, assert_same, finish
+from tests.support.project import SCRIPTS, assert_same, finish
 
 PYTHON = sys.executable
 
@@ -23,7 +23,7 @@ for name in sys.argv[1].split(","):
     os.rmdir("busy." + name)
 """
 
-SCRIPTS = {"alone.py": ALONE, "meet.py": MEET, "hold.py": HOLD}
+FILES = {"alone.py": ALONE, **SCRIPTS}
 
 
 @pytest.mark.parametrize("pools", ["[db]", "{db: 1}"])
@@ -37,7 +37,7 @@ def test_an_unsized_pool_is_a_mutex(twins, pools):
               outs: ["${{item}}.txt"]
               meta: {{parallel: {{pools: {pools}}}}}
     """
-    serial, parallel = twins(dvc_yaml, SCRIPTS)
+    serial, parallel = twins(dvc_yaml, FILES)
     expected = [f"query@{name}" for name in "abcd"]
     assert parallel.reproduce(jobs=4) == expected
     assert serial.reproduce() == expected
@@ -57,7 +57,7 @@ def test_who_takes_none_runs_beside(make_project):
             meta: {{parallel: {{pools: [db]}}}}
           other: {{foreach: [a, b], do: {{cmd: "{meet}"}}}}
     """
-    project = make_project("beside", dvc_yaml, SCRIPTS)
+    project = make_project("beside", dvc_yaml, FILES)
     assert len(project.reproduce(jobs=3)) == 4
 
 
@@ -79,7 +79,7 @@ def test_each_has_its_own_gpus(make_project, monkeypatch):
               meta: {{parallel: {{pools: {{gpu: 2}}}}}}
           none: {{cmd: env > none.env}}
     """
-    project = make_project("gpus", dvc_yaml, SCRIPTS)
+    project = make_project("gpus", dvc_yaml, FILES)
     assert len(project.reproduce(jobs=8)) == 7
 
     def env(name):
@@ -180,7 +180,7 @@ HOLD_DB = f"""
 
 
 def test_an_interrupted_run_with_stages_that_wait_for_a_pool(make_project):
-    project = make_project("interrupted", HOLD_DB, SCRIPTS)
+    project = make_project("interrupted", HOLD_DB, FILES)
     process = project.start("repro", "-j", 2)
     project.wait_for("a.runs")
     process.send_signal(signal.SIGINT)
@@ -366,7 +366,7 @@ def test_load_average(make_project):
             foreach: [1, 2, 3]
             do: {{cmd: "{PYTHON} alone.py x"}}
     """
-    project = make_project("load", dvc_yaml, SCRIPTS)
+    project = make_project("load", dvc_yaml, FILES)
     result = project.dvc("repro", "-j", 3, "-l", "0.01")
     assert "Ran 3 stages" in result.stdout
 
@@ -379,7 +379,7 @@ def test_stages_start_when_the_load_has_gone_down(make_project, mocker):
     """
     mocker.patch("dvc_parallel.run.parallel_run.LOOK", 0.01)
     load = mocker.patch("os.getloadavg", side_effect=[[9]] * 10 + [[0]] * 1000)
-    project = make_project("load", dvc_yaml, SCRIPTS)
+    project = make_project("load", dvc_yaml, FILES)
     assert len(project.reproduce(jobs=2, load_average=3)) == 2
     assert load.call_count > 10
 
@@ -405,7 +405,7 @@ def logs(project, *args):
 
 
 def test_who_waits_for_a_pool_is_shown(make_project):
-    project = make_project("shown", HOLD_DB, SCRIPTS)
+    project = make_project("shown", HOLD_DB, FILES)
     process = project.start("repro", "-j", 2)
     project.wait_for("a.runs")
     shown = logs(project)

@@ -207,3 +207,6 @@ pathlib.Path(name + ".runs").touch()
 while not pathlib.Path(name + ".go").exists():
     time.sleep(0.01)
 """
+
+
+SCRIPTS = {"meet.py": MEET, "hold.py": HOLD}
