@@ -16,7 +16,15 @@ from dvc_parallel.reporting.records import Run, Runs, Stage
 from dvc_parallel.reporting.records.log_files import LogReader
 from dvc_parallel.reporting.records.reader import RecordError
 
-from .shown import ShowsSafely, error_write, table, write
+from .shown import (
+    RUN,
+    ShowsSafely,
+    add_command,
+    add_switch,
+    error_write,
+    table,
+    write,
+)
 
 HELP = "Show what the stages of a parallel run printed."
 DESCRIPTION = """\
@@ -189,44 +197,17 @@ def _copy(reader: LogReader, stream: BinaryIO) -> None:
 
 
 def add_parser(subparsers, parent_parser) -> None:
-    parser = subparsers.add_parser(
-        "logs",
-        parents=[parent_parser],
-        description=DESCRIPTION,
-        help=HELP,
-        # NOTE: DVC's own, which older releases have in another place
-        formatter_class=subparsers.choices["repro"].formatter_class,
-    )
+    parser = add_command(subparsers, parent_parser, "logs", HELP, DESCRIPTION)
     parser.add_argument(
         "stage",
         nargs="?",
         help="Stage whose output to show. All stages are listed without one.",
     )
-    parser.add_argument(
-        "--run",
-        help=(
-            "ID of the run, or as much of its beginning as is needed to tell it from "
-            "others. The default is the last one, which may still go on."
-        ),
-        metavar="<id>",
-    )
-    parser.add_argument(
-        "-f",
-        "--follow",
-        action="store_true",
-        default=False,
-        help="Show what the stage goes on to print, until it ends.",
-    )
-    parser.add_argument(
-        "--list",
-        action="store_true",
-        default=False,
-        help="List the runs that are kept, the oldest first.",
-    )
-    parser.add_argument(
-        "--json",
-        action="store_true",
-        default=False,
-        help="Show it in JSON: state, times and where the output is.",
-    )
+    parser.add_argument("--run", help=RUN, metavar="<id>")
+    text = "Show what the stage goes on to print, until it ends."
+    add_switch(parser, "-f", "--follow", text=text)
+    text = "List the runs that are kept, the oldest first."
+    add_switch(parser, "--list", text=text)
+    text = "Show it in JSON: state, times and where the output is."
+    add_switch(parser, "--json", text=text)
     parser.set_defaults(func=CmdLogs)

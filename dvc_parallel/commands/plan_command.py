@@ -11,7 +11,7 @@ from dvc_parallel.engine.plain_reporter import duration
 from dvc_parallel.engine.terminal import visible
 from dvc_parallel.remote.choose_runner import LOCAL
 
-from .shown import ShowsSafely, table, write
+from .shown import GLOB, ShowsSafely, add_command, add_switch, table, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -188,38 +188,14 @@ def _mermaid(outlook: "Outlook") -> str:
 
 
 def add_parser(subparsers, parent_parser) -> None:
-    parser = subparsers.add_parser(
-        "plan",
-        parents=[parent_parser],
-        description=f"{DESCRIPTION} Nothing is run or changed.",
-        help=DESCRIPTION,
-        formatter_class=subparsers.choices["repro"].formatter_class,
-    )
+    description = f"{DESCRIPTION} Nothing is run or changed."
+    parser = add_command(subparsers, parent_parser, "plan", DESCRIPTION, description)
     repro.add_arguments(parser)
-    parser.add_argument(
-        "--glob",
-        action="store_true",
-        default=False,
-        help="Allows targets containing shell-style wildcards.",
-    )
+    add_switch(parser, "--glob", text=GLOB)
     job_count.add_argument(parser)
     formats = parser.add_mutually_exclusive_group()
-    formats.add_argument(
-        "--json",
-        action="store_true",
-        default=False,
-        help="Show the plan in JSON format.",
-    )
-    formats.add_argument(
-        "--mermaid",
-        action="store_true",
-        default=False,
-        help="Show the graph of what would run in mermaid format.",
-    )
-    formats.add_argument(
-        "--dot",
-        action="store_true",
-        default=False,
-        help="Show the graph of what would run in .dot format.",
-    )
+    graph = "Show the graph of what would run in {} format."
+    add_switch(formats, "--json", text="Show the plan in JSON format.")
+    add_switch(formats, "--mermaid", text=graph.format("mermaid"))
+    add_switch(formats, "--dot", text=graph.format(".dot"))
     parser.set_defaults(func=CmdPlan, no_run_cache=False, no_commit=False)

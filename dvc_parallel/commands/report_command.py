@@ -14,7 +14,7 @@ from dvc.ui import ui
 
 from dvc_parallel.engine.terminal import visible
 
-from .shown import ShowsSafely, write
+from .shown import RUN, ShowsSafely, add_command, add_switch, write
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -109,24 +109,10 @@ def _failure(run: "Run", stage: "StageTimes", most: int) -> "Failure":
     return Failure(stage)
 
 
-def add_parser(subparsers, parent_parser):
-    report_parser = subparsers.add_parser(
-        "report",
-        parents=[parent_parser],
-        description=HELP,
-        help=HELP,
-        # NOTE: DVC's own, which older releases have in another place
-        formatter_class=subparsers.choices["repro"].formatter_class,
-    )
-    report_parser.add_argument(
-        "--run",
-        metavar="<id>",
-        help=(
-            "ID of the run, or as much of its beginning as is needed to tell it from "
-            "others. The default is the last one, which may still go on."
-        ),
-    )
-    output = report_parser.add_mutually_exclusive_group()
+def add_parser(subparsers, parent_parser) -> None:
+    parser = add_command(subparsers, parent_parser, "report", HELP, HELP)
+    parser.add_argument("--run", metavar="<id>", help=RUN)
+    output = parser.add_mutually_exclusive_group()
     output.add_argument(
         "-o",
         "--out",
@@ -137,10 +123,5 @@ def add_parser(subparsers, parent_parser):
             "page in the folder of the run."
         ),
     ).complete = completion.FILE
-    output.add_argument(
-        "--json",
-        action="store_true",
-        default=False,
-        help="Print a summary as JSON instead.",
-    )
-    report_parser.set_defaults(func=CmdReport)
+    add_switch(output, "--json", text="Print a summary as JSON instead.")
+    parser.set_defaults(func=CmdReport)

@@ -1,4 +1,7 @@
-"""How our commands show things: nothing of others can do something on a terminal."""
+"""What our commands have in common: their options, and how they show things.
+
+Nothing that comes from others can do something on a terminal.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -7,6 +10,35 @@ from dvc.exceptions import DvcException
 from dvc.ui import ui
 
 from dvc_parallel.engine.terminal import escaping_streams, visible
+
+GLOB = "Allows targets containing shell-style wildcards."
+RUN = (
+    "ID of the run, or as much of its beginning as is needed to tell it from others. "
+    "The default is the last one, which may still go on."
+)
+
+
+def add_command(
+    subparsers: Any, parent_parser: Any, name: str, text: str, description: str
+) -> Any:
+    """Add a command to the command line of DVC.
+
+    Args:
+        text: what it does, for the list of commands.
+        description: the same, for its own help.
+    """
+    return subparsers.add_parser(
+        name,
+        parents=[parent_parser],
+        description=description,
+        help=text,
+        # NOTE: DVC's own, which older releases have in another place
+        formatter_class=subparsers.choices["repro"].formatter_class,
+    )
+
+
+def add_switch(parser: Any, *names: str, text: str) -> None:
+    parser.add_argument(*names, action="store_true", default=False, help=text)
 
 
 def write(*words: str, **kwargs: Any) -> None:

@@ -11,7 +11,7 @@ from dvc.ui import ui
 from dvc_parallel.engine import job_count
 from dvc_parallel.engine.terminal import visible
 
-from .shown import ShowsSafely, error_write, write
+from .shown import GLOB, ShowsSafely, add_command, add_switch, error_write, write
 
 if TYPE_CHECKING:
     from .validation import Validation, Verdict
@@ -70,12 +70,9 @@ def _short(value: Optional[str]) -> str:
 
 
 def add_parser(subparsers, parent_parser) -> None:
-    parser = subparsers.add_parser(
-        "validate",
-        parents=[parent_parser],
-        description=f"{DESCRIPTION} Nothing in the workspace is changed.",
-        help=DESCRIPTION,
-        formatter_class=subparsers.choices["repro"].formatter_class,
+    description = f"{DESCRIPTION} Nothing in the workspace is changed."
+    parser = add_command(
+        subparsers, parent_parser, "validate", DESCRIPTION, description
     )
     parser.add_argument(
         "targets",
@@ -83,30 +80,10 @@ def add_parser(subparsers, parent_parser) -> None:
         help="Stages to validate, without what they depend on. 'dvc.yaml' by default.",
     ).complete = completion.DVCFILES_AND_STAGE
     job_count.add_argument(parser)
-    parser.add_argument(
-        "-P",
-        "--all-pipelines",
-        action="store_true",
-        default=False,
-        help="Validate all pipelines in the repo.",
-    )
-    parser.add_argument(
-        "-R",
-        "--recursive",
-        action="store_true",
-        default=False,
-        help="Validate all stages in the specified directory.",
-    )
-    parser.add_argument(
-        "--glob",
-        action="store_true",
-        default=False,
-        help="Allows targets containing shell-style wildcards.",
-    )
-    parser.add_argument(
-        "--json",
-        action="store_true",
-        default=False,
-        help="Show the result in JSON format.",
-    )
+    text = "Validate all pipelines in the repo."
+    add_switch(parser, "-P", "--all-pipelines", text=text)
+    text = "Validate all stages in the specified directory."
+    add_switch(parser, "-R", "--recursive", text=text)
+    add_switch(parser, "--glob", text=GLOB)
+    add_switch(parser, "--json", text="Show the result in JSON format.")
     parser.set_defaults(func=CmdValidate)

@@ -7,7 +7,6 @@ not what it has made.  So a stage is to blame for its own outputs only.
 """
 
 import os
-import shutil
 from collections.abc import Iterable
 from contextlib import ExitStack
 from copy import copy
@@ -19,6 +18,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import lock_repo
 
 from dvc_parallel.engine import logger, signals
+from dvc_parallel.remote.clones.leaves import remove
 
 from .dry_run import DryRun, Step
 from .workspace_copy import WorkspaceCopy, check_out_inputs
@@ -229,7 +229,8 @@ class _Validator:
         try:
             _check_inputs(stage)
             stage.reproduce(**kwargs)
-            verdict.differences = [_difference(o) for o in recorded if _differs(o)]
+            changed = [out for out in recorded if out.workspace_status()]
+            verdict.differences = [_difference(out) for out in changed]
         except Exception as exc:
             if self._executor.outcome.signal is not None:
                 raise
@@ -258,11 +259,6 @@ def _check_inputs(stage: "Stage") -> None:
             )
 
 
-def _differs(out: "Output") -> bool:
-    """Whether an output is not what dvc.lock says."""
-    return bool(out.workspace_status())
-
-
 def _difference(out: "Output") -> Difference:
     found = out.get_hash().value if out.exists else None
     return Difference(str(out), out.hash_info.value, found)
@@ -272,15 +268,8 @@ def _bring_back(out: "Output", kept: Optional[str]) -> None:
     """Have an output as recorded, for those that depend on it."""
     if kept is None:
         return
-    if _differs(out):
-        _remove(out.fs_path)
+    if out.workspace_status():
+        remove(out.fs_path)
         os.rename(kept, out.fs_path)
     else:
-        _remove(kept)
-
-
-def _remove(path: str) -> None:
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
-    elif os.path.lexists(path):
-        os.unlink(path)
+        remove(kept)

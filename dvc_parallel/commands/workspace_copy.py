@@ -14,14 +14,11 @@ The user's cache is only read.  ``dvc`` in a command of the copy has a cache of 
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-import psutil
 from dvc.config import Config
-from dvc.exceptions import DvcException
 from dvc.fs import localfs
 from dvc.repo import Repo, lock_repo
 from pygtrie import Trie
@@ -30,6 +27,9 @@ from scmrepo.git import Git
 from dvc_parallel.engine.atomic import about
 from dvc_parallel.engine.own_files import OwnFolder
 from dvc_parallel.engine.path_conflicts import parts_of
+from dvc_parallel.remote.clones.git import git
+from dvc_parallel.remote.clones.leaves import real
+from dvc_parallel.remote.clones.snapshot import remove_stale
 
 if TYPE_CHECKING:
     from dvc.output import Output
@@ -120,43 +120,23 @@ class WorkspaceCopy:
             os.rmdir(self._all.path)
 
     def _remove_stale(self) -> None:
-        """Remove what is left of processes that were killed."""
-        with suppress(OSError):
-            for name in self._all.folders():
-                if not name.isdecimal() or not psutil.pid_exists(int(name)):
-                    self._all.remove(name)
+        remove_stale(self._all)
         self.remove()
 
     def _clone(self) -> None:
         # NOTE: a repo of its own, so that commands which look for one do not find
         # the user's, and with its commits, as some want to know the current one
-        self._git("clone", "-q", "--shared", "--no-checkout", self._root, self._copy)
+        clone = ("clone", "-q", "--shared", "--no-checkout", self._root, self._copy)
+        self._git(*clone, cwd=os.curdir)
         self._git("remote", "remove", "origin", cwd=self._copy)
 
-    def _git(self, *args: str, cwd: str = os.curdir, check: bool = True) -> bytes:
-        env = {
-            name: value
-            for name, value in os.environ.items()
-            if name not in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
-        }
-        command = ["git", *args]
-        try:
-            result = subprocess.run(  # noqa: S603
-                command, cwd=cwd, env=env, capture_output=True, check=False
-            )
-        except FileNotFoundError as exc:
-            raise DvcException("`git` is needed to copy the workspace") from exc
-        except OSError as exc:
-            raise DvcException(f"cannot start 'git': {exc.strerror}") from exc
-        if check and result.returncode:
-            error = result.stderr.decode(errors="replace").strip()
-            raise DvcException(f"{' '.join(command)} failed: {error}")
-        return result.stdout
+    def _git(self, *args: str, cwd: str, check: bool = True) -> bytes:
+        return git(*args, cwd=cwd, check=check, purpose="to copy the workspace")
 
     def _copy_files(self, stages: Sequence["Stage"]) -> None:
         outs = [out for stage in self._repo.index.stages for out in stage.outs]
         cached = Trie.fromkeys(
-            (parts_of(_real(out.fs_path)) for out in outs if out.use_cache), value=True
+            (parts_of(real(out.fs_path)) for out in outs if out.use_cache), value=True
         )
         root = parts_of(self._root)
         wanted = (
@@ -177,23 +157,16 @@ class WorkspaceCopy:
                 for name in names:
                     yield os.path.join(folder, name)
             return
-        listing = self._git(
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-            cwd=self._root,
-        )
+        which = ("--cached", "--others", "--exclude-standard")
+        listing = self._git("ls-files", "-z", *which, cwd=self._root)
         for name in listing.split(b"\0"):
             if name:
                 yield os.path.join(self._root, os.fsdecode(name))
 
     def _settings(self) -> Iterator[str]:
-        # NOTE: how long stages took says which are best started first
-        names = ("config", "config.local", "tmp/parallel/durations.json")
         dvc_dir = os.path.realpath(self._repo.dvc_dir)
-        for name in names:
+        # NOTE: how long stages took says which are best started first
+        for name in ("config", "config.local", "tmp/parallel/durations.json"):
             yield os.path.join(dvc_dir, *name.split("/"))
 
 
@@ -225,7 +198,7 @@ def _is_needed(out: "Output", deps: Trie) -> bool:
 def _inputs(stages: Iterable["Stage"]) -> Iterator[str]:
     """All files that stages depend on."""
     paths: dict[str, Any] = {
-        _real(dep.fs_path): None
+        real(dep.fs_path): None
         for stage in stages
         for dep in stage.deps
         if dep.protocol == "local" and dep.fs_path
@@ -236,12 +209,6 @@ def _inputs(stages: Iterable["Stage"]) -> Iterator[str]:
         for folder, _, names in os.walk(path):
             for name in names:
                 yield os.path.join(folder, name)
-
-
-def _real(path: str) -> str:
-    """A path without links in its folders; it may be one itself, to the cache."""
-    folder, name = os.path.split(path)
-    return os.path.join(os.path.realpath(folder), name)
 
 
 def _copy(source: str, target: str) -> None:

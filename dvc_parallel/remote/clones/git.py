@@ -16,15 +16,17 @@ def git(
     env: Optional[dict[str, str]] = None,
     stdin: bytes = b"",
     check: bool = True,
+    purpose: str = "for workers with clones",
 ) -> bytes:
     """Run git, without hooks; return what it prints.
 
     Args:
         env: variables besides those of this process.
         check: whether its failure is an error.
+        purpose: what git is needed for, for the error where it is missing.
 
     Raises:
-        DvcException: git is missing, or refuses.
+        DvcException: git is missing, cannot be started, or refuses.
     """
     clean = {k: v for k, v in os.environ.items() if k not in _MISLEADING}
     command = ["git", "-c", f"core.hooksPath={os.devnull}", *args]
@@ -38,7 +40,9 @@ def git(
             check=False,
         )
     except FileNotFoundError as exc:
-        raise DvcException("`git` is needed for workers with clones") from exc
+        raise DvcException(f"`git` is needed {purpose}") from exc
+    except OSError as exc:
+        raise DvcException(f"cannot start 'git': {exc.strerror}") from exc
     if check and result.returncode:
         error = result.stderr.decode(errors="replace").strip()
         raise DvcException(f"git {args[0]} failed in '{cwd}': {error}")
