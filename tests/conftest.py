@@ -5,6 +5,7 @@ import textwrap
 
 import pytest
 from dvc.repo import reproduce
+from hypothesis import settings
 
 from dvc_parallel.backport import seams
 from tests.support import leaks
@@ -16,6 +17,10 @@ if not all(seam.installed for seam in seams.present(seams.IN_DVC)):
         "the plugin does not get at this DVC, as pytest rewrites its assertions; "
         "use --assert=plain"
     )
+
+# NOTE: a busy machine is no failure of a test
+settings.register_profile("no wall times", deadline=None)
+settings.load_profile("no wall times")
 
 RUN_SETTINGS = [
     "DVC_PARALLEL_POOLS",

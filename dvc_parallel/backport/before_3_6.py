@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dvc.stage import Stage
     from networkx import DiGraph
 
-    from .executor_before_3_6 import Executor
+    from dvc_parallel.run.parallel_run import ParallelRun
 
 
 class Steps(list):
@@ -44,16 +44,16 @@ def reproduce_steps(
     """``_reproduce_stages`` of 3.4 and 3.5: reproduce these, in this order."""
     options = Options.taken_from(kwargs)
 
-    def executor(count: int, **parts) -> Optional["Executor"]:
+    def make(count: int, **parts) -> Optional["ParallelRun"]:
         # NOTE: there is no graph of single items
         if not isinstance(stages, Steps) or _is_serial(force_downstream, kwargs):
             return None
-        from .executor_before_3_6 import Executor
+        from .runs_before_3_6 import run_from_3_0
 
-        return Executor(stages, stages.graph, count, **parts, **kwargs)
+        return run_from_3_0(stages, stages.graph, count, **parts, **kwargs)
 
     serially = partial(original, stages, force_downstream=force_downstream, **kwargs)
-    return run_stages(options, stages, serially, executor, dry=kwargs.get("dry", False))
+    return run_stages(options, stages, serially, make, dry=kwargs.get("dry", False))
 
 
 def reproduce_targets(
@@ -67,16 +67,16 @@ def reproduce_targets(
     """``_reproduce_stages`` of 3.0 to 3.3: reproduce targets and what it takes."""
     options = Options.taken_from(kwargs)
 
-    def executor(count: int, **parts) -> Optional["Executor"]:
+    def make(count: int, **parts) -> Optional["ParallelRun"]:
         steps, others = _parallel_steps(graph, stages, downstream, single_item, kwargs)
         if steps is None:
             return None
-        from .executor_before_3_6 import Executor
+        from .runs_before_3_6 import run_from_3_0
 
-        return Executor(steps, graph, count, **parts, **others)
+        return run_from_3_0(steps, graph, count, **parts, **others)
 
     serially = partial(original, graph, stages, downstream, single_item, **kwargs)
-    return run_stages(options, stages, serially, executor, dry=kwargs.get("dry", False))
+    return run_stages(options, stages, serially, make, dry=kwargs.get("dry", False))
 
 
 def reproduce_targets_in_2(
@@ -91,19 +91,19 @@ def reproduce_targets_in_2(
     """``_reproduce_stages`` before 3.0.0, which has checkpoints."""
     options = Options.taken_from(kwargs)
 
-    def executor(count: int, **parts) -> Optional["Executor"]:
+    def make(count: int, **parts) -> Optional["ParallelRun"]:
         steps, others = _parallel_steps(graph, stages, downstream, single_item, kwargs)
         # NOTE: checkpoints are commits, one after the other
         if steps is None or any(step.is_checkpoint for step in steps):
             return None
-        from .executor_before_3_6 import ExecutorIn2
+        from .runs_before_3_6 import run_before_3_0
 
         others["on_unchanged"] = on_unchanged
-        return ExecutorIn2(steps, graph, count, **parts, **others)
+        return run_before_3_0(steps, graph, count, **parts, **others)
 
     args = (graph, stages, downstream, single_item, on_unchanged)
     serially = partial(original, *args, **kwargs)
-    return run_stages(options, stages, serially, executor, dry=kwargs.get("dry", False))
+    return run_stages(options, stages, serially, make, dry=kwargs.get("dry", False))
 
 
 def _parallel_steps(

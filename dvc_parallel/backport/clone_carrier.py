@@ -11,8 +11,7 @@ from . import seams
 if TYPE_CHECKING:
     from dvc_parallel.engine.remote_runner import RemoteRunner
     from dvc_parallel.engine.runner import Output, Runner
-    from dvc_parallel.run.clone_commands import Carrier
-    from dvc_parallel.run.parallel_run import FastJob
+    from dvc_parallel.run.stage_run import Carrier, StageRun
 
 
 def perform(
@@ -42,9 +41,9 @@ class _Performance:
 def carrier(runner: "RemoteRunner") -> "Carrier":
     """Has the workers of a runner perform requests."""
 
-    def carry(request: Request, output: "Output", job: "FastJob") -> Result:
-        place = job.run.provision.place(job.rank)
+    def carry(request: Request, output: "Output", stage_run: "StageRun") -> Result:
+        on_start = partial(setattr, stage_run, "worker")
         work = _Performance(request)
-        return runner.perform(work, output, place, partial(setattr, job, "worker"))
+        return runner.perform(work, output, stage_run.place, on_start)
 
     return carry

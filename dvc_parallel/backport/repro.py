@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from dvc.stage import Stage
 
     from dvc_parallel.caches.bookkeeping import Bookkeeping
-    from dvc_parallel.run.parallel_run import FastExecutor
+    from dvc_parallel.run.parallel_run import ParallelRun
 
-    # Makes the executor for a number of jobs, with parts such as reporters, or None
-    # where stages have to run one after the other.
-    MakeExecutor = Callable[..., Optional[FastExecutor]]
+    # Makes the run of a number of jobs, with parts such as reporters, or None where
+    # stages have to run one after the other.
+    MakeRun = Callable[..., Optional[ParallelRun]]
 
 KILLING = "a run that was killed has left processes behind, which are killed now: %s"
 
@@ -54,11 +54,11 @@ class PendingRun:
     jobs: int
     runner: str
     _serially: Callable[[], list["Stage"]]
-    _executor: "MakeExecutor"
+    _make: "MakeRun"
 
-    def executor(self, **parts: Any) -> Optional["FastExecutor"]:
-        """What runs the stages side by side; None where they run one after another."""
-        return self._executor(self.jobs, **parts)
+    def side_by_side(self, **parts: Any) -> Optional["ParallelRun"]:
+        """The run of several jobs; None where stages run one after another."""
+        return self._make(self.jobs, **parts)
 
     def dry_run(self, books: "Bookkeeping") -> None:
         """Go through the stages as serial DVC does, and run none of them.
@@ -72,7 +72,7 @@ class PendingRun:
         with seams.installed(needed):
             _keep_books(self.repo, books, self._serially)
 
-    def perform(self, executor: "FastExecutor") -> list["Stage"]:
+    def perform(self, run: "ParallelRun") -> list["Stage"]:
         """Run the stages.
 
         Raises:
@@ -82,7 +82,7 @@ class PendingRun:
         for misfit in seams.misfits(needed):
             raise DvcException(f"cannot run stages in parallel: {misfit}")
         with seams.installed(needed):
-            return executor.run()
+            return run.run()
 
 
 @dataclass(frozen=True)
@@ -123,20 +123,20 @@ def reproduce(
     """
     options = Options.taken_from(kwargs)
 
-    def executor(count: int, **parts) -> Optional["FastExecutor"]:
+    def make(count: int, **parts) -> Optional["ParallelRun"]:
         # NOTE: a single item has no graph that tells what may run side by side
         if graph is None:
             return None
         from dvc.repo.reproduce import _reproduce_stage
 
-        from dvc_parallel.run.parallel_run import FastExecutor
+        from dvc_parallel.run.parallel_run import ParallelRun
 
-        kwargs.setdefault("repro_fn", _reproduce_stage)
-        return FastExecutor(stages, graph, count, **parts, **kwargs)
+        parts = {"repro_fn": _reproduce_stage, **kwargs, **parts}
+        return ParallelRun(stages, graph, count, **parts)
 
     serially = partial(original, stages, graph=graph, **kwargs)
     dry, pulls = (bool(kwargs.get(name)) for name in ("dry", "pull"))
-    return run_stages(options, stages, serially, executor, dry=dry, pulls=pulls)
+    return run_stages(options, stages, serially, make, dry=dry, pulls=pulls)
 
 
 @stage_loading.over()
@@ -144,7 +144,7 @@ def run_stages(
     options: Options,
     stages: list["Stage"],
     serially: Callable[..., list["Stage"]],
-    executor: "MakeExecutor",
+    make: "MakeRun",
     *,
     dry: bool = False,
     pulls: bool = True,
@@ -161,23 +161,18 @@ def run_stages(
         InvalidArgumentError: one of the options is none of what it can be.
         DvcException: this DVC is not as its release was.
     """
-    serially, executor = _with_transfer_jobs(options.transfer_jobs, serially, executor)
+    if options.transfer_jobs is not None:
+        # NOTE: the name that it has in DVC
+        serially = partial(serially, jobs=options.transfer_jobs)
+        make = partial(make, jobs=options.transfer_jobs)
     config = stages[0].repo.config["core"] if stages else {}
-    jobs, output = options.jobs, options.output
-    if jobs is None:
-        jobs = config.get(job_count.CONFIG_OPTION)
-    if output is None:
-        output = config.get(output_modes.CONFIG_OPTION, output_modes.PREFIXED)
-    count = 1 if jobs is None else _checked("jobs", job_count.count_jobs, jobs)
-    output = _checked("output", output_modes.parse_output, output)
-    load_average = options.load_average
-    if load_average is not None:
-        load_average = _checked("load_average", load.parse_load, load_average)
+    jobs, count = _jobs(options, config)
+    output, load_average = _output(options, config), _load_average(options)
     if not stages:
         return serially()
 
     runner = _runner(options, config)
-    run = PendingRun(stages[0].repo, count, runner, serially, executor)
+    run = PendingRun(stages[0].repo, count, runner, serially, make)
     if options.instead is not None:
         options.instead(run)
         return []
@@ -190,7 +185,7 @@ def run_stages(
         from dvc_parallel.reporting.choose_reporters import reporters
 
         run = replace(run, jobs=make_room(count))
-        parallel = run.executor(
+        parallel = run.side_by_side(
             reporters=reporters(run.repo.tmp_dir, output, _limits(run.repo)),
             load_average=load_average,
         )
@@ -200,22 +195,31 @@ def run_stages(
     return _reproduce_serially(run.repo, [] if dry else stages, serially, pulls)
 
 
-def _with_transfer_jobs(
-    jobs: Optional[int],
-    serially: Callable[..., list["Stage"]],
-    make: "MakeExecutor",
-) -> tuple[Callable[[], list["Stage"]], "MakeExecutor"]:
-    """Have both ways pass it to DVC, under the name that it has there."""
+def _jobs(
+    options: Options, config: "Mapping[str, Any]"
+) -> tuple[Union[int, str, None], int]:
+    """What is asked for, and how many stages at a time that is.
+
+    Raises:
+        InvalidArgumentError: it is no number of jobs; so do the following functions.
+    """
+    jobs = options.jobs
     if jobs is None:
-        return serially, make
+        jobs = config.get(job_count.CONFIG_OPTION)
+    return jobs, 1 if jobs is None else _checked("jobs", job_count.count_jobs, jobs)
 
-    def executor(*args: Any, **parts: Any) -> Optional["FastExecutor"]:
-        made = make(*args, **parts)
-        if made is not None:
-            made.kwargs["jobs"] = jobs
-        return made
 
-    return partial(serially, jobs=jobs), executor
+def _output(options: Options, config: "Mapping[str, Any]") -> str:
+    output = options.output
+    if output is None:
+        output = config.get(output_modes.CONFIG_OPTION, output_modes.PREFIXED)
+    return _checked("output", output_modes.parse_output, output)
+
+
+def _load_average(options: Options) -> Optional[float]:
+    if options.load_average is None:
+        return None
+    return _checked("load_average", load.parse_load, options.load_average)
 
 
 def _clear(repo: "Repo") -> None:
@@ -296,7 +300,7 @@ def _reproduce_elsewhere(
             carry = carrier(runner)
             if not isinstance(count, int):
                 count = sum(offer.threads for offer in runner.offers())
-        parallel = replace(run, jobs=max(count, 1)).executor(
+        parallel = replace(run, jobs=max(count, 1)).side_by_side(
             reporters=reporters(repo.tmp_dir, output, _limits(repo)),
             runner=runner,
             carry=carry,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from dvc_parallel.backport.repro import PendingRun
     from dvc_parallel.engine.real_paths import RealPaths
-    from dvc_parallel.run.parallel_run import FastExecutor
+    from dvc_parallel.run.parallel_run import ParallelRun
 
 
 MISSING = ("deleted", "not in cache")
@@ -152,20 +152,20 @@ class DryRun:
     def _take(self, run: "PendingRun") -> None:
         self._paths = real_paths_of(run.repo)
         self.runner = run.runner
-        executor = self._executor(run)
-        if executor is None:
+        parallel = self._side_by_side(run)
+        if parallel is None:
             self.side_by_side = False
             self._graph = run.repo.index.graph
         else:
             self.jobs = run.jobs
-            self.make_plan = executor.provision.make_plan
-            self._graph = executor.graph
-            self._after = [set(stage.after) for stage in executor.info.stages]
+            self.make_plan = parallel.provision.make_plan
+            self._graph = parallel.graph
+            self._after = [set(stage.after) for stage in parallel.info.stages]
         run.dry_run(_Books(self, run.repo.tmp_dir))
 
-    def _executor(self, run: "PendingRun") -> "Optional[FastExecutor]":
+    def _side_by_side(self, run: "PendingRun") -> "Optional[ParallelRun]":
         try:
-            return run.executor(elsewhere=run.runner != LOCAL)
+            return run.side_by_side(elsewhere=run.runner != LOCAL)
         except DvcException as exc:
             # NOTE: with one job, DVC runs the stages by itself, whatever they ask for
             if run.jobs > 1:

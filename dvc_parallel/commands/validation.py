@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dvc.stage import Stage
 
     from dvc_parallel.backport.repro import PendingRun
-    from dvc_parallel.run.parallel_run import FastExecutor
+    from dvc_parallel.run.parallel_run import ParallelRun
 
 
 # Of what `Validation.as_dict` returns; it gets new keys without a new version.
@@ -201,7 +201,7 @@ class _Validator:
         self._repo = repo
         self._names = names
         self._kept = os.path.join(repo.tmp_dir, "recorded")
-        self._executor: FastExecutor
+        self._run: ParallelRun
         self.verdicts: dict[str, Verdict] = {}
 
     def run(self, **kwargs: Any) -> None:
@@ -210,12 +210,11 @@ class _Validator:
         )
 
     def _take(self, run: "PendingRun") -> None:
-        executor = run.executor()
-        if executor is None:
+        parallel = run.side_by_side(repro_fn=self._check)
+        if parallel is None:
             raise DvcException("stages that make checkpoints cannot be validated")
-        self._executor = executor
-        executor.repro_fn = self._check
-        run.perform(executor)
+        self._run = parallel
+        run.perform(parallel)
 
     def _check(self, stage: "Stage", **kwargs: Any) -> Optional["Stage"]:
         """Run a stage, if it is one of those asked for, and see what it makes."""
@@ -232,7 +231,7 @@ class _Validator:
             changed = [out for out in recorded if out.workspace_status()]
             verdict.differences = [_difference(out) for out in changed]
         except Exception as exc:
-            if self._executor.outcome.signal is not None:
+            if self._run.is_interrupted:
                 raise
             logger.warning("%s", exc)
             verdict.error = str(exc)

@@ -1,6 +1,6 @@
 """The least that gives ``repro --jobs``: stages of a plan run at the same time.
 
-    executor ── plan                 what may start, and what has become of each stage
+    executor ── plan, outcome        what may start, what has become of each stage
        │
       job ───── repo_lock            one thread at a time owns the repo
        ├─────── runner               where commands run: local_runner(supervisor)

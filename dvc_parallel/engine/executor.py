@@ -1,7 +1,7 @@
 """The loop of a parallel run.
 
     Plan      decides which stages start            (plan.py)
-    Job       runs DVC's own code for one of them   (job.py)
+    Job       has the repo for one of them          (job.py)
     Runner    runs its commands                     (runner.py)
     Reporter  shows what goes on                    (reporter_events.py)
 
@@ -9,102 +9,127 @@ The plan, and what has become of the stages, is owned by whoever holds the guard
 thread of a job that has news, which then goes on with the stage whose turn is next, or
 the loop.  That waits for what has no such thread: a signal, a question, a time, the end
 of the run.  Nothing polls.
+
+It knows nothing of DVC: stages are ranks, what it does to one of them is passed in.
 """
 
 import queue
 import signal
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from functools import partial
-from threading import Event, Lock
-from typing import TYPE_CHECKING, Any, Callable, Optional
-
-from dvc.exceptions import DvcException
-from dvc.repo import reproduce
+from threading import Lock
+from typing import Any, Callable, Optional, Protocol, Union
 
 from . import plan, signals
-from .job import Job, Over, Question, Signal, WithdrawnError
-from .local_runner import LocalRunner
-from .lockfile import Lockfiles
-from .ordered_writes import SerialOrder, names_of
+from .job import Job, Question, WithdrawnError
 from .outcome import Outcome
-from .path_conflicts import PathOrder
-from .plain_reporter import PlainReporter
 from .repo_lock import SharedRepoLock
-from .reporter_events import Phase, Reporter, Reporters, RunInfo, logger
-from .run_info import describe, plan_of
+from .reporter_events import Phase, Reporter, RunInfo
 from .runner import Runner, RunnerClosedError
+from .stage_paths import PathsBusyError
 from .thread_pool import Workers
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from dvc.stage import Stage
-    from networkx import DiGraph
 
 # Seconds from the first Ctrl-C to killing what still runs.
 GRACE = 10.0
 
 
-class ParallelExecutor:
-    """Reproduces stages in parallel, and leaves what serial DVC would.
+class Waker(Protocol):
+    """What the loop looks at from time to time.  Owned by the owner of the plan."""
+
+    def due(self) -> Optional[float]:
+        """Seconds until it is time for that; None for never, as things are."""
+
+    def events(self) -> Iterable[plan.Event]:
+        """What has happened by now."""
+
+
+class Work(Protocol):
+    """What is done to stages, and to the repo that they are in."""
+
+    def in_thread(self) -> AbstractContextManager:
+        """What each of the threads is in."""
+
+    def reproduce(self, job: Job) -> Any:
+        """Reproduce the stage of a job, in a thread that owns the repo.
+
+        Returns:
+            what is to be kept of it; None if it has not changed.
+        """
+
+    def failed(self, rank: int, error: Exception) -> None:
+        """A stage has failed, and the run goes on."""
+
+    def come_to_end(self) -> None:
+        """The run has come to its end; for the owner of the repo."""
+
+
+class Supplies(Protocol):
+    """What stages get besides a slot.  Owned by the owner of the plan."""
+
+    def environment(self, rank: int) -> Mapping[str, str]:
+        """Variables for the commands of a stage that starts."""
+
+    def obstacle(self, rank: int) -> Optional[str]:
+        """The pool that a stage which is ready waits for, if it does."""
+
+    def give_up(self) -> None:
+        """Give back what is shared with others, as this process is about to end."""
+
+
+class Executor:
+    """Runs the stages of a plan in parallel.
 
     To be used once, by the thread that holds ``repo.lock``.
 
     Args:
-        steps: stages to reproduce, in the order of serial DVC.
-        graph: the graph whose edges run from stages to their upstreams.
-        jobs: how many stages may run a command at a time.
-        on_error, force, force_downstream: as for ``Repo.reproduce``.
-        repro_fn: reproduces one stage; called in a thread that owns the repo.
-        lockfiles: the dvc.lock files of the repo.
+        plan: has not begun.
+        lock: shares the repo among the jobs.
         runner: where commands run.
-        reporters: show what goes on, instead of plain lines.
-        kwargs: for ``repro_fn``.
+        reporter: is told what goes on; raises nothing.
+        work: what is done to stages.
+        supplies: what they get besides a slot.
+        wakers: looked at from time to time.
+        postpone: takes a stage that has done nothing, as others use its paths; one of
+            the wakers resumes it.  Without it, the stage fails.
+        clock: tells the time in seconds.
+        inbox: where threads leave messages for the loop.
+
+    Attributes:
+        jobs: those that have been started, by rank.
+        outcome: what has become of the stages so far.
     """
 
     def __init__(
         self,
-        steps: Sequence["Stage"],
-        graph: "DiGraph",
-        jobs: int,
+        plan: plan.Plan,
         *,
-        on_error: str = "fail",
-        force: bool = False,
-        force_downstream: bool = False,
-        repro_fn: Callable[..., Optional["Stage"]],
-        lockfiles: Lockfiles,
-        runner: Optional[Runner] = None,
-        reporters: Sequence[Reporter] = (),
-        **kwargs,
+        lock: SharedRepoLock,
+        runner: Runner,
+        reporter: Reporter,
+        work: Work,
+        supplies: Supplies,
+        wakers: Sequence[Waker] = (),
+        postpone: Optional[Callable[[int, PathsBusyError], None]] = None,
+        clock: Callable[[], float] = signals.clock,
+        inbox: Optional[queue.SimpleQueue] = None,
     ):
-        self.repo = steps[0].repo
-        self.steps = steps
-        self.graph = graph
-        self.on_error = on_error
-        self.repro_fn = repro_fn
-        self.kwargs = kwargs
-        self.runner = runner or LocalRunner()
-        self.reporter = Reporters(*(reporters or [PlainReporter()]))
+        self._plan = plan
+        self._lock = lock
+        self._runner = runner
+        self._reporter = reporter
+        self._work = work
+        self._supplies = supplies
+        self._wakers = wakers
+        self._postpone = postpone
+        self._clock = clock
+        self._inbox = inbox or queue.SimpleQueue()
+        self._workers = Workers(2 * plan.jobs, work.in_thread)
 
-        self.upstream = [list(graph.successors(stage)) for stage in steps]
-        self.path_order = PathOrder(steps)
-        self.info = RunInfo(
-            describe(steps, graph, self.path_order, self._known_seconds()),
-            jobs,
-            on_error,
-        )
-        self.order = SerialOrder(self.repo.tmp_dir, names_of(steps), lockfiles)
-        self.plan = self._make_plan(force=force, force_downstream=force_downstream)
-        self.lock: SharedRepoLock
-
-        self._inbox: queue.SimpleQueue = queue.SimpleQueue()
-        self._in_flight: set[Job] = set()
-        self._workers: Workers
         self._guard = Lock()  # of the plan, and of the fields below
-        self._started: dict[int, Job] = {}
+        self.jobs: dict[int, Job] = {}
         self.outcome = Outcome()
+        self._in_flight: set[Job] = set()
         self._kill_at: Optional[float] = None
         self._looks_at: Optional[float] = None  # when the loop does so by itself
         self._error: Optional[BaseException] = None  # of our own, in a thread
@@ -112,40 +137,19 @@ class ParallelExecutor:
         self._is_looping = False  # or else it does not get to messages
         self._is_to_stop = False  # by a signal
 
-    def _known_seconds(self) -> Mapping[str, float]:
-        """How long stages took in earlier runs, as far as it is known."""
-        return {}
+    def run(self, info: RunInfo) -> Outcome:
+        """Run the stages, and leave ``repo.lock`` locked by the calling thread.
 
-    def _make_plan(self, **kwargs) -> plan.Plan:
-        return plan_of(self.info, found_late=self.path_order.found_late, **kwargs)
-
-    def _make_lock(self) -> SharedRepoLock:
-        return SharedRepoLock(self.repo)
-
-    def _make_job(self, rank: int) -> Job:
-        return Job(self, self.steps[rank], rank)
-
-    def _end_thread(self) -> None:
-        """Called in each of the threads before it ends."""
-        self.repo.state.close()
-
-    def run(self) -> list["Stage"]:
-        """Reproduce the stages.
-
-        Returns:
-            list: those that have been reproduced, in the order of serial DVC.
-
-        Raises:
-            ReproductionError: as serial DVC, naming all stages that failed.
-            KeyboardInterrupt: for Ctrl-C.
+        Args:
+            info: what the reporter is told of the run.
         """
-        with closing(self.reporter):
-            start = signals.clock()
-            self.reporter.begun(self.info)
+        with closing(self._reporter):
+            start = self._clock()
+            self._reporter.begun(info)
             with (
-                signals.as_events(self._notify, self._give_up, self._wake),
-                self._shared_repo(),
-                Workers(2 * self.plan.jobs, at_end=self._end_thread) as self._workers,
+                signals.as_events(self._notify, self._give_up, self.wake),
+                self._lock.shared(),
+                self._workers,
             ):
                 try:
                     self._is_looping = True
@@ -156,46 +160,44 @@ class ParallelExecutor:
                     self._wind_down()
                     raise
                 finally:
-                    self.runner.close()
-                    self.reporter.stages_over()
-                # NOTE: with another `on_error`, serial DVC, too, has come to the last
-                has_failed = self.on_error == "fail" and self.outcome.failed
-                if not has_failed and not self.outcome.is_cut_short(self.plan):
-                    self.order.come_to_end()
-            busy = (job.busy for job in self._started.values())
-            self.reporter.ended(
-                self.outcome.summary(self.plan, signals.clock() - start, busy)
+                    self._runner.close()
+                    self._reporter.stages_over()
+            self.outcome.end(self._plan)
+            # NOTE: with another `on_error`, serial DVC, too, has come to the last
+            has_failed = self._plan.on_error == "fail" and self.outcome.failed
+            if not has_failed and not self.outcome.is_cut_short:
+                self._work.come_to_end()
+            busy = (job.busy for job in self.jobs.values())
+            self._reporter.ended(
+                self.outcome.summary(self._plan, self._clock() - start, busy)
             )
-        return self._conclude()
+        return self.outcome
 
-    @contextmanager
-    def _shared_repo(self) -> "Iterator[None]":
-        self.repo.lock = self.lock = self._make_lock()
-        try:
-            yield
-        finally:
-            try:
-                if not self.lock.is_locked:
-                    self.lock.lock()
-            finally:
-                self.lock.give_back()
+    @property
+    def is_stopping(self) -> bool:
+        """Whether nothing new starts any more."""
+        return self._plan.stopping
+
+    def wake(self) -> None:
+        """Have the loop look whether there is something to do; for any thread."""
+        self._inbox.put(None)
 
     def _loop(self) -> None:
         with self._guard:
-            self._carry_out(self.plan.handle(plan.Begun()))
-        self.lock.unlock()
+            self._carry_out(plan.Begun())
+        self._lock.unlock()
         while not self._is_through():
             message = self._next_message()
             if isinstance(message, Question):
                 self._put(message)
-            elif not isinstance(message, Signal):
+            elif message is None:
                 self._look()
-            elif message.signum in signals.STOPS:
-                with self.reporter.hold():
-                    self._stop(message.signum)
+            elif message in signals.STOPS:
+                with self._reporter.hold():
+                    self._stop(message)
             else:
                 with self._guard:
-                    self._interrupt(message.signum)
+                    self._interrupt(message)
 
     def _is_through(self) -> bool:
         """Whether nothing runs, and nothing will be started any more.
@@ -206,29 +208,33 @@ class ParallelExecutor:
         with self._guard:
             if self._error is not None:
                 raise self._error
-            return self.plan.done and not self._in_flight
+            return self._plan.done and not self._in_flight
 
     def _look(self) -> None:
         """Do what it is time for."""
-        self.reporter.tick()
+        self._reporter.tick()
         with self._guard:
             if self._time_to_kill() == 0:
                 self._interrupt(None)
-            elif not self.plan.done:
-                self._carry_out(self._look_again())
+            elif not self._plan.done:
+                for waker in self._wakers:
+                    for event in waker.events():
+                        self._carry_out(event)
 
     def _wind_down(self) -> None:
         """Get all threads to their end, after an error of our own."""
         with self._guard:
             self._is_ending = True
-        self.runner.signal(signals.SIGKILL)
+        self._runner.signal(signals.SIGKILL)
+        if self._lock.is_locked:  # and jobs that have begun wait for it
+            self._lock.unlock()
         while self._in_flight:
             message = self._inbox.get()
             if isinstance(message, Question):
                 message.answered.set()
 
     def _put(self, question: Question) -> None:
-        with self.reporter.hold():
+        with self._reporter.hold():
             self._is_looping = False
             try:
                 with signals.interruptible():
@@ -239,13 +245,17 @@ class ParallelExecutor:
                 self._is_looping = True
                 question.answered.set()
 
-    def _next_message(self):
-        """Wait for a message, or until there is something to do without one."""
+    def _next_message(self) -> Union[Question, int, None]:
+        """Wait for a message, or until there is something to do without one.
+
+        Returns:
+            a question, the number of a signal, or None to have a look.
+        """
         with suppress(queue.Empty):
             return self._inbox.get_nowait()
         with self._guard:
             timeout = self._due()
-            self._looks_at = None if timeout is None else time.monotonic() + timeout
+            self._looks_at = None if timeout is None else self._clock() + timeout
         try:
             return self._inbox.get(timeout=timeout)
         except queue.Empty:
@@ -253,43 +263,46 @@ class ParallelExecutor:
 
     def _due(self) -> Optional[float]:
         """Seconds until the loop has something to do by itself, if ever."""
-        times = (time for time in self._times() if time is not None)
-        return min(times, default=None)
+        times = [waker.due() for waker in self._wakers]
+        times += self._time_to_kill(), self._reporter.due()
+        return min((time for time in times if time is not None), default=None)
 
     def _is_due_earlier(self) -> bool:
         """Whether that is before the loop looks."""
         due = self._due()
         if due is None:
             return False
-        return self._looks_at is None or time.monotonic() + due < self._looks_at
-
-    def _times(self) -> Iterable[Optional[float]]:
-        """Seconds until there is something to do without a message, if ever."""
-        return self._time_to_kill(), self.reporter.due()
+        return self._looks_at is None or self._clock() + due < self._looks_at
 
     def _time_to_kill(self) -> Optional[float]:
         if self._kill_at is None:
             return None
-        return max(0.0, self._kill_at - signals.clock())
+        return max(0.0, self._kill_at - self._clock())
 
-    def _look_again(self) -> Sequence[plan.Instruction]:
-        """Called where no stage has news: may others start by now?"""
-        return ()
-
-    def _carry_out(self, instructions) -> None:
-        for instruction in instructions:
+    def _carry_out(self, event: plan.Event) -> None:
+        """Have the plan handle an event, and do what is to be done now."""
+        for instruction in self._plan.handle(event):
             rank = instruction.stage
             if isinstance(instruction, plan.Start):
-                self._start(self._make_job(rank), instruction.force)
+                self._start(rank, instruction.force)
             elif isinstance(instruction, plan.Wait):
-                self.reporter.phase(rank, Phase.READY, **self._obstacle(rank))
+                obstacle = self._supplies.obstacle(rank)
+                details = {"pool": obstacle} if obstacle else {}
+                self._reporter.phase(rank, Phase.READY, **details)
             else:
-                self.reporter.phase(rank, Phase.SKIPPED, failed=instruction.failed)
+                self._reporter.phase(rank, Phase.SKIPPED, failed=instruction.failed)
 
-    def _start(self, job: Job, force: bool) -> None:
+    def _start(self, rank: int, force: bool) -> None:
+        job = Job(
+            rank,
+            force,
+            self._supplies.environment(rank),
+            self._lock,
+            self._reporter,
+            on_command_end=partial(self._news, partial(plan.CommandEnded, rank)),
+        )
         job.tell(Phase.LOCK)
-        job.force = force
-        self._started[job.rank] = job
+        self.jobs[rank] = job
         is_set_aside = self._workers.set_aside()
         # NOTE: where the system starts no more threads, a turn of a job that waits for
         # one would be the end: nobody comes after it
@@ -300,53 +313,49 @@ class ParallelExecutor:
         # NOTE: its thread needs the guard to take it out again
         self._in_flight.add(job)
 
-    def _obstacle(self, rank: int) -> Mapping[str, Any]:  # noqa: ARG002
-        """Details of what a stage that is ready waits for, besides a slot."""
-        return {}
-
     def _run_jobs(self, job: Optional[Job]) -> None:
         """Run a job, and those whose turn is next in the same thread."""
         while job is not None:
-            message = Over(job)
+            result, error = None, None
             try:
                 with job.in_this_thread():
                     self._refuse_if_stopping()
-                    message.result = self._reproduce(job, job.force)
+                    result = self._work.reproduce(job)
             except BaseException as exc:  # noqa: BLE001
-                message.exc = exc
-            job = self._leave(message)
+                error = exc
+            self._news(partial(self._over, job, result, error))
+            job = self._leave(job)
 
-    def _leave(self, message: Over) -> Optional[Job]:
-        """Take note that a job is over, and pass the repo on.
+    def _leave(self, job: Job) -> Optional[Job]:
+        """Pass on the repo of a job that is over.
 
         Returns:
             the job whose turn is next, if it has not begun.
         """
-        job, following = message.job, None
+        following = None
         assert job.turn
-        self._news(lambda: self._over(message))
         try:
             # NOTE: only now, so that what it has made ready comes next
-            if turn := self.lock.exchange(job.turn):
+            if turn := self._lock.exchange(job.turn):
                 following = turn.job
                 self._workers.let_go()
         except BaseException as exc:  # noqa: BLE001
             self._has_failed(exc)
         with self._guard:
             self._in_flight.remove(job)
-            if self._is_ending or self.plan.done:
-                self._wake()
+            if self._is_ending or self._plan.done:
+                self.wake()
         return following
 
-    def _news(self, handle: Callable[[], Iterable[plan.Instruction]]) -> None:
-        """Handle an event, and carry out what is to be done now; raises nothing."""
+    def _news(self, happened: Callable[[], plan.Event]) -> None:
+        """Do what is to be done after something has happened; raises nothing."""
         try:
             with self._guard:
                 if self._is_ending:
                     return
-                self._carry_out(handle())
+                self._carry_out(happened())
                 if self._is_due_earlier():
-                    self._wake()
+                    self.wake()
         except BaseException as exc:  # noqa: BLE001
             self._has_failed(exc)
 
@@ -354,70 +363,70 @@ class ParallelExecutor:
         """Have the loop raise an error of our own."""
         with self._guard:
             self._error = self._error or exc
-        self._wake()
+        self.wake()
 
     def _refuse_if_stopping(self) -> None:
-        if self.outcome.signal is not None:
+        if self.outcome.signal is not None or self._is_ending:
             raise RunnerClosedError
-        if self.outcome.failed and self.on_error == "fail":
+        if self.outcome.failed and self._plan.on_error == "fail":
             raise WithdrawnError
 
-    def _reproduce(self, job: Job, force: bool) -> Optional["Stage"]:
-        return self.repro_fn(
-            job.stage, upstream=self.upstream[job.rank], force=force, **self.kwargs
-        )
-
-    def command_ended(self, job: Job) -> None:
-        """Take note that a job needs its slot no longer."""
-        self._news(lambda: self.plan.handle(plan.CommandEnded(job.rank)))
-
     def ask(self, ask: Callable[[], Any]) -> Any:
-        """Ask the user something, while the repo is owned."""
-        question = Question(ask, Event())
+        """Ask the user something; for the thread that owns the repo."""
+        question = Question(ask)
         self._inbox.put(question)
         question.answered.wait()
         return question.answer
 
-    def _over(self, message: Over):
-        job, exc = message.job, message.exc
-        if exc is None:
-            changed = bool(message.result)
-            if message.result:
-                self.outcome.results[job.rank] = message.result
+    def _over(
+        self, job: Job, result: Any, error: Optional[BaseException]
+    ) -> plan.Event:
+        """Take note that a job is over; it still owns the repo."""
+        rank = job.rank
+        if error is None:
+            changed = bool(result)
+            if changed:
+                self.outcome.results[rank] = result
             job.tell(Phase.DONE, changed=changed)
-            return self.plan.handle(plan.Finished(job.rank, changed))
+            return plan.Finished(rank, changed)
 
-        if isinstance(exc, WithdrawnError):
+        if isinstance(error, PathsBusyError) and self._postpone is not None:
+            if not self.is_stopping:
+                job.tell(Phase.LOCK)
+                self._postpone(rank, error)
+                return plan.Postponed(rank)
+            error = WithdrawnError()
+        if isinstance(error, WithdrawnError):
             job.tell(Phase.SKIPPED, failed=None)
-            return self.plan.handle(plan.Withdrawn(job.rank))
+            return plan.Withdrawn(rank)
 
-        instructions = self.plan.handle(plan.Failed(job.rank))
         if self.outcome.signal is not None:
-            self.outcome.stopped[job.rank] = exc
+            self.outcome.stopped[rank] = error
             job.tell(Phase.STOPPED)
-            return instructions
+            return plan.Failed(rank)
 
-        self.outcome.failed[job.rank] = exc
-        job.tell(Phase.FAILED, error=str(exc))
-        if isinstance(exc, Exception):
-            if self.on_error == "fail":
-                self.reporter.failing(exc, self._running)
+        self.outcome.failed[rank] = error
+        job.tell(Phase.FAILED, error=str(error))
+        if isinstance(error, Exception):
+            if self._plan.on_error == "fail":
+                self._reporter.failing(error, self._running - 1)
             else:
-                reproduce.handle_error(self.graph, self.on_error, exc, job.stage)
-        return instructions
+                self._work.failed(rank, error)
+        return plan.Failed(rank)
 
     @property
     def _running(self) -> int:
-        return self.plan.count(plan.State.RUNNING) + self.plan.count(plan.State.SAVING)
+        states = plan.State.RUNNING, plan.State.SAVING
+        return sum(self._plan.count(state) for state in states)
 
     def _notify(self, signum: int) -> None:
         if signum not in signals.STOPS:
-            self._inbox.put(Signal(signum))
+            self._inbox.put(signum)
         # NOTE: each attempt at the terminal from the background sends one
         elif not self._is_to_stop:
             self._is_to_stop = True
             if self._is_looping and signum == signal.SIGTSTP:
-                self._inbox.put(Signal(signum))
+                self._inbox.put(signum)
             else:
                 # NOTE: the loop may be what tries to use the terminal
                 self._stop(signum)
@@ -426,55 +435,25 @@ class ParallelExecutor:
         """Stop with all commands, and go on with them when the shell says so."""
         try:
             if signum == signal.SIGTSTP or not signals.is_in_foreground():
-                with self.runner.stopped():
+                with self._runner.stopped():
                     signals.stop(signum)
         finally:
             self._is_to_stop = False
 
-    def _wake(self) -> None:
-        self._inbox.put(None)
-
     def _give_up(self) -> None:
-        self.runner.signal(signals.SIGKILL)
+        self._runner.signal(signals.SIGKILL)
+        self._supplies.give_up()
 
     def _interrupt(self, signum: Optional[int]) -> None:
         """First, pass the signal on; the second time or after a while, kill."""
         if self.outcome.signal is None:
             assert signum
             self.outcome.signal = signum
-            self.plan.handle(plan.Interrupted())
-            self.runner.signal(signum)
-            self._kill_at = signals.clock() + GRACE
-            self.reporter.interrupted(self._running)
+            self._plan.handle(plan.Interrupted())
+            self._runner.signal(signum)
+            self._kill_at = self._clock() + GRACE
+            self._reporter.interrupted(self._running)
         else:
             self._kill_at = None
-            self.runner.signal(signals.SIGKILL)
-            self.reporter.killing(self._running)
-
-    def _conclude(self) -> list["Stage"]:
-        outcome = self.outcome
-        if outcome.is_cut_short(self.plan):
-            assert outcome.signal
-            signals.die_of(outcome.signal)
-        for exc in outcome.failed.values():
-            if not isinstance(exc, Exception):
-                raise exc
-        if outcome.failed and self.on_error != "ignore":
-            causes = [outcome.failed[rank] for rank in sorted(outcome.failed)]
-            failed = [self.steps[rank] for rank in sorted(outcome.failed)]
-            if self.on_error == "fail" and len(failed) > 1:
-                for stage, exc in zip(failed, causes):
-                    self._tell_error(exc, stage)
-            self._raise_error(causes[0] if self.on_error == "fail" else None, *failed)
-        return [outcome.results[rank] for rank in sorted(outcome.results)]
-
-    def _tell_error(self, cause: BaseException, stage: "Stage") -> None:
-        """Show an error as DVC does where it is the only one."""
-        try:
-            self._raise_error(cause, stage)
-        except DvcException as exc:
-            with suppress(Exception):
-                logger.error("", exc_info=exc)
-
-    def _raise_error(self, cause: Optional[BaseException], *failed: "Stage") -> None:
-        reproduce._raise_error(cause, *failed)  # type: ignore[arg-type]
+            self._runner.signal(signals.SIGKILL)
+            self._reporter.killing(self._running)

@@ -1,17 +1,18 @@
 """A stage being run: what its thread may do, and when.
 
-    ┌ owns the repo ┐             ┌ owns the repo ┐
-    │ changed?      │   command   │ save          │
-    └───────────────┴─── away ────┴───────────────┘
+    ┌ owns the repo ┐             ┌ owns the repo ┐             ┌ owns the repo ┐
+    │ changed?      │   command   │ record hashes │ hash, copy  │ dvc.lock      │
+    └───────────────┴─── away ────┴───────────────┴─── away ────┴───────────────┘
 
 Everything that a thread does to the repo, it does while it owns it
-(:mod:`dvc_parallel.engine.repo_lock`).  It gives it away around a command.  A thread
-that ends a job goes on with the one whose turn is next, if that has not begun.
+(:mod:`dvc_parallel.engine.repo_lock`).  It gives it away around a command, and while it
+reads or copies large data.  A thread that ends a job goes on with the one whose turn is
+next, if that has not begun.
 """
 
-import threading
-from contextlib import contextmanager
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from threading import Event
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
@@ -20,52 +21,72 @@ from .reporter_events import Phase
 from .signals import clock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
-    from dvc.stage import Stage
-
-    from .executor import ParallelExecutor
     from .repo_lock import SharedRepoLock
-
-_local = threading.local()
-
-
-def current_job() -> Optional["Job"]:
-    """The job that the calling thread runs, if any."""
-    return getattr(_local, "job", None)
+    from .reporter_events import Reporter
 
 
 class Job:
     """One stage of a parallel run.  Owned by the thread that runs it.
 
+    Args:
+        rank: the place of the stage in the order of serial DVC.
+        force: whether it is to be reproduced even if unchanged.
+        env: variables for its commands.
+        lock: passes the repo on from job to job.
+        reporter: is told what the stage is about.
+        on_command_end: called in its thread when it needs its slot no longer.
+
     Attributes:
-        stage: the stage.
-        rank (int): its place in the order of serial DVC.
-        run: the run that it belongs to.
-        force (bool): whether it is to be reproduced even if unchanged.
         busy (float): seconds that it would have taken on its own: without
             those in the queue for the repo.
     """
 
-    def __init__(self, run: "ParallelExecutor", stage: "Stage", rank: int):
-        self.run = run
-        self.stage = stage
+    def __init__(
+        self,
+        rank: int,
+        force: bool,
+        env: Mapping[str, str],
+        lock: "SharedRepoLock",
+        reporter: "Reporter",
+        on_command_end: Callable[[], None],
+    ):
         self.rank = rank
-        self.name: str = stage.addressing
-        self.force = False
+        self.force = force
+        self.env = env
         self.busy = 0.0
         self.turn: Optional[Turn] = None
+        self._lock = lock
+        self._reporter = reporter
+        self._on_command_end = on_command_end
         self._next_turn: Optional[Turn] = None
         self._working_since = 0.0
         self._work = Phase.CHECK
+        self._pins = 0
 
     @property
-    def lock(self) -> "SharedRepoLock":
-        return self.run.lock
+    def has_run(self) -> bool:
+        """Whether what remains is to save what its commands have made."""
+        return self._work is Phase.SAVE
+
+    @property
+    def owns_repo(self) -> bool:
+        """Whether the calling thread, which is that of the job, owns the repo."""
+        return self._lock.is_locked
+
+    @property
+    def intrusions(self) -> int:
+        """How many times another process may have had the repo in this run."""
+        return self._lock.intrusions
 
     def tell(self, phase: Phase, **details: Any) -> None:
         """Tell the reporter what the stage is about."""
-        self.run.reporter.phase(self.rank, phase, **details)
+        self._reporter.phase(self.rank, phase, **details)
+
+    def show(self, stream: str, data: bytes) -> None:
+        """Show what a command has printed."""
+        self._reporter.output(self.rank, stream, data)
 
     def command_ended(self, saves_now: bool = False) -> None:
         """Take note that what remains is to save what commands have made.
@@ -76,47 +97,38 @@ class Job:
         self._work = Phase.SAVE
         if saves_now:
             self._queue_again()
-        self.run.command_ended(self)
+        self._on_command_end()
 
     def queue(self, begin: Callable[[], None]) -> None:
         """Take a turn for it; ``begin`` has it run in a thread when that comes."""
         self.turn = Turn(begin, self)
-        self.lock.reserve(self.turn)
+        self._lock.reserve(self.turn)
 
     @contextmanager
-    def in_this_thread(self) -> "Iterator[None]":
-        """Be the current job, and own the repo; do not give it away at the end.
+    def in_this_thread(self) -> Iterator[None]:
+        """Own the repo, and do not give it away at the end.
 
         Whoever takes note that the job is over has to release ``turn``, so that
         ownership can go straight to the stages that this one has made ready.
         """
-        _local.job = self
+        self._own(self.turn or self._lock.reserve())
         try:
-            self._own(self.turn or self.lock.reserve())
-            try:
-                yield
-            finally:
-                self.busy += clock() - self._working_since
+            yield
         finally:
-            _local.job = None
+            self.busy += clock() - self._working_since
 
     def _own(self, turn: "Turn") -> None:
         # NOTE: a turn has to be released even if the repo could not be locked
         self.turn = turn
-        self.lock.lock(turn)
+        self._lock.lock(turn)
         self._working_since = clock()
         self.tell(self._work)
 
     @contextmanager
-    def away(self) -> "Iterator[None]":
-        """Give the repo away for a while.
-
-        What the job has loaded through the repo stays its own: the next owner
-        loads it anew.
-        """
+    def away(self) -> Iterator[None]:
+        """Give the repo away for a while."""
         assert self.turn
-        self.stage.repo.__dict__.pop("dvcignore", None)
-        self.lock.release(self.turn)
+        self._lock.release(self.turn)
         try:
             yield
         finally:
@@ -127,8 +139,26 @@ class Job:
             assert turn
             self._own(turn)
 
+    def away_if(self, condition: bool) -> "AbstractContextManager[None]":
+        """Give the repo away for a while on a condition, if not pinned."""
+        return self.away() if condition and not self._pins else nullcontext()
+
+    def pause(self, seconds: float) -> None:
+        """Wait, without the repo."""
+        with self.away_if(True):
+            time.sleep(seconds)
+
+    @contextmanager
+    def pinned(self) -> Iterator[None]:
+        """Own the repo throughout, because it is not as others expect it."""
+        self._pins += 1
+        try:
+            yield
+        finally:
+            self._pins -= 1
+
     def _queue_again(self) -> None:
-        self._next_turn = self.lock.reserve()
+        self._next_turn = self._lock.reserve()
         self.tell(Phase.LOCK)
 
 
@@ -136,24 +166,10 @@ class WithdrawnError(Exception):
     """The run has stopped before a stage that was started did anything."""
 
 
-@dataclass
-class Over:
-    """The job is over, and still owns the repo; told by its thread."""
-
-    job: Job
-    result: Optional["Stage"] = None
-    exc: Optional[BaseException] = None
-
-
-@dataclass
-class Signal:
-    signum: int
-
-
-@dataclass
 class Question:
     """To be asked on the main thread, where Ctrl-C can interrupt it."""
 
-    ask: Callable[[], Any]
-    answered: Event
-    answer: Any = None
+    def __init__(self, ask: Callable[[], Any]):
+        self.ask = ask
+        self.answered = Event()
+        self.answer: Any = None

@@ -25,7 +25,6 @@ from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 
 from .atomic import about, atomic_write
-from .job import current_job
 from .plain_reporter import log
 
 if TYPE_CHECKING:
@@ -302,15 +301,12 @@ def names_of(stages: "Sequence[Stage]") -> list[str]:
 
 
 def add_line(add: Callable[[str], None], gitignore: str) -> None:
-    """Add a line to a .gitignore, in a run or in a command of one.
+    """Add a line to a .gitignore, maybe in a command of a run.
 
     Args:
         add: as for :meth:`SerialOrder.ignore`.
         gitignore: the file.
     """
-    if job := current_job():
-        job.run.order.ignore(add, gitignore, job.rank)
-        return
     rank, _, tmp_dir = os.environ.get(VARIABLE, "").partition(":")
     if rank.isdecimal() and os.path.isdir(tmp_dir):
         order = SerialOrder(tmp_dir)

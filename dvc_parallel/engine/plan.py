@@ -4,22 +4,25 @@
     (a stage finished,                      (start this stage,
      failed, Ctrl-C)                         skip that one)
 
-No threads, no I/O, no DVC: stages are any hashable values.  Only
-:meth:`Plan.handle` changes a plan, so whoever calls it (the executor's loop)
-owns it.
+No threads, no I/O, no DVC: stages are any hashable values but None.  Only
+:meth:`Plan.handle` changes a plan, so whoever calls it (the holder of the executor's
+guard) owns it, and its queue.
 """
 
 import heapq
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Optional, Protocol, Union
 
 
 class State(Enum):
-    """Where a stage stands; it only ever moves down this list."""
+    """Where a stage stands.
+
+    It moves down this list, but for one that is postponed: that is ready again.
+    """
 
     WAITING = "waiting"  # for another stage
     READY = "ready"  # could start, waits for a slot
@@ -71,6 +74,28 @@ class Withdrawn:
 
 
 @dataclass(frozen=True)
+class Postponed:
+    """Event: the stage was started, but cannot go on before it is resumed.
+
+    It has not done anything, and gives back its slot and what else it was given.
+    """
+
+    stage: Any
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """Event: the stage that was postponed could start again."""
+
+    stage: Any
+
+
+@dataclass(frozen=True)
+class LookAgain:
+    """Event: by now, more stages may get what they need besides a slot."""
+
+
+@dataclass(frozen=True)
 class Interrupted:
     """Event: nothing new may start."""
 
@@ -98,13 +123,78 @@ class Skip:
     failed: Any
 
 
-Event = Union[Begun, CommandEnded, Finished, Failed, Withdrawn, Interrupted]
+Event = Union[
+    Begun,
+    CommandEnded,
+    Finished,
+    Failed,
+    Withdrawn,
+    Postponed,
+    Resumed,
+    LookAgain,
+    Interrupted,
+]
+# What a stage that runs becomes with an event.
+BECOMES = {
+    CommandEnded: State.SAVING,
+    Withdrawn: State.SKIPPED,
+    Postponed: State.READY,
+}
+
 Instruction = Union[Wait, Start, Skip]
 Relation = Mapping[Any, Iterable[Any]]
 
 
 class PlanError(AssertionError):
     """An event that cannot happen; tells the story of its stage so far."""
+
+
+class ReadyQueue(Protocol):
+    """The stages that are ready, and what they need to start besides a slot.
+
+    Owned by the owner of the plan.
+    """
+
+    def add(self, stage: Any, place: tuple) -> None:
+        """Have a stage wait; of several, that with the lowest place goes first."""
+
+    def starting(self) -> Iterator[Any]:
+        """The stages that can start now, one after the other.
+
+        Each is taken out, and given what it needs, when it is asked for.
+        """
+
+    def give_back(self, stage: Any) -> None:
+        """Take back what a stage was given: its commands have ended."""
+
+    def could_start(self) -> bool:
+        """Whether a stage waits for nothing but a slot; for tests."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """The stages that wait."""
+
+
+class InOrder:
+    """The ready queue of stages that need nothing but a slot."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[tuple, Any]] = []
+
+    def add(self, stage: Any, place: tuple) -> None:
+        heapq.heappush(self._heap, (place, stage))
+
+    def starting(self) -> Iterator[Any]:
+        while self._heap:
+            yield heapq.heappop(self._heap)[1]
+
+    def give_back(self, stage: Any) -> None:
+        """There is nothing to take back."""
+
+    def could_start(self) -> bool:
+        return bool(self._heap)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (stage for _, stage in self._heap)
 
 
 class Plan:
@@ -134,6 +224,7 @@ class Plan:
         found_late: called with stages that wait for nothing any more, before they can
             start; which stages have to come after which others as well, as it shows
             only now.
+        ready: where stages that are ready wait for their turn.
     """
 
     def __init__(
@@ -147,6 +238,7 @@ class Plan:
         force: bool = False,
         force_downstream: bool = False,
         found_late: Callable[[Sequence[Any]], Relation] = lambda _: {},
+        ready: Optional[ReadyQueue] = None,
     ):
         self.jobs = jobs
         self.on_error = on_error
@@ -158,7 +250,8 @@ class Plan:
         self._story = {stage: [State.WAITING] for stage in steps}
         self._forced = set(steps) if force else set()
         self._count = Counter({State.WAITING: len(self._rank)})
-        self._ready: list[tuple[tuple[float, int], Any]] = []
+        self._ready = ready or InOrder()
+        self._postponed: set[Any] = set()  # that are ready, and not in the queue
         self._new: list[Any] = []  # that have become ready in this event
         self._freed: list[Any] = []  # of which the last that they waited for is through
         self._found_late = found_late
@@ -225,14 +318,17 @@ class Plan:
                     self._make_ready(stage)
         elif isinstance(event, Interrupted):
             self.stopping = True
-        elif isinstance(event, CommandEnded):
-            self._move(event.stage, State.SAVING, {State.RUNNING})
-        elif isinstance(event, Withdrawn):
-            self._move(event.stage, State.SKIPPED, {State.RUNNING})
         elif isinstance(event, Finished):
             self._finished(event)
-        else:
+        elif isinstance(event, Failed):
             instructions += self._failed(event.stage)
+        elif isinstance(event, (CommandEnded, Withdrawn, Postponed)):
+            self._move(event.stage, BECOMES[type(event)], {State.RUNNING})
+            if isinstance(event, Postponed):
+                self._postponed.add(event.stage)
+        elif isinstance(event, Resumed):
+            self._postponed.remove(event.stage)
+            self._queue(event.stage)
         self._let_go()
         instructions += self._starts()
         instructions += (
@@ -301,19 +397,9 @@ class Plan:
         self._new.append(stage)
         self._queue(stage)
 
-    def _place(self, stage: Any) -> tuple[float, int]:
-        return -self._height[stage], self._rank[stage]
-
     def _queue(self, stage: Any) -> None:
         """Have a stage that is ready wait for a slot."""
-        heapq.heappush(self._ready, (self._place(stage), stage))
-
-    def _queued(self) -> Iterable[Any]:
-        return (stage for _, stage in self._ready)
-
-    def _could_start(self) -> bool:
-        """Whether a stage waits for nothing but a slot."""
-        return bool(self._ready)
+        self._ready.add(stage, (-self._height[stage], self._rank[stage]))
 
     def _slot_is_free(self) -> bool:
         # NOTE: a stage whose outputs are being saved needs no slot, but stages
@@ -323,8 +409,13 @@ class Plan:
         return running < self.jobs and in_flight < 2 * self.jobs
 
     def _starts(self) -> Iterable[Start]:
-        while self._ready and not self.stopping and self._slot_is_free():
-            _, stage = heapq.heappop(self._ready)
+        if self.stopping:
+            return
+        starting = self._ready.starting()
+        while self._slot_is_free():
+            stage = next(starting, None)
+            if stage is None:
+                return
             self._move(stage, State.RUNNING, {State.READY})
             yield Start(stage, stage in self._forced)
 
@@ -338,6 +429,8 @@ class Plan:
         self._count[to] += 1
         self._state[stage] = to
         self._story[stage].append(to)
+        if state is State.RUNNING:
+            self._ready.give_back(stage)
 
     def validate(self) -> None:
         """Check what must hold between two events; for tests.
@@ -354,7 +447,7 @@ class Plan:
             +self._count == Counter(self._state.values()), "the states are miscounted"
         )
         check(self._count[State.RUNNING] <= self.jobs, "more stages run than jobs")
-        ready = set(self._queued())
+        ready = {*self._ready, *self._postponed}
         for stage, state in self._state.items():
             check((state is State.READY) == (stage in ready), f"{stage!r} is lost")
             if state in (State.WAITING, State.SKIPPED):
@@ -365,5 +458,5 @@ class Plan:
                     state in FINAL or not later,
                     f"{other!r} did not wait for {stage!r}",
                 )
-        idle = self._could_start() and not self.stopping and self._slot_is_free()
+        idle = self._ready.could_start() and not self.stopping and self._slot_is_free()
         check(not idle, "a slot is idle while a stage is ready")

@@ -10,17 +10,19 @@ Two things are passed around, always in this order:
 While commands run nobody owns the repo, and other DVC processes can lock it.
 """
 
+import os
 import threading
 import time
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from dvc.exceptions import DvcException
 from dvc.lock import LockBase
 
 from . import logger
-from .lock_wait import REPO, wait_for
+from .lock_wait import REPO, TRY_EVERY, wait_for
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -62,12 +64,18 @@ class SharedRepoLock(LockBase):
 
     Args:
         repo: the repo.
+        before_unlock: called by the owner before it gives up the repo lock.
+
+    Attributes:
+        intrusions (int): how many times another process may have had the repo lock.
     """
 
-    def __init__(self, repo: "Repo"):
+    def __init__(self, repo: "Repo", before_unlock: Callable[[], None] = lambda: None):
         super().__init__(repo.lock.lockfile)
         self._repo = repo
         self._lock = repo.lock
+        self._before_unlock = before_unlock
+        self.intrusions = 0
         self._guard = threading.Lock()  # of the fields below
         self._queue: deque[Turn] = deque()
         self._owner: Optional[Turn] = Turn()
@@ -108,7 +116,12 @@ class SharedRepoLock(LockBase):
         self.release(self._owner)
 
     def release(self, turn: Turn) -> None:
-        """Pass the ownership on, on behalf of the thread that has it."""
+        """Pass the ownership on, on behalf of the thread that has it.
+
+        What that has loaded through the repo stays its own: the next owner loads it
+        anew.
+        """
+        self._repo.__dict__.pop("dvcignore", None)
         if (following := self.exchange(turn)) and following.begin:
             following.begin()
 
@@ -137,6 +150,7 @@ class SharedRepoLock(LockBase):
             self._unlock_file()
 
     def _unlock_file(self) -> None:
+        self._before_unlock()
         self._repo._reset()
         self._file_locked = False
         try:
@@ -148,16 +162,41 @@ class SharedRepoLock(LockBase):
                 logger.warning("cannot close the lock file of the repo: %s", exc)
 
     def _lock_file(self) -> None:
+        last_holder = self._last_holder()
+        start = time.monotonic()
         # NOTE: what has run is lost if this fails, and others may help it on
         wait_for(self._lock, REPO, gives_up=False)
         self._file_locked = True
         self._locked_at = time.monotonic()
+        if self._locked_at - start > TRY_EVERY / 2 or last_holder != os.getpid():
+            self.intrusions += 1
         self._repo._reset()
 
-    def give_back(self) -> None:
-        """Leave ``repo.lock`` locked by the calling thread, which owns the repo."""
-        assert self.is_locked
-        self._repo.lock = self._lock
+    def _last_holder(self) -> Optional[int]:
+        """PID of the process that had the lock last, if it can be known."""
+        try:
+            with open(self.lockfile, encoding="utf-8") as fobj:
+                return int(fobj.read())
+        except (OSError, ValueError, TypeError):
+            return None
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Stand in for ``repo.lock``, which the calling thread holds before and after.
+
+        That owns the repo at first, and may not do so at the end.
+        """
+        self._repo.lock = self
+        try:
+            yield
+        finally:
+            try:
+                if not self.is_locked:
+                    self.lock()
+            finally:
+                assert self.is_locked
+                self._before_unlock()
+                self._repo.lock = self._lock
 
     def __enter__(self) -> None:
         self.lock()

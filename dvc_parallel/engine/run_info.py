@@ -1,7 +1,7 @@
 """The stages of a run, as its plan and its reporters know them: by their ranks."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Callable, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from .path_conflicts import PathOrder
 from .plan import Plan
@@ -44,10 +44,10 @@ def describe(
     ]
 
 
-def plan_of(info: RunInfo, make: Callable[..., Plan] = Plan, **kwargs) -> Plan:
+def plan_of(info: RunInfo, **kwargs: Any) -> Plan:
     """The plan of a run; ``kwargs`` are further ones of :class:`Plan`."""
     stages = dict(enumerate(info.stages))
-    return make(
+    return Plan(
         range(len(stages)),
         {rank: stage.upstream for rank, stage in stages.items()},
         after={rank: stage.after for rank, stage in stages.items()},

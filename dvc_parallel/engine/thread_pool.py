@@ -3,6 +3,7 @@
 import queue
 import threading
 from collections import deque
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from dvc.exceptions import DvcException
@@ -22,12 +23,12 @@ class Workers:
 
     Args:
         count: how many calls run at a time; more are queued.
-        at_end: called in each of the threads before it ends.
+        in_thread: makes what each of the threads is in.
     """
 
-    def __init__(self, count: int, at_end: Callable[[], None]):
+    def __init__(self, count: int, in_thread: Callable[[], AbstractContextManager]):
         self._count = count
-        self._at_end = at_end
+        self._in_thread = in_thread
         self._calls: queue.SimpleQueue = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._guard = threading.Lock()  # of the fields below
@@ -86,12 +87,12 @@ class Workers:
         return True
 
     def _work(self) -> None:
-        call: Optional[Call] = self._calls.get()
-        while call is not None:
-            func, args = call
-            func(*args)
-            call = self._next() or self._calls.get()
-        self._at_end()
+        with self._in_thread():
+            call: Optional[Call] = self._calls.get()
+            while call is not None:
+                func, args = call
+                func(*args)
+                call = self._next() or self._calls.get()
 
     def __enter__(self) -> "Self":
         return self

@@ -1,6 +1,7 @@
 """Puts a parallel run together, and what DVC does differently in one.
 
-    parallel_run ── what is switched on for a run
+    parallel_run ── puts the parts of a run together
+    stage_run ───── a stage of it: its job, and what it is given
     overrides ───── what stands in for a function of DVC, with saving, stable_reads,
                     refresh, transfers, clone_commands, gitignore_lines
 

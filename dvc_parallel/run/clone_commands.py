@@ -3,7 +3,7 @@
 import os
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from dvc.stage.exceptions import StageCmdFailedError
 
@@ -23,26 +23,16 @@ from dvc_parallel.scheduling.retries import StageLostError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dvc.stage import Stage
+    from .stage_run import StageRun
 
-    from dvc_parallel.engine.runner import Output
-
-    from .parallel_run import FastJob
-
-
-# Has a worker `perform` a request, and returns when it has: with the same output in the
-# same order, the same result, and the same errors.  Called by many threads at a time,
-# each with the job that it runs.
-Carrier = Callable[[Request, "Output", "FastJob"], Result]
 
 # Times that a request is sent with a pack: another worker may lack other commits.
 PACKS = 10
 
 
 def run_elsewhere(
-    job: "FastJob",
+    stage_run: "StageRun",
     coordinator: Coordinator,
-    stage: "Stage",
     run_env: "Optional[Mapping[str, str]]" = None,
     **_kwargs: Any,
 ) -> None:
@@ -52,28 +42,29 @@ def run_elsewhere(
         StageCmdFailedError: a command has failed.
         DvcException: the worker could not do it, or its outputs did not arrive.
     """
-    request = coordinator.pack(stage, {**(run_env or {}), **job.env})
-    logger.info("Running stage '%s':", stage.addressing)
+    stage, job, attempts = stage_run.stage, stage_run.job, stage_run.attempts
+    request = coordinator.pack(stage, {**(run_env or {}), **stage_run.env})
+    logger.info("Running stage '%s':", stage_run.name)
     with job.away():
         coordinator.put(request)
         job.tell(Phase.QUEUED)
-        with job.attempts.commands(on_end=job.command_ended):
-            request = replace(request, timeout=job.attempts.seconds_left())
-            result = _send(job, coordinator, request)
+        with attempts.commands(on_end=job.command_ended):
+            request = replace(request, timeout=attempts.seconds_left())
+            result = _send(stage_run, coordinator, request)
             if result.timed_out is not None:
-                raise job.attempts.timeout(result.timed_out)
+                raise attempts.timeout(result.timed_out)
             if result.failed is not None:
                 raise StageCmdFailedError(*result.failed)
         coordinator.get(stage, result)
-    job.start_saving()
+    stage_run.start_saving()
     coordinator.take(stage, result)
 
 
-def _send(job: "FastJob", coordinator: Coordinator, request: Request) -> Result:
-    assert job.run.carry
+def _send(stage_run: "StageRun", coordinator: Coordinator, request: Request) -> Result:
+    assert stage_run.carry
     for _ in range(PACKS):
         try:
-            return job.run.carry(request, partial(_show, job), job)
+            return stage_run.carry(request, partial(_show, stage_run), stage_run)
         except LacksCommitsError as exc:
             request = coordinator.with_pack(request, exc.have)
         except CommandLostError as exc:
@@ -81,8 +72,8 @@ def _send(job: "FastJob", coordinator: Coordinator, request: Request) -> Result:
     raise WorkerError(f"no worker could take commit {request.state.commit}")
 
 
-def _show(job: "FastJob", stream: str, data: bytes) -> None:
+def _show(stage_run: "StageRun", stream: str, data: bytes) -> None:
     if stream == COMMAND:
-        job.command_started(os.fsdecode(data), job.worker)
+        stage_run.command_started(os.fsdecode(data), stage_run.worker)
     else:
-        job.run.reporter.output(job.rank, stream, data)
+        stage_run.job.show(stream, data)

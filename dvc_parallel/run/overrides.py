@@ -7,7 +7,6 @@ jobs of a parallel run only.  Those for large data are in
 """
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial, wraps
@@ -38,7 +37,7 @@ from dvc_parallel.engine.yaml_subset import dumps_simple
 from dvc_parallel.remote.clones.performance import current_performance
 from dvc_parallel.scheduling.retries import StageLostError
 
-from .saving import current_job
+from .stage_run import current_stage_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -65,33 +64,34 @@ def unlocked_repo(original: Callable, func: Callable) -> Callable:
 
     @wraps(func)
     def wrapper(stage, *args, **kwargs):
-        job = current_job()
-        if job is None:
+        stage_run = current_stage_run()
+        if stage_run is None:
             books = current_books()
             if books is None:
                 return serial(stage, *args, **kwargs)
             books.flush()
             with books.order.in_command(stage) if books.order else nullcontext():
                 return serial(stage, *args, **kwargs)
-        if job.run.coordinator is not None:
+        if stage_run.coordinator is not None:
             from .clone_commands import run_elsewhere
 
-            return run_elsewhere(job, job.run.coordinator, stage, **kwargs)
+            return run_elsewhere(stage_run, stage_run.coordinator, **kwargs)
+        job = stage_run.job
         try:
             with (
-                job.in_command(),
+                stage_run.in_command(),
                 job.away(),
-                job.attempts.commands(
+                stage_run.attempts.commands(
                     on_end=partial(job.command_ended, saves_now=True)
                 ),
             ):
                 return func(stage, *args, **kwargs)
         finally:
-            if job.lock.is_locked:
+            if job.owns_repo:
                 # NOTE: another stage may have loaded, before the command has ended,
                 # what that has changed: ignore rules, the config
                 stage.repo._reset()
-            job.start_saving()
+            stage_run.start_saving()
 
     return wrapper
 
@@ -101,27 +101,26 @@ def run(original: Callable, executable, cmd, **kwargs) -> None:
     if performance := current_performance():
         performance.run_command(executable, cmd, **kwargs)
         return
-    job = current_job()
-    if job is None:
+    stage_run = current_stage_run()
+    if stage_run is None:
         original(executable, cmd, **kwargs)
         return
 
-    show = partial(job.run.reporter.output, job.rank)
-    provision = job.run.provision
     command = Command(
         _make_cmd(executable, cmd),
-        {**kwargs["env"], **job.env},
+        {**kwargs["env"], **stage_run.env},
         cwd=kwargs["cwd"],
         shell=kwargs["shell"],
-        timeout=job.attempts.seconds_left(),
-        inherited=tuple(provision.inherited),
-        place=provision.place(job.rank),
+        timeout=stage_run.attempts.seconds_left(),
+        inherited=stage_run.inherited,
+        place=stage_run.place,
     )
-    on_start = job.waits_for_worker(cmd) if job.is_elsewhere else ignore_start
+    waits = stage_run.is_elsewhere
+    on_start = stage_run.waits_for_worker(cmd) if waits else ignore_start
     try:
-        returncode = job.run.runner.run(command, show, on_start)
+        returncode = stage_run.runner.run(command, stage_run.job.show, on_start)
     except TimeIsUpError:
-        raise job.attempts.timeout(cmd) from None
+        raise stage_run.attempts.timeout(cmd) from None
     except CommandLostError as exc:
         raise StageLostError(cmd, exc) from None
     if returncode:
@@ -130,15 +129,15 @@ def run(original: Callable, executable, cmd, **kwargs) -> None:
 
 def display_command(original: Callable, cmd: str) -> None:
     """``dvc.stage.run.display_command``: show a command that is about to run."""
-    job = current_job()
+    stage_run = current_stage_run()
     if performance := current_performance():
         performance.show_command(cmd)
-    elif job is None:
+    elif stage_run is None:
         original(cmd)
-    elif job.is_elsewhere:
-        job.tell(Phase.QUEUED)
+    elif stage_run.is_elsewhere:
+        stage_run.job.tell(Phase.QUEUED)
     else:
-        job.tell(Phase.COMMAND, cmd=cmd)
+        stage_run.job.tell(Phase.COMMAND, cmd=cmd)
 
 
 def emit(original: Callable, handler, record) -> None:
@@ -147,8 +146,8 @@ def emit(original: Callable, handler, record) -> None:
     It raises when nobody reads what is shown, as the terminal is gone or ``head`` has
     ended.  What commands have made is recorded nevertheless.
     """
-    job = current_job()
-    if job is None or not job.has_run:
+    stage_run = current_stage_run()
+    if stage_run is None or not stage_run.job.has_run:
         original(handler, record)
     else:
         with suppress(Exception):
@@ -157,10 +156,10 @@ def emit(original: Callable, handler, record) -> None:
 
 def ask(original: Callable, *args, **kwargs) -> Any:
     """``dvc.prompt.ask``: ask the user something."""
-    job = current_job()
-    if job is None:
+    stage_run = current_stage_run()
+    if stage_run is None:
         return original(*args, **kwargs)
-    return job.run.ask(partial(original, *args, **kwargs))
+    return stage_run.ask(partial(original, *args, **kwargs))
 
 
 def add_to_git(original: Callable, backend: Any, *args, **kwargs) -> None:
@@ -169,8 +168,8 @@ def add_to_git(original: Callable, backend: Any, *args, **kwargs) -> None:
     Raises:
         DvcException: the index has been locked for too long, or the run is stopping.
     """
-    job = current_job()
-    if job is None:
+    stage_run = current_stage_run()
+    if stage_run is None:
         original(backend, *args, **kwargs)
         return
     begun, wait = clock(), None
@@ -181,44 +180,43 @@ def add_to_git(original: Callable, backend: Any, *args, **kwargs) -> None:
         except FileLocked as exc:
             path = os.fsdecode(exc.lockfilename)
             waited = clock() - begun
-            if waited > GIT_PATIENCE or job.run.outcome.signal is not None:
+            if waited > GIT_PATIENCE or stage_run.is_interrupted:
                 raise DvcException(
-                    f"cannot add files of stage '{job.name}' to git: '{path}' has been "
-                    f"there for {waited:.0f} s; if no git is running, remove it"
+                    f"cannot add files of stage '{stage_run.name}' to git: '{path}' has"
+                    f" been there for {waited:.0f} s; if no git is running, remove it"
                 ) from exc
         if waited > TELL_AFTER:
             wait = wait or Wait()
             if (lasting := wait.is_to_be_told()) is not None:
                 there = f"'{path}' is there {lasting}".rstrip()
-                say(f"{job.name} | waits for git's index: {there}")
+                say(f"{stage_run.name} | waits for git's index: {there}")
         # NOTE: who has locked it may wait for the repo
-        with job.away_if(True):
-            time.sleep(TRY_GIT_EVERY)
+        stage_run.job.pause(TRY_GIT_EVERY)
 
 
 def rwlock(
     original: Callable, tmp_dir, fs, cmd, *args, **kwargs
 ) -> "AbstractContextManager[None]":
     """``dvc.rwlock.rwlock``: lock paths."""
-    books, job = current_books(), current_job()
+    books, stage_run = current_books(), current_stage_run()
     lock = original if books is None else books.paths.hold
-    if job is not None:
-        lock = job.paths.hold
-        cmd = f"{cmd} (stage '{job.name}')"
+    if stage_run is not None:
+        lock = stage_run.paths.hold
+        cmd = f"{cmd} (stage '{stage_run.name}')"
     return lock(tmp_dir, fs, cmd, *args, **kwargs)
 
 
 @contextmanager
 def modify_yaml(original: Callable, path, fs=None) -> Iterator[Any]:
     """``dvc.dvcfile.modify_yaml``: change a dvc.yaml or dvc.lock."""
-    books, job = current_books(), current_job()
+    books, stage_run = current_books(), current_stage_run()
     if books is None or not is_lock_file(path):
         modify = original(path, fs=fs)
-    elif job is None:
+    elif stage_run is None:
         place = partial(books.order.successors, path) if books.order else at_the_end
         modify = books.lockfiles.modify(path, fs, place)
     else:
-        modify = job.run.order.modify_lockfile(path, fs, job.rank)
+        modify = stage_run.order.modify_lockfile(path, fs, stage_run.job.rank)
     with modify as data:
         yield data
         if books is not None and is_lock_file(path):
@@ -242,9 +240,9 @@ def parse_yaml(original: Callable, text: str, path: str, typ: str = "safe") -> A
 @in_runs
 def load_path(books: "Bookkeeping", original: Callable, path: str, fs, **kwargs) -> Any:
     """``dvc.utils.serialize.load_path``, with which a params file is read."""
-    job = current_job()
-    if job is not None and fs.protocol == "local":
-        original = partial(job.read_file, original)
+    stage_run = current_stage_run()
+    if stage_run is not None and fs.protocol == "local":
+        original = partial(stage_run.read_file, original)
     return books.params_files.load_path(original, path, fs, **kwargs)
 
 

@@ -1,152 +1,182 @@
-"""A parallel run, with all that the executor can do without.
+"""A parallel run, put together: what its executor is given, and why."""
 
-What the plugin does on top of :mod:`dvc_parallel.engine.executor` comes together here:
-cheap bookkeeping, the durations of earlier runs, large data that is saved while other
-stages go on, and a watchdog over what has been started; and what stages need besides a
-slot.
-"""
-
-import os
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Optional
+
+from dvc.repo import reproduce
 
 from dvc_parallel.caches.bookkeeping import Bookkeeping
 from dvc_parallel.caches.path_facts import state_kept_open
 from dvc_parallel.engine import logger
-from dvc_parallel.engine.executor import ParallelExecutor
-from dvc_parallel.engine.file_stamp import signature_of
-from dvc_parallel.engine.job import Job, Over, WithdrawnError
+from dvc_parallel.engine.executor import Executor
 from dvc_parallel.engine.local_runner import LocalRunner
-from dvc_parallel.engine.lock_wait import TRY_EVERY
-from dvc_parallel.engine.plan import Instruction, State
+from dvc_parallel.engine.ordered_writes import SerialOrder, names_of
+from dvc_parallel.engine.path_conflicts import PathOrder
+from dvc_parallel.engine.plain_reporter import PlainReporter
 from dvc_parallel.engine.remote_runner import RemoteRunner
 from dvc_parallel.engine.repo_lock import SharedRepoLock
-from dvc_parallel.engine.reporter_events import Phase
-from dvc_parallel.engine.run_info import plan_of
+from dvc_parallel.engine.reporter_events import Reporter, Reporters, RunInfo
+from dvc_parallel.engine.run_info import describe, plan_of
 from dvc_parallel.engine.runner import Runner
-from dvc_parallel.engine.stage_paths import PathsBusyError, StagePaths
 from dvc_parallel.processes.supervisor import RunSupervisor
 from dvc_parallel.scheduling.durations import Durations
 from dvc_parallel.scheduling.path_waits import PathWaits
-from dvc_parallel.scheduling.pooled_plan import (
-    LookAgain,
-    PooledPlan,
-    Postponed,
-    Resumed,
-)
 from dvc_parallel.scheduling.resources import Provision
-from dvc_parallel.scheduling.retries import Attempts
 
 from .refresh import catch_up
 from .stable_reads import StableReads
+from .stage_run import Carrier, StageRun
 from .transfers import Transfers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from contextlib import AbstractContextManager
-
-    from dvc.repo import Repo
     from dvc.stage import Stage
     from networkx import DiGraph
 
+    from dvc_parallel.engine.job import Job
     from dvc_parallel.remote.clones.coordinator import Coordinator
-
-    from .clone_commands import Carrier
 
 CLONES = "Workers do not see the workspace; they work in clones, data goes through %s."
 
-# Seconds from one look at the load of the machine to the next.
-LOOK = 1.0
 
+class ParallelRun:
+    """Reproduces stages in parallel, and leaves what serial DVC would.
 
-class FastExecutor(ParallelExecutor):
-    """As :class:`ParallelExecutor`, whose other arguments it takes.
+    To be used once, by the thread that holds ``repo.lock``.
 
     Args:
+        steps: stages to reproduce, in the order of serial DVC.
+        graph: the graph whose edges run from stages to their upstreams.
+        jobs: how many stages may run a command at a time.
+        on_error, force, force_downstream: as for ``Repo.reproduce``.
+        repro_fn: reproduces one stage, as DVC's does.
+        raise_error: raises an error for a cause, or None, and failed stages, instead of
+            DVC's.
+        on_unchanged: called at the end with the stages that have not changed.
+        reporters: show what goes on, instead of plain lines.
         load_average: start nothing while the load of the machine is as high.
+        runner: where commands run, if not as processes of this run.
         carry: has commands run in clones of the repo, where workers do not share the
             workspace.
-        runner: where commands run, if not as processes of this run.
-        elsewhere: whether they would not, though no worker is asked for anything.
+        elsewhere: whether commands would run elsewhere, though no worker is asked for
+            anything.
+        kwargs: for ``repro_fn``.  Its ``jobs`` are others, those of a transfer.
 
     Attributes:
+        info: what is known of it beforehand.
         provision: what its stages are given.
-        books: what the run keeps.
-        transfers: what its jobs put into the cache right now.
-        reads: what its jobs read while commands run.
-        coordinator: sends stages to other machines, if that is where they run.
-        path_waits: stages that wait for paths which other processes use.
+        executor: runs them; this is its :class:`Work`.
+        coordinator: sends them to other machines, if that is where they run.
         workers: where commands run, if on those of another engine.
+
+    Raises:
+        DvcException: a stage asks for what makes no sense, or for more than there is.
     """
 
-    plan: PooledPlan
-
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         steps: Sequence["Stage"],
         graph: "DiGraph",
         jobs: int,
+        /,
         *,
+        repro_fn: Callable[..., Optional["Stage"]],
+        on_error: str = "fail",
+        force: bool = False,
+        force_downstream: bool = False,
+        raise_error: Optional[Callable[..., Any]] = None,
+        on_unchanged: Optional[Callable[[list["Stage"]], None]] = None,
+        reporters: Sequence[Reporter] = (),
         load_average: Optional[float] = None,
-        carry: "Optional[Carrier]" = None,
         runner: Optional[Runner] = None,
+        carry: Optional[Carrier] = None,
         elsewhere: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ):
+        self.steps, self.graph, self.kwargs = steps, graph, kwargs
+        self._repro_fn, self._on_unchanged = repro_fn, on_unchanged
+        self._raise_error = raise_error or reproduce._raise_error
+        self._on_error = on_error
+        self._repo = repo = steps[0].repo
+        tmp_dir = repo.tmp_dir
+
+        # who runs commands, and what there is for them
+        self.runner = runner or LocalRunner(RunSupervisor(tmp_dir))
         self.carry = carry
         self.coordinator: Optional[Coordinator] = None
         self.workers = runner if isinstance(runner, RemoteRunner) else None
         offers = self.workers.offers() if self.workers else () if elsewhere else None
-        self.provision = Provision(steps, jobs, load_average, self._on_slot, offers)
-        self.books = Bookkeeping(
-            steps[0].repo.tmp_dir, goes_on=lambda: not self.is_stopping()
-        )
-        self.transfers = Transfers()
-        self.reads = StableReads()
-        self.path_waits = PathWaits(steps[0].repo.tmp_dir, steps[0].repo.fs)
-        self.durations = Durations(steps[0].repo.tmp_dir)
-        super().__init__(
-            steps,
-            graph,
-            jobs,
-            lockfiles=self.books.lockfiles,
-            runner=runner or LocalRunner(RunSupervisor(steps[0].repo.tmp_dir)),
-            **kwargs,
-        )
-        self.books.pulls = bool(self.kwargs.get("pull"))
+        self.provision = Provision(steps, jobs, load_average, self._wake, offers)
 
-    def _known_seconds(self) -> dict[str, float]:
-        return self.durations.load()
-
-    def _make_plan(self, **kwargs) -> PooledPlan:
+        # what stages are, and in which order they go
+        self._durations = Durations(tmp_dir)
+        self.path_order = PathOrder(steps)
+        stages = describe(steps, graph, self.path_order, self._durations.load())
+        self.info = RunInfo(stages, jobs, on_error)
         plan = plan_of(
             self.info,
-            make=PooledPlan,
-            priority=self.provision.priority,
-            admission=self.provision.admission,
+            force=force,
+            force_downstream=force_downstream,
             found_late=self.path_order.found_late,
-            **kwargs,
+            ready=self.provision.ready,
         )
-        assert isinstance(plan, PooledPlan)
-        return plan
 
-    def _make_lock(self) -> "WatchedRepoLock":
-        return WatchedRepoLock(self.repo, before_unlock=self.books.flush)
+        # what they share
+        self.books = Bookkeeping(tmp_dir, goes_on=lambda: not self.executor.is_stopping)
+        self.books.pulls = bool(kwargs.get("pull"))
+        self.order = SerialOrder(tmp_dir, names_of(steps), self.books.lockfiles)
+        self.transfers = Transfers()
+        self.reads = StableReads()
 
-    def _make_job(self, rank: int) -> "FastJob":
-        return FastJob(self, self.steps[rank], rank)
+        reporter = Reporters(*(reporters or [PlainReporter()]))
+        path_waits = PathWaits(tmp_dir, repo.fs, reporter.waiting_for_paths)
+        self.executor = Executor(
+            plan,
+            lock=SharedRepoLock(repo, before_unlock=self.books.flush),
+            runner=self.runner,
+            reporter=reporter,
+            work=self,
+            supplies=self.provision,
+            wakers=[self.provision.ready, path_waits],
+            postpone=path_waits.add,
+        )
 
     def run(self) -> list["Stage"]:
+        """Reproduce the stages.
+
+        Returns:
+            list: those that have been reproduced, in the order of serial DVC.
+
+        Raises:
+            ReproductionError: as serial DVC, naming all stages that failed.
+            KeyboardInterrupt: for Ctrl-C.
+        """
         with (
             # NOTE: the loop gives up the repo as well
             self.books.in_this_thread(),
-            state_kept_open(self.repo.state) as self._end_thread,  # type: ignore[method-assign]
+            state_kept_open(self._repo.state) as self._close_state,
             self._coordinated(),
+            self.provision.slots(),
         ):
-            return super().run()
+            outcome = self.executor.run(self.info)
+        jobs = self.executor.jobs
+        busy = {
+            self.steps[rank].addressing: jobs[rank].busy for rank in outcome.results
+        }
+        self._durations.save(busy)
+        reproduced = outcome.conclude(self.steps, self._on_error, self._raise_error)
+        if self._on_unchanged is not None:
+            ran = outcome.results
+            self._on_unchanged(
+                [stage for rank, stage in enumerate(self.steps) if rank not in ran]
+            )
+        return reproduced
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether a signal is ending the run."""
+        return self.executor.outcome.signal is not None
 
     @contextmanager
     def _coordinated(self) -> Iterator[None]:
@@ -155,7 +185,7 @@ class FastExecutor(ParallelExecutor):
             return
         from dvc_parallel.remote.clones.coordinator import Coordinator
 
-        with Coordinator(self.repo, self.steps, self.transfers.of) as self.coordinator:
+        with Coordinator(self._repo, self.steps, self.transfers.of) as self.coordinator:
             logger.info(CLONES, self.coordinator.exchange)
             yield
 
@@ -165,236 +195,39 @@ class FastExecutor(ParallelExecutor):
             return self.carry is None
         return self.workers.check(map(self.provision.place, range(len(self.steps))))
 
+    def _wake(self) -> None:
+        self.executor.wake()
+
     @contextmanager
-    def _shared_repo(self) -> Iterator[None]:
-        # NOTE: what is shared has to be back when a signal ends this process
-        with super()._shared_repo(), self.provision.slots():
-            yield
-
-    def is_stopping(self) -> bool:
-        """Whether nothing new may start any more."""
-        return self.plan.stopping
-
-    def _on_slot(self) -> None:
-        self._inbox.put(None)
-
-    def _look_again(self) -> Sequence[Instruction]:
-        return [*self._resume(), *self.plan.handle(LookAgain())]
-
-    def _times(self) -> "Iterable[Optional[float]]":
-        waits = self.provision.has_to_look and self.plan.count(State.READY)
-        return (*super()._times(), LOOK if waits else None, self.path_waits.due())
-
-    def _over(self, message: Over) -> Sequence[Instruction]:
-        if not isinstance(message.exc, PathsBusyError):
-            return [*super()._over(message), *self._resume()]
-        if self.is_stopping():
-            message.exc = WithdrawnError()
-            return super()._over(message)
-        rank = message.job.rank
-        message.job.tell(Phase.LOCK)
-        if blocked := self.path_waits.add(rank, message.exc):
-            self.reporter.waiting_for_paths(rank, blocked)
-        return self.plan.handle(Postponed(rank))
-
-    def _resume(self) -> list[Instruction]:
-        """Have stages try again whose paths are free by now."""
-        for rank, text in self.path_waits.reminders():
-            self.reporter.waiting_for_paths(rank, text)
-        instructions: list[Instruction] = []
-        for rank in self.path_waits.free():
-            instructions += self.plan.handle(Resumed(rank))
-        return instructions
-
-    def _obstacle(self, rank: int) -> dict[str, Any]:
-        pool = self.provision.obstacle(rank)
-        return {"pool": pool} if pool else {}
-
-    def _run_jobs(self, job: Optional[Job]) -> None:
-        # NOTE: also while the repo is passed on
+    def in_thread(self) -> Iterator[None]:
+        """What each of the threads is in."""
+        # NOTE: the repo is passed on between jobs, too, and that flushes the books
         with self.books.in_this_thread():
-            super()._run_jobs(job)
+            try:
+                yield
+            finally:
+                self._close_state()
 
-    def _reproduce(self, job: "FastJob", force: bool) -> Optional["Stage"]:  # type: ignore[override]
-        # NOTE: the repo was free while workers were waited for
-        if self.workers or self.lock.intrusions:  # type: ignore[attr-defined]
-            catch_up(job.stage, self.books.lockfiles)
-        return job.attempts.run(partial(super()._reproduce, job), force, job.retrying)
-
-    def _give_up(self) -> None:
-        super()._give_up()
-        self.provision.give_up()
-
-    def _conclude(self) -> list["Stage"]:
-        ran = [self._started[rank] for rank in self.outcome.results]
-        self.durations.save({job.name: job.busy for job in ran})
-        return super()._conclude()
-
-
-class WatchedRepoLock(SharedRepoLock):
-    """A shared repo lock that tells whether another process may have had it.
-
-    Args:
-        before_unlock: called by the owner before it gives up the repo lock.
-
-    Attributes:
-        intrusions (int): how many times one may have had it since the run began.
-    """
-
-    def __init__(
-        self,
-        repo: "Repo",
-        before_unlock: Callable[[], None] = lambda: None,
-    ):
-        super().__init__(repo)
-        self._before_unlock = before_unlock
-        self.intrusions = 0
-
-    def _unlock_file(self) -> None:
-        self._before_unlock()
-        super()._unlock_file()
-
-    def _lock_file(self) -> None:
-        last_holder = self._holder()
-        start = time.monotonic()
-        super()._lock_file()
-        waited = time.monotonic() - start > TRY_EVERY / 2
-        if waited or last_holder != os.getpid():
-            self.intrusions += 1
-
-    def _holder(self) -> Optional[int]:
-        """PID of the process that had the lock last, if it can be known."""
-        try:
-            with open(self.lockfile, encoding="utf-8") as fobj:
-                return int(fobj.read())
-        except (OSError, ValueError, TypeError):
-            return None
-
-    def give_back(self) -> None:
-        self._before_unlock()
-        super().give_back()
-
-
-class FastJob(Job):
-    """A job that can save large data without owning the repo, see ``saving.py``.
-
-        ┌ owns the repo ┐             ┌ owns the repo ┐             ┌ owns the repo ┐
-        │ changed?      │   command   │ record hashes │ hash, copy  │ dvc.lock      │
-        └───────────────┴─── away ────┴───────────────┴─── away ────┴───────────────┘
-
-    Attributes:
-        data_is_large (bool): whether what was hashed last takes a while to read.
-        env: variables for its commands: the slots that it has, its place.
-        attempts: at its commands.
-        worker (str): the one that performs it in a clone, if it has a name.
-        paths: its path locks.
-    """
-
-    run: FastExecutor
-    lock: WatchedRepoLock
-
-    def __init__(self, run: FastExecutor, stage: "Stage", rank: int):
-        super().__init__(run, stage, rank)
-        self.data_is_large = False
-        self.env = {
-            **run.provision.environment(rank),
-            **run.order.environment(rank),
-        }
-        self.attempts = Attempts(run.provision.needs(rank), run.is_stopping)
-        # NOTE: `pull` gets outputs before DVC knows whether the stage has to run, and
-        # nobody wants to be asked twice
-        at_once = run.kwargs.get("pull") or run.kwargs.get("interactive")
-        self.paths = StagePaths(
-            run.books.path_locks,
-            looks_first=not at_once,
-            names=run.path_order.other_names(rank),
+    def reproduce(self, job: "Job") -> Optional["Stage"]:
+        """Reproduce a stage, in a thread that owns the repo."""
+        stage_run = StageRun(self, job)
+        stage = stage_run.stage
+        once = partial(
+            self._repro_fn,
+            stage,
+            upstream=list(self.graph.successors(stage)),
+            **self.kwargs,
         )
-        self.worker: Optional[str] = None
-        self._pins = 0
-        self._intrusions = 0
+        with stage_run.in_this_thread():
+            # NOTE: the repo was free while workers were waited for
+            if self.workers or job.intrusions:
+                catch_up(stage, self.books.lockfiles)
+            return stage_run.attempts.run(once, job.force, stage_run.retrying)
 
-    @contextmanager
-    def in_this_thread(self) -> Iterator[None]:
-        with super().in_this_thread():
-            self.start_saving()
-            yield
+    def failed(self, rank: int, error: Exception) -> None:
+        """Tell of a stage that has failed, while the run goes on."""
+        reproduce.handle_error(self.graph, self._on_error, error, self.steps[rank])
 
-    @property
-    def has_run(self) -> bool:
-        """Whether what remains is to save what its commands have made."""
-        return self._work is Phase.SAVE
-
-    @property
-    def is_elsewhere(self) -> bool:
-        """Whether its commands run on other machines."""
-        return self.run.workers is not None
-
-    def waits_for_worker(self, cmd: str) -> Callable[[str], None]:
-        """Have the time until a worker starts a command not count.
-
-        Returns:
-            what is to be called with the name of the worker.
-        """
-        go_on = self.attempts.wait()
-
-        def started(worker: str) -> None:
-            go_on()
-            self.command_started(cmd, worker)
-
-        return started
-
-    def command_started(self, cmd: str, worker: Optional[str]) -> None:
-        """Take note that a command has started elsewhere."""
-        self.tell(Phase.COMMAND, cmd=cmd, **({"worker": worker} if worker else {}))
-
-    def retrying(self, exc: BaseException) -> None:
-        """Take note that the commands are tried again after an error."""
-        self.tell(Phase.RETRY, attempt=self.attempts.number, error=str(exc))
-
-    def start_saving(self) -> None:
-        """Watch from now on whether another process has had the repo."""
-        self._intrusions = self.lock.intrusions
-
-    @property
-    def disturbed(self) -> bool:
-        """Whether one may have had it since saving has started."""
-        return self.lock.intrusions != self._intrusions
-
-    def away_if(self, condition: bool) -> "AbstractContextManager[None]":
-        """Give the repo away for a while on a condition, if not pinned."""
-        return self.away() if condition and not self._pins else nullcontext()
-
-    @contextmanager
-    def in_command(self) -> Iterator[None]:
-        """Have other jobs know that the command of this one may write anything."""
-        self.run.reads.in_command.add(self.name)
-        try:
-            yield
-        finally:
-            self.run.reads.in_command.discard(self.name)
-
-    def pause(self, seconds: float) -> None:
-        """Wait, without the repo."""
-        with self.away_if(True):
-            time.sleep(seconds)
-
-    def read_file(self, read: Callable, path: str, *args, **kwargs) -> Any:
-        """Read a local file, again if the command of another stage writes to it."""
-        reads = self.run.reads
-        if not reads.others(self.name):
-            return read(path, *args, **kwargs)
-        return reads.read(
-            path,
-            lambda _: read(path, *args, **kwargs),
-            lambda: signature_of(path),
-            self.pause,
-        )
-
-    @contextmanager
-    def pinned(self) -> Iterator[None]:
-        """Own the repo throughout, because it is not as others expect it."""
-        self._pins += 1
-        try:
-            yield
-        finally:
-            self._pins -= 1
+    def come_to_end(self) -> None:
+        """Take note that no stage has been left out."""
+        self.order.come_to_end()

@@ -25,8 +25,9 @@ from dvc_data.hashfile import load
 
 from dvc_parallel.caches.bookkeeping import current_books
 from dvc_parallel.caches.damaged import remove_damaged
-from dvc_parallel.engine import job as running
 from dvc_parallel.engine.durable import write_out
+
+from .stage_run import current_stage_run
 
 if TYPE_CHECKING:
     from dvc.output import Output
@@ -35,18 +36,11 @@ if TYPE_CHECKING:
 
     from dvc_parallel.caches.hashes import KnownHashes
 
-    from .parallel_run import FastJob
-
 # What takes longer than a change of owners: 8 MiB are hashed in some 10 ms.
 LARGE_SIZE = 8 * 2**20
 MANY_FILES = 200
 
 _local = threading.local()
-
-
-def current_job() -> Optional["FastJob"]:
-    """As :func:`dvc_parallel.engine.job.current_job`, of a ``FastExecutor``."""
-    return running.current_job()  # type: ignore[return-value]
 
 
 def is_large(path: str) -> bool:
@@ -94,9 +88,9 @@ def build(original: Callable, out: "Output", odb, path, fs, *args, **kwargs):
     books = current_books()
     if books is None:
         return original(out, odb, path, fs, *args, **kwargs)
-    job = current_job()
-    if job is not None and not kwargs.get("dry_run"):
-        job.data_is_large = fs.protocol == "local" and is_large(path)
+    stage_run = current_stage_run()
+    if stage_run is not None and not kwargs.get("dry_run"):
+        stage_run.data_is_large = fs.protocol == "local" and is_large(path)
     hash_it = partial(_build, partial(original, out), out, books.known_hashes)
     return books.known_hashes.build(hash_it, odb, path, fs, *args, **kwargs)
 
@@ -111,9 +105,9 @@ def _build(
     *args,
     **kwargs,
 ):
-    job = current_job()
+    stage_run = current_stage_run()
     is_folder = fs.protocol == "local" and os.path.isdir(path)
-    if job is None or fs.protocol != "local":
+    if stage_run is None or fs.protocol != "local":
         build = partial(known.build_folder, original) if is_folder else original
         return build(odb, path, fs, *args, **kwargs)
 
@@ -121,11 +115,11 @@ def _build(
     if large and not is_folder:
         # a file whose hash is known takes no time
         large = odb.state.get(path, fs)[1] is None
-    reads = job.run.reads
+    job, reads, name = stage_run.job, stage_run.reads, stage_run.name
     # NOTE: a file that a stage has made is its own; what changes it is an error
     may_move = is_folder or kwargs.get("dry_run")
     hash_it = original
-    if may_move and (large or reads.others(job.name)):
+    if may_move and (large or reads.others(name)):
 
         def hash_it(odb, path, fs, *args, **kwargs):
             build = partial(original, odb, path, fs, *args, **kwargs)
@@ -139,7 +133,7 @@ def _build(
         result = known.build_folder(hash_it, odb, path, fs, *args, **kwargs)
     if kwargs.get("dry_run"):
         files = [key for key, _, _ in result[2]] if result[2].hash_info.isdir else []
-        reads.watch(path, str(out or relpath(path)), job.name, files)
+        reads.watch(path, str(out or relpath(path)), name, files)
     return result
 
 
@@ -162,20 +156,21 @@ def _put() -> set[Any]:
 
 
 def _transfer(original: Callable, src, dest, obj_ids, *args, **kwargs):
-    job = current_job()
-    if job is None:
+    stage_run = current_stage_run()
+    if stage_run is None:
         return original(src, dest, obj_ids, *args, **kwargs)
+    job, transfers = stage_run.job, stage_run.transfers
 
     def copy():
-        with job.run.transfers.of(_oids(src, obj_ids)):
+        with transfers.of(_oids(src, obj_ids)):
             return original(src, dest, obj_ids, *args, **kwargs)
 
-    before = job.lock.intrusions
+    before = job.intrusions
     with job.away_if(
-        job.data_is_large or not job.run.transfers.free(_oids(src, obj_ids))
+        stage_run.data_is_large or not transfers.free(_oids(src, obj_ids))
     ):
         result = copy()
-    if job.lock.intrusions != before:
+    if job.intrusions != before:
         # what is missing now, is copied again
         result = copy()
     return result
@@ -216,8 +211,8 @@ def _oids(src, hash_infos: Iterable) -> set[str]:
 
 def checkout(original: Callable, out: "Output", *args, **kwargs):
     """``Output._checkout``: copy or link from the cache."""
-    job = current_job()
-    if job is None:
+    stage_run = current_stage_run()
+    if stage_run is None:
         return original(out, *args, **kwargs)
 
     # NOTE: the owner's ignore rules, before it is no longer the owner
@@ -225,7 +220,7 @@ def checkout(original: Callable, out: "Output", *args, **kwargs):
     meta = out.meta
     large = (meta.size or 0) >= LARGE_SIZE or (meta.nfiles or 0) >= MANY_FILES
     # NOTE: to link what was just saved takes no time
-    with job.away_if(large and not kwargs.get("relink")):
+    with stage_run.job.away_if(large and not kwargs.get("relink")):
         return original(out, *args, **kwargs)
 
 
@@ -260,11 +255,11 @@ def commit(original: Callable, stage: "Stage", *args, **kwargs) -> None:
 
 def _commit(original: Callable, stage: "Stage", *args, **kwargs) -> None:
     original(stage, *args, **kwargs)
-    job = current_job()
-    if job is None or not job.disturbed:
+    stage_run = current_stage_run()
+    if stage_run is None or not stage_run.disturbed:
         return
 
-    with job.pinned():
+    with stage_run.job.pinned():
         for out in stage.outs:
             if out.hash_info and out.exists and out.changed_checksum():
                 raise DvcException(
@@ -278,10 +273,10 @@ def _commit(original: Callable, stage: "Stage", *args, **kwargs) -> None:
 @contextmanager
 def copy_links(original: Callable, stage_cache: "StageCache") -> Iterator[None]:
     """``StageCache._cache_type_copy``: changes the repo's cache for a moment."""
-    job = current_job()
-    if job is None:
+    stage_run = current_stage_run()
+    if stage_run is None:
         with original(stage_cache):
             yield
         return
-    with job.pinned(), original(stage_cache):
+    with stage_run.job.pinned(), original(stage_cache):
         yield

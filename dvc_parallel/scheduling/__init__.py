@@ -1,6 +1,6 @@
 """What a stage must get besides its upstreams, before it starts.
 
-    stage_options ──> resources ──> admission ──> pooled_plan
+    stage_options ──> resources ──> ready_queue ──> admission
                         pools, load, tokens, jobserver
     path_waits, retries              stages that wait for others, or try again
     durations ──> simulation         how long a run takes

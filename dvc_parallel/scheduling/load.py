@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Callable, Union
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from .pooled_plan import Admission
+    from .ready_queue import Admission
 
 MINUTE = 60.0
 

@@ -26,6 +26,7 @@ from dvc.lock import LockError
 
 from dvc_parallel.engine.lock_wait import Wait
 from dvc_parallel.engine.path_locks import LocksFile
+from dvc_parallel.engine.plan import Resumed
 from dvc_parallel.engine.stage_paths import PathsBusyError
 
 # Seconds from one look at what others hold to the next.
@@ -39,17 +40,25 @@ def _who(busy: PathsBusyError) -> str:
 class PathWaits:
     """Stages that wait for paths.  Owned by whoever owns the plan.
 
+    A :class:`dvc_parallel.engine.executor.Waker`.
+
     Args:
         tmp_dir: ``.dvc/tmp`` of the repo.
         fs: its file system.
+        tell: called with a stage and what the user has to know of its waiting.
         clock: tells the time in seconds.
     """
 
     def __init__(
-        self, tmp_dir: str, fs: Any, clock: Callable[[], float] = time.monotonic
+        self,
+        tmp_dir: str,
+        fs: Any,
+        tell: Callable[[int, str], None],
+        clock: Callable[[], float] = time.monotonic,
     ):
         self._tmp_dir = tmp_dir
         self._fs = fs
+        self._tell = tell
         self._clock = clock
         self._busy: dict[int, PathsBusyError] = {}
         self._waits: dict[int, Wait] = {}
@@ -57,36 +66,30 @@ class PathWaits:
         self._looked = 0.0
         self._seen: Optional[tuple] = None  # which keeps all of them from going on
 
-    def add(self, stage: int, busy: PathsBusyError) -> Optional[str]:
-        """Have a stage wait.
-
-        Returns:
-            what the user has to know about that, if it has not been said before.
-        """
+    def add(self, stage: int, busy: PathsBusyError) -> None:
+        """Have a stage wait, and tell why, if that has not been told before."""
         if not self._busy:
             self._looked = self._clock()
         self._busy[stage] = busy
         self._seen = None
         if stage in self._waits:
-            return None
+            return
         # NOTE: how to get rid of a stale lock is said once
         text = _who(busy) if self._waits else str(busy)
         self._waits[stage] = Wait(self._clock)
         self._waits[stage].is_to_be_told()
-        return text
+        self._tell(stage, text)
 
-    def reminders(self) -> list[tuple[int, str]]:
-        """What the user has to be told again, of one stage for all with that reason."""
+    def _remind(self) -> None:
+        """Tell again what is waited for, of one stage for all with that reason."""
         told: dict[str, list[tuple[int, str]]] = {}
         for stage, busy in self._busy.items():
             if lasting := self._waits[stage].is_to_be_told():
                 told.setdefault(_who(busy), []).append((stage, lasting))
-        reminders = []
         for who, stages in told.items():
             (stage, lasting), *more = stages
             others = f", with {len(more)} more stages" if more else ""
-            reminders.append((stage, f"{lasting} now{others}, as {who}"))
-        return reminders
+            self._tell(stage, f"{lasting} now{others}, as {who}")
 
     def due(self) -> Optional[float]:
         """Seconds until it is time for another look; None if nobody waits."""
@@ -94,8 +97,9 @@ class PathWaits:
             return None
         return max(0.0, self._looked + LOOK - self._clock())
 
-    def free(self) -> list[int]:
+    def events(self) -> list[Resumed]:
         """Stages that may try again; another process may still be quicker."""
+        self._remind()
         if self.due() != 0:
             return []
         self._looked = self._clock()
@@ -113,7 +117,7 @@ class PathWaits:
             free = [stage for stage in self._busy if not self._is_blocked(stage)]
         for stage in free:
             del self._busy[stage]
-        return free
+        return [Resumed(stage) for stage in free]
 
     def _alive(self) -> frozenset[int]:
         infos = [*self._file.others["write"].values()]

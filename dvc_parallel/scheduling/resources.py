@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 from dvc.exceptions import DvcException, InvalidArgumentError
 
 from dvc_parallel.engine import logger
+from dvc_parallel.engine.plan import Plan
 from dvc_parallel.engine.runner import ANYWHERE, Place
 
 from .admission import PoolAdmission
 from .load import LoadLimit
 from .placement import split
-from .pooled_plan import PooledPlan
 from .pools import (
     CONFIG_OPTION,
     ENV,
@@ -23,6 +23,7 @@ from .pools import (
     environment,
     parse_pools,
 )
+from .ready_queue import AdmissionQueue
 from .stage_options import NOTHING, Needs, NeedsError, read_needs
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from dvc_parallel.engine.runner import Offer
 
-    from .pooled_plan import Admission
+    from .ready_queue import Admission
     from .tokens import SharedSlots
 
 
@@ -53,9 +54,7 @@ class Provision:
             where they have not been asked.
 
     Attributes:
-        priority: of stages that have one.
-        admission: for the plan of the run.
-        has_to_look (bool): whether more may be admitted as time passes.
+        ready: the ready queue for the plan of the run.
 
     Raises:
         DvcException: a stage asks for what makes no sense, or for more than there is.
@@ -73,15 +72,17 @@ class Provision:
         self._sizes = machine_pools(steps[0].repo)
         self._places: dict[int, Place] = {}
         self._needs = self._read(steps, offers)
+        self._priority = {rank: n.priority for rank, n in self._needs.items()}
         self._pools = PoolAdmission(self._sizes, self._needs)
-        self.priority = {rank: n.priority for rank, n in self._needs.items()}
-        self.admission: Admission = self._pools
-        self.has_to_look = load_average is not None
+        admission: Admission = self._pools
         if load_average is not None:
-            self.admission = LoadLimit(load_average, self.admission)
-        self._shared = _shared_slots(jobs, self.admission, on_slot)
-        if self._shared:
-            self.admission = self._shared
+            admission = LoadLimit(load_average, admission)
+        self._shared = _shared_slots(jobs, admission, on_slot)
+        self.ready = AdmissionQueue(
+            self._shared or admission,
+            self._priority,
+            has_to_look=load_average is not None,
+        )
 
     def _read(
         self, steps: Sequence["Stage"], offers: Optional[Sequence["Offer"]]
@@ -101,10 +102,10 @@ class Provision:
             raise DvcException(str(exc)) from None
         return found
 
-    def make_plan(self, *args: Any, **kwargs: Any) -> PooledPlan:
+    def make_plan(self, **kwargs: Any) -> Plan:
         """A plan for slots of pools alone, to see how a run would go."""
         admission = PoolAdmission(self._sizes, self._needs)
-        return PooledPlan(*args, admission=admission, priority=self.priority, **kwargs)
+        return Plan(**kwargs, ready=AdmissionQueue(admission, self._priority))
 
     def needs(self, rank: int) -> Needs:
         return self._needs.get(rank, NOTHING)

@@ -88,7 +88,11 @@ class Forecast:
         if jobs == 1:  # as DVC goes through them by itself
             after = {stage: {last} for last, stage in zip(self._steps, self._steps[1:])}
         plan = self._make_plan(
-            self._steps, self._upstream, after, seconds=self.known, jobs=jobs
+            steps=self._steps,
+            upstream=self._upstream,
+            after=after,
+            seconds=self.known,
+            jobs=jobs,
         )
         return _carry_out(plan, self.seconds)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from .pooled_plan import Admission
+    from .ready_queue import Admission
 
 # The slot that a program has besides those in the pipe.
 OWN = b""

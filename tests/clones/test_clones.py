@@ -246,7 +246,7 @@ def test_projects_within_a_repo(tmp_path, make_project, workers, with_remote, co
             lambda repo: repo.reproduce(
                 all_pipelines=True,
                 jobs=2,
-                instead=lambda r: r.perform(r.executor(carry=workers.carry)),
+                instead=lambda r: r.perform(r.side_by_side(carry=workers.carry)),
             ),
         )
         assert result == []

@@ -76,12 +76,12 @@ def test_jobs_from_python(make_project):
 
 
 def test_one_job_is_the_loop_of_dvc(make_project, mocker):
-    executor = mocker.patch("dvc_parallel.run.parallel_run.FastExecutor")
+    parallel = mocker.patch("dvc_parallel.run.parallel_run.ParallelRun")
     project = make_project(dvc_yaml=TWO)
     assert project.reproduce(jobs=1) == ["a", "b"]
     with project.repo() as repo:
         assert len(repo.reproduce(force=True)) == 2
-    executor.assert_not_called()
+    parallel.assert_not_called()
 
 
 def test_output_of_one_job_is_dvcs(twins):

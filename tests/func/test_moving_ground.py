@@ -8,8 +8,9 @@ import pytest
 from dvc.exceptions import ReproductionError
 from dvc.stage import Stage
 
-from dvc_parallel.engine.job import Job, current_job
+from dvc_parallel.engine.job import Job
 from dvc_parallel.engine.repo_lock import SharedRepoLock
+from dvc_parallel.run.stage_run import current_stage_run
 from tests import HANGS
 
 DVC_YAML = """
@@ -93,8 +94,8 @@ def test_ignore_rules_that_a_command_writes(make_project, monkeypatch):
 
     def reserve_and_tell(lock, *args):
         turn = reserve(lock, *args)
-        job = current_job()
-        if job and job.name == "rules":
+        stage_run = current_stage_run()
+        if stage_run and stage_run.name == "rules":
             waits.set()
         return turn
 
@@ -104,9 +105,9 @@ def test_ignore_rules_that_a_command_writes(make_project, monkeypatch):
     assert "nfiles: 1\n" in project.read("dvc.lock")
 
 
-@pytest.mark.parametrize("stage", ["first", "second"])
+@pytest.mark.parametrize("rank", [0, 2], ids=["first", "second"])
 def test_an_error_of_our_own_where_a_stage_starts_ends_the_run(
-    make_project, monkeypatch, stage
+    make_project, monkeypatch, rank
 ):
     dvc_yaml = """
         stages:
@@ -117,12 +118,12 @@ def test_an_error_of_our_own_where_a_stage_starts_ends_the_run(
     queue = Job.queue
 
     def fail(job, *args):
-        if job.name == stage:
-            raise RuntimeError(stage)
+        if job.rank == rank:
+            raise RuntimeError("of our own")
         queue(job, *args)
 
     monkeypatch.setattr(Job, "queue", fail)
     project = make_project("p", dvc_yaml)
-    with pytest.raises(RuntimeError, match=stage):
+    with pytest.raises(RuntimeError, match="of our own"):
         project.reproduce(jobs=2)
     assert not project.exists("second")

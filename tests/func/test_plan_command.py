@@ -301,7 +301,6 @@ FLAGS = st.fixed_dictionaries(
 
 @settings(
     max_examples=EXAMPLES,
-    deadline=None,
     phases=[phase for phase in Phase if phase is not Phase.shrink],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -17,7 +17,6 @@ from tests.support.random_project import pipelines
 EXAMPLES = int(os.environ.get("DVC_PARALLEL_EXAMPLES", "15"))
 thorough = settings(
     max_examples=EXAMPLES,
-    deadline=None,
     # NOTE: shrinking runs pipelines for minutes
     phases=[phase for phase in Phase if phase is not Phase.shrink],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

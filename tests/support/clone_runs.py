@@ -17,7 +17,6 @@ def random_runs(examples):
     """Settings for tests that run some random pipelines."""
     return settings(
         max_examples=examples,
-        deadline=None,
         phases=[phase for phase in Phase if phase is not Phase.shrink],
         suppress_health_check=list(HealthCheck),
     )

@@ -111,7 +111,7 @@ def reproduce(project: Project, workers: Workers, jobs: int = 2, **kwargs) -> li
     results = []
 
     def run(pending):
-        results.extend(pending.perform(pending.executor(carry=workers.carry)))
+        results.extend(pending.perform(pending.side_by_side(carry=workers.carry)))
 
     with project.repo() as repo:
         repo.reproduce(jobs=jobs, instead=run, **kwargs)

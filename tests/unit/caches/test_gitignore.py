@@ -3,7 +3,7 @@ import subprocess
 
 import pytest
 from dulwich.ignore import IgnoreFilterManager
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scmrepo.git import Git
 
@@ -41,7 +41,6 @@ def ask(repo, files, path):
         backend.close()
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(FILES, FILES, PATHS), min_size=1, max_size=3))
 def test_ignores_what_git_ignores(repo, steps):
     files = IgnoreFiles()

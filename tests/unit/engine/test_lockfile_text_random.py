@@ -100,7 +100,7 @@ PUTS = st.tuples(NAMES, ENTRIES | st.just(ENTRY), st.none() | st.integers(0, 9))
 
 
 # NOTE: to search for longer, load another profile of hypothesis
-sampled = settings(deadline=None, max_examples=settings.default.max_examples // 4)
+sampled = settings(max_examples=settings.default.max_examples // 4)
 
 
 @sampled

@@ -45,7 +45,7 @@ def write(path):
 
 
 @given(tree=TREES, one=PATHS, other=PATHS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_two_paths_are_one_place_if_they_are_one_file(
     tmp_path_factory, tree, one, other
 ):

@@ -1,4 +1,5 @@
 import errno
+import os
 import threading
 
 import pytest
@@ -189,10 +190,11 @@ def test_does_not_hold_the_file_on_and_on(shared, repo, monkeypatch):
     assert repo.resets == resets + 2  # given up, and taken again
 
 
-def test_give_back(shared, repo, lock_file):
+def test_stands_in_for_the_lock_of_the_repo(shared, repo, lock_file):
     original = shared._lock
-    repo.lock = shared
-    shared.give_back()
+    with shared.shared():
+        assert repo.lock is shared
+        shared.unlock()
     assert repo.lock is original
     assert original.is_locked
     original.unlock()
@@ -209,3 +211,20 @@ def test_a_turn_that_could_not_lock_can_be_released(shared, monkeypatch):
     monkeypatch.undo()
     shared.lock()
     assert shared.is_locked
+
+
+def test_knows_whether_another_process_had_the_lock(repo, lock_file):
+    told = []
+    shared = SharedRepoLock(repo, before_unlock=lambda: told.append(1))
+    with shared.shared():
+        shared.unlock()
+        shared.lock()
+        assert shared.intrusions == 0
+
+        shared.unlock()
+        with open(lock_file, "w") as fobj:  # as another process leaves it
+            fobj.write(f" {os.getppid()}\n")
+        shared.lock()
+        assert shared.intrusions == 1
+        assert len(told) == 2
+    assert len(told) == 3

@@ -1,5 +1,6 @@
 import threading
 import time
+from contextlib import contextmanager, nullcontext
 
 import pytest
 from dvc.exceptions import DvcException
@@ -20,7 +21,13 @@ def submit(workers, func, *args):
 def test_calls_run_side_by_side_and_all_threads_end():
     together = threading.Barrier(3)
     ended = []
-    with Workers(3, at_end=lambda: ended.append(threading.get_ident())) as workers:
+
+    @contextmanager
+    def in_thread():
+        yield
+        ended.append(threading.get_ident())
+
+    with Workers(3, in_thread) as workers:
         for _ in range(6):
             submit(workers, together.wait, 30)
     assert len(set(ended)) == 3
@@ -35,7 +42,7 @@ def test_a_thread_that_is_free_is_used_again():
         names.append(threading.current_thread().name)
         done.release()
 
-    with Workers(8, at_end=lambda: None) as workers:
+    with Workers(8, nullcontext) as workers:
         submit(workers, work)
         assert done.acquire(timeout=HANGS)
         # NOTE: the thread says that it is free right after the call
@@ -53,7 +60,7 @@ def test_a_system_that_starts_no_more_threads(monkeypatch):
     def fail(thread):
         raise RuntimeError("can't start new thread")
 
-    with Workers(4, at_end=lambda: None) as workers:
+    with Workers(4, nullcontext) as workers:
         monkeypatch.setattr(threading.Thread, "start", fail)
         with pytest.raises(DvcException, match="no stage can be run"):
             submit(workers, done.append, 0)
@@ -71,7 +78,7 @@ def test_a_call_knows_whether_a_thread_is_free_for_it(monkeypatch):
     def fail(thread):
         raise RuntimeError("can't start new thread")
 
-    with Workers(4, at_end=lambda: None) as workers:
+    with Workers(4, nullcontext) as workers:
         assert submit(workers, go.wait, HANGS)
         monkeypatch.setattr(threading.Thread, "start", fail)
         for _ in range(2):
@@ -87,7 +94,7 @@ def test_a_thread_that_is_set_aside_is_there_for_its_call():
     """Others that wait for a thread do not get it, whatever they wait for."""
     called, late = threading.Event(), threading.Event()
 
-    with Workers(1, at_end=lambda: None) as workers:
+    with Workers(1, nullcontext) as workers:
         assert workers.set_aside()
         workers.call_later(lambda: called.wait(HANGS) and late.set())
         assert not workers.set_aside()
@@ -97,7 +104,7 @@ def test_a_thread_that_is_set_aside_is_there_for_its_call():
 
 def test_a_thread_that_is_let_go_is_there_for_others():
     late = threading.Event()
-    with Workers(1, at_end=lambda: None) as workers:
+    with Workers(1, nullcontext) as workers:
         assert workers.set_aside()
         workers.call_later(late.set)
         workers.let_go()
@@ -106,7 +113,7 @@ def test_a_thread_that_is_let_go_is_there_for_others():
 
 def test_more_calls_than_threads_are_queued():
     done = []
-    with Workers(2, at_end=lambda: None) as workers:
+    with Workers(2, nullcontext) as workers:
         for number in range(50):
             submit(workers, done.append, number)
     assert sorted(done) == list(range(50))

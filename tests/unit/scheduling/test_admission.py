@@ -13,14 +13,17 @@ from dvc_parallel.engine.plan import (
     Failed,
     Finished,
     Interrupted,
+    Plan,
     PlanError,
+    Postponed,
+    Resumed,
     Start,
     State,
     Withdrawn,
 )
 from dvc_parallel.scheduling.admission import ROUNDS, PoolAdmission
-from dvc_parallel.scheduling.pooled_plan import PooledPlan, Postponed, Resumed
 from dvc_parallel.scheduling.pools import Size, parse_pools
+from dvc_parallel.scheduling.ready_queue import AdmissionQueue
 from dvc_parallel.scheduling.stage_options import Needs
 from tests.support.simulation import graphs
 
@@ -31,14 +34,17 @@ def started(instructions):
 
 def make(steps, needs, pools="", upstream=None, jobs=100, **kwargs):
     needs = {stage: Needs(**declared) for stage, declared in needs.items()}
-    return PooledPlan(
-        steps,
-        upstream or {},
-        priority={stage: need.priority for stage, need in needs.items()},
-        admission=PoolAdmission(parse_pools(pools), needs),
-        jobs=jobs,
-        **kwargs,
-    )
+    ready = queue_of(PoolAdmission(parse_pools(pools), needs), needs)
+    return Plan(steps, upstream or {}, ready=ready, jobs=jobs, **kwargs)
+
+
+def queue_of(admission, needs):
+    priority = {stage: need.priority for stage, need in needs.items()}
+    return AdmissionQueue(admission, priority)
+
+
+def admission_of(plan):
+    return plan._ready._admission
 
 
 def takes(**pools):
@@ -87,8 +93,8 @@ def test_slots_come_back_when_the_command_has_ended_whichever_way():
     assert started(plan.handle(Failed("b"))) == ["c"]
     plan.handle(Interrupted())
     plan.handle(Withdrawn("c"))
-    assert not plan._admission.held("c")
-    plan._admission.validate()
+    assert not admission_of(plan).held("c")
+    admission_of(plan).validate()
 
 
 def test_all_or_nothing():
@@ -103,7 +109,7 @@ def test_named_slots():
     steps = ["a", "b", "c"]
     plan = make(steps, dict.fromkeys(steps, takes(gpu=1)), "gpu=4,7")
     plan.handle(Begun())
-    admission = plan._admission
+    admission = admission_of(plan)
     assert [str(admission.held(s).get("gpu")) for s in steps] == ["4", "7", "None"]
     plan.handle(Finished("a", True))
     assert str(admission.held("c")["gpu"]) == "4"
@@ -170,7 +176,7 @@ class Stream:
             self.began[stage] = self.now
             heapq.heappush(self.ends, (self.now + self.duration(stage), stage))
         self.plan.validate()
-        self.plan._admission.validate()
+        admission_of(self.plan).validate()
 
     def run(self):
         self.start(self.plan.handle(Begun()))
@@ -223,7 +229,7 @@ def test_what_was_taken_before_a_claim_does_not_count_against_others():
     for n in range(4):
         assert started(plan.handle(Finished(smalls[n], True))) == [smalls[n + 1]]
     # NOTE: the last one was the first since the claim
-    assert plan._admission.goes_first("big")
+    assert admission_of(plan).goes_first("big")
     assert started(plan.handle(Finished("long", True))) == []
     assert started(plan.handle(Finished("holder", True))) == ["big"]
 
@@ -249,7 +255,7 @@ def test_who_waits_for_another_pool_does_not_age():
     assert set(started(plan.handle(Begun()))) == {"holder", "small0"}
     for small in smalls:
         plan.handle(Finished(small, True))
-    assert not plan._admission.goes_first("both")
+    assert not admission_of(plan).goes_first("both")
 
 
 def test_two_of_different_pools_do_not_starve_who_needs_both():
@@ -316,7 +322,7 @@ def test_a_permitted_stage_that_waits_is_noticed():
     plan = make(["a", "b"], {"a": takes(db=1), "b": takes(db=1)})
     plan.handle(Begun())
     plan.validate()
-    plan._admission.give_back("a")
+    admission_of(plan).give_back("a")
     with pytest.raises(PlanError, match="a slot is idle while a stage is ready"):
         plan.validate()
 
@@ -371,10 +377,10 @@ class Watch:
 
     def check(self):
         self.plan.validate()
-        self.plan._admission.validate()
+        admission_of(self.plan).validate()
         for name in SIZES:
             assert self.left(name) >= 0
-            held = [self.plan._admission.held(s).get(name) for s in self.running]
+            held = [admission_of(self.plan).held(s).get(name) for s in self.running]
             names = [n for slots in held if slots for n in slots.names or ()]
             assert len(names) == len(set(names))
         in_flight = sum(map(self.plan.count, (State.RUNNING, State.SAVING)))
@@ -411,7 +417,7 @@ class Watch:
         )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     graph=graphs(),
     jobs=st.integers(1, 6),
@@ -421,14 +427,10 @@ class Watch:
 def test_promises_hold_after_every_event(graph, jobs, on_error, data):
     stages, upstream, after = graph
     needs = data.draw(needs_of(stages))
-    plan = PooledPlan(
-        stages,
-        upstream,
-        after=after,
-        priority={stage: need.priority for stage, need in needs.items()},
-        jobs=jobs,
-        on_error=on_error,
-        admission=PoolAdmission(SIZES, needs),
+    admission = PoolAdmission(SIZES, needs)
+    ready = queue_of(admission, needs)
+    plan = Plan(
+        stages, upstream, after=after, jobs=jobs, on_error=on_error, ready=ready
     )
     watch = Watch(plan, needs)
     saving = set()
@@ -455,19 +457,20 @@ def test_promises_hold_after_every_event(graph, jobs, on_error, data):
 
     # NOTE: nobody waits for ever, and all slots are back
     assert on_error == "fail" or not watch.ready()
-    assert not plan._admission._held
+    assert not admission._held
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_a_claim_is_met_when_those_before_it_have_ended(data):
     """Once it has been passed by for long enough, all that delays it ran before."""
     count = data.draw(st.integers(5, 40))
     stages = list(range(count))
     needs = {s: Needs(n.pools) for s, n in data.draw(needs_of(stages)).items()}
-    plan = PooledPlan(stages, {}, jobs=100, admission=PoolAdmission(SIZES, needs))
+    admission = PoolAdmission(SIZES, needs)
+    plan = Plan(stages, {}, jobs=100, ready=AdmissionQueue(admission))
     running = started(plan.handle(Begun()))
-    claims = plan._admission._waiting
+    claims = admission._waiting
     first, before = None, set()
     while running:
         claimed = [kind for kind, waiting in claims.items() if waiting.claimed]
@@ -486,4 +489,4 @@ def test_without_pools_there_is_one_kind_and_with_them_one_for_each_request():
     needs = {n: takes(gpu=1 + n % 2) for n in range(100)}
     plan = make(range(200), needs, "gpu=2", jobs=1)
     plan.handle(Begun())
-    assert len(plan._kinds) == 3
+    assert len(plan._ready._kinds) == 3

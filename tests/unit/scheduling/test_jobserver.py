@@ -15,7 +15,15 @@ from tests.support.jobserver_tokens import free
 
 pytest.importorskip("fcntl")
 
-from dvc_parallel.engine.plan import Begun, CommandEnded, Failed, Finished, Start
+from dvc_parallel.engine.plan import (
+    Begun,
+    CommandEnded,
+    Failed,
+    Finished,
+    LookAgain,
+    Plan,
+    Start,
+)
 from dvc_parallel.scheduling.jobserver import (
     Jobserver,
     JobserverError,
@@ -23,7 +31,7 @@ from dvc_parallel.scheduling.jobserver import (
     connect,
     make_knows_fifo,
 )
-from dvc_parallel.scheduling.pooled_plan import LookAgain, PooledPlan
+from dvc_parallel.scheduling.ready_queue import AdmissionQueue
 from dvc_parallel.scheduling.tokens import SharedSlots
 from tests import HANGS
 
@@ -229,7 +237,8 @@ class Run:
             lambda: jobserver, PoolAdmission({}, {}), self.woken.release
         )
         self.slots.__enter__()
-        self.plan = PooledPlan(range(stages), {}, jobs=jobs, admission=self.slots)
+        ready = AdmissionQueue(self.slots)
+        self.plan = Plan(range(stages), {}, jobs=jobs, ready=ready)
 
     def tell(self, event):
         started = [i.stage for i in self.plan.handle(event) if isinstance(i, Start)]

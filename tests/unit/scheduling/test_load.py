@@ -1,9 +1,9 @@
 import pytest
 
-from dvc_parallel.engine.plan import Begun, Finished, Start
+from dvc_parallel.engine.plan import Begun, Finished, LookAgain, Plan, Start
 from dvc_parallel.scheduling.admission import PoolAdmission
 from dvc_parallel.scheduling.load import LoadLimit, load_average, parse_load
-from dvc_parallel.scheduling.pooled_plan import LookAgain, PooledPlan
+from dvc_parallel.scheduling.ready_queue import AdmissionQueue
 
 
 class Machine:
@@ -15,7 +15,8 @@ class Machine:
         admission = LoadLimit(
             limit, PoolAdmission({}, {}), lambda: self.load, lambda: self.now
         )
-        self.plan = PooledPlan(range(stages), {}, jobs=jobs, admission=admission)
+        ready = AdmissionQueue(admission)
+        self.plan = Plan(range(stages), {}, jobs=jobs, ready=ready)
 
     def tell(self, event, load=None, later=0.0):
         self.now += later

@@ -1,0 +1,75 @@
+"""Parallel runs of DVC before 3.6.0: what that does with each stage, and failures."""
+
+from typing import TYPE_CHECKING, Any, Optional
+
+from dvc.exceptions import ReproductionError
+from dvc.repo.reproduce import _reproduce_stage
+
+from dvc_parallel.run.parallel_run import ParallelRun
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from dvc.stage import Stage
+    from networkx import DiGraph
+
+
+def run_from_3_0(
+    steps: "Sequence[Stage]", graph: "DiGraph", jobs: int, /, **parts: Any
+) -> ParallelRun:
+    """A run as in DVC from 3.0.0 on, where all stages that come before are upstream."""
+    ranks = {stage: rank for rank, stage in enumerate(steps)}
+
+    def reproduce(stage: "Stage", **kwargs: Any) -> Optional["Stage"]:
+        kwargs["upstream"] = steps[: ranks[stage]]
+        return _one(_reproduce_stage(stage, **kwargs))
+
+    return _run(steps, ranks, graph, jobs, {"repro_fn": reproduce, **parts})
+
+
+def run_before_3_0(
+    steps: "Sequence[Stage]", graph: "DiGraph", jobs: int, /, **parts: Any
+) -> ParallelRun:
+    """A run as in DVC before 3.0.0, which knows no upstream."""
+    ranks = {stage: rank for rank, stage in enumerate(steps)}
+
+    def reproduce(stage: "Stage", **kwargs: Any) -> Optional["Stage"]:
+        del kwargs["upstream"]
+        return _one(_reproduce_stage(stage, **kwargs))
+
+    return _run(steps, ranks, graph, jobs, {"repro_fn": reproduce, **parts})
+
+
+def _run(
+    steps: "Sequence[Stage]",
+    ranks: "Mapping[Stage, int]",
+    graph: "DiGraph",
+    jobs: int,
+    parts: dict[str, Any],
+) -> ParallelRun:
+    graph = _active(graph, ranks)
+    return ParallelRun(steps, graph, jobs, raise_error=_raise_error, **parts)
+
+
+def _active(graph: "DiGraph", ranks: "Mapping[Stage, int]") -> "DiGraph":
+    """The graph in which stages wait only for what comes before them in serial DVC.
+
+    Frozen stages do not wait for their dependencies.  With ``--downstream`` and several
+    targets, DVC before 3.5.0 runs stages before those that they depend on.
+    """
+    active = graph.subgraph(ranks).copy()
+    for stage in ranks:
+        for upstream in list(active.successors(stage)):
+            if stage.frozen or ranks[upstream] > ranks[stage]:
+                active.remove_edge(stage, upstream)
+    return active
+
+
+def _one(result: Any) -> Optional["Stage"]:
+    """What DVC returns for a stage: before 3.4.0 a list, with the stage if it ran."""
+    return next(iter(result), None) if isinstance(result, list) else result
+
+
+def _raise_error(cause: Optional[BaseException], *failed: "Stage") -> None:
+    names = "', '".join(stage.addressing for stage in failed)
+    raise ReproductionError(names) from cause
