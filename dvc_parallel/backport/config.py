@@ -9,13 +9,14 @@ from dvc_parallel.remote import choose_runner
 from dvc_parallel.reporting import output_modes, record_limits
 from dvc_parallel.scheduling import pools
 
+# What raises a ValueError for a value that an option cannot have.
 OPTIONS: dict[str, Callable[[str], Any]] = {
     job_count.CONFIG_OPTION: job_count.parse_jobs,
     output_modes.CONFIG_OPTION: output_modes.parse_output,
-    pools.CONFIG_OPTION: pools.check_pools,
+    pools.CONFIG_OPTION: pools.parse_pools,
     choose_runner.CONFIG_OPTION: choose_runner.check_runner,
-    record_limits.LOG_OPTION: record_limits.check_size,
-    record_limits.RUNS_OPTION: record_limits.check_size,
+    record_limits.LOG_OPTION: record_limits.parse_size,
+    record_limits.RUNS_OPTION: record_limits.parse_size,
 }
 
 
@@ -25,11 +26,12 @@ def add_options(schema: dict) -> None:
         schema["core"].setdefault(option, _validator(parse))
 
 
-def _validator(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    def validate(value: str) -> Any:
+def _validator(parse: Callable[[str], Any]) -> Callable[[str], str]:
+    def validate(value: str) -> str:
         try:
-            return parse(value)
+            parse(value)
         except ValueError as exc:
             raise Invalid(str(exc)) from None
+        return value
 
     return validate

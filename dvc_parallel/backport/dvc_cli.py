@@ -1,11 +1,12 @@
 """The command line of DVC: options of ``repro``, and a word on ``config``."""
 
-from argparse import SUPPRESS, ArgumentTypeError
+from argparse import SUPPRESS
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from dvc_parallel.engine import logger
 from dvc_parallel.engine.job_count import CONFIG_OPTION, add_argument, count_jobs
+from dvc_parallel.engine.settings import argument_type
 from dvc_parallel.remote import choose_runner
 from dvc_parallel.reporting.output_modes import OUTPUT_MODES
 from dvc_parallel.scheduling.load import parse_load
@@ -15,20 +16,6 @@ from .config import OPTIONS
 if TYPE_CHECKING:
     from dvc.commands.config import CmdConfig
     from dvc.commands.repro import CmdRepro
-
-
-def _load_type(value: str) -> float:
-    try:
-        return parse_load(value)
-    except ValueError as exc:
-        raise ArgumentTypeError(str(exc)) from None
-
-
-def _runner_type(value: str) -> str:
-    try:
-        return choose_runner.parse_runner(value)
-    except ValueError as exc:
-        raise ArgumentTypeError(str(exc)) from None
 
 
 def add_parser(original: Callable, subparsers, parent_parser) -> None:
@@ -42,7 +29,7 @@ def add_parser(original: Callable, subparsers, parent_parser) -> None:
     parser.add_argument(
         "-l",
         "--load-average",
-        type=_load_type,
+        type=argument_type(parse_load),
         help=(
             "Do not start stages while others are running and the load average is "
             "as high as this number."
@@ -61,7 +48,7 @@ def add_parser(original: Callable, subparsers, parent_parser) -> None:
     )
     parser.add_argument(
         "--runner",
-        type=_runner_type,
+        type=argument_type(choose_runner.parse_runner),
         help=(
             "Where to run commands: 'local', 'dask' for a Dask cluster on this "
             "machine, 'dask://host:port' or 'tls://host:port' of a Dask scheduler, "
@@ -78,12 +65,12 @@ def install_refusal(module: Any, reason: str) -> None:
     original = module.add_parser
 
     def refuse(_value: str) -> None:
-        raise ArgumentTypeError(reason)
+        raise ValueError(reason)
 
     def add_parser(subparsers, parent_parser) -> None:
         original(subparsers, parent_parser)
         parser = subparsers.choices["repro"]
-        parser.add_argument("-j", "--jobs", type=refuse, help=SUPPRESS)
+        parser.add_argument("-j", "--jobs", type=argument_type(refuse), help=SUPPRESS)
 
     module.add_parser = add_parser
 

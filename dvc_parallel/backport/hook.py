@@ -7,6 +7,7 @@ does pays for that line alone.  Whatever goes wrong here must leave ``dvc`` as i
 A user may have a ``dvc.py`` or a package ``dvc`` that is not DVC: it is none of ours.
 """
 
+import os
 import sys
 
 # Module -> function of this module that patches it.
@@ -114,13 +115,30 @@ def fail(reason):
 
 def _check_version(module):
     global own_jobs, unsupported  # noqa: PLW0603
-    from . import support
+    from .seam import NEWEST, OLDEST
 
     # NOTE: no word about it yet, most commands have nothing to do with us
-    own_jobs = support.has_own_jobs(module)
-    unsupported = support.unsupported(module)
+    own_jobs = has_own_jobs(module)
+    version = getattr(module, "version_tuple", ())[:3]
     if own_jobs:
         unsupported = "this DVC has `repro --jobs` of its own"
+    elif not OLDEST <= version <= NEWEST:
+        oldest, newest = (".".join(map(str, version)) for version in (OLDEST, NEWEST))
+        unsupported = (
+            f"dvc-parallel supports DVC {oldest} to {newest}, this is "
+            f"{getattr(module, '__version__', 'one without a version')}"
+        )
+
+
+def has_own_jobs(dvc):
+    """Whether ``dvc repro`` of a DVC, in the code that adds its options, has ours."""
+    path = os.path.join(os.path.dirname(dvc.__file__), "commands", "repro.py")
+    try:
+        # NOTE: which may be in a zip file
+        code = dvc.__loader__.get_data(path)
+    except (AttributeError, OSError):  # a DVC of another layout
+        return False
+    return b'"--jobs"' in code or b"'--jobs'" in code
 
 
 def _add_options(module):

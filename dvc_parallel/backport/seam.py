@@ -21,8 +21,7 @@ class Seam:
     """A function of DVC that one of ours stands in for.
 
     Attributes:
-        module: module that holds it.
-        name: its name there, with the class before a dot if it is a method.
+        target: "module:name" of it, with the class before a dot if it is a method.
         takes: its first parameters, as the stand-in expects them.
         stand_in: "module:name" of the function that gets it as first argument.
         since: first release of DVC that it is for.
@@ -30,8 +29,7 @@ class Seam:
         dispensable: whether runs are right without it, if slower.
     """
 
-    module: str
-    name: str
+    target: str
     takes: str
     stand_in: str
     since: Version = OLDEST
@@ -39,7 +37,15 @@ class Seam:
     dispensable: bool = False
 
     def __str__(self) -> str:
-        return f"{self.module}.{self.name}"
+        return self.target.replace(":", ".")
+
+    @property
+    def module(self) -> str:
+        return self.target.partition(":")[0]
+
+    @property
+    def name(self) -> str:
+        return self.target.partition(":")[2]
 
     def _find(self, module: Any) -> tuple[Any, str]:
         owner, _, name = self.name.rpartition(".")

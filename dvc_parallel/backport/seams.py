@@ -22,10 +22,10 @@ from typing import Any
 from .seam import Seam
 
 REPRO = "dvc_parallel.backport.repro"
-BEFORE_3_6 = "dvc_parallel.backport.before_3_6"
+OLD = "dvc_parallel.backport.before_3_6"
 CLI = "dvc_parallel.backport.dvc_cli"
 LOADING = "dvc_parallel.caches.stage_loading"
-STAND_INS = "dvc_parallel.run.overrides"
+RUN = "dvc_parallel.run.overrides"
 DRY_RUN = "dvc_parallel.commands.dry_run"
 RUN_CACHE = "dvc_parallel.caches.run_cache"
 DAMAGED = "dvc_parallel.caches.damaged"
@@ -33,111 +33,82 @@ SAVING = "dvc_parallel.run.saving"
 
 IN_DVC = (
     Seam(
-        "dvc.repo.reproduce",
-        "_reproduce",
+        "dvc.repo.reproduce:_reproduce",
         "stages graph force_downstream on_error force repro_fn",
         f"{REPRO}:reproduce",
         since=(3, 6, 0),
     ),
     Seam(
-        "dvc.repo.reproduce",
-        "plan_repro",
+        "dvc.repo.reproduce:plan_repro",
         "graph stages pipeline downstream",
-        f"{BEFORE_3_6}:plan_repro",
+        f"{OLD}:plan_repro",
         since=(3, 4, 0),
         before=(3, 6, 0),
     ),
     Seam(
-        "dvc.repo.reproduce",
-        "_reproduce_stages",
+        "dvc.repo.reproduce:_reproduce_stages",
         "stages force_downstream",
-        f"{BEFORE_3_6}:reproduce_steps",
+        f"{OLD}:reproduce_steps",
         since=(3, 4, 0),
         before=(3, 6, 0),
     ),
     Seam(
-        "dvc.repo.reproduce",
-        "_reproduce_stages",
+        "dvc.repo.reproduce:_reproduce_stages",
         "graph stages downstream single_item",
-        f"{BEFORE_3_6}:reproduce_targets",
+        f"{OLD}:reproduce_targets",
         since=(3, 0, 0),
         before=(3, 4, 0),
     ),
     Seam(
-        "dvc.repo.reproduce",
-        "_reproduce_stages",
+        "dvc.repo.reproduce:_reproduce_stages",
         "graph stages downstream single_item on_unchanged",
-        f"{BEFORE_3_6}:reproduce_targets_in_2",
+        f"{OLD}:reproduce_targets_in_2",
         before=(3, 0, 0),
     ),
     Seam(
-        "dvc.commands.repro",
-        "add_parser",
-        "subparsers parent_parser",
-        f"{CLI}:add_parser",
+        "dvc.commands.repro:add_parser", "subparsers parent_parser", f"{CLI}:add_parser"
     ),
-    Seam("dvc.commands.repro", "CmdRepro._repro_kwargs", "self", f"{CLI}:repro_kwargs"),
-    Seam("dvc.commands.config", "CmdConfig.run", "self", f"{CLI}:run_config"),
+    Seam("dvc.commands.repro:CmdRepro._repro_kwargs", "self", f"{CLI}:repro_kwargs"),
+    Seam("dvc.commands.config:CmdConfig.run", "self", f"{CLI}:run_config"),
     Seam(
-        "dvc.repo.reproduce",
-        "collect_stages",
+        "dvc.repo.reproduce:collect_stages",
         "repo targets recursive glob",
         f"{LOADING}:collect_stages",
         since=(3, 4, 0),
         dispensable=True,
     ),
     Seam(
-        "dvc.dvcfile",
-        "load_file",
-        "repo path",
-        f"{LOADING}:load_file",
-        dispensable=True,
+        "dvc.dvcfile:load_file", "repo path", f"{LOADING}:load_file", dispensable=True
     ),
+    Seam("dvc.utils.strictyaml:parse_yaml", "text path typ", f"{RUN}:parse_yaml"),
     Seam(
-        "dvc.utils.strictyaml", "parse_yaml", "text path typ", f"{STAND_INS}:parse_yaml"
-    ),
-    Seam(
-        "scmrepo.git",
-        "Git._add_entry_to_gitignore",
+        "scmrepo.git:Git._add_entry_to_gitignore",
         "self entry gitignore",
         "dvc_parallel.run.gitignore_lines:add_entry_to_gitignore",
     ),
-    Seam("dvc.lock", "Lock.lock", "self", "dvc_parallel.engine.lock_wait:lock"),
-    Seam("dvc.lock", "Lock.unlock", "self", "dvc_parallel.engine.lock_wait:unlock"),
+    Seam("dvc.lock:Lock.lock", "self", "dvc_parallel.engine.lock_wait:lock"),
+    Seam("dvc.lock:Lock.unlock", "self", "dvc_parallel.engine.lock_wait:unlock"),
 )
 
 IN_JOBS = (
+    Seam("dvc.stage.run:_run", "executable cmd", f"{RUN}:run", since=(3, 0, 0)),
     Seam(
-        "dvc.stage.run",
-        "_run",
-        "executable cmd",
-        f"{STAND_INS}:run",
-        since=(3, 0, 0),
-    ),
-    Seam(
-        "dvc.stage.run",
-        "_run",
+        "dvc.stage.run:_run",
         "stage executable cmd checkpoint_func",
-        f"{BEFORE_3_6}:run",
+        f"{OLD}:run",
         before=(3, 0, 0),
     ),
-    Seam("dvc.stage.run", "display_command", "cmd", f"{STAND_INS}:display_command"),
-    Seam("dvc.logger", "LoggerHandler.emit", "self record", f"{STAND_INS}:emit"),
+    Seam("dvc.stage.run:display_command", "cmd", f"{RUN}:display_command"),
+    Seam("dvc.logger:LoggerHandler.emit", "self record", f"{RUN}:emit"),
     Seam(
-        "scmrepo.git.backend.dulwich",
-        "DulwichBackend.add",
+        "scmrepo.git.backend.dulwich:DulwichBackend.add",
         "self paths",
-        f"{STAND_INS}:add_to_git",
+        f"{RUN}:add_to_git",
         dispensable=True,
     ),
-    Seam("dvc.prompt", "ask", "prompt limited_to", f"{STAND_INS}:ask"),
-    Seam("dvc.output", "Output._checkout", "self", f"{SAVING}:checkout"),
-    Seam(
-        "dvc.stage.cache",
-        "StageCache._cache_type_copy",
-        "self",
-        f"{SAVING}:copy_links",
-    ),
+    Seam("dvc.prompt:ask", "prompt limited_to", f"{RUN}:ask"),
+    Seam("dvc.output:Output._checkout", "self", f"{SAVING}:checkout"),
+    Seam("dvc.stage.cache:StageCache._cache_type_copy", "self", f"{SAVING}:copy_links"),
 )
 
 # Those of jobs that a stage which is run for another machine needs.
@@ -145,145 +116,105 @@ IN_CLONES = tuple(seam for seam in IN_JOBS if seam.name in ("_run", "display_com
 
 IN_RUNS = (
     Seam(
-        "dvc.ignore",
-        "DvcIgnoreFilter.__init__",
+        "dvc.ignore:DvcIgnoreFilter.__init__",
         "self fs root_dir",
-        f"{STAND_INS}:dvcignore",
+        f"{RUN}:dvcignore",
         dispensable=True,
     ),
     Seam(
-        "dvc.ignore",
-        "DvcIgnoreFilter._get_trie_pattern",
+        "dvc.ignore:DvcIgnoreFilter._get_trie_pattern",
         "self dirname dnames ignore_subrepos",
-        f"{STAND_INS}:trie_pattern",
+        f"{RUN}:trie_pattern",
         dispensable=True,
     ),
     Seam(
-        "dvc.stage",
-        "Stage.changed",
+        "dvc.stage:Stage.changed",
         "self allow_missing upstream",
-        f"{STAND_INS}:changed",
+        f"{RUN}:changed",
         since=(3, 6, 0),
         dispensable=True,
     ),
     Seam(
-        "dvc.stage.cache",
-        "StageCache._uncached_outs",
+        "dvc.stage.cache:StageCache._uncached_outs",
         "self stage cache",
-        f"{STAND_INS}:uncached_outs",
+        f"{RUN}:uncached_outs",
         dispensable=True,
     ),
-    Seam("dvc.stage.cache", "StageCache.save", "self stage", f"{RUN_CACHE}:save"),
-    Seam("dvc.output", "Output._build", "self", f"{SAVING}:build", since=(3, 5, 0)),
+    Seam("dvc.stage.cache:StageCache.save", "self stage", f"{RUN_CACHE}:save"),
+    Seam("dvc.output:Output._build", "self", f"{SAVING}:build", since=(3, 5, 0)),
+    Seam("dvc.output:Output.__str__", "self", f"{RUN}:name_of", dispensable=True),
+    Seam("dvc.output:Output.is_in_repo", "self", f"{RUN}:is_in_repo", dispensable=True),
     Seam(
-        "dvc.output",
-        "Output.__str__",
-        "self",
-        f"{STAND_INS}:name_of",
-        dispensable=True,
-    ),
-    Seam(
-        "dvc.output",
-        "Output.is_in_repo",
-        "self",
-        f"{STAND_INS}:is_in_repo",
-        dispensable=True,
-    ),
-    Seam(
-        "dvc.output",
-        "Output._get_hash_meta",
+        "dvc.output:Output._get_hash_meta",
         "self",
         f"{SAVING}:hash_meta",
         dispensable=True,
     ),
+    Seam("dvc.output:build", "odb path fs name", f"{OLD}:build", before=(3, 5, 0)),
     Seam(
-        "dvc.output",
-        "build",
-        "odb path fs name",
-        f"{BEFORE_3_6}:build",
-        before=(3, 5, 0),
-    ),
-    Seam(
-        "dvc.output",
-        "Output.changed_cache",
+        "dvc.output:Output.changed_cache",
         "self filter_info",
         f"{DAMAGED}:changed_cache",
     ),
-    Seam("dvc.output", "ocheck", "odb obj", f"{DAMAGED}:check"),
-    Seam("dvc.output", "otransfer", "src dest obj_ids", f"{SAVING}:transfer"),
-    Seam("dvc.stage", "Stage.commit", "self allow_missing", f"{SAVING}:commit"),
-    Seam("dvc.stage.run", "unlocked_repo", "f", f"{STAND_INS}:unlocked_repo"),
+    Seam("dvc.output:ocheck", "odb obj", f"{DAMAGED}:check"),
+    Seam("dvc.output:otransfer", "src dest obj_ids", f"{SAVING}:transfer"),
+    Seam("dvc.stage:Stage.commit", "self allow_missing", f"{SAVING}:commit"),
+    Seam("dvc.stage.run:unlocked_repo", "f", f"{RUN}:unlocked_repo"),
     # NOTE: before 3.8.0, it leaves the config alone
-    Seam("dvc.repo", "Repo._reset", "self", f"{STAND_INS}:reset", since=(3, 8, 0)),
+    Seam("dvc.repo:Repo._reset", "self", f"{RUN}:reset", since=(3, 8, 0)),
     Seam(
-        "dvc.dependency.param",
-        "load_path",
+        "dvc.dependency.param:load_path",
         "fs_path fs",
-        f"{STAND_INS}:load_path",
+        f"{RUN}:load_path",
         since=(3, 20, 0),
     ),
     Seam(
-        "dvc.dependency.param",
-        "read_param_file",
+        "dvc.dependency.param:read_param_file",
         "fs path key_paths flatten",
-        f"{STAND_INS}:read_param_file",
+        f"{RUN}:read_param_file",
         since=(3, 20, 0),
     ),
+    Seam("dvc.rwlock:rwlock", "tmp_dir fs cmd read write hardlink", f"{RUN}:rwlock"),
+    Seam("dvc.dvcfile:modify_yaml", "path fs", f"{RUN}:modify_yaml"),
+    Seam("dvc.utils.serialize:dump_yaml", "path data fs", f"{RUN}:dump_yaml"),
     Seam(
-        "dvc.rwlock",
-        "rwlock",
-        "tmp_dir fs cmd read write hardlink",
-        f"{STAND_INS}:rwlock",
-    ),
-    Seam("dvc.dvcfile", "modify_yaml", "path fs", f"{STAND_INS}:modify_yaml"),
-    Seam("dvc.utils.serialize", "dump_yaml", "path data fs", f"{STAND_INS}:dump_yaml"),
-    Seam(
-        "dulwich.ignore",
-        "Pattern",
+        "dulwich.ignore:Pattern",
         "pattern ignorecase",
-        f"{STAND_INS}:pattern",
+        f"{RUN}:pattern",
         dispensable=True,
     ),
     Seam(
-        "scmrepo.git.backend.dulwich",
-        "DulwichBackend.is_ignored",
+        "scmrepo.git.backend.dulwich:DulwichBackend.is_ignored",
         "self path",
-        f"{STAND_INS}:is_ignored",
+        f"{RUN}:is_ignored",
         dispensable=True,
     ),
     Seam(
-        "scmrepo.git.backend.dulwich",
-        "DulwichBackend.is_tracked",
+        "scmrepo.git.backend.dulwich:DulwichBackend.is_tracked",
         "self path",
-        f"{STAND_INS}:is_tracked",
+        f"{RUN}:is_tracked",
         dispensable=True,
     ),
     Seam(
-        "dvc_data.hashfile.checkout",
-        "test_links",
+        "dvc_data.hashfile.checkout:test_links",
         "links from_fs from_path to_fs to_path",
-        f"{STAND_INS}:test_links",
+        f"{RUN}:test_links",
         dispensable=True,
     ),
     Seam(
-        "dvc_data.hashfile.checkout",
-        "_checkout_file",
+        "dvc_data.hashfile.checkout:_checkout_file",
         "link path fs change cache",
-        f"{STAND_INS}:checkout_file",
+        f"{RUN}:checkout_file",
         dispensable=True,
     ),
     Seam(
-        "dvc_objects.fs.system",
-        "reflink",
-        "src dst",
-        f"{STAND_INS}:reflink",
-        dispensable=True,
+        "dvc_objects.fs.system:reflink", "src dst", f"{RUN}:reflink", dispensable=True
     ),
 )
 
 IN_DRY_RUNS = (
-    Seam("dvc.stage", "Stage.reproduce", "self interactive", f"{DRY_RUN}:reproduce"),
-    Seam("dvc.stage", "Stage.run", "self dry", f"{DRY_RUN}:run"),
+    Seam("dvc.stage:Stage.reproduce", "self interactive", f"{DRY_RUN}:reproduce"),
+    Seam("dvc.stage:Stage.run", "self dry", f"{DRY_RUN}:run"),
 )
 
 _guard = threading.Lock()

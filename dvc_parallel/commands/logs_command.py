@@ -10,8 +10,7 @@ from dvc.exceptions import InvalidArgumentError
 from dvc.ui import ui
 from dvc.utils import relpath
 
-from dvc_parallel.engine.plain_reporter import duration
-from dvc_parallel.engine.terminal import harmless, visible, whole_lines
+from dvc_parallel.engine.terminal import duration, harmless, visible, whole_lines
 from dvc_parallel.reporting.records import Run, Runs, Stage
 from dvc_parallel.reporting.records.log_files import LogReader
 from dvc_parallel.reporting.records.reader import RecordError

@@ -7,8 +7,7 @@ from dvc.commands import dag, repro
 from dvc.ui import ui
 
 from dvc_parallel.engine import job_count
-from dvc_parallel.engine.plain_reporter import duration
-from dvc_parallel.engine.terminal import visible
+from dvc_parallel.engine.terminal import duration, visible
 from dvc_parallel.remote.choose_runner import LOCAL
 
 from .shown import GLOB, ShowsSafely, add_command, add_switch, table, write

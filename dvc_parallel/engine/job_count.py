@@ -1,10 +1,11 @@
 """How many stages to run at a time."""
 
 import os
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser
 from typing import Optional, Union
 
 from . import logger
+from .settings import argument_type
 
 AUTO = "auto"
 CONFIG_OPTION = "parallel_jobs"
@@ -32,20 +33,13 @@ def add_argument(parser: ArgumentParser) -> None:
     parser.add_argument(
         "-j",
         "--jobs",
-        type=_jobs_type,
+        type=argument_type(parse_jobs),
         help=(
             "Number of stages to run simultaneously, or 'auto' for the number of "
             "CPUs. The default value is 'core.parallel_jobs' of the config, or 1."
         ),
         metavar="<number>",
     )
-
-
-def _jobs_type(value: str) -> Union[int, str]:
-    try:
-        return parse_jobs(value)
-    except ValueError as exc:
-        raise ArgumentTypeError(str(exc)) from None
 
 
 def count_jobs(value: Union[int, str]) -> int:

@@ -182,10 +182,8 @@ class OwnFolder:
         try:
             yield
         except OSError as exc:
-            exc.filename, exc.filename2 = (
-                self.path_of(name) if name else self.path,
-                None,
-            )
+            exc.filename = self.path_of(name) if name else self.path
+            exc.filename2 = None
             if exc.errno == errno.ELOOP:
                 exc.strerror = "a link, which is not followed"
             raise

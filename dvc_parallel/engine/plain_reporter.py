@@ -14,7 +14,7 @@ from colorama import Fore
 from dvc.progress import Tqdm
 
 from .reporter_events import FINAL, Phase, Reporter, RunInfo, Summary, logger
-from .terminal import harmless, visible, without_controls
+from .terminal import duration, harmless, visible, without_controls
 
 # The last lines that are kept of each stage, and how many bytes of each.
 TAIL_LINES = 10
@@ -216,12 +216,3 @@ def write(stream: TextIO, text: bytes) -> None:
         # NOTE: as the command has printed it, whatever its encoding
         binary.write(text)
     stream.flush()
-
-
-def duration(seconds: float) -> str:
-    """Some seconds as users read them."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"

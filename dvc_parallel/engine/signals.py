@@ -20,17 +20,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Callable
 
-SIGNALS = [
-    getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP")
-    if hasattr(signal, name)
-]
-# Those that stop a process until it gets SIGCONT.
-STOPS = [
-    getattr(signal, name)
-    for name in ("SIGTSTP", "SIGTTIN", "SIGTTOU")
-    if hasattr(signal, name)
-]
+# Those that end a process, and those that stop it until it gets SIGCONT.
+SIGNALS, STOPS = (
+    [getattr(signal, name) for name in names if hasattr(signal, name)]
+    for names in (("SIGINT", "SIGTERM", "SIGHUP"), ("SIGTSTP", "SIGTTIN", "SIGTTOU"))
+)
 SIGINT = signal.SIGINT
 # Windows has no SIGKILL; there, whatever is not an interrupt kills.
 SIGKILL = getattr(signal, "SIGKILL", signal.SIGTERM)

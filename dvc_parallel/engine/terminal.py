@@ -1,4 +1,4 @@
-"""Text of others on a terminal, which may move the cursor, but for what we put there.
+"""Text on a terminal, where that of others must not move the cursor.
 
 A terminal takes some bytes for commands: to go elsewhere and write over what is there,
 to change its title, to put something into the clipboard.  Of these, output may only
@@ -63,6 +63,15 @@ def visible(text: str, *, lines: bool = False) -> str:
 
 def _escaped(match: re.Match) -> str:
     return match[0].encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def duration(seconds: float) -> str:
+    """Some seconds as users read them."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
 
 
 def whole_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:

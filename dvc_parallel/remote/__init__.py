@@ -7,3 +7,7 @@
 Imports the engine, and what stages are given (scheduling), their processes (processes)
 and output (reporting).
 """
+
+# Names of the runner on this machine, and of a cluster on it for the time of the run.
+LOCAL = "local"
+DASK = "dask"

@@ -9,7 +9,6 @@
   :data:`~dvc_parallel.engine.runner.OpenRunner`.
 """
 
-import os
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Optional
@@ -18,6 +17,9 @@ from dvc.exceptions import DvcException, InvalidArgumentError
 
 from dvc_parallel.engine.own_files import OwnFolder
 from dvc_parallel.engine.runner import Runner, RunnerError, RunnerOptions
+from dvc_parallel.engine.settings import lookup
+
+from . import DASK, LOCAL
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -28,8 +30,6 @@ ENV = "DVC_PARALLEL_RUNNER"
 CONFIG_OPTION = "parallel_runner"
 GROUP = "dvc_parallel.runners"
 
-LOCAL = "local"
-DASK = "dask"
 TLS = "tls"
 EXTRA = "dvc-parallel[dask]"
 
@@ -106,9 +106,8 @@ def setting(option: Optional[str], config: Mapping[str, Any]) -> tuple[str, str]
     """
     if option is not None:
         return "runner", option
-    if (value := os.environ.get(ENV)) is not None:
-        return ENV, value
-    return f"core.{CONFIG_OPTION}", config.get(CONFIG_OPTION, LOCAL)
+    name, value = lookup(CONFIG_OPTION, ENV, config)
+    return name, LOCAL if value is None else value
 
 
 def connect(runner: str, root: str, tmp_dir: str, jobs: int) -> Runner:

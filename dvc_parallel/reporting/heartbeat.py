@@ -4,9 +4,9 @@ import logging
 import time
 from typing import Any, Callable, Optional
 
-from dvc_parallel.engine.plain_reporter import PlainReporter, duration, log
+from dvc_parallel.engine.plain_reporter import PlainReporter, log
 from dvc_parallel.engine.reporter_events import Phase, RunInfo
-from dvc_parallel.engine.terminal import visible
+from dvc_parallel.engine.terminal import duration, visible
 
 from .progress import Progress
 
@@ -21,7 +21,6 @@ class Heartbeat(Progress):
 
     Args:
         shown: prints the output of stages.
-        clock: tells the time in seconds.
     """
 
     def __init__(
@@ -31,7 +30,8 @@ class Heartbeat(Progress):
         self._shown = shown
         self._lines_shown = 0
         self._last_time = 0.0
-        self._handler = _Watch(self._note)
+        self._handler = logging.Handler(logging.INFO)
+        self._handler.emit = lambda _record: self._note()  # type: ignore[assignment,method-assign]
 
     def begun(self, run: RunInfo) -> None:
         super().begun(run)
@@ -83,15 +83,5 @@ class Heartbeat(Progress):
             parts.append(f"{self.failed} failed")
         if left := self.left():
             parts.append(left)
-        return f"{self.count()} {'; '.join(parts)}"
-
-
-class _Watch(logging.Handler):
-    """Takes note of what is logged."""
-
-    def __init__(self, note: Callable[[], None]):
-        super().__init__(logging.INFO)
-        self._note = note
-
-    def emit(self, record: logging.LogRecord) -> None:  # noqa: ARG002
-        self._note()
+        count = f"[{len(self.over)}/{len(self.run.stages)}]"
+        return f"{count} {'; '.join(parts)}"

@@ -16,10 +16,10 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from dvc_parallel.engine.plain_reporter import duration, log
+from dvc_parallel.engine.plain_reporter import log
 from dvc_parallel.engine.reporter_events import Phase, RunInfo
 from dvc_parallel.engine.signals import clock, is_in_foreground
-from dvc_parallel.engine.terminal import visible
+from dvc_parallel.engine.terminal import duration, visible
 
 from .progress import Progress
 
@@ -42,11 +42,7 @@ DOING = {
 
 
 class LiveView(Progress):
-    """Shows how far a run is, below everything else on the terminal.
-
-    Args:
-        clock: tells the time in seconds.
-    """
+    """Shows how far a run is, below everything else on the terminal."""
 
     def __init__(self, clock: Callable[[], float] = clock):
         super().__init__(clock)

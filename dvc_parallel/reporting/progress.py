@@ -19,9 +19,6 @@ LAST_LINE = 1000
 class Progress(Reporter):
     """Follows the stages of a run.
 
-    Args:
-        clock: tells the time in seconds.
-
     Attributes:
         run: what was known when it began.
         running: when each stage that is at work has begun.
@@ -79,9 +76,6 @@ class Progress(Reporter):
         elapsed = {stage: self.seconds(stage) for stage in self.running.copy()}
         seconds = time_left(self.run.stages, self.over, elapsed, self.run.jobs)
         return None if seconds is None else f"about {about(seconds)} left"
-
-    def count(self) -> str:
-        return f"[{len(self.over)}/{len(self.run.stages)}]"
 
 
 def about(seconds: float) -> str:

@@ -1,11 +1,12 @@
 """How much of what stages print is kept: ``core.parallel_log_size``, ``_runs_size``."""
 
-import os
 import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
+
+from dvc_parallel.engine.settings import checked, lookup
 
 LOG_OPTION = "parallel_log_size"
 LOG_ENV = "DVC_PARALLEL_LOG_SIZE"
@@ -47,33 +48,20 @@ def parse_size(value: Any) -> Optional[int]:
     raise ValueError(f"expected a size such as '64M', or '{UNLIMITED}', got '{value}'")
 
 
-def check_size(value: str) -> str:
-    """Check a size, and return it as it is."""
-    parse_size(value)
-    return value
-
-
 def limits_of(config: Mapping[str, Any]) -> Limits:
     """What is in force: the environment wins over ``core`` of the config.
 
     Raises:
-        ValueError: names what is wrong.
+        InvalidArgumentError: names what is wrong.
     """
 
-    def setting(env: str, option: str, default: Optional[int]) -> Optional[int]:
-        name, value = f"core.{option}", config.get(option)
-        if env in os.environ:
-            name, value = env, os.environ[env]
-        if value is None:
-            return default
-        try:
-            return parse_size(value)
-        except ValueError as exc:
-            raise ValueError(f"{name}: {exc}") from None
+    def limit(option: str, env: str, default: Optional[int]) -> Optional[int]:
+        name, value = lookup(option, env, config)
+        return default if value is None else checked(name, parse_size, value)
 
     return Limits(
-        setting(LOG_ENV, LOG_OPTION, DEFAULTS.log),
-        setting(RUNS_ENV, RUNS_OPTION, DEFAULTS.runs),
+        limit(LOG_OPTION, LOG_ENV, DEFAULTS.log),
+        limit(RUNS_OPTION, RUNS_ENV, DEFAULTS.runs),
     )
 
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial, wraps
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Callable
 
 from dulwich.file import FileLocked
@@ -34,7 +35,7 @@ from dvc_parallel.engine.runner import (
 )
 from dvc_parallel.engine.signals import clock
 from dvc_parallel.engine.yaml_subset import dumps_simple
-from dvc_parallel.remote.clones.performance import current_performance
+from dvc_parallel.remote.clones import current_performance
 from dvc_parallel.scheduling.retries import StageLostError
 
 from .stage_run import current_stage_run
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from dvc.output import Output
-    from dvc.repo import Repo
     from dvc.stage import Stage
     from dvc.stage.cache import StageCache
 
@@ -56,6 +56,27 @@ if TYPE_CHECKING:
 TRY_GIT_EVERY = 0.05
 TELL_AFTER = 1.0
 GIT_PATIENCE = 600.0
+
+
+def _kept(method: str) -> Callable:
+    """A stand-in that is a method of something in the books of a run."""
+    find = attrgetter(method)
+    return in_runs(lambda books, *args, **kwargs: find(books)(*args, **kwargs))
+
+
+# ``Repo._reset``: drop what has been loaded, around a command.
+reset = _kept("config.reset")
+# ``dvc.dependency.param.read_param_file``: the params that a stage depends on.
+read_param_file = _kept("params_files.read_param_file")
+# ``DvcIgnoreFilter.__init__``: what DVC leaves out.
+dvcignore = _kept("ignore_rules.load")
+# ``DulwichBackend.is_ignored``, ``is_tracked``: whether git does that with a path.
+is_ignored = _kept("ignore_files.is_ignored")
+is_tracked = _kept("tracked_paths.is_tracked")
+# ``dvc_data.hashfile.checkout.test_links``: which types of links work.
+test_links = _kept("link_types.test_links")
+# ``dvc_objects.fs.system.reflink``: clone a file, where the disk can do that.
+reflink = _kept("link_types.reflink")
 
 
 def unlocked_repo(original: Callable, func: Callable) -> Callable:
@@ -98,7 +119,7 @@ def unlocked_repo(original: Callable, func: Callable) -> Callable:
 
 def run(original: Callable, executable, cmd, **kwargs) -> None:
     """``dvc.stage.run._run``: run one command of a stage."""
-    if performance := current_performance():
+    if performance := current_performance.get():
         performance.run_command(executable, cmd, **kwargs)
         return
     stage_run = current_stage_run()
@@ -130,7 +151,7 @@ def run(original: Callable, executable, cmd, **kwargs) -> None:
 def display_command(original: Callable, cmd: str) -> None:
     """``dvc.stage.run.display_command``: show a command that is about to run."""
     stage_run = current_stage_run()
-    if performance := current_performance():
+    if performance := current_performance.get():
         performance.show_command(cmd)
     elif stage_run is None:
         original(cmd)
@@ -223,12 +244,6 @@ def modify_yaml(original: Callable, path, fs=None) -> Iterator[Any]:
             books.written.sync(os.path.dirname(path))
 
 
-@in_runs
-def reset(books: "Bookkeeping", original: Callable, repo: "Repo") -> None:
-    """``Repo._reset``: drop what has been loaded, around a command."""
-    books.config.reset(original, repo)
-
-
 def parse_yaml(original: Callable, text: str, path: str, typ: str = "safe") -> Any:
     """``dvc.utils.strictyaml.parse_yaml``, with which a dvc.lock is read."""
     lock = None
@@ -244,12 +259,6 @@ def load_path(books: "Bookkeeping", original: Callable, path: str, fs, **kwargs)
     if stage_run is not None and fs.protocol == "local":
         original = partial(stage_run.read_file, original)
     return books.params_files.load_path(original, path, fs, **kwargs)
-
-
-@in_runs
-def read_param_file(books: "Bookkeeping", *args, **kwargs) -> Any:
-    """``dvc.dependency.param.read_param_file``: the params that a stage depends on."""
-    return books.params_files.read_param_file(*args, **kwargs)
 
 
 def dump_yaml(original: Callable, path, data, fs=None, **kwargs) -> None:
@@ -276,26 +285,6 @@ def pattern(
     if key not in books.patterns:
         books.patterns[key] = original(text, ignorecase)
     return books.patterns[key]
-
-
-@in_runs
-def is_ignored(books: "Bookkeeping", original: Callable, backend, path: str) -> bool:
-    """``DulwichBackend.is_ignored``: whether git ignores a path."""
-    return books.ignore_files.is_ignored(original, backend, path)
-
-
-@in_runs
-def is_tracked(books: "Bookkeeping", original: Callable, backend, path: str) -> bool:
-    """``DulwichBackend.is_tracked``: whether git tracks a path."""
-    return books.tracked_paths.is_tracked(original, backend, path)
-
-
-@in_runs
-def dvcignore(
-    books: "Bookkeeping", original: Callable, rules, fs: Any, root_dir: str
-) -> None:
-    """``DvcIgnoreFilter.__init__``: what DVC leaves out."""
-    books.ignore_rules.load(original, rules, fs, root_dir)
 
 
 @in_runs
@@ -376,18 +365,6 @@ def uncached_outs(
     if all(out.use_cache for out in stage.outs):
         return ()
     return original(cache, stage, entry)
-
-
-@in_runs
-def test_links(books: "Bookkeeping", *args, **kwargs) -> list[str]:
-    """``test_links``: which types of links work."""
-    return books.link_types.test_links(*args, **kwargs)
-
-
-@in_runs
-def reflink(books: "Bookkeeping", original: Callable, src: str, dst: str) -> None:
-    """``dvc_objects.fs.system.reflink``: clone a file, where the disk can do that."""
-    books.link_types.reflink(original, src, dst)
 
 
 @in_runs

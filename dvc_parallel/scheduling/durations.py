@@ -18,12 +18,9 @@ MOST_BYTES = 2**26
 
 
 class Durations:
-    """The durations that are known of the stages of a repo.
+    """The known durations of the stages of a repo.
 
     Owned by whoever holds the repo lock.
-
-    Args:
-        tmp_dir: ``.dvc/tmp`` of the repo.
     """
 
     def __init__(self, tmp_dir: str):

@@ -45,10 +45,12 @@ class Jobserver:
 
     Args:
         fd: the pipe, open for reading without blocking, and for writing.
+        inherited: descriptors that programs which take part have to inherit.
     """
 
-    def __init__(self, fd: int):
+    def __init__(self, fd: int, inherited: Sequence[int] = ()):
         self.fd = fd
+        self.inherited = inherited
 
     def take(self) -> Optional[bytes]:
         """A token for a slot, or None when there is none at the moment."""
@@ -68,11 +70,6 @@ class Jobserver:
     def environment(self) -> dict[str, str]:
         """Variables for programs that are to take part."""
         return {}
-
-    @property
-    def inherited(self) -> Sequence[int]:
-        """Descriptors that they have to inherit."""
-        return ()
 
     def close(self) -> None:
         os.close(self.fd)
@@ -98,10 +95,9 @@ class Server(Jobserver):
             self._path = os.path.join(folder, "jobserver")
             os.mkfifo(self._path, 0o600)
             super().__init__(self._open(os.O_RDWR | os.O_NONBLOCK))
-            self._ends: Sequence[int] = ()
             # NOTE: a path in MAKEFLAGS ends at a space
             if not fifo or len(self._path.split()) > 1:
-                self._ends = self._open(os.O_RDONLY), self._open(os.O_WRONLY)
+                self.inherited = self._open(os.O_RDONLY), self._open(os.O_WRONLY)
             self.refill()
             self._resources = self._resources.pop_all()
 
@@ -118,33 +114,17 @@ class Server(Jobserver):
         os.write(self.fd, _TOKEN * self._slots)
 
     def environment(self) -> dict[str, str]:
-        auth = ",".join(map(str, self._ends)) or f"fifo:{self._path}"
+        auth = ",".join(map(str, self.inherited)) or f"fifo:{self._path}"
         options, *variables = _END.split(os.environ.get(MAKEFLAGS, ""), maxsplit=1)
         ours = f"-j{self._slots} --jobserver-auth={auth}"
         return {MAKEFLAGS: " ".join([_JOBS.sub("", options), ours, *variables])}
-
-    @property
-    def inherited(self) -> Sequence[int]:
-        return self._ends
 
     def close(self) -> None:
         self._resources.close()
 
 
-class Client(Jobserver):
-    """The jobserver of whoever has started this process."""
-
-    def __init__(self, fd: int, inherited: Sequence[int] = ()):
-        super().__init__(fd)
-        self._inherited = inherited
-
-    @property
-    def inherited(self) -> Sequence[int]:
-        return self._inherited
-
-
-def connect(makeflags: str) -> Optional[Client]:
-    """The jobserver that ``MAKEFLAGS`` names, if it does.
+def connect(makeflags: str) -> Optional[Jobserver]:
+    """The jobserver of whoever has started this process, if ``MAKEFLAGS`` names one.
 
     Raises:
         JobserverError: it cannot be reached; the message says why.
@@ -155,7 +135,7 @@ def connect(makeflags: str) -> Optional[Client]:
         return None
     match = matches[-1]  # as make has it
     if match["path"]:
-        return Client(_open_pipe(match["path"], match[0], os.O_RDWR))
+        return Jobserver(_open_pipe(match["path"], match[0], os.O_RDWR))
     reading, writing = map(int, match["fds"].split(","))
     for fd, mode in ((reading, os.O_RDONLY), (writing, os.O_WRONLY)):
         if not _is_inherited_pipe(fd, mode):
@@ -165,7 +145,7 @@ def connect(makeflags: str) -> Optional[Client]:
             )
     # NOTE: there, both ends of a pipe can be opened through one of them
     fd = _open_pipe(f"/proc/self/fd/{reading}", match[0], os.O_RDWR)
-    return Client(fd, (reading, writing))
+    return Jobserver(fd, (reading, writing))
 
 
 def _open_pipe(path: str, auth: str, mode: int) -> int:

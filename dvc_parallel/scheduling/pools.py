@@ -73,16 +73,6 @@ def _parse_size(name: str, value: str) -> Size:
     return Size(len(names), names)
 
 
-def check_pools(text: str) -> str:
-    """Check a text that :func:`parse_pools` reads, and return it.
-
-    Raises:
-        ValueError: names the part that is wrong.
-    """
-    parse_pools(text)
-    return text
-
-
 def format_pools(sizes: Mapping[str, Size]) -> str:
     """The text that :func:`parse_pools` reads."""
     return " ".join(

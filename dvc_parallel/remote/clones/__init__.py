@@ -14,3 +14,14 @@ a function (:mod:`.elsewhere`).
 Of a stage, a worker knows what has been declared.  So a command that reads what is
 neither tracked by git nor one of its dependencies fails, in each clone.
 """
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Optional
+
+if TYPE_CHECKING:
+    from .clone_worker import Performance
+
+# The stage of another machine that the calling thread performs, if any.
+current_performance: "ContextVar[Optional[Performance]]" = ContextVar(
+    "current_performance", default=None
+)

@@ -19,9 +19,9 @@ from dvc_data.hashfile.meta import Meta
 from dvc_parallel.caches.path_facts import state_kept_open
 from dvc_parallel.engine.runner import Command, TimeIsUpError
 
+from . import current_performance
 from .exchange import Exchange, check_out
 from .leaves import hashed_files, name_in, real, unusual, write
-from .performance import in_this_thread
 from .pool import Clone, Pool
 from .requests import COMMAND, Request, Result, WorkerError
 
@@ -140,18 +140,16 @@ class Performance:
         before = _inputs(stage)
         if self._request.timeout is not None:
             self._deadline = time.monotonic() + self._request.timeout
+        token = current_performance.set(self)
         try:
-            with in_this_thread(self):
-                # NOTE: where the stage is recorded, DVC misses what it has not made
-                stage.run(
-                    force=True,
-                    no_commit=True,
-                    allow_missing=True,
-                    run_env=self._request.env,
-                )
+            # NOTE: where the stage is recorded, DVC misses what it has not made
+            env = self._request.env
+            stage.run(force=True, no_commit=True, allow_missing=True, run_env=env)
         except StageCmdFailedError:
             assert self._failure
             return self._failure
+        finally:
+            current_performance.reset(token)
         self._check_inputs(stage, before)
         return self._put(stage)
 

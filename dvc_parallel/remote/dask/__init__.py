@@ -28,6 +28,3 @@ Efficient Fault-Tolerant Mechanism for Distributed File Cache Consistency, SOSP 
 What is under way is bounded: a command that has printed ``window`` bytes more than have
 been dealt with has to wait.
 """
-
-# The runner that is a cluster on this machine, for the time of the run.
-DASK = "dask"

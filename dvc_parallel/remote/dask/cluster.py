@@ -11,8 +11,7 @@ from distributed import Client, SpecCluster
 from distributed.deploy import Cluster
 
 from dvc_parallel.engine.runner import RunnerError
-
-from . import DASK
+from dvc_parallel.remote import DASK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,18 +69,19 @@ def open_cluster(runner: str, root: str, jobs: int) -> Scheduler:
     return Scheduler.of(runner, _made_by(runner, root))
 
 
-class _UnseenScheduler(distributed.Scheduler):
-    """A scheduler without an HTTP server: Dask has one even without a dashboard."""
+class _Unseen:
+    """Without an HTTP server: Dask has one even without a dashboard."""
 
     def start_http_server(self, *args, **kwargs) -> None:
         pass
 
 
-class _UnseenWorker(distributed.Worker):
-    """A worker without one."""
+class _UnseenScheduler(_Unseen, distributed.Scheduler):
+    pass
 
-    def start_http_server(self, *args, **kwargs) -> None:
-        pass
+
+class _UnseenWorker(_Unseen, distributed.Worker):
+    pass
 
 
 def _in_this_process(runner: str, jobs: int) -> Scheduler:

@@ -15,6 +15,7 @@ import psutil
 from dvc.exceptions import DvcException
 
 from dvc_parallel.engine.own_files import OwnFolder
+from dvc_parallel.engine.reporter_events import FINAL
 from dvc_parallel.engine.terminal import visible
 
 from . import checked
@@ -78,7 +79,7 @@ class Stage:
 
     @property
     def over(self) -> bool:
-        return self.phase in ("done", "failed", "skipped", "stopped")
+        return self.phase in FINAL
 
     @property
     def started(self) -> Optional[float]:
@@ -170,11 +171,7 @@ class Run:
 
 
 class Runs:
-    """The records that there are of the runs of a repo.
-
-    Args:
-        tmp_dir: ``.dvc/tmp`` of the repo.
-    """
+    """The records of the runs of a repo."""
 
     @classmethod
     def of_repo(cls) -> "Runs":

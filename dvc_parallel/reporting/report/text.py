@@ -4,6 +4,8 @@ import os
 import re
 from typing import BinaryIO
 
+from dvc_parallel.engine.terminal import duration
+
 # Lines of a log that are shown.
 TAIL_LINES = 200
 
@@ -60,6 +62,4 @@ def time(seconds: float) -> str:
         return f"{seconds * 1000:.{1 if seconds < 0.00995 else 0}f} ms"
     if seconds < 59.95:
         return f"{seconds:.{2 if seconds < 9.995 else 1}f} s"
-    whole = round(seconds)
-    hours, minutes = whole // 3600, whole // 60 % 60
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {whole % 60} s"
+    return duration(max(60.0, seconds))

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
+from dvc_parallel.engine.reporter_events import FINAL
+
 if TYPE_CHECKING:
     from dvc_parallel.reporting.records import Stage
 
@@ -22,7 +24,6 @@ _PHASES = {
     "retry": "check",
     "queued": "ready",
 }
-_ENDS = frozenset({"done", FAILED, SKIPPED, STOPPED})
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ def _fill_in(
             when = max(when, begun[1])
             stage.spans.append(Span(begun[0], begun[1], when, begun[2]))
             begun = None
-        if phase in _ENDS:
+        if phase in FINAL:
             stage.end = when
             stage.outcome = phase
             if phase == "done":

@@ -9,6 +9,7 @@ from datetime import datetime
 
 import psutil
 import pytest
+from dvc.exceptions import InvalidArgumentError
 
 from dvc_parallel.engine.own_files import OwnFolder
 from dvc_parallel.engine.reporter_events import Phase, RunInfo, StageInfo, Summary
@@ -471,7 +472,9 @@ def test_the_environment_wins_over_the_config(monkeypatch):
     assert limits_of({"parallel_log_size": "1M"}) == Limits(2**20, 2**30)
     monkeypatch.setenv("DVC_PARALLEL_LOG_SIZE", "2M")
     monkeypatch.setenv("DVC_PARALLEL_RUNS_SIZE", "x")
-    with pytest.raises(ValueError, match="DVC_PARALLEL_RUNS_SIZE: expected a size"):
+    with pytest.raises(
+        InvalidArgumentError, match="DVC_PARALLEL_RUNS_SIZE: expected a size"
+    ):
         limits_of({"parallel_log_size": "1M"})
     monkeypatch.setenv("DVC_PARALLEL_RUNS_SIZE", "unlimited")
     assert limits_of({"parallel_log_size": "1M"}) == Limits(2**21, None)

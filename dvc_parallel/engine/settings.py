@@ -1,0 +1,49 @@
+"""Settings: where they come from, and what is said of one that makes no sense."""
+
+import os
+from argparse import ArgumentTypeError
+from collections.abc import Mapping
+from typing import Any, Callable, TypeVar
+
+from dvc.exceptions import InvalidArgumentError
+
+T = TypeVar("T")
+
+
+def lookup(option: str, env: str, config: Mapping[str, Any]) -> tuple[str, Any]:
+    """The name and the value of a setting: the environment wins over the config.
+
+    Args:
+        option: in the section ``core`` of the config, which is ``config``.
+        env: environment variable.
+
+    Returns:
+        tuple: what has the value, and that; None if it is not set.
+    """
+    if env in os.environ:
+        return env, os.environ[env]
+    return f"core.{option}", config.get(option)
+
+
+def checked(name: str, check: Callable[[Any], T], value: Any) -> T:
+    """The value of a setting, as ``check`` returns it.
+
+    Raises:
+        InvalidArgumentError: ``check`` has raised a ValueError; names the setting.
+    """
+    try:
+        return check(value)
+    except ValueError as exc:
+        raise InvalidArgumentError(f"{name}: {exc}") from None
+
+
+def argument_type(check: Callable[[str], T]) -> Callable[[str], T]:
+    """A ``type`` for argparse, whose errors are those of ``check``."""
+
+    def read(value: str) -> T:
+        try:
+            return check(value)
+        except ValueError as exc:
+            raise ArgumentTypeError(str(exc)) from None
+
+    return read
