@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dvc_parallel.remote.clones.requests import Request, Result, WorkerError
+from dvc_parallel.remote.clones.requests import Request, Result
 
 from . import seams
 
@@ -20,13 +20,11 @@ def perform(
     """As :func:`dvc_parallel.remote.clones.clone_worker.perform`.
 
     Raises:
-        WorkerError: this DVC is not as its release was, besides.
+        DvcException: this DVC is not as its release was, besides.
     """
     from dvc_parallel.remote.clones.clone_worker import perform as perform_here
 
-    for misfit in seams.misfits(seams.IN_CLONES):
-        raise WorkerError(f"cannot run stages for others: {misfit}")
-    with seams.installed(seams.IN_CLONES):
+    with seams.required(seams.IN_CLONES, "run stages for others"):
         return perform_here(request, folder, output, runner)
 
 

@@ -6,17 +6,17 @@ from voluptuous import Invalid
 
 from dvc_parallel.engine import job_count
 from dvc_parallel.remote import choose_runner
-from dvc_parallel.reporting import output_modes, record_limits
+from dvc_parallel.reporting import output_settings
 from dvc_parallel.scheduling import pools
 
 # What raises a ValueError for a value that an option cannot have.
 OPTIONS: dict[str, Callable[[str], Any]] = {
     job_count.CONFIG_OPTION: job_count.parse_jobs,
-    output_modes.CONFIG_OPTION: output_modes.parse_output,
+    output_settings.OUTPUT_OPTION: output_settings.parse_output,
     pools.CONFIG_OPTION: pools.parse_pools,
     choose_runner.CONFIG_OPTION: choose_runner.check_runner,
-    record_limits.LOG_OPTION: record_limits.parse_size,
-    record_limits.RUNS_OPTION: record_limits.parse_size,
+    output_settings.LOG_OPTION: output_settings.parse_size,
+    output_settings.RUNS_OPTION: output_settings.parse_size,
 }
 
 

@@ -8,7 +8,7 @@ from dvc_parallel.engine import logger
 from dvc_parallel.engine.job_count import CONFIG_OPTION, add_argument, count_jobs
 from dvc_parallel.engine.settings import argument_type
 from dvc_parallel.remote import choose_runner
-from dvc_parallel.reporting.output_modes import OUTPUT_MODES
+from dvc_parallel.reporting.output_settings import OUTPUT_MODES
 from dvc_parallel.scheduling.load import parse_load
 
 from .config import OPTIONS

@@ -11,14 +11,15 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
-from dvc.exceptions import DvcException, InvalidArgumentError
+from dvc.exceptions import InvalidArgumentError
 
 from dvc_parallel.caches import stage_loading
 from dvc_parallel.engine import job_count, logger
+from dvc_parallel.engine.settings import checked
 from dvc_parallel.engine.terminal import escaping_streams
 from dvc_parallel.processes import orphans
 from dvc_parallel.remote import choose_runner
-from dvc_parallel.reporting import output_modes, record_limits
+from dvc_parallel.reporting import output_settings
 from dvc_parallel.scheduling import load
 from dvc_parallel.scheduling.resources import JOBSERVER_ENV
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from dvc.stage import Stage
 
     from dvc_parallel.caches.bookkeeping import Bookkeeping
+    from dvc_parallel.engine.reporter_events import Reporter
     from dvc_parallel.run.parallel_run import ParallelRun
 
     # Makes the run of a number of jobs, with parts such as reporters, or None where
@@ -67,9 +69,7 @@ class PendingRun:
             DvcException: this DVC is not as its release was.
         """
         needed = (*seams.IN_RUNS, *seams.IN_DRY_RUNS)
-        for misfit in seams.misfits(needed):
-            raise DvcException(f"cannot tell what would run: {misfit}")
-        with seams.installed(needed):
+        with seams.required(needed, "tell what would run"):
             _keep_books(self.repo, books, self._serially)
 
     def perform(self, run: "ParallelRun") -> list["Stage"]:
@@ -79,9 +79,7 @@ class PendingRun:
             DvcException: this DVC is not as its release was.
         """
         needed = (*seams.IN_RUNS, *seams.IN_JOBS)
-        for misfit in seams.misfits(needed):
-            raise DvcException(f"cannot run stages in parallel: {misfit}")
-        with seams.installed(needed):
+        with seams.required(needed, "run stages in parallel"), escaping_streams():
             return run.run()
 
 
@@ -171,27 +169,25 @@ def run_stages(
     if not stages:
         return serially()
 
-    runner = _runner(options, config)
+    name, value = choose_runner.setting(options.runner, config)
+    runner = checked(name, choose_runner.parse_runner, value)
     run = PendingRun(stages[0].repo, count, runner, serially, make)
     if options.instead is not None:
         options.instead(run)
         return []
     if not dry:
-        _clear(run.repo)
+        # NOTE: lest something writes yet that killed runs have started
+        folder = orphans.folder_of(run.repo.tmp_dir)
+        orphans.clear(folder, partial(logger.warning, KILLING))
     if runner != choose_runner.LOCAL and not dry:
         return _reproduce_elsewhere(runner, options, jobs, run, output)
     if count > 1 and not dry:
-        from dvc_parallel.engine.job_count import make_room
-        from dvc_parallel.reporting.choose_reporters import reporters
-
-        run = replace(run, jobs=make_room(count))
+        run = replace(run, jobs=job_count.make_room(count))
         parallel = run.side_by_side(
-            reporters=reporters(run.repo.tmp_dir, output, _limits(run.repo)),
-            load_average=load_average,
+            reporters=_reporters(run.repo, output), load_average=load_average
         )
         if parallel is not None:
-            with escaping_streams():
-                return run.perform(parallel)
+            return run.perform(parallel)
     return _reproduce_serially(run.repo, [] if dry else stages, serially, pulls)
 
 
@@ -206,48 +202,27 @@ def _jobs(
     jobs = options.jobs
     if jobs is None:
         jobs = config.get(job_count.CONFIG_OPTION)
-    return jobs, 1 if jobs is None else _checked("jobs", job_count.count_jobs, jobs)
+    return jobs, 1 if jobs is None else checked("jobs", job_count.count_jobs, jobs)
 
 
 def _output(options: Options, config: "Mapping[str, Any]") -> str:
     output = options.output
     if output is None:
-        output = config.get(output_modes.CONFIG_OPTION, output_modes.PREFIXED)
-    return _checked("output", output_modes.parse_output, output)
+        output = config.get(output_settings.OUTPUT_OPTION, output_settings.PREFIXED)
+    return checked("output", output_settings.parse_output, output)
 
 
 def _load_average(options: Options) -> Optional[float]:
     if options.load_average is None:
         return None
-    return _checked("load_average", load.parse_load, options.load_average)
+    return checked("load_average", load.parse_load, options.load_average)
 
 
-def _clear(repo: "Repo") -> None:
-    """See that nothing writes any more of what killed runs have started."""
-    folder = orphans.folder_of(repo.tmp_dir)
-    orphans.clear(folder, partial(logger.warning, KILLING))
+def _reporters(repo: "Repo", output: str) -> "list[Reporter]":
+    from dvc_parallel.reporting.choose_reporters import reporters
 
-
-def _runner(options: Options, config: "Mapping[str, Any]") -> str:
-    """Where commands are to run; the option wins over the environment over the config.
-
-    Raises:
-        InvalidArgumentError: there is no such runner.
-    """
-    name, value = choose_runner.setting(options.runner, config)
-    return _checked(name, choose_runner.parse_runner, value)
-
-
-def _limits(repo: "Repo") -> record_limits.Limits:
-    """How much is kept of what stages print.
-
-    Raises:
-        InvalidArgumentError: what the environment or the config says is no size.
-    """
-    try:
-        return record_limits.limits_of(repo.config["core"])
-    except ValueError as exc:
-        raise InvalidArgumentError(str(exc)) from None
+    limits = output_settings.limits_of(repo.config["core"])
+    return reporters(repo.tmp_dir, output, limits)
 
 
 def _reproduce_elsewhere(
@@ -268,10 +243,8 @@ def _reproduce_elsewhere(
         InvalidArgumentError: it does not go with other options.
         RunnerError: it cannot be reached, or not be used.
     """
-    from dvc_parallel.engine.job_count import make_room
     from dvc_parallel.engine.lock_wait import given_away
     from dvc_parallel.engine.remote_runner import RemoteRunner
-    from dvc_parallel.reporting.choose_reporters import reporters
 
     from .clone_carrier import carrier
 
@@ -295,23 +268,22 @@ def _reproduce_elsewhere(
             stack.callback(runner.close)
         carry = None
         if not isinstance(runner, RemoteRunner):
-            count = make_room(job_count.count_jobs(1 if jobs is None else jobs))
+            count = job_count.make_room(
+                job_count.count_jobs(1 if jobs is None else jobs)
+            )
         else:
             carry = carrier(runner)
             if not isinstance(count, int):
                 count = sum(offer.threads for offer in runner.offers())
         parallel = replace(run, jobs=max(count, 1)).side_by_side(
-            reporters=reporters(repo.tmp_dir, output, _limits(repo)),
-            runner=runner,
-            carry=carry,
+            reporters=_reporters(repo, output), runner=runner, carry=carry
         )
         if parallel is None:
             raise InvalidArgumentError(
                 f"runner '{name}': these stages have to run one after the other, on "
                 "this machine, as with --single-item; --runner local does so"
             )
-        with escaping_streams():
-            return run.perform(parallel)
+        return run.perform(parallel)
 
 
 def _reproduce_serially(
@@ -347,10 +319,3 @@ def _keep_books(
             return reproduce()
         finally:
             books.flush()
-
-
-def _checked(name: str, check: Callable[[Any], Any], value: Any) -> Any:
-    try:
-        return check(value)
-    except ValueError as exc:
-        raise InvalidArgumentError(f"{name}: {exc}") from None

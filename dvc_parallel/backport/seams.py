@@ -258,6 +258,21 @@ def installed(seams: Sequence[Seam]) -> Iterator[None]:
                     seam.replace(sys.modules[seam.module], _originals.pop(seam))
 
 
+@contextmanager
+def required(seams: Sequence[Seam], what: str) -> Iterator[None]:
+    """Have seams in place for what cannot be done without.
+
+    Raises:
+        DvcException: this DVC is not as its release was.
+    """
+    from dvc.exceptions import DvcException
+
+    for misfit in misfits(seams):
+        raise DvcException(f"cannot {what}: {misfit}")
+    with installed(seams):
+        yield
+
+
 def install(module: Any) -> None:
     """Install the seams that are in a module as it is imported.
 

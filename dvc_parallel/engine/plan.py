@@ -197,6 +197,25 @@ class InOrder:
         return (stage for _, stage in self._heap)
 
 
+def longest_paths(
+    steps: Iterable[Any],
+    before: Callable[[Any], Iterable[Any]],
+    seconds: Union[Mapping[Any, float], Sequence[float]],
+) -> dict[Any, float]:
+    """Seconds of the longest path that ends with each step.
+
+    Args:
+        steps: each after all that come ``before`` it.
+        seconds: how long each of them takes.
+    """
+    ends: dict[Any, float] = {}
+    for step in steps:
+        ends[step] = seconds[step] + max(
+            (ends[other] for other in before(step)), default=0.0
+        )
+    return ends
+
+
 class Plan:
     """Decides what runs next: list scheduling by longest remaining path.
 
@@ -270,11 +289,8 @@ class Plan:
 
         seconds = seconds or {}
         usual = statistics.median(seconds.values()) if seconds else 1.0
-        self._height: dict[Any, float] = {}
-        for stage in reversed(steps):
-            self._height[stage] = seconds.get(stage, usual) + max(
-                (self._height[other] for other in self._behind(stage)), default=0.0
-            )
+        seconds = {stage: seconds.get(stage, usual) for stage in steps}
+        self._height = longest_paths(reversed(steps), self._behind, seconds)
 
     def _known(self, stage, relation) -> set[Any]:
         known = {other for other in relation.get(stage, ()) if other in self._rank}

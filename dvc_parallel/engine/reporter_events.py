@@ -167,48 +167,20 @@ class Reporters(Reporter):
         # NOTE: asked and told some ten times a stage, by the loop that starts stages
         self._timed = [each for each in reporters if type(each).due is not Reporter.due]
 
-    def _tell(self, tell: Callable[[Reporter], Any]) -> None:
-        for reporter in self._reporters:
-            try:
-                tell(reporter)
-            except Exception as exc:  # noqa: BLE001
-                self._has_raised(exc)
-
     @staticmethod
     def _has_raised(exc: Exception) -> None:
         with suppress(Exception):
             logger.debug("cannot report", exc_info=exc)
 
-    def begun(self, run: RunInfo) -> None:
-        self._tell(lambda reporter: reporter.begun(run))
-
-    def phase(self, stage: int, phase: Phase, **details: Any) -> None:
-        for reporter in self._reporters:
-            try:
-                reporter.phase(stage, phase, **details)
-            except Exception as exc:  # noqa: BLE001
-                self._has_raised(exc)
-
-    def output(self, stage: int, stream: str, data: bytes) -> None:
-        self._tell(lambda reporter: reporter.output(stage, stream, data))
-
     @contextmanager
     def hold(self) -> Iterator[None]:
         with ExitStack() as stack:
-            self._tell(lambda reporter: stack.enter_context(reporter.hold()))
+            for reporter in self._reporters:
+                try:
+                    stack.enter_context(reporter.hold())
+                except Exception as exc:  # noqa: BLE001
+                    self._has_raised(exc)
             yield
-
-    def waiting_for_paths(self, stage: int, blocked: str) -> None:
-        self._tell(lambda reporter: reporter.waiting_for_paths(stage, blocked))
-
-    def failing(self, exc: BaseException, running: int) -> None:
-        self._tell(lambda reporter: reporter.failing(exc, running))
-
-    def interrupted(self, running: int) -> None:
-        self._tell(lambda reporter: reporter.interrupted(running))
-
-    def killing(self, running: int) -> None:
-        self._tell(lambda reporter: reporter.killing(running))
 
     def due(self) -> Optional[float]:
         times: list[float] = []
@@ -220,21 +192,23 @@ class Reporters(Reporter):
                 self._has_raised(exc)
         return min(times, default=None)
 
-    def tick(self) -> None:
-        for reporter in self._timed:
+
+def _telling(event: str, reporters: str = "_reporters") -> Callable[..., None]:
+    def tell(self: Reporters, *args: Any, **details: Any) -> None:
+        for reporter in getattr(self, reporters):
             try:
-                reporter.tick()
+                getattr(reporter, event)(*args, **details)
             except Exception as exc:  # noqa: BLE001
                 self._has_raised(exc)
 
-    def stages_over(self) -> None:
-        self._tell(lambda reporter: reporter.stages_over())
+    return tell
 
-    def ended(self, summary: Summary) -> None:
-        self._tell(lambda reporter: reporter.ended(summary))
 
-    def close(self) -> None:
-        self._tell(lambda reporter: reporter.close())
-
+for _event in (
+    *("begun", "phase", "output", "waiting_for_paths", "failing"),
+    *("interrupted", "killing", "stages_over", "ended", "close"),
+):
+    setattr(Reporters, _event, _telling(_event))
+Reporters.tick = _telling("tick", "_timed")  # type: ignore[method-assign]
 
 __all__ = ["Phase", "Reporter", "Reporters", "RunInfo", "StageInfo", "Summary"]

@@ -9,9 +9,8 @@ from dvc_parallel.engine.plain_reporter import PlainReporter
 from dvc_parallel.engine.reporter_events import logger
 
 from .heartbeat import Heartbeat
-from .output_modes import FAILED, GROUPED, NONE
 from .output_reporters import FailedReporter, GroupedReporter, SilentReporter
-from .record_limits import Limits
+from .output_settings import FAILED, GROUPED, NONE, Limits
 from .records.writer import Recorder
 
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Callable, Optional
 
+from dvc_parallel.engine.plan import longest_paths
 from dvc_parallel.engine.reporter_events import (
     FINAL,
     Phase,
@@ -114,14 +115,14 @@ def time_left(
     if not known:
         return None
     usual = statistics.median(known)
-    path = [0.0] * len(stages)  # that ends with the stage
-    total = 0.0
+    left = [0.0] * len(stages)
     for rank, stage in enumerate(stages):
-        left = 0.0
         if rank not in over:
-            left = usual if stage.seconds is None else stage.seconds
-            left = max(0.0, left - elapsed.get(rank, 0.0))
-        total += left
-        before = (path[other] for other in (*stage.upstream, *stage.after))
-        path[rank] = left + max(before, default=0.0)
-    return max(total / jobs, max(path, default=0.0))
+            seconds = usual if stage.seconds is None else stage.seconds
+            left[rank] = max(0.0, seconds - elapsed.get(rank, 0.0))
+    paths = longest_paths(
+        range(len(stages)),
+        lambda rank: (*stages[rank].upstream, *stages[rank].after),
+        left,
+    )
+    return max(sum(left) / jobs, *paths.values())

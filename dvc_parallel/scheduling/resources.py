@@ -10,6 +10,7 @@ from dvc.exceptions import DvcException, InvalidArgumentError
 from dvc_parallel.engine import logger
 from dvc_parallel.engine.plan import Plan
 from dvc_parallel.engine.runner import ANYWHERE, Place
+from dvc_parallel.engine.settings import checked, lookup
 
 from .admission import PoolAdmission
 from .load import LoadLimit
@@ -147,14 +148,8 @@ def machine_pools(repo: "Repo") -> Mapping[str, Size]:
     Raises:
         InvalidArgumentError: names where the text is from, and what is wrong in it.
     """
-    source, text = ENV, os.environ.get(ENV)
-    if text is None:
-        source = f"core.{CONFIG_OPTION}"
-        text = repo.config["core"].get(CONFIG_OPTION, "")
-    try:
-        return parse_pools(text)
-    except ValueError as exc:
-        raise InvalidArgumentError(f"{source}: {exc}") from None
+    name, text = lookup(CONFIG_OPTION, ENV, repo.config["core"])
+    return checked(name, parse_pools, text or "")
 
 
 def _shared_slots(

@@ -8,9 +8,16 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
-from dvc_parallel.engine.plan import Begun, Finished, Instruction, Plan, Start
+from dvc_parallel.engine.plan import (
+    Begun,
+    Finished,
+    Instruction,
+    Plan,
+    Start,
+    longest_paths,
+)
 
 
 @dataclass(frozen=True)
@@ -119,19 +126,16 @@ class Forecast:
         return Speed(jobs, seconds, _ratio(serial, seconds), bound)
 
     def _critical_path(self) -> list:
-        ends: dict[Any, tuple[float, Optional[Any]]] = {}
-        for stage in self._steps:
-            before = {*self._upstream.get(stage, ()), *self._after.get(stage, ())}
-            start, last = max(
-                ((ends[other][0], other) for other in before), default=(0.0, None)
-            )
-            ends[stage] = start + self.seconds.get(stage, 0.0), last
+        def before(stage: Any) -> set:
+            return {*self._upstream.get(stage, ()), *self._after.get(stage, ())}
 
+        seconds = {**dict.fromkeys(self._steps, 0.0), **self.seconds}
+        ends = longest_paths(self._steps, before, seconds)
         path = []
-        at = max(ends, key=lambda stage: ends[stage][0], default=None)
+        at = max(ends, key=ends.__getitem__, default=None)
         while at is not None:
             path.append(at)
-            at = ends[at][1]
+            at = max(before(at), key=lambda other: (ends[other], other), default=None)
         return [stage for stage in reversed(path) if stage in self.seconds]
 
 

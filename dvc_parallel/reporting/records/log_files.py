@@ -10,7 +10,7 @@ from typing import Callable, Optional
 
 from dvc_parallel.engine.atomic import about
 from dvc_parallel.engine.own_files import OwnFolder
-from dvc_parallel.reporting.record_limits import (
+from dvc_parallel.reporting.output_settings import (
     DEFAULTS,
     LOG_OPTION,
     Limits,

@@ -22,7 +22,7 @@ from dvc.utils import relpath
 from dvc_parallel import __version__
 from dvc_parallel.engine.plain_reporter import log
 from dvc_parallel.engine.reporter_events import FINAL, Phase, Reporter, RunInfo, Summary
-from dvc_parallel.reporting.record_limits import DEFAULTS, Limits
+from dvc_parallel.reporting.output_settings import DEFAULTS, Limits
 
 from .log_files import StageLogs
 from .reader import FORMAT, JOURNAL, LOGS, RecordError, Runs

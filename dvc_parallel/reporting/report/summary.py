@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
 
+from dvc_parallel.engine.plan import longest_paths
+
 from .critical import Causes, Step, critical_path
 from .timeline import FAILED, StageTimes, Timeline
 
@@ -142,24 +144,22 @@ def summary(timeline: Timeline) -> Summary:
     """Sum a run up."""
     causes = Causes(timeline)
     path = critical_path(timeline, causes)
+    stages = timeline.stages
+    chains = longest_paths(
+        range(len(stages)),
+        lambda index: stages[index].waits_for,
+        [stage.busy for stage in stages],
+    )
     return Summary(
         timeline,
         causes,
         path,
         Counter(stage.outcome for stage in timeline.stages),
         sum(stage.busy for stage in timeline.stages),
-        _longest_chain(timeline),
+        max(chains.values(), default=0.0),
         _waiting(timeline),
         _on_path(path),
     )
-
-
-def _longest_chain(timeline: Timeline) -> float:
-    lengths: list[float] = []
-    for stage in timeline.stages:
-        before = max((lengths[index] for index in stage.waits_for), default=0.0)
-        lengths.append(before + stage.busy)
-    return max(lengths, default=0.0)
 
 
 def _waiting(timeline: Timeline) -> dict[str, Waiting]:

@@ -13,7 +13,7 @@ from dvc.exceptions import InvalidArgumentError
 
 from dvc_parallel.engine.own_files import OwnFolder
 from dvc_parallel.engine.reporter_events import Phase, RunInfo, StageInfo, Summary
-from dvc_parallel.reporting.record_limits import Limits, limits_of, parse_size
+from dvc_parallel.reporting.output_settings import Limits, limits_of, parse_size
 from dvc_parallel.reporting.records import reader, writer
 from dvc_parallel.reporting.records.log_files import LEAST, StageLogs, end_of, log_name
 from dvc_parallel.reporting.records.reader import RecordError, Runs

@@ -1,4 +1,4 @@
-"""How much of what stages print is kept: ``core.parallel_log_size``, ``_runs_size``."""
+"""How what stages print is shown, and how much of it is kept."""
 
 import re
 import threading
@@ -7,6 +7,14 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from dvc_parallel.engine.settings import checked, lookup
+
+PREFIXED = "prefixed"  # each line as it comes, with the name of its stage
+GROUPED = "grouped"  # all lines of a stage when its commands have ended
+FAILED = "failed"  # all lines of a stage that has failed
+NONE = "none"
+
+OUTPUT_MODES = (PREFIXED, GROUPED, FAILED, NONE)
+OUTPUT_OPTION = "parallel_output"
 
 LOG_OPTION = "parallel_log_size"
 LOG_ENV = "DVC_PARALLEL_LOG_SIZE"
@@ -32,6 +40,19 @@ class Limits:
 
 
 DEFAULTS = Limits()
+
+
+def parse_output(value: str) -> str:
+    """Check a mode as users write it.
+
+    Raises:
+        ValueError: there is no such mode; the message says which there are.
+    """
+    mode = str(value).strip().lower()
+    if mode in OUTPUT_MODES:
+        return mode
+    modes = ", ".join(f"'{mode}'" for mode in OUTPUT_MODES)
+    raise ValueError(f"expected one of {modes}, got '{value}'")
 
 
 def parse_size(value: Any) -> Optional[int]:
