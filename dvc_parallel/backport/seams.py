@@ -1,11 +1,12 @@
 """Where released DVC is patched, in one place.
 
-There are four kinds of seams.  ``IN_DVC`` give DVC the command and the option, a quick
+There are five kinds of seams.  ``IN_DVC`` give DVC the command and the option, a quick
 way to read dvc.lock, one to lock the repo beside a run, and the place of a new line of
 .gitignore; the import hook installs them with their modules.
-``IN_RUNS`` make DVC's bookkeeping cheap while stages are reproduced, and ``IN_JOBS``
-change what DVC does in a job of a parallel run; both are there only as long. With
-``IN_DRY_RUNS``, DVC goes through the stages of a run and runs none.
+``IN_LOADING`` have it load the stages of a run quickly, ``IN_RUNS`` make its
+bookkeeping cheap while they are reproduced, and ``IN_JOBS`` change what DVC does in a
+job of a parallel run; all of these are there only as long.  With ``IN_DRY_RUNS``, DVC
+goes through the stages of a run and runs none.
 
 Each seam says which releases of DVC it is for.  The packages that DVC is made of
 (dvc-data, dvc-objects, scmrepo, dulwich) have versions of their own, which go with many
@@ -17,13 +18,17 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, Callable
 
 from .seam import Seam
+
+if TYPE_CHECKING:
+    from dvc.stage import Stage
 
 REPRO = "dvc_parallel.backport.repro"
 OLD = "dvc_parallel.backport.before_3_6"
 CLI = "dvc_parallel.backport.dvc_cli"
+SEAMS = "dvc_parallel.backport.seams"
 LOADING = "dvc_parallel.caches.stage_loading"
 RUN = "dvc_parallel.run.overrides"
 DRY_RUN = "dvc_parallel.commands.dry_run"
@@ -73,7 +78,7 @@ IN_DVC = (
     Seam(
         "dvc.repo.reproduce:collect_stages",
         "repo targets recursive glob",
-        f"{LOADING}:collect_stages",
+        f"{SEAMS}:collect_stages",
         since=(3, 4, 0),
         dispensable=True,
     ),
@@ -88,6 +93,21 @@ IN_DVC = (
     ),
     Seam("dvc.lock:Lock.lock", "self", "dvc_parallel.engine.lock_wait:lock"),
     Seam("dvc.lock:Lock.unlock", "self", "dvc_parallel.engine.lock_wait:unlock"),
+)
+
+IN_LOADING = (
+    Seam(
+        "dvc.dependency:_get",
+        "stage p info",
+        f"{LOADING}:get_dependency",
+        dispensable=True,
+    ),
+    Seam(
+        "dvc.output:get_cloud_fs",
+        "repo_config",
+        f"{LOADING}:get_cloud_fs",
+        dispensable=True,
+    ),
 )
 
 IN_JOBS = (
@@ -271,6 +291,14 @@ def required(seams: Sequence[Seam], what: str) -> Iterator[None]:
         raise DvcException(f"cannot {what}: {misfit}")
     with installed(seams):
         yield
+
+
+def collect_stages(original: Callable, *args, **kwargs) -> "list[Stage]":
+    """``dvc.repo.reproduce.collect_stages``: the stages that are asked for."""
+    from dvc_parallel.caches import stage_loading
+
+    with installed(IN_LOADING):
+        return stage_loading.collect_stages(original, *args, **kwargs)
 
 
 def install(module: Any) -> None:

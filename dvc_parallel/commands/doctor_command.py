@@ -24,7 +24,7 @@ FLAGS = {"repo": "project"}
 
 # Seams by the runs that they are in.
 GROUPS = (
-    ("all", seams.IN_RUNS),
+    ("all", (*seams.IN_LOADING, *seams.IN_RUNS)),
     ("parallel", seams.IN_JOBS),
     ("planned", seams.IN_DRY_RUNS),
 )

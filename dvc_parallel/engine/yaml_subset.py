@@ -59,6 +59,15 @@ _FLOAT = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:e[+-][0-9]+)?")
 _CONSTANTS = {"true": True, "false": False, ".inf": float("inf"), ".nan": float("nan")}
 _CONSTANTS["-.inf"] = -_CONSTANTS[".inf"]
 
+# What stands alone in a line that people may have written
+_TEXT = rf"[{_CHAR}\ ]"
+_PLAIN_ROW = re.compile(r"(- +)?(?:([^'\"].{,99}?):(?: +(.+))?|(.+))")
+_PLAIN_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?")
+_QUOTED = re.compile(rf"\"((?:(?![\"\\]){_TEXT})*)\"|'((?:(?!'){_TEXT})*)'")
+_COMMENT = re.compile(
+    r"#[\t\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd]*"
+)
+
 _COLLECTIONS = {dict, OrderedDict, list}
 _ODD_SCALARS = {str, bytes, dt.date, dt.datetime}
 _ODD_KEYS = {str, int, bool, dt.date, type(None)}
@@ -364,6 +373,90 @@ def read(text: str) -> tuple[dict[Any, Any], str]:
 def read_again(text: str) -> dict[Any, Any]:
     """Read what :func:`read` has read before, or :func:`format_value` has written."""
     return _Reader(text).mapping()
+
+
+def read_plain(text: str) -> Optional[dict[Any, Any]]:
+    """Read a mapping as ``parse_yaml`` does, if each of its lines is plain.
+
+    Besides blank lines and comments, each has a dash, a key or a scalar that can be
+    nothing else, wherever it is.
+
+    Returns:
+        None if it takes ruamel.yaml to read it.
+    """
+    rows = _ROW.findall(text if text.endswith("\n") else f"{text}\n")
+    rows.reverse()
+    try:
+        data = _plain_collection([(len(it), row) for it, row in rows if _counts(row)])
+    except (NotSimpleError, RecursionError):
+        return None
+    return data if type(data) is dict else None
+
+
+def _counts(row: str) -> bool:
+    if row[:1] == "#" and not _COMMENT.fullmatch(row):
+        raise NotSimpleError
+    return row[:1] not in ("", "#")
+
+
+def _plain_collection(rows: list[tuple[int, str]], above: int = -1) -> Any:
+    """Take a mapping or sequence from rows, the first of which is the last of these.
+
+    Args:
+        above: where the lines begin that it belongs to.
+    """
+    data: Any = None
+    start, _ = rows[-1] if rows else (-1, "")
+    while rows and rows[-1][0] == start:
+        dash, key, text = _plain_row(rows[-1][1])
+        if data is None:
+            data = [] if dash else {}
+        if bool(dash) != (type(data) is list):
+            break
+        column, row = rows.pop()
+        if not dash:
+            if key is None or key in data:
+                raise NotSimpleError
+            value = None if text is None else _plain_scalar(text)
+            if text is None and rows:
+                below, first = rows[-1]
+                if below > column or (below == column and first[:2] == "- "):
+                    value = _plain_collection(rows, column)
+            data[key] = value
+        elif key is None:
+            data.append(_plain_scalar(text))
+        else:
+            rows.append((column + dash, row[dash:]))
+            data.append(_plain_collection(rows, column))
+    # NOTE: what is further to the right goes on with a scalar, or is an error
+    if not data or (rows and rows[-1][0] > above >= 0) or (rows and above < 0):
+        raise NotSimpleError
+    return data
+
+
+@lru_cache(maxsize=2**14)
+def _plain_row(row: str) -> tuple[int, Optional[str], Optional[str]]:
+    """The length of a dash, a key, and the text of a scalar."""
+    match = _PLAIN_ROW.fullmatch(row.rstrip(" "))
+    if not match:
+        raise NotSimpleError
+    dash, key, value, text = match.groups()
+    if key is not None and not SIMPLE_STR.fullmatch(key):
+        raise NotSimpleError
+    return len(dash or ""), key, value if key is not None else text
+
+
+@lru_cache(maxsize=2**14)
+def _plain_scalar(text: str) -> Any:
+    if SIMPLE_STR.fullmatch(text):
+        return text
+    if quoted := _QUOTED.fullmatch(text):
+        return quoted[1] if quoted[2] is None else quoted[2]
+    if number := _PLAIN_NUMBER.fullmatch(text):
+        return float(text) if number[1] else int(text)
+    if text in ("true", "false"):
+        return text == "true"
+    raise NotSimpleError
 
 
 class _Reader:

@@ -34,7 +34,7 @@ from dvc_parallel.engine.runner import (
     ignore_start,
 )
 from dvc_parallel.engine.signals import clock
-from dvc_parallel.engine.yaml_subset import dumps_simple
+from dvc_parallel.engine.yaml_subset import dumps_simple, read_plain
 from dvc_parallel.remote.clones import current_performance
 from dvc_parallel.scheduling.retries import StageLostError
 
@@ -245,11 +245,13 @@ def modify_yaml(original: Callable, path, fs=None) -> Iterator[Any]:
 
 
 def parse_yaml(original: Callable, text: str, path: str, typ: str = "safe") -> Any:
-    """``dvc.utils.strictyaml.parse_yaml``, with which a dvc.lock is read."""
-    lock = None
+    """``dvc.utils.strictyaml.parse_yaml``, by which dvc.yaml and dvc.lock are read."""
     if typ == "safe" and is_lock_file(path):
-        lock = LockfileText.parse(text)
-    return original(text, path, typ=typ) if lock is None else lock.load()
+        if (lock := LockfileText.parse(text)) is not None:
+            return lock.load()
+    elif typ == "safe" and (data := read_plain(text)) is not None:
+        return data
+    return original(text, path, typ=typ)
 
 
 @in_runs

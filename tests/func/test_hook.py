@@ -270,6 +270,7 @@ def test_this_dvc_has_all_seams_as_described():
 
     everything = (
         *seams.IN_DVC,
+        *seams.IN_LOADING,
         *seams.IN_RUNS,
         *seams.IN_JOBS,
         *seams.IN_DRY_RUNS,

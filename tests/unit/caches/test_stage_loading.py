@@ -104,3 +104,45 @@ def test_another_repo_has_files_of_its_own(repo, tmp_path, load):
     collect(repo)
     with Repo(str(tmp_path)) as other:
         assert all(stage.repo is other for stage in other.index.stages)
+
+
+def test_dependencies_are_as_dvc_makes_them_and_each_its_own(repo, tmp_path):
+    outside = tmp_path.parent / "outside"
+    deps = f"deps: [a, sub/../b, {outside}, 'remote://r/a', 'c#d', ./a/]"
+    rows = [f"  s{number}:\n    cmd: s\n    {deps}\n" for number in range(2)]
+    rows.append(f"  s2:\n    cmd: s\n    wdir: sub\n    {deps}\n    outs: [../x]\n")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "dvc.yaml").write_text("stages:\n" + "".join(rows))
+    (tmp_path / "dvc.lock").write_text(
+        "schema: '2.0'\nstages:\n  s0:\n    cmd: s\n    deps:\n"
+        f"    - path: a\n      md5: {'a' * 32}\n      size: 1\n"
+    )
+    with repo.config.edit() as config:
+        config["remote"]["r"] = {"url": str(outside)}
+
+    def described(stages):
+        return [
+            {**vars(it), "stage": it.stage.name, "fs": (type(it.fs), it.fs is repo.fs)}
+            for stage in stages
+            for it in [*stage.deps, *stage.outs]
+        ]
+
+    ours = collect(repo)
+    stage_loading.forget()
+    theirs = Index.from_repo(repo).stages
+    assert described(ours) == described(theirs)
+
+    one, other, _ = ours
+    for mine, its in zip(one.deps, other.deps):
+        for name in ("annot", "meta", "hash_info"):
+            assert getattr(mine, name) is not getattr(its, name)
+        assert mine.annot.meta is not its.annot.meta
+        assert mine.annot.labels is not its.annot.labels
+
+
+def test_errors_of_dependencies_are_dvcs(repo, tmp_path):
+    text = "stages:\n  a: {cmd: s, deps: [x]}\n  b: {cmd: s, deps: [x/dvc.yaml]}\n"
+    (tmp_path / "dvc.yaml").write_text(text)
+    for _ in range(2):
+        with pytest.raises(Exception, match="cannot be a dependency"):
+            collect(repo)
