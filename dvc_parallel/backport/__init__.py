@@ -1,5 +1,10 @@
 """All that exists only because released DVC has no ``repro --jobs``.
 
-Nothing outside of this package imports it, and nothing outside of it asks for
-DVC's version.
+    dvc_parallel.pth ──> hook ──> seams ──> seam
+    repro ──────── Repo.reproduce: what a run is asked for
+    dvc_cli, config   options of the command line and of the config
+    before_3_6, runs_before_3_6, clone_carrier
+
+Imports all rooms but commands.  Commands import hook, seams, repro and config.  No
+other room asks for DVC's version.
 """

@@ -7,7 +7,7 @@
        ├─────── reporter             who is told (plain_reporter)
        └─────── ordered_writes ── lockfile ── atomic ── durable
 
-Imports no other room.
+Imports no other room.  Other rooms import all of it but outcome and thread_pool.
 """
 
 import logging

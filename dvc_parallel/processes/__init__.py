@@ -4,5 +4,5 @@
                                orphans     what an earlier run has left
                                stopping    commands that may only take so long
 
-Imports the engine only.
+Imports the engine only.  Other rooms import supervisor and orphans.
 """

@@ -4,8 +4,8 @@
           │          clones          a clone of the repo on each worker
      entry points                    runners of other packages
 
-Imports the engine, and what stages are given (scheduling), their processes (processes)
-and output (reporting).
+Imports the engine, the supervisor of processes, and caches for the DVC of a worker.
+Other rooms import choose_runner, and clones but for its exchange and pool.
 """
 
 # Names of the runner on this machine, and of a cluster on it for the time of the run.

@@ -4,5 +4,6 @@
                  └───── records.writer ──> .dvc/tmp/parallel/runs
                                 records.reader ──> report      after it
 
-Imports the engine only.
+Imports the engine only.  Other rooms import choose_reporters, output_settings, records
+and report.
 """

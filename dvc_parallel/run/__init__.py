@@ -5,5 +5,6 @@
     overrides ───── what stands in for a function of DVC, with saving, stable_reads,
                     refresh, transfers, clone_commands, gitignore_lines
 
-Imports all rooms but backport and commands.
+Imports all rooms but backport and commands.  These import parallel_run, stage_run,
+overrides and saving.
 """

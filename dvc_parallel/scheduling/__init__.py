@@ -5,5 +5,6 @@
     path_waits, retries              stages that wait for others, or try again
     durations ──> simulation         how long a run takes
 
-Imports the engine only.
+Imports the engine only.  Other rooms import resources, pools, load, path_waits,
+retries, durations and simulation.
 """
