@@ -117,7 +117,7 @@ def reproduce(
     """``dvc.repo.reproduce._reproduce``: reproduce stages, ``jobs`` at a time.
 
     Raises:
-        InvalidArgumentError: one of the :class:`Options` is none of what it can be.
+        InvalidArgumentError: an option has a value that it cannot have.
     """
     options = Options.taken_from(kwargs)
 
@@ -156,7 +156,7 @@ def run_stages(
         pulls: whether outputs may be pulled instead of running a stage.
 
     Raises:
-        InvalidArgumentError: one of the options is none of what it can be.
+        InvalidArgumentError: an option has a value that it cannot have.
         DvcException: this DVC is not as its release was.
     """
     if options.transfer_jobs is not None:

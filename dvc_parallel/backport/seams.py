@@ -5,7 +5,7 @@ way to read dvc.lock, one to lock the repo beside a run, and the place of a new 
 .gitignore; the import hook installs them with their modules.
 ``IN_LOADING`` have it load the stages of a run quickly, ``IN_RUNS`` make its
 bookkeeping cheap while they are reproduced, and ``IN_JOBS`` change what DVC does in a
-job of a parallel run; all of these are there only as long.  With ``IN_DRY_RUNS``, DVC
+job of a parallel run; all of these are in place only then.  With ``IN_DRY_RUNS``, DVC
 goes through the stages of a run and runs none.
 
 Each seam says which releases of DVC it is for.  The packages that DVC is made of
@@ -243,7 +243,7 @@ _users: Counter[Seam] = Counter()
 
 
 def present(seams: Iterable[Seam]) -> list[Seam]:
-    """Those for the DVC that is installed, without the dispensable ones it lacks."""
+    """The seams for the installed DVC, without the dispensable ones that it lacks."""
     import dvc
 
     version = dvc.version_tuple[:3]
@@ -255,7 +255,7 @@ def present(seams: Iterable[Seam]) -> list[Seam]:
 
 
 def misfits(seams: Iterable[Seam]) -> list[str]:
-    """What is wrong with those for the DVC that is installed."""
+    """What is wrong with the seams for the installed DVC."""
     return [text for text in (seam.misfit() for seam in present(seams)) if text]
 
 

@@ -19,7 +19,7 @@ from dvc_parallel.engine.terminal import escaping_streams, visible
 from dvc_parallel.remote import choose_runner
 from dvc_parallel.scheduling import pools
 
-# Options of `dvc config` that are not called as the level of the config is.
+# Options of `dvc config` whose names differ from those of the levels.
 FLAGS = {"repo": "project"}
 
 # Seams by the runs that they are in.
@@ -37,7 +37,7 @@ sys.exit({PTH!r} not in [getattr(finder, '__name__', '') for finder in sys.meta_
 
 
 def main(hook: Any) -> int:
-    """Print what there is; complain about what is wrong.
+    """Print what is installed and set, and what is wrong with it.
 
     Args:
         hook: the hook's module.

@@ -1,9 +1,8 @@
 """Which stages a run would reproduce, and why.
 
-DVC goes through the stages of a dry run as ever and decides about each of them, forced
-ones included; what runs a stage takes note of it instead.  What DVC cannot know then is
-what stages will have written by the time when it comes to those behind them: such a
-stage *may* run.
+DVC goes through the stages as usual and decides about each of them, forced ones
+included; where it would run a stage, a note is taken instead.  DVC cannot know what
+those stages would write, so a stage that depends on one of them only *may* run.
 """
 
 import logging
@@ -211,7 +210,7 @@ class DryRun:
         )
 
     def end(self) -> bool:
-        """Tell of the stage that DVC has come to whether it is certain to run."""
+        """Whether the stage that DVC has just dealt with is certain to run."""
         step = self.steps[-1]
         if not step.certain and not step.stage.frozen:
             step.reasons += [
@@ -254,7 +253,7 @@ def _reasons_in(entry: Union[str, dict]) -> Iterator[Reason]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Do without what DVC says of stages as it goes through them."""
+    """Silence what DVC says about single stages."""
     logger = logging.getLogger("dvc")
     level = logger.level
     if level == logging.INFO:

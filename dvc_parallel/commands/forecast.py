@@ -13,7 +13,7 @@ from dvc_parallel.scheduling.simulation import Forecast, Speed
 
 from .dry_run import DryRun, Step
 
-# Of what `as_dict` returns; it gets new keys without a new version.
+# Version of what `as_dict` returns; new keys do not change it.
 SCHEMA_VERSION = 1
 
 
@@ -38,7 +38,7 @@ class Entry:
 
 
 class Outlook:
-    """A run that has not begun.
+    """The forecast of a run.
 
     Args:
         dry_run: which stages would run.
@@ -70,7 +70,7 @@ class Outlook:
 
     @cached_property
     def speeds(self) -> list[Speed]:
-        """What more jobs would be good for."""
+        """The speeds with this and other numbers of jobs."""
         return self.forecast.speeds(self.jobs)
 
     @cached_property

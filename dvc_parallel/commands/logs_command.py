@@ -125,7 +125,7 @@ def _seconds(run: Run, stage: Stage) -> Optional[float]:
 
 
 def _logs(run: Run) -> dict[str, str]:
-    """Paths of the logs that there are, by their names."""
+    """Paths of the existing logs, by name."""
     try:
         return {name: relpath(run.logs.path_of(name)) for name in run.logs.files()}
     except OSError:

@@ -29,7 +29,7 @@ NAME = "report.html"
 PAGES = (".html", ".htm")
 TRACES = (".json",)
 
-# Of the ends of logs that go into a page: bytes of one, and of all together.
+# Bytes of the ends of logs in a page: of one log, and of all together.
 LOG_BYTES = 32_000
 PAGE_BYTES = 2_000_000
 

@@ -1,6 +1,6 @@
 """What our commands have in common: their options, and how they show things.
 
-Nothing that comes from others can do something on a terminal.
+Text that comes from others has no effect on a terminal.
 """
 
 from collections.abc import Iterable, Sequence
@@ -57,7 +57,7 @@ def table(rows: Iterable[Sequence[str]], headers: Sequence[str]) -> None:
 
 
 class ShowsSafely:
-    """A command whose errors are shown so, whatever they quote."""
+    """A command whose errors have no such effect either, whatever they quote."""
 
     def do_run(self) -> int:
         with escaping_streams():

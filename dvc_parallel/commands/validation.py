@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from dvc_parallel.run.parallel_run import ParallelRun
 
 
-# Of what `Validation.as_dict` returns; it gets new keys without a new version.
+# Version of what `Validation.as_dict` returns; new keys do not change it.
 SCHEMA_VERSION = 1
 
 
@@ -53,7 +53,7 @@ class Difference:
 
 @dataclass
 class Verdict:
-    """What has become of a stage.
+    """The result for a stage.
 
     Attributes:
         error: why it failed, if it did.
@@ -72,7 +72,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Validation:
-    """What has become of all of them.
+    """The results for all stages.
 
     Attributes:
         verdicts: on those that were run, in the order of serial DVC.
@@ -160,7 +160,7 @@ def _skipped(steps: Iterable[Step]) -> dict[str, str]:
 
 
 def _unfit(stage: "Stage") -> Optional[str]:
-    """Why it makes no sense to run a stage again, if it does not."""
+    """Why a stage cannot be validated; None if it can."""
     reasons = {
         "has no command": not stage.cmd,
         "is frozen": stage.frozen,
@@ -264,7 +264,7 @@ def _difference(out: "Output") -> Difference:
 
 
 def _bring_back(out: "Output", kept: Optional[str]) -> None:
-    """Have an output as recorded, for those that depend on it."""
+    """Restore an output as recorded, for the stages that depend on it."""
     if kept is None:
         return
     if out.workspace_status():

@@ -1,13 +1,13 @@
 """A copy of a workspace, for running stages without touching their outputs.
 
-It is a repo of its own, in ``.dvc/tmp`` of the one that it is of.  In it are
+The copy is a repo of its own, in ``.dvc/tmp`` of the original.  It has
 
 - the files that git tracks, or would, as they are in the workspace; without git, all
   that DVC does not ignore;
 - other files that stages depend on, though git ignores them;
 - outputs that stages depend on, as dvc.lock has them, from the user's cache.
 
-What else git ignores is not: virtual environments, caches of tools, other outputs.
+Other files that git ignores are left out: virtual environments, caches, other outputs.
 
 The user's cache is only read.  ``dvc`` in a command of the copy has a cache of its own.
 """
@@ -64,7 +64,7 @@ class WorkspaceCopy:
 
     @contextmanager
     def made_for(self, stages: Sequence["Stage"]) -> Iterator[None]:
-        """Copy what stages need; leave nothing of it behind.
+        """Copy what stages need, and remove the copy at the end.
 
         Raises:
             DvcException: git is missing, cannot be started, or refuses.
@@ -113,7 +113,7 @@ class WorkspaceCopy:
                 os.environ[SITE_CACHE] = outer
 
     def remove(self) -> None:
-        """Remove it, from the disk."""
+        """Remove the copy from the disk."""
         with suppress(OSError):
             self._all.remove(os.path.basename(self._folder))
         with suppress(OSError):
@@ -171,7 +171,7 @@ class WorkspaceCopy:
 
 
 def check_out_inputs(repo: Repo, stages: Iterable["Stage"]) -> None:
-    """Have the outputs that stages of a copy depend on as dvc.lock has them.
+    """Check out the outputs that stages of a copy depend on, as dvc.lock has them.
 
     Raises:
         CheckoutError: something is missing from the cache.

@@ -201,7 +201,7 @@ class SerialOrder:
                 os.environ[VARIABLE] = old
 
     def _key(self, path: str) -> str:
-        """What a file is called in each working directory and run."""
+        """The name of a file, the same in each working directory and run."""
         return os.path.relpath(os.path.realpath(path), self._root)
 
     def _add(self, file: str, rank: int, number: int, text: str) -> list[str]:
@@ -292,7 +292,7 @@ class SerialOrder:
 
 
 def names_of(stages: "Sequence[Stage]") -> list[str]:
-    """What stages are called in each working directory and run."""
+    """The names of stages, the same in each working directory and run."""
     paths: dict[str, str] = {}
     for stage in stages:
         if stage.path not in paths:

@@ -53,7 +53,7 @@ class OwnFolder:
         return os.path.join(self.path, name)
 
     def make(self) -> None:
-        """Have the folder, and those that it is in."""
+        """Create the folder and its parents, where they are missing."""
         for depth, name in enumerate(self._names):
             parent = OwnFolder(self._tmp_dir, *self._names[:depth])
             with (

@@ -10,7 +10,7 @@ from . import logger
 
 
 class Phase(str, Enum):
-    """What a stage is about; it lasts until its next one.
+    """What a stage is doing; a phase lasts until the next one.
 
     Before the first one, a stage waits for its upstreams.
     """
@@ -86,7 +86,7 @@ class Summary:
 
 
 class Reporter:
-    """Is told what happens in a run.  Does nothing with it by itself.
+    """Is told what happens in a run.  This one ignores it.
 
     Any thread may call any method at any time between ``begun`` and ``close``; the
     others are called by the loop of the run.

@@ -172,7 +172,7 @@ class Runner(ABC):
 
 @dataclass(frozen=True)
 class RunnerOptions:
-    """What is known where a runner is opened for a run.
+    """What a runner is opened with.
 
     Attributes:
         name: the runner, as the user has named it; for messages.

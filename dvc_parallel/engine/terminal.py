@@ -51,7 +51,7 @@ def without_controls(data: bytes) -> bytes:
 
 
 def visible(text: str, *, lines: bool = False) -> str:
-    """Text of others in which controls can be seen, and do nothing.
+    """Text of others, with its controls made visible and harmless.
 
     Args:
         lines: whether it may be more than one line, as commands and errors may, and
@@ -75,10 +75,7 @@ def duration(seconds: float) -> str:
 
 
 def whole_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes, so that what a terminal takes for a command is not cut in two.
-
-    Nothing of that goes on in the next line.
-    """
+    """The same bytes, in chunks that cut no control in two; none spans two lines."""
     rest = b""
     for chunk in chunks:
         chunk = rest + chunk

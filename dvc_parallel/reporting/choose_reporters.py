@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def reporters(tmp_dir: str, output: str, limits: Limits) -> list["Reporter"]:
-    """Those of a run: its record first, as others read from it.
+    """The reporters of a run: its record first, as others read from it.
 
     Args:
         tmp_dir: ``.dvc/tmp`` of the repo.

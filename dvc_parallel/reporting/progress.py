@@ -1,4 +1,4 @@
-"""How far a run is, for those who show it."""
+"""The progress of a run, for the reporters that show it."""
 
 import statistics
 from collections.abc import Collection, Mapping, Sequence

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def catch_up(stage: "Stage", lockfiles: "Lockfiles") -> None:
-    """Have a stage that is about to be looked at as its dvc.lock has it now.
+    """Update a stage that DVC is about to check from its entry in dvc.lock.
 
-    Does nothing where that has no entry of it, or is none that can be read quickly:
-    then the run cache has what the other process has made.
+    Does nothing where there is no entry, or none that can be read quickly: then the
+    run cache has what the other process has made.
     """
     if not isinstance(stage, PipelineStage):
         return

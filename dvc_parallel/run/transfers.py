@@ -27,9 +27,9 @@ class Transfers:
 
     @contextmanager
     def of(self, oids: set[str]) -> Iterator[None]:
-        """Be the only one who puts the objects there; wait for those who do.
+        """Be the only one who puts the objects there; wait for others who do.
 
-        Whoever is in here must not wait for the repo: its owner may wait to get in.
+        Nobody may wait for the repo in here: its owner may be waiting to get in.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._busy.isdisjoint(oids))

@@ -42,7 +42,7 @@ class StageLostError(StageCmdFailedError):
 
 
 class Attempts:
-    """Those of one stage.  Owned by the thread that runs it.
+    """The attempts of one stage.  Owned by the thread that runs it.
 
     Args:
         needs: how long they may take, and how many there are.
@@ -86,7 +86,7 @@ class Attempts:
 
     @contextmanager
     def commands(self, on_end: Callable[[], None]) -> Iterator[None]:
-        """Around the commands of an attempt; calls ``on_end`` after the last one."""
+        """A context for the commands of an attempt; ``on_end`` is called at the end."""
         if self._needs.timeout is not None:
             self._deadline = clock() + self._needs.timeout
         try:
@@ -110,7 +110,7 @@ class Attempts:
         return max(0.0, self._deadline - clock())
 
     def wait(self) -> Callable[[], None]:
-        """Stop the time for the next command; return what has it go on."""
+        """Stop the clock of the next command; return a function that restarts it."""
         since = clock()
 
         def go_on() -> None:

@@ -37,7 +37,7 @@ class Course:
 
 @dataclass(frozen=True)
 class Speed:
-    """What a number of jobs is good for.
+    """The effect of a number of jobs.
 
     Attributes:
         jobs: how many stages run at a time.
@@ -104,7 +104,7 @@ class Forecast:
         return _carry_out(plan, self.seconds)
 
     def speeds(self, jobs: int) -> list[Speed]:
-        """What 1, 2, 4 ... jobs are good for, up to all that could run at a time.
+        """The speeds with 1, 2, 4 ... jobs, up to all that could run at a time.
 
         Args:
             jobs: a number to be among them.

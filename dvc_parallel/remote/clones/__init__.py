@@ -8,11 +8,11 @@
 
 The coordinator is the process that runs ``dvc repro``; it alone writes to the user's
 repo.  A worker has a pool of clones, of which each belongs to one stage at a time.
-What carries requests and results is none of the business of this package: a carrier is
-a function (:mod:`.elsewhere`).
+How requests and results travel is not decided here: a carrier is a function
+(``dvc_parallel.run.stage_run.Carrier``).
 
-Of a stage, a worker knows what has been declared.  So a command that reads what is
-neither tracked by git nor one of its dependencies fails, in each clone.
+A worker knows only what a stage declares.  So a command that reads a file which is
+neither tracked by git nor one of its dependencies fails in each clone.
 """
 
 from contextvars import ContextVar

@@ -164,7 +164,7 @@ class Coordinator:
         )
 
     def _leaves(self, out: "Output") -> Iterator[Leaf]:
-        """What of a dependency or output the worker does not know from the snapshot."""
+        """The parts of a dependency or output that are not in the snapshot."""
         hashes = hashed_files(out) if out.IS_DEPENDENCY else {}
         for path in hashes or walk(out.fs_path):
             if os.path.isfile(path) and self._snapshot.has(path):
@@ -183,7 +183,7 @@ class Coordinator:
         return replace(request, pack=self._snapshot.pack(have))
 
     def put(self, request: Request) -> None:
-        """Put into the exchange what a request refers to.
+        """Put what a request refers to into the exchange.
 
         Raises:
             DvcException: names where it could not be put.
@@ -199,7 +199,7 @@ class Coordinator:
                 self._uncached.pop(md5, None)
 
     def get(self, stage: "Stage", result: Result) -> None:
-        """Get from the exchange what a stage has made.
+        """Fetch what a stage has made from the exchange.
 
         Raises:
             DvcException: names what is missing, or not as it should be.
@@ -224,7 +224,7 @@ class Coordinator:
             os.replace(got, path)
 
     def take(self, stage: "Stage", result: Result) -> None:
-        """Have in the workspace what a stage has made, for DVC to record.
+        """Put what a stage has made into the workspace, for DVC to record.
 
         Raises:
             DvcException: names what is not as the worker says.
@@ -255,7 +255,7 @@ class Coordinator:
                 os.utime(out.fs_path)
 
     def _check_places(self, leaves: Iterable[Leaf], paths: Sequence[str]) -> None:
-        """A worker only has a say in the outputs of its stage."""
+        """Refuse files that are not part of an output of the stage."""
         for leaf in leaves:
             path = os.path.normpath(os.path.join(self._root, leaf.path))
             if not any(path == out or path.startswith(out + os.sep) for out in paths):

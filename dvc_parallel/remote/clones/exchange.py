@@ -1,7 +1,7 @@
 """Where coordinator and workers put data for each other, by hash.
 
-It is the default remote of the repo, or else a cache folder that all of them see.  What
-is there already is not put again, and what DVC's cache has is not got.
+It is the default remote of the repo, or else a cache folder that all of them see.
+Objects already there are not put again, and those in DVC's cache are not fetched.
 """
 
 import os
@@ -36,14 +36,14 @@ TOKENS = "dvc-parallel"
 
 
 class Exchange:
-    """The exchange of a repo, as one of those who use it sees it.
+    """The exchange of a repo, as one of its users sees it.
 
     Made by the owner of the repo; then, any thread may use it.
 
     Args:
         repo: the user's repo, or a clone of it.
-        writing: held while the objects of these hashes are put into the cache, by one
-            who does not own the repo.
+        writing: held while the objects of some hashes are put into the cache by a
+            thread that does not own the repo.
 
     Raises:
         DvcException: the repo has neither a remote nor a cache folder to be shared.
@@ -84,7 +84,7 @@ class Exchange:
         return [hash_info, *(oid for _, _, oid in tree)]
 
     def put(self, hash_infos: Iterable[HashInfo]) -> None:
-        """Put objects that the cache has; of folders, all of it.
+        """Put objects from the cache there; folders with all of their files.
 
         Raises:
             DvcException: names where it could not be put.
@@ -106,7 +106,7 @@ class Exchange:
             self._put.add(hash_info)
 
     def get(self, hash_infos: Iterable[HashInfo]) -> None:
-        """Have objects in the cache, with the content that they are named for.
+        """Fetch objects into the cache, and check their content.
 
         Raises:
             DvcException: names one that is missing, or not what it should be.
@@ -175,7 +175,7 @@ class Exchange:
         return md5
 
     def get_file(self, md5: str, path: str) -> None:
-        """Have a file with the given MD5, and not in the cache."""
+        """Fetch a file by its MD5, to a path outside of the cache."""
         source = self._remotes.get(self.cache.hash_name, self.cache)
         generic.copy(source.fs, source.oid_to_path(md5), localfs, path)
         _, found = hash_file(path, localfs, "md5")
@@ -231,7 +231,7 @@ def _value(hash_info: HashInfo) -> str:
 
 
 def check_out(out: "Output", hash_info: HashInfo, meta: Meta) -> None:
-    """Have a file or folder in the workspace that the cache has.
+    """Check out a file or folder from the cache.
 
     Args:
         out: of a stage, or what it depends on; stays as it is.
@@ -247,7 +247,7 @@ def check_out(out: "Output", hash_info: HashInfo, meta: Meta) -> None:
 
 
 def exchange_config(repo: "Repo") -> dict[str, Any]:
-    """What of the config of a repo workers need to use the same exchange."""
+    """The part of the config of a repo that workers need for the same exchange."""
     config = repo.config
     remotes = {
         name: {**remote, "verify": True} for name, remote in config["remote"].items()

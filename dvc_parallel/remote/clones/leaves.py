@@ -85,9 +85,9 @@ def read(path: str, root: str, exchange: "Exchange", *, links: bool = False) -> 
 
 
 def write(leaf: Leaf, root: str, get_file: Callable[[str, str], None]) -> None:
-    """Make a file, link or empty folder, in place of what is there.
+    """Create a file, link or empty folder, in place of what is there.
 
-    Nothing is written to a file that is there, as it may be linked to a cache.
+    Existing files are not written to, as they may be linked to a cache.
 
     Args:
         get_file: puts content that is known by its MD5 to a path.
@@ -139,7 +139,7 @@ def remove(path: str) -> None:
 def unusual(
     path: str, kept: Optional[Collection[str]], root: str, exchange: "Exchange"
 ) -> Iterator[Leaf]:
-    """What a command has made at a path, and DVC does not keep in its cache.
+    """What a command has made at a path that DVC does not keep in its cache.
 
     That is empty folders, files that DVC ignores, links to files in the same folder,
     and permissions to execute.

@@ -5,9 +5,9 @@
     folder/<repo>/<n>/       clones, each with one stage at a time
     folder/<repo>/<n>.lock   whose it is
 
-A clone is locked with ``flock``, and what runs in it inherits the lock: it is free when
-the last process has ended, though the worker was killed.  The next one who takes it
-cannot rely on its state, and never does.
+A clone is locked with ``flock``, and what runs in it inherits the lock: a clone is free
+when its last process has ended, even if the worker was killed.  Nobody relies on the
+state that a clone was left in.
 """
 
 import fcntl
@@ -31,9 +31,9 @@ LOCKS = ("index.lock", "HEAD.lock", "config.lock", "shallow.lock", "packed-refs.
 
 @contextmanager
 def locked(path: str, *, wait: bool = True) -> Iterator[Optional[int]]:
-    """Have a lock, or None if somebody else has it and there is no waiting.
+    """Hold a lock; None instead if somebody else holds it and ``wait`` is false.
 
-    It is not unlocked, but closed: who has inherited it still has it.
+    The file is closed, not unlocked: processes that have inherited it keep the lock.
     """
     os.makedirs(os.path.dirname(path), exist_ok=True)
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -75,7 +75,7 @@ class Pool:
 
     @contextmanager
     def clone(self) -> Iterator["Clone"]:
-        """A clone of one's own."""
+        """A clone that nobody else uses meanwhile."""
         number = 0
         while True:
             path = os.path.join(self._folder, str(number))
@@ -87,7 +87,7 @@ class Pool:
 
     @contextmanager
     def writing(self, _oids: set[str]) -> Iterator[None]:
-        """Be the only one who puts objects into the cache of the host.
+        """Be the only writer to the cache of the host.
 
         DVC makes an object at its place and takes it away again, to see if there are
         reflinks; another process would take it for a damaged one.
@@ -96,7 +96,7 @@ class Pool:
             yield
 
     def have_commits(self, state: State, pack: Optional[bytes]) -> None:
-        """Have the state of a repo.
+        """Make sure that the state of a repo is there.
 
         Args:
             pack: with what is missing, if that is known.
@@ -140,7 +140,7 @@ class Pool:
 
 
 class Clone:
-    """A clone, while one is its owner.
+    """A clone that the caller has for itself.
 
     Args:
         path: of the clone.
@@ -154,7 +154,7 @@ class Clone:
         self._objects = os.path.join(git_dir, "objects")
 
     def bring_to(self, state: State, keep: list[str]) -> None:
-        """Have it in the state of a repo, without anything else.
+        """Reset it to a state of the repo, and remove everything else.
 
         Args:
             keep: what may stay of earlier stages: paths from its root.

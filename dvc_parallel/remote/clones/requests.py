@@ -1,4 +1,4 @@
-"""What the coordinator and workers tell each other.  All of it can be pickled."""
+"""The messages of coordinator and workers; all of them can be pickled."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

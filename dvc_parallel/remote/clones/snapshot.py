@@ -80,11 +80,11 @@ class Snapshot:
             raise
 
     def close(self) -> None:
-        """Remove what it is made of."""
+        """Remove its files."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def new_path(self) -> str:
-        """A path for a file that is there as long."""
+        """A path for a temporary file, which is removed with the snapshot."""
         return os.path.join(self._folder, shortuuid.uuid())
 
     def _git(self, *args: str, **kwargs) -> bytes:
@@ -146,7 +146,7 @@ class Snapshot:
             yield os.fsdecode(name), (mode, sha)
 
     def pack(self, have: Iterable[str]) -> bytes:
-        """A thin pack of its commit, for who has some other commits.
+        """A thin pack of its commit, for a worker that has some other commits.
 
         Args:
             have: commits, of which this repo may not know all.

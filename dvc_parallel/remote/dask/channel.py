@@ -1,4 +1,4 @@
-"""The coordinator's end of what it has to do with a session."""
+"""The coordinator's end of the exchanges with a session."""
 
 import asyncio
 import queue
@@ -86,7 +86,7 @@ class Channel:
         self._has_to_tell = asyncio.Event()
 
     def permit(self, key: str, task: Task) -> None:
-        """Have a task run in the session."""
+        """Permit the session to run a task."""
         if self.over is None and task.channel is None:
             task.channel = self
             self._tasks[key] = task
@@ -94,7 +94,7 @@ class Channel:
         self.tell()
 
     def tell(self) -> None:
-        """There is something new to be told."""
+        """Have the session told what is new."""
         self._has_to_tell.set()
 
     def close(self) -> None:

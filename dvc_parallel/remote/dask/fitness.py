@@ -21,12 +21,12 @@ PACKAGES = ("dvc", "dvc-parallel")
 
 
 def versions() -> dict[str, str]:
-    """Those that have to be the same here and there."""
+    """Versions that have to be the same on all machines."""
     return {name: version(name) for name in PACKAGES}
 
 
 def unfit(terms: "Terms") -> Optional[str]:
-    """Why this process cannot run the commands of a run, if so."""
+    """Why this process cannot run the commands of a run; None if it can."""
     for name in PACKAGES:
         try:
             found: Any = version(name)

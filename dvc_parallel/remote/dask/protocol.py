@@ -1,4 +1,4 @@
-"""What coordinator and workers tell each other."""
+"""The messages of coordinator and workers."""
 
 import pickle
 from collections.abc import Mapping
@@ -51,7 +51,7 @@ class Announcement:
 
 @dataclass(frozen=True)
 class Request:
-    """What the coordinator has to say to a session.
+    """A message of the coordinator to a session.
 
     Attributes:
         session: ID of the session.
@@ -98,7 +98,7 @@ News = Union[Printed, Ended]
 
 @dataclass(frozen=True)
 class Reply:
-    """What a session has to say.
+    """The answer of a session.
 
     Attributes:
         number: of this reply.

@@ -18,7 +18,7 @@ _UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def clean(text: str) -> str:
-    """Without what a page or UTF-8 cannot hold: control codes, halves of characters."""
+    """Text without what a page cannot hold: controls, halves of characters."""
     text = text.encode("utf-8", "replace").decode("utf-8")
     return _UNSEEN.sub("", _ESCAPES.sub("", text.replace("\r\n", "\n")))
 
