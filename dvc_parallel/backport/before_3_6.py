@@ -42,18 +42,12 @@ def reproduce_steps(
     **kwargs,
 ) -> list["Stage"]:
     """``_reproduce_stages`` of 3.4 and 3.5: reproduce these, in this order."""
-    options = Options.taken_from(kwargs)
-
-    def make(count: int, **parts) -> Optional["ParallelRun"]:
-        # NOTE: there is no graph of single items
-        if not isinstance(stages, Steps) or _is_serial(force_downstream, kwargs):
-            return None
-        from .runs_before_3_6 import run_from_3_0
-
-        return run_from_3_0(stages, stages.graph, count, **parts, **kwargs)
-
-    serially = partial(original, stages, force_downstream=force_downstream, **kwargs)
-    return run_stages(options, stages, serially, make, dry=kwargs.get("dry", False))
+    # NOTE: there is no graph of single items
+    graph = getattr(stages, "graph", None)
+    serially = partial(original, stages)
+    return _reproduce(
+        serially, stages, graph, lambda: stages, force_downstream, True, kwargs
+    )
 
 
 def reproduce_targets(
@@ -62,72 +56,63 @@ def reproduce_targets(
     stages: list["Stage"],
     downstream: bool = False,
     single_item: bool = False,
+    force_downstream: bool = False,
+    knows_upstream: bool = True,
     **kwargs,
 ) -> list["Stage"]:
     """``_reproduce_stages`` of 3.0 to 3.3: reproduce targets and what it takes."""
-    options = Options.taken_from(kwargs)
 
-    def make(count: int, **parts) -> Optional["ParallelRun"]:
-        steps, others = _parallel_steps(graph, stages, downstream, single_item, kwargs)
-        if steps is None:
-            return None
-        from .runs_before_3_6 import run_from_3_0
+    def steps() -> list["Stage"]:
+        from dvc.repo.reproduce import _get_steps
 
-        return run_from_3_0(steps, graph, count, **parts, **others)
+        return _get_steps(graph, stages, downstream, single_item)
 
-    serially = partial(original, graph, stages, downstream, single_item, **kwargs)
-    return run_stages(options, stages, serially, make, dry=kwargs.get("dry", False))
+    return _reproduce(
+        partial(original, graph, stages, downstream, single_item),
+        stages,
+        None if single_item else graph,
+        steps,
+        force_downstream,
+        knows_upstream,
+        kwargs,
+    )
 
 
-def reproduce_targets_in_2(
+# ``_reproduce_stages`` before 3.0.0, which has checkpoints.
+reproduce_targets_in_2 = partial(reproduce_targets, knows_upstream=False)
+
+
+def _reproduce(
     original: Callable,
-    graph: "DiGraph",
     stages: list["Stage"],
-    downstream: bool = False,
-    single_item: bool = False,
-    on_unchanged: Optional[Callable[[list["Stage"]], None]] = None,
-    **kwargs,
+    graph: Optional["DiGraph"],
+    steps: Callable[[], list["Stage"]],
+    force_downstream: bool,
+    knows_upstream: bool,
+    kwargs: dict[str, Any],
 ) -> list["Stage"]:
-    """``_reproduce_stages`` before 3.0.0, which has checkpoints."""
+    """Reproduce stages as DVC does, or side by side where there is a graph.
+
+    Args:
+        steps: finds out which stages are reproduced, in the order of serial DVC.
+    """
     options = Options.taken_from(kwargs)
 
     def make(count: int, **parts) -> Optional["ParallelRun"]:
-        steps, others = _parallel_steps(graph, stages, downstream, single_item, kwargs)
-        # NOTE: checkpoints are commits, one after the other
-        if steps is None or any(step.is_checkpoint for step in steps):
+        # NOTE: which stages are forced is known only when all before them have ended
+        if graph is None or (force_downstream and not kwargs.get("force")):
             return None
-        from .runs_before_3_6 import run_before_3_0
+        found = steps()
+        # NOTE: checkpoints are commits, one after the other
+        if any(getattr(step, "is_checkpoint", False) for step in found):
+            return None
+        from .runs_before_3_6 import run_before_3_6
 
-        others["on_unchanged"] = on_unchanged
-        return run_before_3_0(steps, graph, count, **parts, **others)
+        parts = {"knows_upstream": knows_upstream, **parts, **kwargs}
+        return run_before_3_6(found, graph, count, **parts)
 
-    args = (graph, stages, downstream, single_item, on_unchanged)
-    serially = partial(original, *args, **kwargs)
+    serially = partial(original, force_downstream=force_downstream, **kwargs)
     return run_stages(options, stages, serially, make, dry=kwargs.get("dry", False))
-
-
-def _parallel_steps(
-    graph: "DiGraph",
-    stages: list["Stage"],
-    downstream: bool,
-    single_item: bool,
-    kwargs: dict[str, Any],
-) -> tuple[Optional[list["Stage"]], dict[str, Any]]:
-    """Stages in the order of serial DVC, and what is left to say of each of them.
-
-    None instead of stages that have to be reproduced one after the other.
-    """
-    options = {**kwargs}
-    if single_item or _is_serial(options.pop("force_downstream", False), options):
-        return None, options
-    from dvc.repo.reproduce import _get_steps
-
-    return _get_steps(graph, stages, downstream, single_item), options
-
-
-def _is_serial(force_downstream: bool, kwargs: dict[str, Any]) -> bool:
-    # NOTE: which stages are forced is known only when all before them have ended
-    return force_downstream and not kwargs.get("force")
 
 
 def run(

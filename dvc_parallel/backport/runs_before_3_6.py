@@ -14,41 +14,33 @@ if TYPE_CHECKING:
     from networkx import DiGraph
 
 
-def run_from_3_0(
-    steps: "Sequence[Stage]", graph: "DiGraph", jobs: int, /, **parts: Any
+def run_before_3_6(
+    steps: "Sequence[Stage]",
+    graph: "DiGraph",
+    jobs: int,
+    /,
+    *,
+    knows_upstream: bool,
+    **parts: Any,
 ) -> ParallelRun:
-    """A run as in DVC from 3.0.0 on, where all stages that come before are upstream."""
-    ranks = {stage: rank for rank, stage in enumerate(steps)}
+    """A run as in DVC before 3.6.0.
 
-    def reproduce(stage: "Stage", **kwargs: Any) -> Optional["Stage"]:
-        kwargs["upstream"] = steps[: ranks[stage]]
-        return _one(_reproduce_stage(stage, **kwargs))
-
-    return _run(steps, ranks, graph, jobs, {"repro_fn": reproduce, **parts})
-
-
-def run_before_3_0(
-    steps: "Sequence[Stage]", graph: "DiGraph", jobs: int, /, **parts: Any
-) -> ParallelRun:
-    """A run as in DVC before 3.0.0, which knows no upstream."""
+    Args:
+        knows_upstream: whether DVC is told of the stages before, as from 3.0.0 on:
+            there, all of them are upstream.
+    """
     ranks = {stage: rank for rank, stage in enumerate(steps)}
 
     def reproduce(stage: "Stage", **kwargs: Any) -> Optional["Stage"]:
         del kwargs["upstream"]
-        return _one(_reproduce_stage(stage, **kwargs))
+        if knows_upstream:
+            kwargs["upstream"] = steps[: ranks[stage]]
+        # NOTE: before 3.4.0, the result is a list, with the stage if it ran
+        result = _reproduce_stage(stage, **kwargs)
+        return next(iter(result), None) if isinstance(result, list) else result
 
-    return _run(steps, ranks, graph, jobs, {"repro_fn": reproduce, **parts})
-
-
-def _run(
-    steps: "Sequence[Stage]",
-    ranks: "Mapping[Stage, int]",
-    graph: "DiGraph",
-    jobs: int,
-    parts: dict[str, Any],
-) -> ParallelRun:
-    graph = _active(graph, ranks)
-    return ParallelRun(steps, graph, jobs, raise_error=_raise_error, **parts)
+    parts = {"repro_fn": reproduce, "raise_error": _raise_error, **parts}
+    return ParallelRun(steps, _active(graph, ranks), jobs, **parts)
 
 
 def _active(graph: "DiGraph", ranks: "Mapping[Stage, int]") -> "DiGraph":
@@ -63,11 +55,6 @@ def _active(graph: "DiGraph", ranks: "Mapping[Stage, int]") -> "DiGraph":
             if stage.frozen or ranks[upstream] > ranks[stage]:
                 active.remove_edge(stage, upstream)
     return active
-
-
-def _one(result: Any) -> Optional["Stage"]:
-    """What DVC returns for a stage: before 3.4.0 a list, with the stage if it ran."""
-    return next(iter(result), None) if isinstance(result, list) else result
 
 
 def _raise_error(cause: Optional[BaseException], *failed: "Stage") -> None:
