@@ -170,6 +170,25 @@ IN_RUNS = (
         f"{SAVING}:hash_meta",
         dispensable=True,
     ),
+    Seam(
+        "dvc.dependency.base:Dependency.save",
+        "self",
+        f"{SAVING}:save_dependency",
+        dispensable=True,
+    ),
+    Seam("dvc.stage:Stage.compute_md5", "self", f"{RUN}:compute_md5", dispensable=True),
+    Seam(
+        "dvc.stage.cache:_get_stage_hash",
+        "stage",
+        f"{RUN_CACHE}:get_stage_hash",
+        dispensable=True,
+    ),
+    Seam(
+        "dvc.schema:COMPILED_LOCK_FILE_STAGE_SCHEMA",
+        "data",
+        f"{RUN_CACHE}:check_entry",
+        dispensable=True,
+    ),
     Seam("dvc.output:build", "odb path fs name", f"{OLD}:build", before=(3, 5, 0)),
     Seam(
         "dvc.output:Output.changed_cache",

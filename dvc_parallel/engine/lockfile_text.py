@@ -62,8 +62,8 @@ _FENCES = re.compile(rf"  {_FENCE}[0-9]+: s\n")
 
 _numbers = count(1)
 
-# How many blocks are put together at a time
-PART = 100
+# How many blocks are put together at a time, or up to which size in bytes
+PART, PART_SIZE = 100, 2**16
 
 
 class _Part(dict[str, str]):
@@ -71,11 +71,17 @@ class _Part(dict[str, str]):
 
     Attributes:
         data: their text, if they have not changed since it was asked for.
+        size (int): of that in bytes when it was asked for last.
         has_marks: whether there are some in it.
     """
 
     data: Optional[bytes] = None
     has_marks = False
+    size = 0
+
+    @property
+    def is_full(self) -> bool:
+        return len(self) >= PART or self.size >= PART_SIZE
 
 
 class _Blocks(MutableMapping[str, str]):
@@ -93,7 +99,7 @@ class _Blocks(MutableMapping[str, str]):
 
     def __setitem__(self, name: str, block: str) -> None:
         if name not in self._homes:
-            if len(self._parts[-1]) >= PART:
+            if self._parts[-1].is_full:
                 self._parts.append(_Part())
             self._homes[name] = self._parts[-1]
         self._homes[name][name] = block
@@ -119,7 +125,7 @@ class _Blocks(MutableMapping[str, str]):
         names = list(part)
         moved = [(name, block)]
         moved += [(it, part.pop(it)) for it in names[names.index(before) :]]
-        if len(part) >= PART:
+        if part.is_full:
             place = next(nr for nr, it in enumerate(self._parts) if it is part)
             self._parts.insert(place + 1, _Part())
             part.data, part = None, self._parts[place + 1]
@@ -133,6 +139,7 @@ class _Blocks(MutableMapping[str, str]):
             if part.data is None:
                 part.data = "".join(part.values()).encode()
                 part.has_marks = b"\0" in part.data
+                part.size = len(part.data)
         return [part.data for part in self._parts if part.data]
 
     @property

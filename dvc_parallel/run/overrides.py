@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial, wraps
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from dulwich.file import FileLocked
 from dvc.dvcfile import is_lock_file
 from dvc.exceptions import DvcException
+from dvc.stage import PipelineStage
 from dvc.stage.exceptions import StageCmdFailedError
 from dvc.stage.run import _make_cmd
 
@@ -341,6 +342,14 @@ def changed(
     if is_changed:
         books.changed.add(id(stage))
     return is_changed
+
+
+@in_runs
+def compute_md5(
+    _books: "Bookkeeping", original: Callable, stage: "Stage"
+) -> Optional[str]:
+    """``Stage.compute_md5``: a hash of a stage, which only .dvc files have."""
+    return None if isinstance(stage, PipelineStage) else original(stage)
 
 
 @in_runs

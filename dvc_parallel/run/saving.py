@@ -19,9 +19,11 @@ from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
+from dvc.dependency import Dependency
 from dvc.exceptions import DvcException
 from dvc.utils import relpath
 from dvc_data.hashfile import load
+from dvc_data.hashfile.obj import HashFile
 
 from dvc_parallel.caches.bookkeeping import current_books
 from dvc_parallel.caches.damaged import remove_damaged
@@ -33,7 +35,11 @@ if TYPE_CHECKING:
     from dvc.output import Output
     from dvc.stage import Stage
     from dvc.stage.cache import StageCache
+    from dvc_data.hashfile.db import HashFileDB
+    from dvc_data.hashfile.hash_info import HashInfo
+    from dvc_data.hashfile.meta import Meta
 
+    from dvc_parallel.caches.bookkeeping import Bookkeeping
     from dvc_parallel.caches.hashes import KnownHashes
 
 # What takes longer than a change of owners: 8 MiB are hashed in some 10 ms.
@@ -72,15 +78,40 @@ def is_large(path: str) -> bool:
 def hash_meta(original: Callable, out: "Output") -> tuple:
     """``Output._get_hash_meta``: what a file or folder in the workspace is."""
     books = current_books()
-    if books is None or out.fs.protocol != "local":
-        return original(out)
-    if out.use_cache:
-        odb = out.cache
-    else:
-        # NOTE: before 3.0.0, there is one cache for all kinds of hashes
-        odb = getattr(out, "local_cache", None) or out.repo.cache.local
-    found = books.known_hashes.find(odb, out.fs_path, out.fs, out.hash_name)
-    return found or original(out)
+    return (books and _find(books, out)) or original(out)
+
+
+def _find(books: "Bookkeeping", out: "Output") -> "Optional[tuple[Meta, HashInfo]]":
+    if out.fs.protocol != "local":
+        return None
+    odb = _odb_of(out)
+    return books.known_hashes.find(odb, out.fs_path, out.fs, out.hash_name)
+
+
+def _odb_of(out: "Output") -> "HashFileDB":
+    # NOTE: what they know of files in the workspace is the same for all
+    return out.cache if out.use_cache else out.repo.cache.local
+
+
+def save_dependency(original: Callable, dep: "Dependency") -> None:
+    """``Dependency.save``: take note of what a file is.
+
+    DVC does so three times for a stage that runs.  A file whose hash is known is a
+    regular one which is there, so what remains is whether it is empty.
+    """
+    books = current_books()
+    if books is not None and type(dep) is Dependency and dep.fs.protocol == "local":
+        # NOTE: DVC hashes a file as ever if it is recorded so
+        name = dep.hash_name if dep.hash_info else "md5"
+        odb = _odb_of(dep)
+        found = books.known_hashes.find(odb, dep.fs_path, dep.fs, name)
+        if name == "md5" and found is not None and found[0].size:
+            dep.meta, dep.hash_info = found
+            dep.hash_name = name
+            dep.obj = HashFile(dep.fs_path, dep.fs, dep.hash_info)
+            dep.files = None
+            return
+    original(dep)
 
 
 def build(original: Callable, out: "Output", odb, path, fs, *args, **kwargs):

@@ -1,10 +1,12 @@
 import os
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
+from voluptuous import Invalid
 
 from dvc_parallel.caches.bookkeeping import Bookkeeping
-from dvc_parallel.caches.run_cache import save
+from dvc_parallel.caches.run_cache import check_entry, save
 
 
 @pytest.fixture
@@ -80,3 +82,42 @@ def test_nothing_to_save(tmp_path, cache):
     with Bookkeeping(os.curdir).in_this_thread():
         save(lambda *_args: None, cache, "stage")
     assert not os.listdir(tmp_path)
+
+
+RIGHT = {"path": "a", "hash": "md5", "md5": "0" * 32, "size": 1}
+
+
+@pytest.mark.parametrize(
+    "dep",
+    [
+        RIGHT,
+        {**RIGHT, "isexec": True},
+        {**RIGHT, "md5": "0" * 32 + ".dir", "nfiles": 1},
+        {**RIGHT, "md5": "A" * 32},
+        {**RIGHT, "md5": "a"},
+        {**RIGHT, "md5": None},
+        {**RIGHT, "md5": 12345},
+        {**RIGHT, "size": "1"},
+        {**RIGHT, "size": True},
+        {**RIGHT, "hash": 1},
+        {**RIGHT, "path": 1},
+        {**RIGHT, "other": 1},
+        {"path": "a"},
+        {"md5": "0" * 32},
+        "a",
+    ],
+)
+@pytest.mark.parametrize("more", [{}, {"cmd": 1}, {"outs": [{"path": 1}]}, {"x": 1}])
+def test_entries_are_as_the_schema_has_them(dep, more):
+    from dvc.schema import COMPILED_LOCK_FILE_STAGE_SCHEMA as SCHEMA
+
+    def outcome(check):
+        try:
+            return check({"cmd": "s", "deps": [RIGHT, dep], **more})
+        except Invalid as exc:
+            return type(exc)
+
+    assert outcome(partial(check_entry, SCHEMA)) == outcome(SCHEMA)
+    for deps in (None, {}, "a"):
+        more = {**more, "deps": deps}
+        assert outcome(partial(check_entry, SCHEMA)) == outcome(SCHEMA)
