@@ -377,7 +377,7 @@ def test_stages_start_when_the_load_has_gone_down(make_project, mocker):
         stages:
           a: {{foreach: [1, 2], do: {{cmd: "{PYTHON} meet.py ${{item}} 2"}}}}
     """
-    mocker.patch("dvc_parallel.run.parallel_run.LOOK", 0.01)
+    mocker.patch("dvc_parallel.scheduling.ready_queue.LOOK", 0.01)
     load = mocker.patch("os.getloadavg", side_effect=[[9]] * 10 + [[0]] * 1000)
     project = make_project("load", dvc_yaml, FILES)
     assert len(project.reproduce(jobs=2, load_average=3)) == 2
