@@ -1,6 +1,5 @@
 """What a worker with clones is given: a stage to be run, by the DVC that it has."""
 
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -28,20 +27,12 @@ def perform(
         return perform_here(request, folder, output, runner)
 
 
-@dataclass(frozen=True)
-class _Performance:
-    request: Request
-
-    def __call__(self, folder: str, output: "Output", runner: "Runner") -> Result:
-        return perform(self.request, folder, output, runner)
-
-
 def carrier(runner: "RemoteRunner") -> "Carrier":
     """Has the workers of a runner perform requests."""
 
     def carry(request: Request, output: "Output", stage_run: "StageRun") -> Result:
         on_start = partial(setattr, stage_run, "worker")
-        work = _Performance(request)
+        work = partial(perform, request)
         return runner.perform(work, output, stage_run.place, on_start)
 
     return carry

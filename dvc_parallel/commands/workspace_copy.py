@@ -27,6 +27,7 @@ from scmrepo.git import Git
 from dvc_parallel.engine.atomic import about
 from dvc_parallel.engine.own_files import OwnFolder
 from dvc_parallel.engine.path_conflicts import parts_of
+from dvc_parallel.engine.settings import variables
 from dvc_parallel.remote.clones.git import git
 from dvc_parallel.remote.clones.leaves import real
 from dvc_parallel.remote.clones.snapshot import remove_stale
@@ -99,18 +100,15 @@ class WorkspaceCopy:
         cwd = os.getcwd()
         here = self.path(cwd)
         os.makedirs(here, exist_ok=True)
-        outer = os.environ.get(SITE_CACHE)
-        os.environ[SITE_CACHE] = os.path.join(self._folder, "site")
         os.chdir(here)
         try:
-            with Repo(self.path(self._repo.root_dir), config=config) as repo:
+            with (
+                variables({SITE_CACHE: os.path.join(self._folder, "site")}),
+                Repo(self.path(self._repo.root_dir), config=config) as repo,
+            ):
                 yield repo
         finally:
             os.chdir(cwd)
-            if outer is None:
-                del os.environ[SITE_CACHE]
-            else:
-                os.environ[SITE_CACHE] = outer
 
     def remove(self) -> None:
         """Remove the copy from the disk."""

@@ -104,11 +104,7 @@ def say(text: str) -> None:
 
 
 class Wait:
-    """When to say that something is waited for.
-
-    Args:
-        clock: tells the time in seconds.
-    """
+    """When to say that something is waited for."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self._clock = clock

@@ -19,15 +19,18 @@ import stat
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 
 from .atomic import about, atomic_write
 from .plain_reporter import log
+from .settings import variables
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from dvc.stage import Stage
 
     from .lockfile import Lockfiles
@@ -115,7 +118,6 @@ class SerialOrder:
 
         Args:
             path: dvc.lock to modify.
-            fs: its file system.
             rank: place in serial order of the stage that modifies it.
 
         Raises:
@@ -183,22 +185,10 @@ class SerialOrder:
         """
         return self._ranks.get(self._outs.get(path, ""))
 
-    @contextmanager
-    def in_command(self, stage: "Stage") -> Iterator[None]:
+    def in_command(self, stage: "Stage") -> "AbstractContextManager[None]":
         """Have a ``dvc`` in a command of a run with one job know its place, if any."""
         rank = self._ranks.get(names_of([stage])[0]) if self._ranks else None
-        if rank is None:
-            yield
-            return
-        old = os.environ.get(VARIABLE)
-        os.environ.update(self.environment(rank))
-        try:
-            yield
-        finally:
-            if old is None:
-                del os.environ[VARIABLE]
-            else:
-                os.environ[VARIABLE] = old
+        return nullcontext() if rank is None else variables(self.environment(rank))
 
     def _key(self, path: str) -> str:
         """The name of a file, the same in each working directory and run."""

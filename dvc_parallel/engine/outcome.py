@@ -41,7 +41,6 @@ class Outcome:
         """What to tell of a run at its end.
 
         Args:
-            plan: the plan at the end.
             seconds: how long the run took.
             busy: how long its stages took.
         """

@@ -63,7 +63,6 @@ class SharedRepoLock(LockBase):
     Made by the thread that holds ``repo.lock``, which then owns the repo.
 
     Args:
-        repo: the repo.
         before_unlock: called by the owner before it gives up the repo lock.
 
     Attributes:

@@ -2,7 +2,8 @@
 
 import os
 from argparse import ArgumentTypeError
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Callable, TypeVar
 
 from dvc.exceptions import InvalidArgumentError
@@ -35,6 +36,21 @@ def checked(name: str, check: Callable[[Any], T], value: Any) -> T:
         return check(value)
     except ValueError as exc:
         raise InvalidArgumentError(f"{name}: {exc}") from None
+
+
+@contextmanager
+def variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Have environment variables set for a while."""
+    outer = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in outer.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def argument_type(check: Callable[[str], T]) -> Callable[[str], T]:

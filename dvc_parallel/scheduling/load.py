@@ -13,8 +13,6 @@ import time
 from typing import TYPE_CHECKING, Any, Callable, Union
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
-
     from .ready_queue import Admission
 
 MINUTE = 60.0
@@ -53,7 +51,6 @@ class LoadLimit:
         limit: the load from which on nothing starts.
         behind: the admission to ask otherwise.
         load: tells the load average of the last minute.
-        clock: tells the time, in seconds.
     """
 
     def __init__(
@@ -65,18 +62,13 @@ class LoadLimit:
     ):
         self._limit = limit
         self._behind = behind
+        self.queue, self.goes_first = behind.queue, behind.goes_first
         self._load = load
         self._clock = clock
         self._started: dict[Any, float] = {}
 
-    def queue(self, stage: Any) -> "Hashable":
-        return self._behind.queue(stage)
-
     def permits(self, stage: Any) -> bool:
         return not self._is_too_high() and self._behind.permits(stage)
-
-    def goes_first(self, stage: Any) -> bool:
-        return self._behind.goes_first(stage)
 
     def take(self, stage: Any) -> bool:
         if self._is_too_high() or not self._behind.take(stage):

@@ -44,9 +44,7 @@ class PathWaits:
 
     Args:
         tmp_dir: ``.dvc/tmp`` of the repo.
-        fs: its file system.
         tell: called with a stage and what the user has to know of its waiting.
-        clock: tells the time in seconds.
     """
 
     def __init__(

@@ -12,8 +12,6 @@ from dvc.exceptions import DvcException
 from .jobserver import Jobserver, Server
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
-
     from typing_extensions import Self
 
     from .ready_queue import Admission
@@ -50,6 +48,7 @@ class SharedSlots:
     ):
         self._connect = connect
         self._behind = behind
+        self.queue, self.goes_first = behind.queue, behind.goes_first
         self._on_token = on_token
         self._taken: dict[Any, bytes] = {}
         self._own: list[bytes] = []
@@ -83,15 +82,9 @@ class SharedSlots:
         """Descriptors that they have to inherit."""
         return self._jobserver.inherited
 
-    def queue(self, stage: Any) -> "Hashable":
-        return self._behind.queue(stage)
-
     def permits(self, stage: Any) -> bool:
         has_slot = bool(self._own) or self._jobserver.has_tokens()
         return has_slot and self._behind.permits(stage)
-
-    def goes_first(self, stage: Any) -> bool:
-        return self._behind.goes_first(stage)
 
     def take(self, stage: Any) -> bool:
         if not self._behind.permits(stage):

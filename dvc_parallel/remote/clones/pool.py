@@ -106,9 +106,9 @@ class Pool:
         """
         with locked(f"{self._git_dir}.lock"):
             if not os.path.exists(os.path.join(self._git_dir, "HEAD")):
-                kind = "sha256" if len(state.commit) > 40 else "sha1"
                 os.makedirs(self._git_dir, exist_ok=True)
-                self._git("init", "-q", "--bare", f"--object-format={kind}", ".")
+                kind = f"--object-format={state.object_format}"
+                self._git("init", "-q", "--bare", kind, ".")
             self._cut_off(state.shallow)
             if self._has(state.commit):
                 return
@@ -189,8 +189,8 @@ class Clone:
     def _make(self, state: State) -> None:
         remove(self.path)
         os.makedirs(self.path)
-        kind = "sha256" if len(state.commit) > 40 else "sha1"
-        self._git("init", "-q", f"--object-format={kind}", "--template=", ".")
+        kind = f"--object-format={state.object_format}"
+        self._git("init", "-q", kind, "--template=", ".")
         info = os.path.join(self.path, ".git", "objects", "info")
         os.makedirs(info, exist_ok=True)
         with open(os.path.join(info, "alternates"), "w", encoding="utf-8") as fobj:

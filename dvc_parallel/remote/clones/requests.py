@@ -64,6 +64,10 @@ class State:
     branch: Optional[str]
     shallow: tuple[str, ...]
 
+    @property
+    def object_format(self) -> str:
+        return "sha256" if len(self.commit) > 40 else "sha1"
+
 
 @dataclass(frozen=True)
 class Request:

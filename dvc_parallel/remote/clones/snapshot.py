@@ -185,7 +185,7 @@ class Snapshot:
     def _blob(self, path: str) -> Optional[str]:
         """The name that git gives to the content of a file, as it is."""
         size = os.path.getsize(path)
-        digest = hashlib.new("sha256" if len(self.state.commit) > 40 else "sha1")
+        digest = hashlib.new(self.state.object_format)
         digest.update(b"blob %d\0" % size)
         with open(path, "rb") as fobj:
             for chunk in iter(lambda: fobj.read(2**20), b""):

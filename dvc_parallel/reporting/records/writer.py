@@ -41,7 +41,6 @@ class Recorder(Reporter):
 
     Args:
         tmp_dir: ``.dvc/tmp`` of the repo.
-        clock: tells the time in seconds.
         limits: how much is kept.
 
     Attributes:
