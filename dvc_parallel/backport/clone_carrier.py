@@ -1,4 +1,4 @@
-"""What a worker with clones is given: a stage to be run, by the DVC that it has."""
+"""The carrier of requests to workers, whose DVC runs the stage in a clone."""
 
 from functools import partial
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ def perform(
 
 
 def carrier(runner: "RemoteRunner") -> "Carrier":
-    """Has the workers of a runner perform requests."""
+    """A carrier that lets the workers of a runner perform requests."""
 
     def carry(request: Request, output: "Output", stage_run: "StageRun") -> Result:
         on_start = partial(setattr, stage_run, "worker")

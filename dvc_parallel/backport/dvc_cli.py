@@ -89,7 +89,7 @@ def repro_kwargs(original: Callable, cmd: "CmdRepro") -> dict[str, Any]:
 def _be_patient(
     cmd: "CmdRepro", jobs: Union[int, str, None], runner: Optional[str]
 ) -> None:
-    """Have a parallel run wait for the repo lock for as long as it takes."""
+    """Let a parallel run wait for the repo lock for as long as it takes."""
     from dvc_parallel.engine.lock_wait import PatientLock
 
     config = cmd.repo.config["core"]

@@ -85,7 +85,7 @@ class PendingRun:
 
 @dataclass(frozen=True)
 class Options:
-    """What is ours among the arguments of ``Repo.reproduce``.
+    """Our own arguments of ``Repo.reproduce``.
 
     Attributes:
         jobs: a positive integer, "auto", or None for what the config says.

@@ -65,7 +65,7 @@ class Seam:
         return self.since <= version and (not self.before or version < self.before)
 
     def misfit(self) -> Optional[str]:
-        """What is wrong with it in the DVC that is installed, if anything is."""
+        """The way in which the installed DVC differs from it; None if it does not."""
         try:
             func = _function(self.current())
         except (AttributeError, ImportError):

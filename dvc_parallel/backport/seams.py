@@ -280,7 +280,7 @@ def misfits(seams: Iterable[Seam]) -> list[str]:
 
 @contextmanager
 def installed(seams: Sequence[Seam]) -> Iterator[None]:
-    """Have seams in place; runs in several threads share them."""
+    """Keep seams in place for a while; runs in several threads share them."""
     seams = present(seams)
     with _guard:
         for seam in seams:
@@ -299,7 +299,7 @@ def installed(seams: Sequence[Seam]) -> Iterator[None]:
 
 @contextmanager
 def required(seams: Sequence[Seam], what: str) -> Iterator[None]:
-    """Have seams in place for what cannot be done without.
+    """Keep seams in place for what cannot be done without them.
 
     Raises:
         DvcException: this DVC is not as its release was.

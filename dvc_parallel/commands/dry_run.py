@@ -105,7 +105,7 @@ class Step:
 
 
 class DryRun:
-    """What a run would do; changes nothing.
+    """A run that changes nothing: which stages it would reproduce, and why.
 
     Attributes:
         steps: the stages that it would come to, in the order of serial DVC.
@@ -226,7 +226,7 @@ class DryRun:
 
 
 def _reasons(stage: "Stage", allow_missing: bool) -> list[Reason]:
-    """What DVC's status says of a stage."""
+    """The reasons that DVC's status gives for a stage."""
     entries = [*stage.deps, *stage.outs]
     if stage.cmd and entries and not any(entry.hash_info for entry in entries):
         return [Reason("never run")]

@@ -15,7 +15,7 @@ Signature = tuple[int, int, int, int]
 
 
 def signature_of(path: str) -> Optional[Signature]:
-    """What differs once a file has been replaced or written to; None without one.
+    """Values that differ once a file has been replaced or written to; None without one.
 
     Raises:
         OSError: it cannot be told whether there is one.

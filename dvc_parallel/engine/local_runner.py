@@ -49,7 +49,7 @@ Sessions = Callable[[], set[int]]
 
 
 class Supervisor(ABC):
-    """What sees that no process of a :class:`LocalRunner` outlives its time.
+    """Makes sure that no process of a :class:`LocalRunner` outlives its time.
 
     The runner calls all but ``wait`` and ``close`` under its guard, so that no command
     starts meanwhile.
@@ -83,7 +83,7 @@ class Supervisor(ABC):
 
     @abstractmethod
     def stopped(self, sessions: Sessions) -> "AbstractContextManager[None]":
-        """Have all processes stop for a while."""
+        """Stop all processes for a while."""
 
     @abstractmethod
     def close(self, sessions: Optional[Sessions]) -> None:

@@ -232,7 +232,7 @@ def _why_in_vain(
 
 
 def _sign(lock: "dvc_lock.LockBase") -> None:
-    """Have others know who it is that holds a hard link."""
+    """Put the owner of a hard link into its name, for others to see."""
     if not isinstance(lock, dvc_lock.HardlinkLock) or CLAIM.search(lock._claimfile):
         return
     path, ending = os.path.splitext(lock._claimfile)
@@ -328,7 +328,7 @@ class PatientLock(dvc_lock.LockBase):
 
 @contextmanager
 def given_away(repo: "Repo") -> Iterator[None]:
-    """Have a locked repo free for others for a while; what it has loaded is dropped.
+    """Unlock a locked repo for a while, and drop what it has loaded.
 
     It is locked again at the end, however long that takes, but for an error.
     """

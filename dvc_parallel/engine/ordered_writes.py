@@ -57,7 +57,7 @@ class Addition(NamedTuple):
 
 
 class SerialOrder:
-    """What has been added to which file, in serial order.
+    """The additions to files, in serial order.
 
     It is kept in ``.dvc/tmp/parallel/order.jsonl`` until a run comes to its end: the
     stages of a run in serial order, a line for each addition, then maybe the next run.
@@ -161,7 +161,7 @@ class SerialOrder:
             fobj.write(b"\n".join([*lines, end]).decode(errors="surrogateescape"))
 
     def _with_line(self, add: Callable[[str], Any], before: bytes) -> bytes:
-        """What a file with some content is with the line."""
+        """The content of a file after the line has been added."""
         with NamedTemporaryFile(dir=self._tmp_dir, suffix=".tmp") as copy:
             copy.write(before)
             copy.flush()
@@ -186,7 +186,7 @@ class SerialOrder:
         return self._ranks.get(self._outs.get(path, ""))
 
     def in_command(self, stage: "Stage") -> "AbstractContextManager[None]":
-        """Have a ``dvc`` in a command of a run with one job know its place, if any."""
+        """Tell a ``dvc`` in a command of a run with one job its place, if any."""
         rank = self._ranks.get(names_of([stage])[0]) if self._ranks else None
         return nullcontext() if rank is None else variables(self.environment(rank))
 
@@ -229,7 +229,7 @@ class SerialOrder:
                 self._lines[rank] = max(self._lines[rank], number)
 
     def _new_lines(self) -> Iterator[dict[str, Any]]:
-        """What has been kept since the last call, as far as it makes sense."""
+        """The lines written since the last call, as far as they make sense."""
         try:
             with os.fdopen(self._open(os.O_RDONLY), "rb") as fobj:
                 fobj.seek(self._read_to)

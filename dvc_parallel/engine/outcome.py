@@ -38,7 +38,7 @@ class Outcome:
         )
 
     def summary(self, plan: Plan, seconds: float, busy: Iterable[float]) -> Summary:
-        """What to tell of a run at its end.
+        """The summary of a run at its end.
 
         Args:
             seconds: how long the run took.

@@ -178,7 +178,7 @@ class OwnFolder:
 
     @contextmanager
     def _naming(self, name: str = "") -> Iterator[None]:
-        """Have errors name a path, and say of a link that it is one."""
+        """Make errors name a path, and say of a link that it is one."""
         try:
             yield
         except OSError as exc:

@@ -40,54 +40,43 @@ FINAL = frozenset({State.DONE, State.FAILED, State.SKIPPED})
 
 
 @dataclass(frozen=True)
+class _OfStage:
+    stage: Any
+
+
+@dataclass(frozen=True)
 class Begun:
     """Event: the run has begun."""
 
 
-@dataclass(frozen=True)
-class CommandEnded:
+class CommandEnded(_OfStage):
     """Event: the stage's last command has ended, its outputs get saved now."""
 
-    stage: Any
-
 
 @dataclass(frozen=True)
-class Finished:
+class Finished(_OfStage):
     """Event: the stage is done; ``changed`` tells whether it was reproduced."""
 
-    stage: Any
     changed: bool
 
 
-@dataclass(frozen=True)
-class Failed:
+class Failed(_OfStage):
     """Event: the stage has failed."""
 
-    stage: Any
 
-
-@dataclass(frozen=True)
-class Withdrawn:
+class Withdrawn(_OfStage):
     """Event: the stage was started, but the run has stopped before it did anything."""
 
-    stage: Any
 
-
-@dataclass(frozen=True)
-class Postponed:
+class Postponed(_OfStage):
     """Event: the stage was started, but cannot go on before it is resumed.
 
     It has not done anything, and gives back its slot and what else it was given.
     """
 
-    stage: Any
 
-
-@dataclass(frozen=True)
-class Resumed:
+class Resumed(_OfStage):
     """Event: the stage that was postponed could start again."""
-
-    stage: Any
 
 
 @dataclass(frozen=True)
@@ -100,26 +89,21 @@ class Interrupted:
     """Event: nothing new may start."""
 
 
-@dataclass(frozen=True)
-class Wait:
+class Wait(_OfStage):
     """Instruction: take note that this stage could start, and waits for a slot."""
 
-    stage: Any
-
 
 @dataclass(frozen=True)
-class Start:
+class Start(_OfStage):
     """Instruction: start this stage, with ``force`` even if unchanged."""
 
-    stage: Any
     force: bool
 
 
 @dataclass(frozen=True)
-class Skip:
+class Skip(_OfStage):
     """Instruction: this stage does not run, because ``failed`` did."""
 
-    stage: Any
     failed: Any
 
 
@@ -156,7 +140,7 @@ class ReadyQueue(Protocol):
     """
 
     def add(self, stage: Any, place: tuple) -> None:
-        """Have a stage wait; of several, that with the lowest place goes first."""
+        """Queue a stage; of several, the one with the lowest place goes first."""
 
     def starting(self) -> Iterator[Any]:
         """The stages that can start now, one after the other.
@@ -399,7 +383,7 @@ class Plan:
                 self._make_ready(stage)
 
     def _put_after(self, stage: Any, other: Any) -> None:
-        """Have a stage wait for another one, or the other way round if it is late."""
+        """Make a stage wait for another one, or the other way round if it is late."""
         if self._state[stage] is not State.WAITING:
             # NOTE: who has gone too early must not meet the other one at least. As it
             # waits for nobody, nobody waits in a circle.
@@ -414,7 +398,7 @@ class Plan:
         self._queue(stage)
 
     def _queue(self, stage: Any) -> None:
-        """Have a stage that is ready wait for a slot."""
+        """Queue a stage that is ready for a slot."""
         self._ready.add(stage, (-self._height[stage], self._rank[stage]))
 
     def _slot_is_free(self) -> bool:

@@ -157,7 +157,7 @@ class RealPaths:
         return os.path.join(folder, "").startswith(self._cache)
 
     def _folder(self, path: str) -> tuple[str, frozenset[str]]:
-        """What a folder is called without links, and the links on the way."""
+        """The name of a folder without links, and the links on the way."""
         folders = self._folders
         if not path.startswith(self._root):
             folders = self._folders_outside

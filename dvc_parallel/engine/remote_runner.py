@@ -52,7 +52,7 @@ class RemoteRunner(Runner):
         place: Place = ANYWHERE,
         on_start: OnStart = ignore_start,
     ) -> Any:
-        """Have a worker do something that runs commands.
+        """Let a worker do something that runs commands.
 
         Args:
             work: can be pickled, as can what it returns.

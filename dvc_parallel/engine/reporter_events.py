@@ -62,7 +62,7 @@ class RunInfo:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run has done.
+    """The result of a run.
 
     Attributes:
         end: "ok", "failed" or "interrupted".

@@ -58,7 +58,7 @@ class CommandLostError(Exception):
 
 @dataclass(frozen=True)
 class Offer:
-    """What a worker has.
+    """A worker, and what it has.
 
     Attributes:
         name: its name, as users gave it.
@@ -159,7 +159,7 @@ class Runner(ABC):
         """Send a signal to all processes of all commands; start no more."""
 
     def stopped(self) -> "AbstractContextManager[None]":
-        """Have all processes of all commands stop for a while, and no other one start.
+        """Stop all processes of all commands for a while, and start no other.
 
         Where that cannot be done, they go on.
         """

@@ -40,7 +40,7 @@ def checked(name: str, check: Callable[[Any], T], value: Any) -> T:
 
 @contextmanager
 def variables(values: Mapping[str, str]) -> Iterator[None]:
-    """Have environment variables set for a while."""
+    """Set environment variables for a while."""
     outer = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

@@ -84,7 +84,7 @@ def as_events(
 
 @contextmanager
 def _calls_on_signals(func: Callable[[], None]) -> Iterator[None]:
-    """Have ``func`` called after each signal, in a thread of its own."""
+    """Call ``func`` after each signal, in a thread of its own."""
     reader, writer = socket.socketpair()
 
     def watch() -> None:
@@ -107,7 +107,7 @@ def _calls_on_signals(func: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def _children_get_past_stops() -> Iterator[None]:
-    """Have no child stop before it has a session of its own.
+    """Keep children from stopping before they have a session of their own.
 
     Until then Ctrl-Z gets to it as well. One that :mod:`subprocess` starts with vfork
     has the default handler, stops, and nobody continues it, since this process waits
@@ -192,7 +192,7 @@ _last_acts: list[Callable[[], None]] = []
 
 @contextmanager
 def before_death(func: Callable[[], None]) -> Iterator[None]:
-    """Have ``func`` called before a run ends the process, which ends no ``with``."""
+    """Call ``func`` before a run ends the process, which ends no ``with``."""
     _last_acts.append(func)
     try:
         yield

@@ -152,6 +152,6 @@ def _are_used_by_ancestors(
 
 
 def _of(pids: Collection[int], infos: Union[dict, list[dict]]) -> list[dict]:
-    """What some processes hold, of what the file has for a path."""
+    """The entries of some processes, among those of a path in the file."""
     infos = infos if isinstance(infos, list) else [infos]
     return [info for info in infos if info["pid"] in pids]

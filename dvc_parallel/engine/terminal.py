@@ -88,7 +88,7 @@ def whole_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 @contextmanager
 def escaping_streams() -> Iterator[None]:
-    """Have stdout and stderr escape what their encoding lacks, instead of failing."""
+    """Let stdout and stderr escape what their encoding lacks, instead of failing."""
     before: list[tuple[Any, Any]] = []
     for stream in (sys.stdout, sys.stderr):
         # NOTE: there may be none, or one of a test, or one of colorama's around it

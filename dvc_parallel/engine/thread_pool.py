@@ -52,7 +52,7 @@ class Workers:
         self._calls.put((func, args))
 
     def let_go(self) -> None:
-        """Have no thread set aside any longer."""
+        """Release the thread that is set aside."""
         if late := self._next():
             self._calls.put(late)
 

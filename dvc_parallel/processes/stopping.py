@@ -110,7 +110,7 @@ class Stopper:
                 watchdog.send(pid, signum)
 
     def _look(self, known: Collection[int] = ()) -> Iterator[int]:
-        """What is alive of the command."""
+        """The living processes of the command."""
         if not watchdog.CAN_LOOK:
             return iter(())
         pid = self._process.pid

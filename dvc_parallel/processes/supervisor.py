@@ -106,7 +106,7 @@ class RunSupervisor(Supervisor):
         self._tell_watchdog()
 
     def renew(self, lease_end: float) -> None:
-        """Have the lease go on until then, if it is not over."""
+        """Extend the lease until then, if it is not over."""
         with self._guard:
             assert self._lease_end is not None
             if time.monotonic() < self._lease_end < lease_end:
@@ -152,7 +152,7 @@ class RunSupervisor(Supervisor):
         return set()
 
     def _look(self, sessions: Sessions, known: Collection[int] = ()) -> Iterator[int]:
-        """What is alive of the run, by what is known of it."""
+        """The living processes of the run, by what is known of them."""
         return watchdog.processes_of(self._run_id, sessions(), known)
 
     def close(self, sessions: Optional[Sessions]) -> None:

@@ -234,7 +234,7 @@ class Watchdog:
         return self._process.poll() is not None
 
     def kill_at(self, deadline: float) -> None:
-        """Have all killed at a time of :func:`time.monotonic`, unless told another."""
+        """Set when to kill all, as of :func:`time.monotonic`; the last call counts."""
         assert self._process.stdin
         with suppress(OSError):
             self._process.stdin.write(b"%.3f\n" % deadline)
@@ -246,7 +246,7 @@ class Watchdog:
             self._process.communicate(GOODBYE)
 
     def kill(self, seconds: float) -> bool:
-        """Have it kill what is left, and tell whether it has within some seconds."""
+        """Let it kill what is left; tell whether it has within some seconds."""
         with suppress(OSError, subprocess.TimeoutExpired):
             self._process.communicate(b"", seconds)
         return self.has_ended

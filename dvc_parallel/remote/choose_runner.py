@@ -83,7 +83,7 @@ def _expected(text: str, others: str) -> str:
 
 
 def _registered() -> "dict[str, EntryPoint]":
-    """What packages have registered, by name; the first in ``sys.path`` wins."""
+    """The registered runners, by name; the first in ``sys.path`` wins."""
     from importlib.metadata import entry_points
 
     found: Any = entry_points()
@@ -98,7 +98,7 @@ def needs_dask(runner: str) -> bool:
 
 
 def setting(option: Optional[str], config: Mapping[str, Any]) -> tuple[str, str]:
-    """What says which runner it is, and what it says, which may be malformed.
+    """The name of the setting of the runner, and its value, which may be malformed.
 
     Args:
         option: of the command; None: none was given.

@@ -136,7 +136,7 @@ class LiveView(Progress):
         sys.stderr.flush()
 
     def lines(self, width: int, height: int) -> list[Text]:
-        """What there is to see on a terminal of this size."""
+        """The lines of the view on a terminal of this size."""
         stages = self.oldest_first()
         room = max(0, height - 1)
         shown = stages if len(stages) <= room else stages[: max(0, room - 1)]

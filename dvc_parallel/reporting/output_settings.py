@@ -70,7 +70,7 @@ def parse_size(value: Any) -> Optional[int]:
 
 
 def limits_of(config: Mapping[str, Any]) -> Limits:
-    """What is in force: the environment wins over ``core`` of the config.
+    """The limits in force: the environment wins over ``core`` of the config.
 
     Raises:
         InvalidArgumentError: names what is wrong.
@@ -87,7 +87,7 @@ def limits_of(config: Mapping[str, Any]) -> Limits:
 
 
 class Room:
-    """What is left of a limit.  Any thread may take from it at any time."""
+    """The rest of a limit.  Any thread may take from it at any time."""
 
     def __init__(self, limit: Optional[int]):
         self._left = limit

@@ -60,7 +60,7 @@ class Progress(Reporter):
             self._last[stage] = line
 
     def last_line(self, stage: int) -> str:
-        """What a stage has printed last."""
+        """The last line that a stage has printed."""
         return self._last.get(stage, b"").decode(errors="replace")
 
     def oldest_first(self) -> list[int]:

@@ -102,7 +102,7 @@ class StageRun:
 
     @contextmanager
     def in_command(self) -> Iterator[None]:
-        """Have other stages know that the command of this one may write anything."""
+        """Let other stages know that the command of this one may write anything."""
         self.reads.in_command.add(self.name)
         try:
             yield
@@ -110,7 +110,7 @@ class StageRun:
             self.reads.in_command.discard(self.name)
 
     def waits_for_worker(self, cmd: str) -> Callable[[str], None]:
-        """Have the time until a worker starts a command not count.
+        """Do not count the time until a worker starts a command.
 
         Returns:
             what is to be called with the name of the worker.

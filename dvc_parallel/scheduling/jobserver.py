@@ -107,7 +107,7 @@ class Server(Jobserver):
         return fd
 
     def refill(self) -> None:
-        """Have all slots in the pipe, when nobody has one: some may have been lost."""
+        """Put all slots into the pipe, when nobody has one: some may have been lost."""
         with suppress(BlockingIOError):
             while os.read(self.fd, self._slots + 1):
                 pass

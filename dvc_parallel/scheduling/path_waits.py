@@ -65,7 +65,7 @@ class PathWaits:
         self._seen: Optional[tuple] = None  # which keeps all of them from going on
 
     def add(self, stage: int, busy: PathsBusyError) -> None:
-        """Have a stage wait, and tell why, if that has not been told before."""
+        """Let a stage wait; tell why, if that has not been told before."""
         if not self._busy:
             self._looked = self._clock()
         self._busy[stage] = busy

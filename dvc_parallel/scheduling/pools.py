@@ -142,7 +142,7 @@ class Pool:
 
 
 def environment(held: Mapping[str, Slots], sizes: Mapping[str, Size]) -> dict[str, str]:
-    """What a command gets to know of the slots that its stage has.
+    """The variables that tell a command which slots its stage has.
 
     Args:
         held: slots by pool.

@@ -43,7 +43,7 @@ JOBSERVER_ENV = "DVC_PARALLEL_JOBSERVER"
 
 
 class Provision:
-    """What stages are given.  Owned by whoever owns the plan.
+    """Gives stages what they need.  Owned by the owner of the plan.
 
     Args:
         steps: all stages of the run; they go by their places here.
@@ -116,7 +116,7 @@ class Provision:
         return self._places.get(rank, ANYWHERE)
 
     def slots(self) -> "AbstractContextManager":
-        """Have slots to share, if that is asked for."""
+        """To be in during a run: the slots that are shared, if any are."""
         return self._shared or nullcontext()
 
     def obstacle(self, rank: int) -> Optional[str]:

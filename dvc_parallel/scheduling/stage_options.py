@@ -40,7 +40,7 @@ class NeedsError(ValueError):
 
 @dataclass(frozen=True)
 class Needs:
-    """What a stage needs.
+    """The needs of a stage.
 
     Attributes:
         pools: how many slots it takes of each pool, at least 1.

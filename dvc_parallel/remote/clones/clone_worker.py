@@ -1,4 +1,4 @@
-"""What a worker does: runs the commands of a stage in a clone of the repo."""
+"""The worker's part: it runs the commands of a stage in a clone of the repo."""
 
 import os
 import time
@@ -120,7 +120,7 @@ class Performance:
         return os.path.join(self._clone.path, *name.split("/"))
 
     def _provide(self, stage: "Stage") -> None:
-        """Have what the stage depends on, and the folders it works in."""
+        """Check out what the stage depends on; make the folders it works in."""
         request = self._request
         for name in request.folders:
             os.makedirs(self._path(name), exist_ok=True)
@@ -180,7 +180,7 @@ class Performance:
                 )
 
     def _put(self, stage: "Stage") -> Result:
-        """Have the outputs in the exchange, or in the result."""
+        """Put the outputs into the exchange, or into the result."""
         made = [out for out in stage.outs if out.exists]
         leaves = [
             leaf

@@ -1,4 +1,4 @@
-"""What the coordinator does: describes a stage to workers, and takes what it makes."""
+"""The coordinator's part: it describes a stage to workers, and takes its outputs."""
 
 import os
 import stat

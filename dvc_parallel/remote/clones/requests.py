@@ -111,7 +111,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Result:
-    """What has become of the commands of a stage.
+    """The outcome of the commands of a stage.
 
     Attributes:
         entry: for dvc.lock.

@@ -94,11 +94,11 @@ class Channel:
         self.tell()
 
     def tell(self) -> None:
-        """Have the session told what is new."""
+        """Tell the session what is new."""
         self._has_to_tell.set()
 
     def close(self) -> None:
-        """Have the session end, with all that is left of it."""
+        """End the session, with all that is left of it."""
         self._closing = True
         self.tell()
 

@@ -40,7 +40,7 @@ class Scheduler:
 
     @classmethod
     def of(cls, runner: str, made: Union[Cluster, Client]) -> "Scheduler":
-        """That of a cluster or client, which is closed with it."""
+        """The scheduler of a cluster or client, which is closed with it."""
         address = (
             made.scheduler.address  # type: ignore[union-attr]
             if isinstance(made, Client)
@@ -85,7 +85,7 @@ class _UnseenWorker(_Unseen, distributed.Worker):
 
 
 def _in_this_process(runner: str, jobs: int) -> Scheduler:
-    """That of a cluster of threads, in which nothing listens.
+    """The scheduler of a cluster of threads, in which nothing listens.
 
     Whoever reaches a scheduler or worker can have it run anything: so nobody can, not
     even on this machine, which others may use as well.
@@ -109,7 +109,7 @@ def _in_this_process(runner: str, jobs: int) -> Scheduler:
 
 
 def _made_by(runner: str, root: str) -> Union[Cluster, Client]:
-    """What the function that a runner names returns."""
+    """The result of the function that a runner names."""
     module, _, name = runner.partition(":")[2].rpartition(".")
     try:
         with _importable(root):
@@ -126,7 +126,7 @@ def _made_by(runner: str, root: str) -> Union[Cluster, Client]:
 
 @contextmanager
 def _importable(root: str) -> "Iterator[None]":
-    """Have the modules in a folder found first."""
+    """Put a folder first in the search for modules."""
     sys.path.insert(0, root)
     try:
         yield

@@ -153,7 +153,7 @@ class Connection:
         return pickle.loads(reply)  # noqa: S301
 
     async def reachable(self, addresses: Iterable[str]) -> set[str]:
-        """Those of some workers that answer at once."""
+        """The workers that answer at once, of some."""
         client = await self.client()
         message = {"op": "identity"}
 

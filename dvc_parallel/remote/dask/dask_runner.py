@@ -210,7 +210,7 @@ class DaskRunner(RemoteRunner):
         return reasons
 
     async def _see_through(self, task: Task) -> None:
-        """Have Dask run a task, until it has been permitted to run, and has ended."""
+        """Submit a task to Dask until it has been permitted to run, and has ended."""
         try:
             while task.channel is None and not self._closed:
                 await self._have_run(task)
@@ -221,7 +221,7 @@ class DaskRunner(RemoteRunner):
                 task.inbox.put(exc)
 
     async def _have_run(self, task: Task) -> None:
-        """Have Dask run a task, and return when it has ended for Dask.
+        """Submit a task to Dask, and return when it has ended for Dask.
 
         Raises:
             RunnerError: it cannot be run.
@@ -327,7 +327,7 @@ class DaskRunner(RemoteRunner):
         self._withdraw()
 
     def _withdraw(self) -> None:
-        """Have tasks that do not run yet given to other workers, if to any."""
+        """Cancel tasks that do not run yet; each is submitted again, unless closed."""
         for key, task in list(self._waiting.items()):
             if task.channel is None or task.channel.over is not None:
                 self._start(self._futures[key].cancel(force=True))

@@ -97,7 +97,7 @@ async def sight(
 async def _ask(
     client: "Client", workers: Iterable[str], function: Callable[..., Any], *args: Any
 ) -> Mapping[str, Any]:
-    """What a function returns, or raises, on each of some workers.
+    """The result of a function, or its error, on each of some workers.
 
     Those that have gone meanwhile are left out.
     """

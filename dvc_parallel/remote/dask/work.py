@@ -1,4 +1,4 @@
-"""What a worker is given to do: a command, or something that needs a folder."""
+"""Work for a worker: a command, or something that needs a folder."""
 
 import os
 import stat
@@ -47,7 +47,7 @@ def is_of_a_machine(variable: str) -> bool:
 
 
 def portable(env: Mapping[str, str]) -> dict[str, str]:
-    """What a command gets of its environment on another machine.
+    """The part of its environment that a command gets on another machine.
 
     All of it, but for variables about this machine which are as this process has them.
     """

@@ -1,4 +1,4 @@
-"""What a journal may say: the rest is damage, or of somebody else's making.
+"""Checks of a journal, which may be damaged, or made by somebody else.
 
 Each function raises ValueError, TypeError, KeyError or OverflowError where it makes no
 sense.

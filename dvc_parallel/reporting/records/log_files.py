@@ -1,4 +1,4 @@
-"""What stages print, in a file for each stage."""
+"""Logs: the output of stages, in a file for each stage."""
 
 import os
 import re
@@ -246,7 +246,7 @@ class LogReader:
         self.offset = 0
 
     def new(self) -> Iterator[bytes]:
-        """What there is to read, with a line where something is left out.
+        """New output, with a line where something is left out.
 
         Raises:
             OSError: it cannot be read.

@@ -68,7 +68,7 @@ class Stage:
 
     @property
     def details(self) -> dict[str, Any]:
-        """Of the phase that it is in."""
+        """The details of its phase."""
         return self.phases[-1][2] if self.phases else {}
 
     @property
@@ -175,7 +175,7 @@ class Runs:
 
     @classmethod
     def of_repo(cls) -> "Runs":
-        """Those of the repo that the current folder is in.
+        """The records of the repo that the current folder is in.
 
         Raises:
             NotDvcRepoError: it is in none.
@@ -263,7 +263,7 @@ class Runs:
         raise RecordError(f"there is no run that can be read: {errors[0]}")
 
     def all(self) -> Iterator[Run]:
-        """Those that can be read, the oldest first.
+        """The runs that can be read, the oldest first.
 
         Raises:
             RecordError: their folder cannot be read.

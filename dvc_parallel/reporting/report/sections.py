@@ -1,4 +1,4 @@
-"""What a page tells in words and tables: nothing of it needs a script."""
+"""The parts of a page in words and tables, which need no script."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

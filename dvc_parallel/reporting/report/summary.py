@@ -19,7 +19,7 @@ ON_PATH = ("command", "check", "save", "lock", "handover")
 
 @dataclass
 class Waiting:
-    """What stages waited for one cause.
+    """The time that stages waited for one cause.
 
     Attributes:
         seconds: of all stages together.
@@ -44,7 +44,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Summary:
-    """What there is to tell about a run.
+    """The summary of a run.
 
     Attributes:
         timeline: the run.

@@ -49,7 +49,7 @@ class Span:
 
 @dataclass
 class StageTimes:
-    """What one stage of a run did.
+    """The times of one stage of a run.
 
     Attributes:
         index: its place in the order of serial DVC.
