@@ -202,7 +202,7 @@ def add_to_git(original: Callable, backend: Any, *args, **kwargs) -> None:
         except FileLocked as exc:
             path = os.fsdecode(exc.lockfilename)
             waited = clock() - begun
-            if waited > GIT_PATIENCE or stage_run.is_interrupted:
+            if waited > GIT_PATIENCE or stage_run.is_interrupted():
                 raise DvcException(
                     f"cannot add files of stage '{stage_run.name}' to git: '{path}' has"
                     f" been there for {waited:.0f} s; if no git is running, remove it"

@@ -20,10 +20,12 @@ from dvc_parallel.engine.repo_lock import SharedRepoLock
 from dvc_parallel.engine.reporter_events import Reporter, Reporters, RunInfo
 from dvc_parallel.engine.run_info import describe, plan_of
 from dvc_parallel.engine.runner import Runner
+from dvc_parallel.engine.stage_paths import StagePaths
 from dvc_parallel.processes.supervisor import RunSupervisor
 from dvc_parallel.scheduling.durations import Durations
 from dvc_parallel.scheduling.path_waits import PathWaits
 from dvc_parallel.scheduling.resources import Provision
+from dvc_parallel.scheduling.retries import Attempts
 
 from .refresh import catch_up
 from .stable_reads import StableReads
@@ -210,7 +212,7 @@ class ParallelRun:
 
     def reproduce(self, job: "Job") -> Optional["Stage"]:
         """Reproduce a stage, in a thread that owns the repo."""
-        stage_run = StageRun(self, job)
+        stage_run = self._stage_run(job)
         stage = stage_run.stage
         once = partial(
             self._repro_fn,
@@ -223,6 +225,36 @@ class ParallelRun:
             if self.workers or job.intrusions:
                 catch_up(stage, self.books.lockfiles)
             return stage_run.attempts.run(once, job.force, stage_run.retrying)
+
+    def _stage_run(self, job: "Job") -> StageRun:
+        rank = job.rank
+        # NOTE: `pull` gets outputs before DVC knows whether the stage has to run, and
+        # nobody wants to be asked twice
+        at_once = self.kwargs.get("pull") or self.kwargs.get("interactive")
+        return StageRun(
+            job,
+            self.steps[rank],
+            env={**job.env, **self.order.environment(rank)},
+            attempts=Attempts(
+                self.provision.needs(rank), lambda: self.executor.is_stopping
+            ),
+            paths=StagePaths(
+                self.books.path_locks,
+                looks_first=not at_once,
+                names=self.path_order.other_names(rank),
+            ),
+            place=self.provision.place(rank),
+            runner=self.runner,
+            coordinator=self.coordinator,
+            carry=self.carry,
+            is_elsewhere=self.workers is not None,
+            inherited=tuple(self.provision.inherited),
+            order=self.order,
+            reads=self.reads,
+            transfers=self.transfers,
+            ask=self.executor.ask,
+            is_interrupted=lambda: self.is_interrupted,
+        )
 
     def failed(self, rank: int, error: Exception) -> None:
         """Tell of a stage that has failed, while the run goes on."""

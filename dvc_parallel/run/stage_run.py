@@ -1,21 +1,27 @@
 """A stage of a parallel run, as what stands in for DVC's functions sees it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from dvc_parallel.engine.file_stamp import signature_of
 from dvc_parallel.engine.reporter_events import Phase
-from dvc_parallel.engine.stage_paths import StagePaths
-from dvc_parallel.scheduling.retries import Attempts
 
 if TYPE_CHECKING:
-    from dvc_parallel.engine.job import Job
-    from dvc_parallel.engine.runner import Output
-    from dvc_parallel.remote.clones.requests import Request, Result
+    from dvc.stage import Stage
 
-    from .parallel_run import ParallelRun
+    from dvc_parallel.engine.job import Job
+    from dvc_parallel.engine.ordered_writes import SerialOrder
+    from dvc_parallel.engine.runner import Output, Place, Runner
+    from dvc_parallel.engine.stage_paths import StagePaths
+    from dvc_parallel.remote.clones.coordinator import Coordinator
+    from dvc_parallel.remote.clones.requests import Request, Result
+    from dvc_parallel.scheduling.retries import Attempts
+
+    from .stable_reads import StableReads
+    from .transfers import Transfers
 
 _current: ContextVar[Optional["StageRun"]] = ContextVar("stage_run", default=None)
 
@@ -28,53 +34,51 @@ Carrier = Callable[["Request", "Output", "StageRun"], "Result"]
 current_stage_run = _current.get
 
 
+@dataclass(eq=False)
 class StageRun:
     """A job, and what its stage is given.  Owned by the thread that runs it.
 
     Attributes:
         job: has the repo for the stage.
-        stage, name: the stage, and how it is called.
+        stage: the stage.
         env: variables for its commands.
         attempts: at its commands.
         paths: its path locks.
         place: where its commands may run, by ``runner``,
         coordinator, carry: or what has them run in clones.
-        is_elsewhere (bool): whether they run on other machines.
-        worker (str): the one that runs it in a clone, if it has a name.
-        inherited: descriptors that commands have to inherit.
+        is_elsewhere: whether they run on other machines.
+        inherited: descriptors that they have to inherit.
         order: puts what DVC writes where serial DVC does.
         reads, transfers: what stages of the run read, and put into the cache, now.
-        data_is_large (bool): whether what was hashed last takes a while to read.
+        ask: asks the user something.
+        is_interrupted: whether a signal is ending the run.
+        worker: the one that runs its commands in a clone, if it has a name.
+        data_is_large: whether what was hashed last takes a while to read.
     """
 
-    def __init__(self, run: "ParallelRun", job: "Job"):
-        self.job = job
-        self.env = {**job.env, **run.order.environment(job.rank)}
-        self.stage = run.steps[job.rank]
-        self.name: str = self.stage.addressing
-        provision = run.provision
-        self.attempts = Attempts(
-            provision.needs(job.rank), lambda: run.executor.is_stopping
-        )
-        # NOTE: `pull` gets outputs before DVC knows whether the stage has to run, and
-        # nobody wants to be asked twice
-        at_once = run.kwargs.get("pull") or run.kwargs.get("interactive")
-        self.paths = StagePaths(
-            run.books.path_locks,
-            looks_first=not at_once,
-            names=run.path_order.other_names(job.rank),
-        )
-        self.place = provision.place(job.rank)
-        self.inherited = tuple(provision.inherited)
-        self.runner = run.runner
-        self.coordinator, self.carry = run.coordinator, run.carry
-        self.is_elsewhere = run.workers is not None
-        self.worker: Optional[str] = None
-        self.order, self.reads, self.transfers = run.order, run.reads, run.transfers
-        self.ask: Callable[[Callable[[], Any]], Any] = run.executor.ask
-        self.data_is_large = False
-        self._outcome = run.executor.outcome
-        self._intrusions = 0
+    job: "Job"
+    stage: "Stage"
+    env: Mapping[str, str]
+    attempts: "Attempts"
+    paths: "StagePaths"
+    place: "Place"
+    runner: "Runner"
+    coordinator: "Optional[Coordinator]"
+    carry: "Optional[Carrier]"
+    is_elsewhere: bool
+    inherited: tuple[int, ...]
+    order: "SerialOrder"
+    reads: "StableReads"
+    transfers: "Transfers"
+    ask: Callable[[Callable[[], Any]], Any]
+    is_interrupted: Callable[[], bool]
+    worker: Optional[str] = None
+    data_is_large: bool = False
+    _intrusions: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.stage.addressing
 
     @contextmanager
     def in_this_thread(self) -> Iterator[None]:
@@ -85,11 +89,6 @@ class StageRun:
             yield
         finally:
             _current.reset(token)
-
-    @property
-    def is_interrupted(self) -> bool:
-        """Whether a signal is ending the run."""
-        return self._outcome.signal is not None
 
     def start_saving(self) -> None:
         """Watch from now on whether another process has had the repo."""
