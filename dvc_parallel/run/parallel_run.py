@@ -1,7 +1,7 @@
 """A parallel run, put together: what its executor is given, and why."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
@@ -187,7 +187,8 @@ class ParallelRun:
             return
         from dvc_parallel.remote.clones.coordinator import Coordinator
 
-        with Coordinator(self._repo, self.steps, self.transfers.of) as self.coordinator:
+        coordinator = Coordinator(self._repo, self.steps, self.transfers.of)
+        with closing(coordinator) as self.coordinator:
             logger.info(CLONES, self.coordinator.exchange)
             yield
 

@@ -16,13 +16,12 @@ from dvc_data.hashfile.meta import Meta
 from .exchange import Exchange, Writing, check_out, exchange_config, plain
 from .leaves import LARGE, hashed_files, name_in, read, real, remove, walk, write
 from .requests import Item, Leaf, Request, Result
-from .snapshot import snapshot
+from .snapshot import Snapshot
 
 if TYPE_CHECKING:
     from dvc.output import Output
     from dvc.repo import Repo
     from dvc.stage import Stage
-    from typing_extensions import Self
 
 # What happens to the dvc.lock of a dvc.yaml while stages run.
 LOCK = ".lock"
@@ -53,7 +52,7 @@ class Coordinator:
         cached = (
             real(o.fs_path) for o in outs if o.use_cache and o.protocol == "local"
         )
-        self._snapshot = snapshot(repo, cached)
+        self._snapshot = Snapshot(repo, cached)
         self._root = self._snapshot.root
         self._lockfiles = {
             os.path.splitext(stage.path)[0] + LOCK
@@ -71,12 +70,6 @@ class Coordinator:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> "Self":
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Remove what has been made for the run."""

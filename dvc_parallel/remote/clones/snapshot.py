@@ -17,6 +17,7 @@ import psutil
 import shortuuid
 from dvc.exceptions import DvcException
 from pygtrie import Trie
+from scmrepo.git import Git
 
 from dvc_parallel.engine.own_files import OwnFolder
 from dvc_parallel.engine.path_conflicts import parts_of
@@ -54,10 +55,15 @@ class Snapshot:
         state: what it is a snapshot of.
 
     Raises:
-        DvcException: git is missing, or refuses.
+        DvcException: the workspace is not under git, or git is missing, or refuses.
     """
 
     def __init__(self, repo: "Repo", outputs: Iterable[str]):
+        if not isinstance(repo.scm, Git):
+            raise DvcException(
+                "workers without the workspace work in clones, and this repo is not "
+                "under git; run `git init`, or have the workers share the workspace"
+            )
         self.root = os.path.realpath(repo.scm.root_dir)
         folder = OwnFolder(os.path.realpath(repo.tmp_dir), *FOLDERS)
         remove_stale(folder)
@@ -200,19 +206,3 @@ def remove_stale(folder: OwnFolder) -> None:
             pid = name.partition("-")[0]
             if not pid.isdecimal() or not psutil.pid_exists(int(pid)):
                 folder.remove(name)
-
-
-def snapshot(repo: "Repo", outputs: Iterable[str]) -> Snapshot:
-    """Take a snapshot of a workspace.
-
-    Raises:
-        DvcException: it is not under git, or git refuses.
-    """
-    from scmrepo.git import Git
-
-    if not isinstance(repo.scm, Git):
-        raise DvcException(
-            "workers without the workspace work in clones, and this repo is not under "
-            "git; run `git init`, or have the workers share the workspace"
-        )
-    return Snapshot(repo, outputs)
