@@ -106,6 +106,7 @@ IN_LOADING = (
         "dvc.output:get_cloud_fs",
         "repo_config",
         f"{LOADING}:get_cloud_fs",
+        since=(3, 10, 1),
         dispensable=True,
     ),
 )
