@@ -108,11 +108,17 @@ def collect_stages(
 ) -> list["Stage"]:
     """``dvc.repo.reproduce.collect_stages``: the stages that are asked for."""
     _local.files = _Files(repo)
+    # NOTE: nearly all that is made here stays, see `over`
+    collects = gc.isenabled()
+    gc.disable()
     try:
         return original(repo, targets, recursive=recursive, glob=glob)
     except BaseException:
         forget()
         raise
+    finally:
+        if collects:
+            gc.enable()
 
 
 def load_file(original: Callable, repo: "Repo", path: Any, **kwargs: Any) -> Any:

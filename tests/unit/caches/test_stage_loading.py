@@ -92,6 +92,22 @@ def test_the_collector_is_spared_what_was_loaded_and_only_for_a_run(repo):
     assert gc.get_freeze_count() == 0
 
 
+def test_the_collector_is_off_only_while_stages_are_loaded(repo, mocker):
+    mocker.patch.object(
+        StageLoader,
+        "load_stage",
+        side_effect=lambda *_: pytest.fail(str(gc.isenabled())),
+    )
+    for was_on in (True, False):
+        (gc.enable if was_on else gc.disable)()
+        try:
+            with pytest.raises(pytest.fail.Exception, match="False"):
+                collect(repo)
+            assert gc.isenabled() == was_on
+        finally:
+            gc.enable()
+
+
 def test_errors_leave_nothing(repo, tmp_path, load):
     with pytest.raises(Exception, match="nonesuch"):
         collect(repo, "dvc.yaml", "nonesuch")
