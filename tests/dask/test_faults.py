@@ -417,7 +417,8 @@ def test_another_version(make_cluster, make_project, tmp_path, name):
     assert not project.exists("one.txt")
 
 
-def test_a_gigabyte_of_output_fills_no_memory(make_cluster, make_project):
+def test_a_gigabyte_of_output_fills_no_memory(make_cluster, make_project, monkeypatch):
+    monkeypatch.setenv("DVC_PARALLEL_LOG_SIZE", "unlimited")
     cluster = make_cluster("a")
     count = 10**9 // 100
     project = make_project(
