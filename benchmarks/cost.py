@@ -280,7 +280,8 @@ def limit(committed: Costs, run: str, name: str) -> float:
         return float("-inf")
     if name == "cpu":
         return value * (1 + CPU_TOLERANCE)
-    return value * (1 + TOLERANCE) + NEGLIGIBLE
+    # NOTE: next to nothing, less that of a start, may be negative
+    return value + abs(value) * TOLERANCE + NEGLIGIBLE
 
 
 def risen(found: Costs, committed: Costs) -> list[tuple[str, str]]:

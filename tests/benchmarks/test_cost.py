@@ -146,3 +146,7 @@ def test_says_that_system_calls_are_not_counted(counted, capsys, mocker):
     mocker.patch.object(cost.shutil, "which", return_value=None)
     assert cost.main(["--accept"]) == 0
     assert "system calls are not counted: there is no strace" in capsys.readouterr().out
+
+
+def test_what_is_less_than_nothing_has_not_risen_by_staying_so():
+    assert -1.7 <= limit({"no-op -j 1": {"read": -1.7}}, "no-op -j 1", "read") < 0
