@@ -275,7 +275,9 @@ HIDDEN = """\
     """
 
 
-def test_what_git_does_not_track(twins, workers, with_remote):
+def test_what_git_does_not_track(twins, workers, with_remote, monkeypatch):
+    # NOTE: what a command writes besides its outputs stays where it runs
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     big = os.urandom(2**20 + 1)
     serial, parallel = twins(
         HIDDEN,
