@@ -91,7 +91,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--summary",
         action="store_true",
-        help="what docs/benchmarks.md shows: about twelve minutes",
+        help="what docs/benchmarks.md shows: about twenty minutes",
     )
     parser.add_argument(
         "--workloads", type=names, metavar="A,B", help=f"of {', '.join(WORKLOADS)}"

@@ -123,10 +123,15 @@ def machine() -> dict[str, Any]:
         "cpu": _field("/proc/cpuinfo", "model name") or platform.processor(),
         "cores": os.cpu_count(),
         "memory": _gib(_field("/proc/meminfo", "MemTotal")),
-        "system": platform.platform(),
+        "system": f"{platform.system()} {_short(platform.release())}",
         "python": platform.python_version(),
         "load": round(os.getloadavg()[0], 1),
     }
+
+
+def _short(release: str) -> str:
+    """A release of a kernel, without what its builder has added."""
+    return ".".join(release.split(".")[:2])
 
 
 def _field(path: str, key: str) -> Optional[str]:
