@@ -268,9 +268,7 @@ def _reproduce_elsewhere(
             stack.callback(runner.close)
         carry = None
         if not isinstance(runner, RemoteRunner):
-            count = job_count.make_room(
-                job_count.count_jobs(1 if jobs is None else jobs)
-            )
+            count = job_count.make_room(run.jobs)
         else:
             carry = carrier(runner)
             if not isinstance(count, int):
