@@ -1,7 +1,9 @@
 import json
 from collections import defaultdict
+from contextlib import ExitStack
 
 import pytest
+from dvc.repo import Repo
 
 from dvc_parallel.engine import file_stamp
 from dvc_parallel.engine.path_locks import PathLocks
@@ -41,3 +43,17 @@ def in_file(tmp_path, locks):
         return {mode: sorted(paths) for mode, paths in data.items() if paths}
 
     return in_file
+
+
+@pytest.fixture
+def make_repo(tmp_path, monkeypatch):
+    """Make a repo without git in the current folder, with a dvc.yaml."""
+    monkeypatch.chdir(tmp_path)
+    with ExitStack() as stack:
+
+        def make(dvc_yaml):
+            repo = stack.enter_context(Repo.init(str(tmp_path), no_scm=True))
+            (tmp_path / "dvc.yaml").write_text(dvc_yaml)
+            return repo
+
+        yield make

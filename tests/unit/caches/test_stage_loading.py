@@ -30,11 +30,8 @@ stages:
 
 
 @pytest.fixture
-def repo(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with Repo.init(str(tmp_path), no_scm=True) as repo:
-        (tmp_path / "dvc.yaml").write_text(DVC_YAML)
-        yield repo
+def repo(make_repo):
+    yield make_repo(DVC_YAML)
     stage_loading.forget()
 
 

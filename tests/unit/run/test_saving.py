@@ -4,7 +4,6 @@ import os
 
 import pytest
 from dvc.dependency.base import Dependency
-from dvc.repo import Repo
 
 from dvc_parallel.caches.bookkeeping import Bookkeeping
 from dvc_parallel.caches.hashes import ANSWERS_STAY
@@ -15,11 +14,8 @@ SAVED = ("meta", "hash_info", "hash_name", "files")
 
 
 @pytest.fixture
-def repo(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with Repo.init(str(tmp_path), no_scm=True) as repo:
-        (tmp_path / "dvc.yaml").write_text(DVC_YAML)
-        yield repo
+def repo(make_repo):
+    return make_repo(DVC_YAML)
 
 
 def loaded(repo):
