@@ -1,5 +1,6 @@
 """Every command of the documentation runs."""
 
+import ast
 import email
 import re
 import subprocess
@@ -177,3 +178,22 @@ def test_links_and_modules_exist(page):
         assert (page.parent / target).exists(), target
     for name in re.findall(r"`(\w+\.py)`", text):
         assert list(ROOT.glob(f"dvc_parallel/**/{name}")), name
+
+
+def test_messages_of_troubleshooting_are_those_of_the_code():
+    nodes = (
+        node
+        for path in ROOT.glob("dvc_parallel/**/*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+    )
+    known = "\n".join(
+        node.value
+        for node in nodes
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+    page = (ROOT / "docs/troubleshooting.md").read_text()
+    messages = re.findall(r"^\| `(.+?)` \|", page, re.MULTILINE)
+    assert len(messages) > 20
+    for message in messages:
+        for part in message.split("..."):
+            assert part.strip(" '") in known, (message, part)
