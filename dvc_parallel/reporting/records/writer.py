@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shlex
+import string
 import sys
 import threading
 import time
@@ -69,8 +70,7 @@ class Recorder(Reporter):
     def begun(self, run: RunInfo) -> None:
         self._start = self._clock()
         now = datetime.now(timezone.utc)
-        run_id = f"{now:%Y%m%d-%H%M%S}-{shortuuid.ShortUUID().random(4)}"
-        self._id = run_id
+        self._id = run_id = _new_id(now)
         folder = self._runs.folder(run_id)
         header = {
             "format": FORMAT,
@@ -223,6 +223,14 @@ class Recorder(Reporter):
             with suppress(OSError):
                 os.close(self._journal)
             self._journal = None
+
+
+def _new_id(now: datetime) -> str:
+    """An ID after all those of before, and unlike those of this moment."""
+    letters = string.digits + string.ascii_uppercase + string.ascii_lowercase
+    first, second = divmod(now.microsecond * 62**2 // 10**6, 62)
+    moment = letters[first] + letters[second]
+    return f"{now:%Y%m%d-%H%M%S}-{moment}{shortuuid.ShortUUID().random(2)}"
 
 
 def _command() -> str:

@@ -80,12 +80,16 @@ def test_who_waits_for_a_time_does_not_take_it_for_over_before_that_is_known(
 
 # A shell, as far as job control goes, whose job starts commands.
 JOB = """
-import os, signal, subprocess, sys, threading
+import os, signal, subprocess, sys, termios, threading
 from dvc_parallel.engine import signals
 
 if os.fork():
     os.wait()
     sys.exit()
+# NOTE: Ctrl-Z would drop what has been printed and not been read
+modes = termios.tcgetattr(0)
+modes[3] |= termios.NOFLSH
+termios.tcsetattr(0, termios.TCSANOW, modes)
 signal.signal(signal.SIGTTOU, signal.SIG_IGN)
 os.setpgid(0, 0)
 os.tcsetpgrp(0, os.getpgrp())

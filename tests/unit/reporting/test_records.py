@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import tracemalloc
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 
 import psutil
 import pytest
@@ -16,8 +16,8 @@ from dvc_parallel.engine.reporter_events import Phase, RunInfo, StageInfo, Summa
 from dvc_parallel.reporting.output_settings import Limits, limits_of, parse_size
 from dvc_parallel.reporting.records import reader, writer
 from dvc_parallel.reporting.records.log_files import LEAST, StageLogs, end_of, log_name
-from dvc_parallel.reporting.records.reader import RecordError, Runs
-from dvc_parallel.reporting.records.writer import KEEP, Recorder
+from dvc_parallel.reporting.records.reader import RUN_ID, RecordError, Runs
+from dvc_parallel.reporting.records.writer import KEEP, Recorder, _new_id
 
 RUN = RunInfo(
     [StageInfo("a", seconds=1.5), StageInfo("b", (0,)), StageInfo("c", (), (0,))],
@@ -50,6 +50,13 @@ def recorder(tmp_path, clock):
 def journal(tmp_path):
     (path,) = tmp_path.glob("parallel/runs/*/journal.jsonl")
     return path
+
+
+def test_ids_are_in_the_order_of_runs_that_begin_in_one_second():
+    moment = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    ids = [_new_id(moment + timedelta(milliseconds=ms)) for ms in range(1100)]
+    assert ids == sorted(ids)
+    assert all(RUN_ID.fullmatch(run_id) for run_id in ids)
 
 
 def test_the_journal(recorder, tmp_path, clock):
