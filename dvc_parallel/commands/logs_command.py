@@ -34,17 +34,11 @@ last 20 runs."""
 # Seconds between two looks at a log that is followed.
 INTERVAL = 0.2
 
-# What a phase is called in a table.
-WORDS = {
-    None: "waiting",
-    "ready": "ready",
-    "lock": "running",
-    "check": "running",
-    "queued": "running",
-    "command": "running",
-    "retry": "running",
-    "save": "saving",
-}
+# Version of what is shown in JSON; new keys do not change it.
+SCHEMA_VERSION = 2
+
+# What a stage that has no outcome yet is called.
+STATES = {None: "waiting", "ready": "ready", "save": "saving"}
 
 
 class CmdLogs(ShowsSafely, CmdBaseNoRepo):
@@ -98,7 +92,7 @@ def _show_stages(run: Run) -> None:
     for stage in run.stages:
         seconds = _seconds(run, stage)
         taken = "-" if seconds is None else duration(seconds)
-        row = [stage.name, _state(run, stage), taken, logs.get(stage.log, "-")]
+        row = [stage.name, _state(stage), taken, logs.get(stage.log, "-")]
         rows.append([*row, stage.worker or "-"])
     headers = ["Stage", "State", "Time", "Log", "Worker"]
     if all(stage.worker is None for stage in run.stages):
@@ -108,20 +102,18 @@ def _show_stages(run: Run) -> None:
     table(rows, headers=headers)
 
 
-def _state(run: Run, stage: Stage) -> str:
-    if stage.phase == "done":
-        return "done" if stage.details.get("changed") else "unchanged"
-    if run.goes_on and stage.phase == "ready" and "pool" in stage.details:
+def _state(stage: Stage) -> str:
+    if stage.over:
+        return str(stage.phase)
+    if stage.phase == "ready" and "pool" in stage.details:
         return f"waits for {stage.details['pool']}"
-    if stage.over or run.goes_on:
-        return WORDS.get(stage.phase, str(stage.phase))
-    return "not run" if stage.started is None else run.state
+    return STATES.get(stage.phase, "running")
 
 
 def _seconds(run: Run, stage: Stage) -> Optional[float]:
-    if stage.started is None:
-        return None
-    return (run.now if stage.ended is None else stage.ended) - stage.started
+    if stage.started is None or stage.over:
+        return stage.took
+    return run.now - stage.started
 
 
 def _logs(run: Run) -> dict[str, str]:
@@ -134,6 +126,7 @@ def _logs(run: Run) -> dict[str, str]:
 
 def _run(run: Run) -> dict[str, Any]:
     return {
+        "version": SCHEMA_VERSION,
         "id": run.id,
         "state": run.state,
         "started": run.header["started"],
@@ -154,7 +147,7 @@ def _stage(run: Run, stage: Stage, logs: dict[str, str]) -> dict[str, Any]:
         started = (run.started + timedelta(seconds=stage.started)).isoformat()
     return {
         "name": stage.name,
-        "state": _state(run, stage),
+        "state": _state(stage),
         "started": started,
         "seconds": None if seconds is None else round(seconds, 3),
         "error": stage.details.get("error"),
@@ -175,7 +168,7 @@ def _show_log(run: Run, stage: Stage, follow: bool) -> None:
         time.sleep(INTERVAL)
         run.update()
     if not reader.offset:
-        state = _state(run, stage)
+        state = _state(stage)
         error_write(f"'{visible(stage.name)}' has printed nothing, it is {state}")
 
 

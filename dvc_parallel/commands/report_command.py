@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from dvc_parallel.reporting.report.summary import Summary
     from dvc_parallel.reporting.report.timeline import StageTimes
 
+# Version of the summary in JSON; new keys do not change it.
+SCHEMA_VERSION = 2
+
 NAME = "report.html"
 PAGES = (".html", ".htm")
 TRACES = (".json",)
@@ -49,7 +52,12 @@ class CmdReport(ShowsSafely, CmdBaseNoRepo):
         found = summary(timeline(run.stages, run.header.get("jobs", 1), run.now))
 
         if self.args.json:
-            told = {"id": run.id, "started": run.header["started"], "state": run.state}
+            told = {
+                "version": SCHEMA_VERSION,
+                "id": run.id,
+                "started": run.header["started"],
+                "state": run.state,
+            }
             ui.write_json({**told, **found.as_dict()})
             return 0
 

@@ -290,7 +290,7 @@ class Executor:
                 details = {"pool": obstacle} if obstacle else {}
                 self._reporter.phase(rank, Phase.READY, **details)
             else:
-                self._reporter.phase(rank, Phase.SKIPPED, failed=instruction.failed)
+                self._reporter.phase(rank, Phase.NOT_RUN, failed=instruction.failed)
 
     def _start(self, rank: int, force: bool) -> None:
         job = Job(
@@ -387,7 +387,10 @@ class Executor:
             changed = bool(result)
             if changed:
                 self.outcome.results[rank] = result
-            job.tell(Phase.DONE, changed=changed)
+                if not job.ran:
+                    self.outcome.restored.add(rank)
+            ended = Phase.RAN if job.ran else Phase.RESTORED
+            job.tell_outcome(ended if changed else Phase.UNCHANGED)
             return plan.Finished(rank, changed)
 
         if isinstance(error, PathsBusyError) and self._postpone is not None:
@@ -397,16 +400,17 @@ class Executor:
                 return plan.Postponed(rank)
             error = WithdrawnError()
         if isinstance(error, WithdrawnError):
-            job.tell(Phase.SKIPPED, failed=None)
+            job.tell(Phase.NOT_RUN, failed=None)
             return plan.Withdrawn(rank)
 
         if self.outcome.signal is not None:
-            self.outcome.stopped[rank] = error
-            job.tell(Phase.STOPPED)
+            self.outcome.interrupted[rank] = error
+            job.tell_outcome(Phase.INTERRUPTED)
             return plan.Failed(rank)
 
         self.outcome.failed[rank] = error
-        job.tell(Phase.FAILED, error=str(error))
+        status = {} if job.status is None else {"exit": job.status}
+        job.tell_outcome(Phase.FAILED, error=str(error), **status)
         if isinstance(error, Exception):
             if self._plan.on_error == "fail":
                 self._reporter.failing(error, self._running - 1)

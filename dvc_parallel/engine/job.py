@@ -41,6 +41,9 @@ class Job:
     Attributes:
         busy (float): seconds that it would have taken on its own: without
             those in the queue for the repo.
+        owned (float): seconds of these in which it had the repo.
+        ran (bool): whether it has run a command, or has none to run.
+        status (int): exit status of its last command, if that has failed.
     """
 
     def __init__(
@@ -56,6 +59,9 @@ class Job:
         self.force = force
         self.env = env
         self.busy = 0.0
+        self.owned = 0.0
+        self.ran = False
+        self.status: Optional[int] = None
         self.turn: Optional[Turn] = None
         self._lock = lock
         self._reporter = reporter
@@ -82,7 +88,14 @@ class Job:
 
     def tell(self, phase: Phase, **details: Any) -> None:
         """Tell the reporter what the stage is about."""
+        if phase is Phase.COMMAND:
+            self.ran, self.status = True, None
         self._reporter.phase(self.rank, phase, **details)
+
+    def tell_outcome(self, outcome: Phase, **details: Any) -> None:
+        """Tell the reporter how the stage has ended, and how long it took."""
+        seconds, owned = round(self.busy, 4), round(self.owned, 4)
+        self.tell(outcome, seconds=seconds, owned=owned, **details)
 
     def show(self, stream: str, data: bytes) -> None:
         """Show what a command has printed."""
@@ -115,7 +128,9 @@ class Job:
         try:
             yield
         finally:
-            self.busy += clock() - self._working_since
+            seconds = clock() - self._working_since
+            self.busy += seconds
+            self.owned += seconds
 
     def _own(self, turn: "Turn") -> None:
         # NOTE: a turn has to be released even if the repo could not be locked
@@ -129,6 +144,7 @@ class Job:
         """Give the repo away for a while."""
         assert self.turn
         self._lock.release(self.turn)
+        self.owned += clock() - self._working_since
         try:
             yield
         finally:

@@ -9,7 +9,7 @@ from dvc.exceptions import DvcException
 
 from . import logger, signals
 from .plan import FINAL, Plan, State
-from .reporter_events import Summary
+from .reporter_events import Phase, Summary
 
 
 @dataclass
@@ -18,15 +18,17 @@ class Outcome:
 
     Attributes:
         results: what is kept of those that were reproduced.
+        restored: those of them whose outputs came from the run cache.
         failed: those that have failed by themselves, in this order.
-        stopped: those that have failed after a signal.
+        interrupted: those that have failed after a signal.
         signal: the first signal that has arrived.
         is_cut_short: whether that has kept something from being done; known at the end.
     """
 
     results: dict[int, Any] = field(default_factory=dict)
+    restored: set[int] = field(default_factory=set)
     failed: dict[int, BaseException] = field(default_factory=dict)
-    stopped: dict[int, BaseException] = field(default_factory=dict)
+    interrupted: dict[int, BaseException] = field(default_factory=dict)
     signal: Optional[int] = None
     is_cut_short: bool = False
 
@@ -34,7 +36,7 @@ class Outcome:
         """Take note that nothing runs any more, and nothing will be started."""
         complete = sum(plan.count(state) for state in FINAL) == len(plan)
         self.is_cut_short = self.signal is not None and (
-            bool(self.stopped) or not complete
+            bool(self.interrupted) or not complete
         )
 
     def summary(self, plan: Plan, seconds: float, busy: Iterable[float]) -> Summary:
@@ -46,15 +48,20 @@ class Outcome:
         """
         end = "failed" if self.failed else "ok"
         done = plan.count(State.DONE)
+        outcomes: dict[str, int] = {
+            Phase.RAN: len(self.results) - len(self.restored),
+            Phase.RESTORED: len(self.restored),
+            Phase.UNCHANGED: done - len(self.results),
+            Phase.FAILED: len(self.failed),
+            Phase.INTERRUPTED: len(self.interrupted),
+        }
+        outcomes[Phase.NOT_RUN] = len(plan) - sum(outcomes.values())
         return Summary(
             "interrupted" if self.is_cut_short else end,
             seconds,
             busy=sum(busy),
-            ran=len(self.results),
-            skipped=done - len(self.results),
+            outcomes=outcomes,
             failed=sorted(self.failed),
-            stopped=len(self.stopped),
-            not_run=len(plan) - done - len(self.failed) - len(self.stopped),
         )
 
     def conclude(

@@ -13,8 +13,24 @@ from typing import Any, Callable, Optional, TextIO
 from colorama import Fore
 from dvc.progress import Tqdm
 
-from .reporter_events import FINAL, Phase, Reporter, RunInfo, Summary, logger
-from .terminal import duration, harmless, visible, without_controls
+from .reporter_events import (
+    FINAL,
+    GOOD,
+    Phase,
+    Reporter,
+    RunInfo,
+    Summary,
+    in_words,
+    logger,
+)
+from .terminal import (
+    duration,
+    harmless,
+    plural,
+    speedup,
+    visible,
+    without_controls,
+)
 
 # The last lines that are kept of each stage, and how many bytes of each.
 TAIL_LINES = 10
@@ -73,7 +89,7 @@ class PlainReporter(Reporter):
             for stream in ("stdout", "stderr"):
                 if begun := self._begun.pop((stage, stream), b""):
                     self.show(stage, stream, begun)
-            if phase is Phase.DONE:
+            if phase in GOOD:
                 self._tails.pop(stage, None)
 
     def _retry(self, stage: int, attempt: int, error: str) -> None:
@@ -163,24 +179,15 @@ class PlainReporter(Reporter):
         for stage in summary.failed:
             self._last_words(stage)
 
-        counts = [f"skipped {summary.skipped}", f"failed {len(summary.failed)}"]
-        if summary.stopped:
-            counts.append(f"interrupted {summary.stopped}")
-        if summary.not_run:
-            counts.append(f"not run {summary.not_run}")
-        ratio = summary.busy / max(summary.seconds, 1e-3)
-        longer = f", {ratio:.1f} times as long" if ratio >= 1.05 else ""
         log(
             logging.INFO,
-            "\nRan %d stage%s, %s in %s with %d jobs; "
-            "the times of all stages add up to %s%s.",
-            summary.ran,
-            "" if summary.ran == 1 else "s",
-            ", ".join(counts),
-            duration(summary.seconds),
-            self._run.jobs,
+            "\n%s: %s; %s of stage time in %s with %s%s",
+            plural(len(self._run.stages), "stage"),
+            in_words(summary.outcomes),
             duration(summary.busy),
-            longer,
+            duration(summary.seconds),
+            plural(self._run.jobs, "job"),
+            speedup(summary.busy, summary.seconds, ": {}"),
         )
 
     def _last_words(self, stage: int) -> None:

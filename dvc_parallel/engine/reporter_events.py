@@ -1,6 +1,6 @@
 """The events of a run, and their delivery to several reporters."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -10,9 +10,10 @@ from . import logger
 
 
 class Phase(str, Enum):
-    """What a stage is doing; a phase lasts until the next one.
+    """What a stage is doing, and in the end its outcome.
 
-    Before the first one, a stage waits for its upstreams.
+    A phase lasts until the next one.  Before the first one, a stage waits for its
+    upstreams.  The values of outcomes are the words that users read, everywhere.
     """
 
     READY = "ready"  # waits for a slot
@@ -22,16 +23,33 @@ class Phase(str, Enum):
     COMMAND = "command"  # its command runs
     RETRY = "retry"  # owns the repo before its commands are tried again
     SAVE = "save"  # outputs are hashed and copied, dvc.lock is written
-    DONE = "done"
+
+    RAN = "ran"
+    RESTORED = "restored"  # outputs came from the run cache, no command ran
+    UNCHANGED = "unchanged"
     FAILED = "failed"
-    SKIPPED = "skipped"
-    STOPPED = "stopped"  # by a signal
+    NOT_RUN = "not run"  # an upstream has failed, or the run has ended before its turn
+    INTERRUPTED = "interrupted"  # a signal has stopped it
 
     # NOTE: that of Enum is a function in Python
     __hash__ = str.__hash__
 
 
-FINAL = frozenset({Phase.DONE, Phase.FAILED, Phase.SKIPPED, Phase.STOPPED})
+# Phases that a stage ends in.
+OUTCOMES = (
+    *(Phase.RAN, Phase.RESTORED, Phase.UNCHANGED),
+    *(Phase.FAILED, Phase.NOT_RUN, Phase.INTERRUPTED),
+)
+FINAL = frozenset(OUTCOMES)
+# Those that leave outputs as they have to be.
+GOOD = frozenset({Phase.RAN, Phase.RESTORED, Phase.UNCHANGED})
+
+
+def in_words(outcomes: Mapping[str, int]) -> str:
+    """How many stages have which outcome, such as "3 ran, 1 failed"."""
+    known = [*OUTCOMES, *(other for other in outcomes if other not in FINAL)]
+    counts = ((outcomes.get(outcome, 0), str.__str__(outcome)) for outcome in known)
+    return ", ".join(f"{count} {outcome}" for count, outcome in counts if count)
 
 
 @dataclass(frozen=True)
@@ -68,21 +86,15 @@ class Summary:
         end: "ok", "failed" or "interrupted".
         seconds: how long it took.
         busy: how many seconds its stages took, added up.
-        ran: how many stages were reproduced.
-        skipped: how many were unchanged.
+        outcomes: how many stages had which outcome.
         failed: those that have failed by themselves.
-        stopped: how many were stopped by a signal.
-        not_run: how many there were besides.
     """
 
     end: str
     seconds: float
     busy: float
-    ran: int
-    skipped: int
+    outcomes: Mapping[str, int]
     failed: Sequence[int]
-    stopped: int
-    not_run: int
 
 
 class Reporter:
@@ -99,9 +111,10 @@ class Reporter:
         """A stage has got into a phase.
 
         Args:
-            details: "cmd" of a command, whether a stage that is done has "changed",
-                the "error" of one that failed, and the one that has "failed" and is
-                why one is skipped, or None.
+            details: "cmd" of a command, the "error" of a stage that failed and the
+                "exit" status of its command if that is why, and the stage that has
+                "failed" and is why one is not run, or None.
+                "seconds": how long a stage took, of which it has "owned" the repo.
                 "pool": which one a stage that is ready waits for, if it does.
                 "attempt": which one a retry is; its "error" is why.
                 "worker": the name of the one that runs a command, if it is one.
@@ -210,5 +223,3 @@ for _event in (
 ):
     setattr(Reporters, _event, _telling(_event))
 Reporters.tick = _telling("tick", "_timed")  # type: ignore[method-assign]
-
-__all__ = ["Phase", "Reporter", "Reporters", "RunInfo", "StageInfo", "Summary"]

@@ -74,6 +74,23 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
 
 
+def plural(count: int, noun: str) -> str:
+    """A number of things, such as "1 stage" and "2 stages"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def speedup(busy: float, seconds: float, shown: str) -> str:
+    """How many times as fast as one job some were, such as "1.6x"; "" if they were not.
+
+    Args:
+        busy: seconds that all stages took, added up.
+        seconds: that the run took.
+        shown: what it is a part of, as "{}".
+    """
+    ratio = busy / max(seconds, 1e-3)
+    return shown.format(f"{ratio:.1f}x") if ratio >= 1.05 else ""
+
+
 def whole_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """The same bytes, in chunks that cut no control in two; none spans two lines."""
     rest = b""

@@ -31,6 +31,8 @@ BAR_WIDTH = 24
 # Loggers by whose levels the bars of DVC, and of what it is made of, decide whether to
 # be there: in a run they would be for single stages, whose lines say what they do.
 BARS = ("dvc.progress", "dvc_data.callbacks", "dvc_objects._tqdm")
+# Outcomes of stages that are named above the view.
+NAMED = frozenset({Phase.RAN, Phase.RESTORED, Phase.FAILED})
 # What the stage does, where that is not to run its command.
 DOING = {
     Phase.LOCK: "waits for the repo",
@@ -62,11 +64,11 @@ class LiveView(Progress):
             bars.setLevel(logging.CRITICAL)
 
     def phase(self, stage: int, phase: Phase, **details: Any) -> None:
-        seconds = self.seconds(stage)
         super().phase(stage, phase, **details)
-        name = visible(self.run.stages[stage].name)
-        if phase is Phase.FAILED or details.get("changed"):
-            log(logging.INFO, "%s | %s in %s", name, phase.value, duration(seconds))
+        if phase in NAMED:
+            name = visible(self.run.stages[stage].name)
+            took = duration(details["seconds"])
+            log(logging.INFO, "%s | %s in %s", name, phase.value, took)
 
     def due(self) -> Optional[float]:
         return None if self._bar is None else LOOK_EVERY

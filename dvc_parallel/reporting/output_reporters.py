@@ -44,7 +44,7 @@ class GroupedReporter(PlainReporter):
         self._readers: dict[int, LogReader] = {}  # of what has been shown
 
     def _is_time(self, phase: Phase) -> bool:
-        return phase in (Phase.LOCK, Phase.FAILED, Phase.STOPPED)
+        return phase in (Phase.LOCK, Phase.FAILED, Phase.INTERRUPTED)
 
     def phase(self, stage: int, phase: Phase, **details: Any) -> None:
         super().phase(stage, phase, **details)

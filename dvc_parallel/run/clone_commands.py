@@ -54,6 +54,7 @@ def run_elsewhere(
             if result.timed_out is not None:
                 raise attempts.timeout(result.timed_out)
             if result.failed is not None:
+                _, job.status = result.failed
                 raise StageCmdFailedError(*result.failed)
         coordinator.get(stage, result)
     stage_run.start_saving()

@@ -146,6 +146,7 @@ def run(original: Callable, executable, cmd, **kwargs) -> None:
     except CommandLostError as exc:
         raise StageLostError(cmd, exc) from None
     if returncode:
+        stage_run.job.status = returncode
         raise StageCmdFailedError(cmd, returncode)
 
 

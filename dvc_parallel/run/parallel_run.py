@@ -164,7 +164,9 @@ class ParallelRun:
             outcome = self.executor.run(self.info)
         jobs = self.executor.jobs
         busy = {
-            self.steps[rank].addressing: jobs[rank].busy for rank in outcome.results
+            self.steps[rank].addressing: jobs[rank].busy
+            for rank in outcome.results
+            if rank not in outcome.restored
         }
         self._durations.save(busy)
         reproduced = outcome.conclude(self.steps, self._on_error, self._raise_error)
@@ -215,6 +217,8 @@ class ParallelRun:
         """Reproduce a stage, in a thread that owns the repo."""
         stage_run = self._stage_run(job)
         stage = stage_run.stage
+        # NOTE: an import, a data source or a frozen stage has no command to run
+        job.ran = stage.frozen or not stage.cmd
         once = partial(
             self._repro_fn,
             stage,

@@ -208,7 +208,7 @@ def test_mouse(show):
     box = opened.locator("#canvas").bounding_box()
     x, y = box["x"] + 110, box["y"] + 65  # in the first row, "prepare"
     opened.mouse.move(x, y)
-    assert "prepare: changed" in opened.locator("#tip").inner_text()
+    assert "prepare: ran" in opened.locator("#tip").inner_text()
     opened.mouse.click(x, y)
     assert "prepare" in opened.locator("#selected").inner_text()
     opened.keyboard.down("Control")

@@ -13,6 +13,7 @@ from contextlib import closing
 
 import pytest
 
+from dvc_parallel.engine.reporter_events import GOOD
 from tests.support import rounds
 from tests.support.processes import DvcProcess, commands_in, dvc_alone
 from tests.support.terminal import Terminal
@@ -72,7 +73,7 @@ def returncodes(project, kind, signum):
     if kind == "hang-up":
         # NOTE: DVC itself fails when it cannot say something any more
         codes.add(1)
-    if all(stage.phase == "done" for stage in rounds.journal(project)):
+    if all(stage.phase in GOOD for stage in rounds.journal(project)):
         codes.add(0)
     return codes
 

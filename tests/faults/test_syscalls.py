@@ -192,7 +192,7 @@ class Trial:
                 shutil.rmtree(path)
         known, right = recorded(project), recorded(self.expected)
         assert known == {name: right[name] for name in known}
-        if ran := self.argv[0] == "repro" and re.search(r"Ran (\d+) stage", output):
+        if ran := self.argv[0] == "repro" and re.search(r"(\d+) ran[,;]", output):
             assert int(ran[1]) <= len(known)
         if result["status"]:
             assert fault.error != "SHORT"

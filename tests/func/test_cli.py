@@ -56,7 +56,7 @@ def test_bad_jobs_from_python(make_project, jobs):
 def test_repro_jobs(make_project):
     project = make_project(dvc_yaml=TWO)
     result = project.dvc("repro", "-j", "2")
-    assert "Ran 2 stages" in result.stdout
+    assert "2 stages: 2 ran;" in result.stdout
     assert "with 2 jobs" in result.stdout
     assert project.exists("a.txt")
     assert project.exists("b.txt")

@@ -109,7 +109,7 @@ def run(tmp_dir):
     recorder.phase(0, Phase.COMMAND, cmd="echo")
     recorder.output(0, "stdout", b"line\n")
     recorder.phase(0, Phase.FAILED, error="why")
-    recorder.ended(Summary("failed", 1.0, 1.0, 0, 0, [0], 0, 0))
+    recorder.ended(Summary("failed", 1.0, 1.0, {Phase.FAILED: 1}, [0]))
     recorder.close()
     if file:
         file.remove()

@@ -89,7 +89,7 @@ def test_ctrl_c_passes_the_signal_on_and_keeps_what_finishes(running):
     output = finish(process)
     assert process.returncode == 252, output
     assert "interrupted by the user" in output
-    assert "Ran 2 stages, skipped 0, failed 0, interrupted 1, not run 1" in output
+    assert "4 stages: 2 ran, 1 not run, 1 interrupted; " in output
     assert project.exists("one.got2")
     check(project, ["done", "two"])
 
@@ -158,7 +158,7 @@ def test_the_next_run_does_what_was_interrupted(running):
     check(project, ["done", "one", "two"])
 
     result = project.dvc("repro", "-j", 2)
-    assert "Ran 1 stage, skipped 3" in result.stdout
+    assert "4 stages: 1 ran, 3 unchanged; " in result.stdout
 
 
 def test_a_third_ctrl_c_ends_a_run_that_waits_for_the_repo(running):
@@ -178,7 +178,7 @@ def test_a_third_ctrl_c_ends_a_run_that_waits_for_the_repo(running):
     lock.unlock()
 
     assert "\n  one:" not in project.read("dvc.lock")
-    assert "Ran 1 stage" in project.dvc("repro", "-f", "-j", 2, "done").stdout
+    assert "1 ran; " in project.dvc("repro", "-f", "-j", 2, "done").stdout
 
 
 def test_what_has_run_is_recorded_though_nobody_reads_what_is_printed(make_project):

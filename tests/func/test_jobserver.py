@@ -91,7 +91,7 @@ def test_a_run_inside_a_stage_shares_the_jobs(make_project):
     files = {"inner/dvc.yaml": INNER, "count.py": COUNT}
     project = make_project("nested", dvc_yaml, files)
     result = project.dvc("repro", "-j", 3)
-    assert "Ran 6 stages" in result.stdout
+    assert "6 stages: 6 ran;" in result.stdout
     assert len(counts(project)) == 8
     # NOTE: the outer run counts the inner one as a stage
     assert max(counts(project)) <= 3

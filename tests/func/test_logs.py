@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from dvc_parallel.reporting.records import Runs
+from dvc_parallel.scheduling.durations import Durations
 from tests import HANGS
 from tests.support.project import finish
 
@@ -74,7 +75,7 @@ def test_stages_and_logs_of_runs(ran):
     rows = [line.split() for line in logs(ran, "--run", first).stdout.splitlines()]
     states = {row[0]: (row[1], row[-1]) for row in rows[2:]}
     log = f".dvc/tmp/parallel/runs/{first}/logs/0000-one.log"
-    assert states["one"] == ("done", log)
+    assert states["one"] == ("ran", log)
     assert (ran.path / log).read_text() == ("> echo first; echo 1 > one.txt\nfirst\n")
     assert states["three"][1] == "-"
     assert logs(ran, "one", "--run", first).stdout == (ran.path / log).read_text()
@@ -86,12 +87,75 @@ def test_json(ran):
     assert run["jobs"] == 2
     stages = {stage["name"]: stage for stage in run["stages"]}
     assert next(iter(stages)) == "one"
-    assert stages["one"]["state"] == "done"
+    assert stages["one"]["state"] == "ran"
     assert stages["one"]["seconds"] > 0
     failed = next(s for s in stages.values() if s["state"] == "failed")
     assert "exited with" in failed["error"]
     one = json.loads(logs(ran, "one", "--run", first, "--json").stdout)
     assert one == stages["one"]
+
+
+def test_outcomes_and_times_are_the_same_everywhere(make_project):
+    """In what the run says, in `logs` and `report`, and in their JSON."""
+    outcomes = {"same": "unchanged", "back": "restored", "runs": "ran"}
+    outcomes.update(bad="failed", late="not run")
+    project = make_project(
+        "words",
+        """
+        stages:
+          same: {cmd: echo same > same, outs: [same]}
+          back: {cmd: cat in > back, deps: [in], outs: [back]}
+          runs: {cmd: cat in > runs, deps: [in, back], outs: [runs]}
+          bad: {cmd: exit 3, deps: [runs], outs: [bad]}
+          late: {cmd: echo late, deps: [bad]}
+        """,
+    )
+    for content in ("1", "2", "1"):
+        project.write({"in": content})
+        if content == "2":
+            project.dvc("repro", "-j", 2, "same", "back")
+        else:
+            targets = ["same", "back"] if not project.exists("same") else []
+            result = project.dvc("repro", "-j", 2, *targets, check=False)
+    counts = "1 ran, 1 restored, 1 unchanged, 1 failed, 1 not run"
+    told = re.search(
+        rf"5 stages: {counts}; (\S+ s) of stage time in (\S+ s)", result.stdout
+    )
+    run = json.loads(logs(project, "--json").stdout)
+    assert run["version"] == 2
+    assert {stage["name"]: stage["state"] for stage in run["stages"]} == outcomes
+    assert f"{run['seconds']:.1f} s" == told[2]
+    busy = sum(stage["seconds"] or 0 for stage in run["stages"])
+    assert abs(busy - float(told[1][:-2])) < 0.06
+    header, _, *rows = logs(project).stdout.splitlines()
+    assert header.endswith(f": failed, {told[2]}")
+    states = dict(re.split(r"  +", row)[:2] for row in rows)
+    assert states == outcomes
+
+    command = [PYTHON, "-m", "dvc_parallel", "report"]
+    report = json.loads(project.run([*command, "--json"]).stdout)
+    assert report["version"] == 2
+    assert report["outcomes"] == dict.fromkeys(outcomes.values(), 1)
+    assert abs(report["seconds"] - run["seconds"]) < 0.001
+    assert abs(report["busy"] - busy) < 0.01
+    project.run([*command, "-o", "page.html"])
+    page = project.read("page.html")
+    assert f"<small>{counts}</small>" in page
+    data = json.loads(re.search(r'<script type="application/json".*?>(.*)</s', page)[1])
+    assert {row[0]: row[1] for row in data["stages"]} == outcomes
+
+
+def test_a_restored_stage_keeps_its_time_for_the_next_plan(make_project):
+    project = make_project(
+        "times", "stages: {a: {cmd: cat in > a, deps: [in], outs: [a]}}"
+    )
+    durations = Durations(str(project.path / ".dvc" / "tmp"))
+    for content in ("1", "2", "1"):
+        project.write({"in": content})
+        if content == "1" and project.exists("a"):
+            durations.save({"a": 100})
+        project.dvc("repro", "-j", 2)
+    assert durations.load() == {"a": 100}
 
 
 def test_a_stage_that_printed_nothing(ran):
@@ -161,7 +225,7 @@ def test_a_run_that_was_killed(running):
     project.write({"go": "", "end": ""})
     lines = logs(project).stdout.splitlines()
     assert "killed" in lines[0]
-    assert lines[2].split()[:2] == ["a", "killed"]
+    assert lines[2].split()[:2] == ["a", "interrupted"]
     run = Runs(str(project.path / ".dvc" / "tmp")).load()
     assert run.end is None
 

@@ -98,7 +98,7 @@ def test_a_stage_that_a_neighbour_runs_is_not_run_again(project):
             assert_over(project, one)
             output = assert_over(project, two)
     assert sorted(ran(project)) == ["down", "more", "other", "up"]
-    assert "Ran 3 stages, skipped 1" in output
+    assert "4 stages: 3 ran, 1 unchanged; " in output
     assert not any(json.loads(project.path_locks()).values())
     assert "up to date" in project.dvc("status").stdout
 

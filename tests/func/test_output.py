@@ -156,15 +156,16 @@ def test_what_is_recorded(make_project):
     first, second = run.stages
     assert second.upstream == [0]
     phases = [phase for _, phase, _ in first.phases]
-    assert phases == ["lock", "check", "command", "command", "lock", "save", "done"]
-    assert first.details == {"changed": True}
+    assert phases == ["lock", "check", "command", "command", "lock", "save", "ran"]
+    assert 0 < first.details["owned"] < first.details["seconds"] == first.took
     assert first.seconds is None
     assert second.log not in run.logs.files()
 
     project.dvc("repro", "-j", 2)
     run = run_of(project)
-    assert [stage.details for stage in run.stages] == [{"changed": False}] * 2
-    assert [phase for _, phase, _ in run.stages[0].phases] == ["lock", "check", "done"]
+    for stage in run.stages:
+        phases = [phase for _, phase, _ in stage.phases]
+        assert phases == ["lock", "check", "unchanged"]
     assert run.stages[0].seconds > 0
 
 
@@ -255,7 +256,7 @@ def test_summary(make_project):
     project.dvc("repro", "-j", 2, "a")
     result = project.dvc("repro", "-j", 2, "-k", check=False)
     assert result.returncode == 255
-    assert "Ran 1 stage, skipped 1, failed 1 in " in result.stdout
+    assert "3 stages: 1 ran, 1 unchanged, 1 failed; " in result.stdout
 
 
 def test_a_run_ends_when_nobody_reads_its_output(make_project):

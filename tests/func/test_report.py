@@ -56,7 +56,7 @@ def test_real_run(make_project):
     assert project.dvc("repro", "-j", "2", check=False).returncode == 255
     told = json.loads(report(project, "--json").stdout)
     assert told["state"] == "failed"
-    assert told["outcomes"] == {"changed": 1, "failed": 1}
+    assert told["outcomes"] == {"ran": 1, "failed": 1}
     steps = told["critical_path"]["steps"]
     assert [step["stage"] for step in steps] == ["a", "b"]
     assert [step["waited_for"] for step in steps] == ["start", "upstream"]

@@ -49,7 +49,7 @@ def recorded(make_project, monkeypatch):
     recorder.phase(0, Phase.COMMAND, cmd=NAME, worker=NAME)
     recorder.output(0, "stdout", NAME.encode(errors="surrogatepass"))
     recorder.phase(0, Phase.FAILED, error=NAME)
-    recorder.ended(Summary("failed", 1.0, 1.0, 0, 0, [0], 0, 0))
+    recorder.ended(Summary("failed", 1.0, 1.0, {Phase.FAILED: 1}, [0]))
     recorder.close()
     return project
 
@@ -126,8 +126,8 @@ def test_reporters_show_names_without_controls(make, capsys, caplog):
         reporter.phase(0, Phase.RETRY, attempt=2, error=NAME)
         reporter.waiting_for_paths(0, NAME)
         reporter.failing(Exception(NAME), 1)
-        reporter.phase(0, Phase.FAILED, error=NAME)
-        reporter.ended(Summary("failed", 1.0, 1.0, 0, 0, [0], 0, 0))
+        reporter.phase(0, Phase.FAILED, error=NAME, seconds=1.0)
+        reporter.ended(Summary("failed", 1.0, 1.0, {Phase.FAILED: 1}, [0]))
     finally:
         reporter.close()
     shown = [*lines, *capsys.readouterr(), *caplog.messages]

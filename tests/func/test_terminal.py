@@ -162,14 +162,14 @@ def test_a_line_for_each_running_stage(on_terminal, project):
     terminal.wait_for(r"^━+─+ 1/5, 3 running$")
     terminal.wait_for(r"^work@one +\d:\d\d  the last line of one$")
     terminal.wait_for(r"^work@a_stage_with_a_name_… +\d")
-    terminal.wait_for(r"^first \| done in ")
+    terminal.wait_for(r"^first \| ran in ")
     go_on(project, "one")
-    terminal.wait_for(r"^work@one \| done in ")
+    terminal.wait_for(r"^work@one \| ran in ")
     terminal.wait_for(r"^bad \| failed in ")
     go_on(project, *ALL)
     text = terminal.finish()
     assert "━" not in text
-    assert "Ran 4 stages, skipped 0, failed 1" in text
+    assert "5 stages: 4 ran, 1 failed; " in text
     assert "the last lines of 'bad'" in text
     assert terminal.process.returncode == 255
 
@@ -237,7 +237,7 @@ def test_a_question(on_terminal, project):
     assert "running" not in "\n".join(terminal.text)
     terminal.type("y\n")
     text = terminal.finish()
-    assert "Ran 1 stage" in text
+    assert "1 ran; " in text
 
 
 def test_ctrl_c(on_terminal, project):
@@ -311,7 +311,7 @@ def test_ctrl_z_stops_commands_with_dvc_and_fg_goes_on(shell, project):
         shell.wait_for("3 running")
         assert not states(project) & STOPPED
     go_on(project, *ALL)
-    shell.wait_for("Ran 4 stages, skipped 0, failed 1")
+    shell.wait_for("5 stages: 4 ran, 1 failed; ")
 
 
 def test_bg_goes_on_without_the_view(shell, project):
@@ -325,7 +325,7 @@ def test_bg_goes_on_without_the_view(shell, project):
     shell.type("fg\n")
     shell.wait_for("2 running")
     go_on(project, *ALL)
-    shell.wait_for("Ran 4 stages, skipped 0, failed 1")
+    shell.wait_for("5 stages: 4 ran, 1 failed; ")
 
 
 def test_a_run_in_the_background_that_may_not_write_is_stopped_as_a_whole(
@@ -341,7 +341,7 @@ def test_a_run_in_the_background_that_may_not_write_is_stopped_as_a_whole(
     shell.type("fg\n")
     shell.wait_for(r"work@one \| done")
     go_on(project, *ALL)
-    shell.wait_for("Ran 4 stages, skipped 0, failed 1")
+    shell.wait_for("5 stages: 4 ran, 1 failed; ")
 
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGHUP])
@@ -360,4 +360,4 @@ def test_a_second_terminal_can_stop_a_run(on_terminal, project):
     # NOTE: this one has no shell that could continue it, so it is not stopped
     terminal.process.send_signal(signal.SIGTSTP)
     go_on(project, *ALL)
-    assert "Ran 4 stages" in terminal.finish()
+    assert "4 stages: 4 ran; " in terminal.finish()

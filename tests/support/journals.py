@@ -53,7 +53,7 @@ class Journal:
     @property
     def header(self) -> dict:
         return {
-            "format": 1,
+            "format": 2,
             "id": self.id,
             "started": STARTED,
             "jobs": self.jobs,
@@ -88,7 +88,7 @@ class Journal:
                 pool = {"pool": "gpu"} if stage in self.pool else {}
                 self._tell(stage, "ready", **pool)
             elif isinstance(instruction, plan.Skip):
-                self._tell(stage, "skipped", failed=instruction.failed)
+                self._tell(stage, "not run", failed=instruction.failed)
             else:
                 self._start(stage)
 
@@ -116,7 +116,7 @@ class Journal:
         self._carry_out(self.plan.handle(plan.CommandEnded(stage)))
 
     def _over(self, stage, changed) -> None:
-        self._tell(stage, "done", changed=changed)
+        self._tell(stage, "ran" if changed else "unchanged")
         self._carry_out(self.plan.handle(plan.Finished(stage, changed)))
 
     def lines(self) -> list[dict]:

@@ -12,6 +12,7 @@ from zlib import crc32
 
 from ruamel.yaml import YAML
 
+from dvc_parallel.engine.reporter_events import GOOD
 from dvc_parallel.reporting.records.reader import JOURNAL, RecordError, Runs
 from tests import wait_until
 from tests.support.pipeline import write_pipeline
@@ -187,7 +188,7 @@ def _lines_of(pid, project) -> int:
 
 def announced(project) -> set[str]:
     """The stages that the last run has said to be done."""
-    return {stage.name for stage in journal(project) if stage.phase == "done"}
+    return {stage.name for stage in journal(project) if stage.phase in GOOD}
 
 
 def journal(project) -> list:

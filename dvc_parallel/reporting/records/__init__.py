@@ -6,7 +6,7 @@ four letters::
     journal.jsonl           what happened, a JSON object a line
     logs/0003-train@svm.log what a stage printed, as it printed it
 
-The first line of a journal tells what is to be run: ``format`` (1), ``id``, ``started``
+The first line of a journal tells what is to be run: ``format`` (2), ``id``, ``started``
 (ISO 8601), ``jobs``, ``on_error``, ``command``, ``pid``, ``dvc``, ``dvc_parallel``, and
 ``stages`` in the order of serial DVC, each with its ``name``, the places in this list
 of those that it depends on (``upstream``) or comes ``after``, and the ``seconds`` that
@@ -15,8 +15,13 @@ it took in earlier runs, or null.
 Then, each ``{"t": seconds since the start, "stage": place, "phase": name}`` is the
 beginning of a phase (:class:`~dvc_parallel.engine.reporter_events.Phase`), with its
 details, such as the ``worker`` that a ``command`` runs on, if not on the machine of
-DVC.  The last line is ``{"t": ..., "end": "ok" | "failed" | "interrupted"}``; it is
-missing while the run goes on, and for good if DVC was killed.
+DVC, or how many ``seconds`` a stage took.  The last line is ``{"t": ..., "end": "ok" |
+"failed" | "interrupted", "seconds": how long the run took}``; it is missing while the
+run goes on, and for good if DVC was killed.
+
+Journals of format 1 have "done" for stages that ran or were restored, with ``changed``,
+or were unchanged; "skipped" for those that were not run, "stopped" for those that were
+interrupted; and no ``seconds``.
 """
 
 from .reader import Run, Runs, Stage

@@ -15,19 +15,25 @@ import psutil
 from dvc.exceptions import DvcException
 
 from dvc_parallel.engine.own_files import OwnFolder
-from dvc_parallel.engine.reporter_events import FINAL
+from dvc_parallel.engine.reporter_events import FINAL, Phase
 from dvc_parallel.engine.terminal import visible
 
 from . import checked
 from .log_files import log_name
 
-FORMAT = 1
+FORMAT = 2
+FORMATS = (1, FORMAT)
 JOURNAL = "journal.jsonl"
 LOGS = "logs"
 # Bytes of a journal, and of a line of it.
 MOST_BYTES = 2**28
 MOST_LINE = 2**25
 RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9A-Za-z]{4}", re.ASCII)
+
+# What outcomes were called in journals of format 1.
+OLD_OUTCOMES = {"skipped": Phase.NOT_RUN.value, "stopped": Phase.INTERRUPTED.value}
+# Phases in which a stage does something itself.
+BUSY = ("check", "command", "retry", "save")
 
 # How a run can end.
 ENDS = ("ok", "failed", "interrupted")
@@ -83,12 +89,31 @@ class Stage:
 
     @property
     def started(self) -> Optional[float]:
-        """When it got a slot."""
+        """When it got a slot; None if it did not run."""
+        if self.phase == Phase.NOT_RUN:
+            return None
         return next((t for t, phase, _ in self.phases if phase != "ready"), None)
 
     @property
     def ended(self) -> Optional[float]:
         return self.phases[-1][0] if self.over else None
+
+    @property
+    def took(self) -> Optional[float]:
+        """Seconds that it took, without those in which it waited; None if not over."""
+        if not self.over or self.started is None:
+            return None
+        if (seconds := self.details.get("seconds")) is not None:
+            return checked.seconds(seconds)
+        return self.seconds_in(*BUSY)
+
+    def seconds_in(self, *phases: str) -> float:
+        """How long it has been in any of some phases, up to the last one."""
+        return sum(
+            max(0.0, end - start)
+            for (start, phase, _), (end, *_) in zip(self.phases, self.phases[1:])
+            if phase in phases
+        )
 
 
 @dataclass
@@ -100,6 +125,8 @@ class Run:
         header: the first line of the journal.
         stages: in the order of serial DVC.
         end: "ok", "failed" or "interrupted"; None if the journal does not say.
+        seconds: that it took, by its own clock; None if the journal does not say.
+        goes_on: whether it had not ended when the journal was read.
         last: time of the last line, in seconds since the start.
         offset: bytes of the journal that have been read.
     """
@@ -108,6 +135,8 @@ class Run:
     header: dict[str, Any]
     stages: list[Stage]
     end: Optional[str] = None
+    seconds: Optional[float] = None
+    goes_on: bool = False
     last: float = 0.0
     offset: int = 0
 
@@ -128,10 +157,6 @@ class Run:
         return datetime.fromisoformat(self.header["started"])
 
     @property
-    def goes_on(self) -> bool:
-        return self.end is None and is_alive(self.header)
-
-    @property
     def state(self) -> str:
         """ "running", "ok", "failed", "interrupted" or "killed"."""
         return self.end or ("running" if self.goes_on else "killed")
@@ -140,7 +165,7 @@ class Run:
     def now(self) -> float:
         """Seconds from its start to now, or to its end."""
         if not self.goes_on:
-            return self.last
+            return self.last if self.seconds is None else self.seconds
         return (datetime.now(timezone.utc) - self.started).total_seconds()
 
     def stage(self, name: str) -> Stage:
@@ -161,10 +186,23 @@ class Run:
         """Read what has been added to the journal.
 
         Lines that make no sense are left out, and so is one that is being written.
+        Stages of a run that is over have an outcome, even if it was killed.
 
         Raises:
             RecordError: the journal cannot be read any more.
         """
+        self._read()
+        self.goes_on = self.end is None and is_alive(self.header)
+        if not self.goes_on:
+            # NOTE: what it has written between that and its end
+            self._read()
+            for stage in self.stages:
+                if not stage.over:
+                    begun = stage.started is not None
+                    outcome = Phase.INTERRUPTED if begun else Phase.NOT_RUN
+                    stage.phases.append((self.last, outcome.value, {}))
+
+    def _read(self) -> None:
         for entry in _entries(self):
             with suppress(*NONSENSE):
                 _add(self, entry)
@@ -289,7 +327,7 @@ def read(folder: OwnFolder) -> Run:
     run = Run(folder, {}, [])
     header = next(_entries(run, 1), {})
     try:
-        if header["format"] != FORMAT:
+        if header["format"] not in FORMATS:
             raise ValueError("another format")
         run.header = checked.header(header)
         run.stages += _stages(header["stages"])
@@ -335,14 +373,34 @@ def _add(run: Run, entry: dict[str, Any]) -> None:
     if "end" in entry:
         if entry["end"] not in ENDS:
             raise ValueError(entry["end"])
+        if "seconds" in entry:
+            run.seconds = checked.seconds(entry["seconds"])
         run.end = entry["end"]
     else:
         details = {k: v for k, v in entry.items() if k not in ("t", "stage", "phase")}
+        for name in ("seconds", "owned"):
+            if name in details:
+                checked.seconds(details[name])
+        if "exit" in details:
+            details["exit"] = int(details["exit"])
         rank, phase = int(entry["stage"]), str(entry["phase"])
         if rank < 0:
             return
-        run.stages[rank].phases.append((time, phase, details))
+        phases = run.stages[rank].phases
+        phases.append((time, _outcome(phases, phase, details), details))
     run.last = time
+
+
+def _outcome(
+    before: Sequence[tuple[float, str, Any]], phase: str, details: dict[str, Any]
+) -> str:
+    """What a phase is called now; journals of format 1 have other words."""
+    if phase != "done":
+        return OLD_OUTCOMES.get(phase, phase)
+    if not details.pop("changed", None):
+        return Phase.UNCHANGED.value
+    ran = any(other == "command" for _, other, _ in before)
+    return (Phase.RAN if ran else Phase.RESTORED).value
 
 
 def _listed(names: Sequence[str], count: int) -> str:

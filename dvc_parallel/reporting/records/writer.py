@@ -11,7 +11,6 @@ import shlex
 import string
 import sys
 import threading
-import time
 from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any, Callable, Optional
@@ -23,6 +22,7 @@ from dvc.utils import relpath
 from dvc_parallel import __version__
 from dvc_parallel.engine.plain_reporter import log
 from dvc_parallel.engine.reporter_events import FINAL, Phase, Reporter, RunInfo, Summary
+from dvc_parallel.engine.signals import clock
 from dvc_parallel.reporting.output_settings import DEFAULTS, Limits
 
 from .log_files import StageLogs
@@ -34,7 +34,7 @@ KEEP = 20
 
 # Seconds after which the journal has what may come later, and phases that may.
 DELAY = 0.2
-PASSING = frozenset({Phase.READY, Phase.LOCK, Phase.CHECK})
+PASSING = frozenset({Phase.READY, Phase.LOCK, Phase.CHECK, Phase.UNCHANGED})
 
 
 class Recorder(Reporter):
@@ -51,7 +51,7 @@ class Recorder(Reporter):
     def __init__(
         self,
         tmp_dir: str,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = clock,
         limits: Limits = DEFAULTS,
     ):
         self._limits = limits
@@ -145,7 +145,7 @@ class Recorder(Reporter):
 
     def phase(self, stage: int, phase: Phase, **details: Any) -> None:
         # NOTE: what makes no difference, and is soon followed by something that does
-        later = phase in PASSING or (phase is Phase.DONE and not details.get("changed"))
+        later = phase in PASSING
         self._happened({"stage": stage, "phase": phase.value, **details}, later=later)
         if self.logs is None:
             return
@@ -159,7 +159,7 @@ class Recorder(Reporter):
             self.logs.output(stage, data)
 
     def ended(self, summary: Summary) -> None:
-        self._end(summary.end)
+        self._end(summary.end, seconds=round(summary.seconds, 4))
 
     def close(self) -> None:
         self._end("failed")
@@ -167,8 +167,8 @@ class Recorder(Reporter):
             self.logs.close_all()
             self._remove_too_many()
 
-    def _end(self, end: str) -> None:
-        self._happened({"end": end})
+    def _end(self, end: str, **details: Any) -> None:
+        self._happened({"end": end, **details})
         with self._guard:
             self._give_up()
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from .summary import Summary
 from .text import clean
-from .timeline import FAILED, STOPPED, StageTimes, Timeline
+from .timeline import FAILED, INTERRUPTED, StageTimes, Timeline
 
 Event = dict[str, Any]
 
@@ -114,7 +114,7 @@ def _slices(stage: StageTimes, timeline: Timeline, critical: bool) -> Iterator[E
             if span.phase != "ready" and when[0] <= span.start < when[1]:
                 more = {"cmd": clean(span.detail)} if span.detail else {}
                 yield _slice(span.phase, "phase", track, span.start, span.end, **more)
-        if stage.outcome in (FAILED, STOPPED) and when[1] == stage.end:
+        if stage.outcome in (FAILED, INTERRUPTED) and when[1] == stage.end:
             yield {
                 "ph": "i",
                 "s": "t",

@@ -4,7 +4,7 @@
   const run = JSON.parse(document.getElementById("data").textContent);
   const PHASES = ["ready", "lock", "check", "command", "save"];
   const READY = 0, LOCK = 1, CHECK = 2, COMMAND = 3, SAVE = 4;
-  const BROKEN = new Set(["failed", "stopped"]);
+  const BROKEN = new Set(["failed", "interrupted"]);
   const $ = (id) => document.getElementById(id);
 
   const stages = run.stages.map((row, index) => {

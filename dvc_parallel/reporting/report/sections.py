@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
 
+from dvc_parallel.engine.reporter_events import in_words
+from dvc_parallel.engine.terminal import plural, speedup
+
 from .markup import NONE, bars, cell, html, seconds_cell, section, table, text_cell
 from .summary import CAUSES, ON_PATH, Summary
 from .text import shorten, time
-from .timeline import CHANGED, SKIPPED, UNCHANGED, StageTimes
+from .timeline import StageTimes
 
 # What is shown of what may be long.
 MOST_STEPS = 500
@@ -51,20 +54,11 @@ class Failure:
 
 def facts(summary: Summary) -> str:
     timeline, outcomes = summary.timeline, summary.outcomes
-    known = {CHANGED: "reproduced", UNCHANGED: "unchanged", SKIPPED: "skipped"}
-    counts = ", ".join(
-        f"{count} {known.get(outcome, outcome)}"
-        for outcome, count in sorted(outcomes.items(), key=lambda item: -item[1])
-    )
-    ratio = summary.busy / timeline.seconds if timeline.seconds else 0.0
+    speed = speedup(summary.busy, timeline.seconds, "{} in the time of the run")
     facts = [
-        ("Stages", str(len(timeline.stages)), counts),
-        ("Time", time(timeline.seconds), f"with {timeline.jobs} jobs"),
-        (
-            "All stages added up",
-            time(summary.busy),
-            f"{ratio:.1f} times as long",
-        ),
+        ("Stages", str(len(timeline.stages)), in_words(outcomes)),
+        ("Time", time(timeline.seconds), f"with {plural(timeline.jobs, 'job')}"),
+        ("Stage time", time(summary.busy), speed),
         ("Longest chain", time(summary.chain), "no number of jobs beats that"),
         ("Slots used", f"{summary.usage:.0%}", "of the time of all slots"),
     ]
@@ -99,7 +93,7 @@ def _failure(failure: Failure, is_open: bool) -> str:
     return (
         f"<details{' open' if is_open else ''}>"
         f"<summary><b>&times; {html(stage.name)}</b> "
-        f"after {time(stage.end - (stage.held[0] if stage.held else stage.end))}: "
+        f"after {time(stage.busy)}: "
         f"{html(error)}</summary>{log}</details>"
     )
 

@@ -5,18 +5,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
-from dvc_parallel.engine.reporter_events import FINAL
+from dvc_parallel.engine.reporter_events import FINAL, Phase
 
 if TYPE_CHECKING:
     from dvc_parallel.reporting.records import Stage
 
-WAITING = "waiting"  # for its upstreams; the outcome where it never got further
-RUNNING = "running"  # had not ended when the records do
-CHANGED = "changed"
-UNCHANGED = "unchanged"
-FAILED = "failed"
-SKIPPED = "skipped"
-STOPPED = "stopped"
+# What a stage of a run that goes on has instead of an outcome.
+WAITING = "waiting"
+RUNNING = "running"
+# The outcomes of stages that have not come to a good end by themselves.
+FAILED, INTERRUPTED = Phase.FAILED.value, Phase.INTERRUPTED.value
 
 # What spans call the phases.
 _PHASES = {
@@ -56,12 +54,13 @@ class StageTimes:
         name: its name.
         waits_for: indexes of the stages that it had to wait for.
         spans: its phases, without a gap; empty if it always waited for upstreams.
-        outcome: one of the constants of this module.
+        outcome: one of :data:`OUTCOMES`, or "waiting" or "running".
         end: when it ended; where it has not, the end of the records.
         error: why it failed.
         slot: the slot that it held, from 0; None if it never had one.
         saving_lane: as ``slot``, for the time after its last command.
         worker: where its last command ran, if not on this machine.
+        took: seconds that it took by the clock of the run; None if not known.
     """
 
     index: int
@@ -74,6 +73,7 @@ class StageTimes:
     slot: Optional[int] = None
     saving_lane: Optional[int] = None
     worker: str = ""
+    took: Optional[float] = None
 
     @property
     def ready(self) -> float:
@@ -103,6 +103,8 @@ class StageTimes:
     @property
     def busy(self) -> float:
         """Seconds in which it did something itself."""
+        if self.took is not None:
+            return self.took
         return self.seconds("check", "command", "save")
 
 
@@ -171,8 +173,7 @@ def _fill_in(
         if phase in FINAL:
             stage.end = when
             stage.outcome = phase
-            if phase == "done":
-                stage.outcome = CHANGED if details.get("changed") else UNCHANGED
+            stage.took = details.get("seconds")
             stage.error = str(details.get("error") or "")
             return
         if phase in _PHASES:

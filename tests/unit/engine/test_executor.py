@@ -14,7 +14,13 @@ from dvc_parallel.engine import plan as planning
 from dvc_parallel.engine.executor import GRACE, Executor
 from dvc_parallel.engine.plan import LookAgain, Plan, Resumed
 from dvc_parallel.engine.repo_lock import SharedRepoLock
-from dvc_parallel.engine.reporter_events import Phase, Reporter, Reporters, RunInfo
+from dvc_parallel.engine.reporter_events import (
+    Phase,
+    Reporter,
+    Reporters,
+    RunInfo,
+    in_words,
+)
 from dvc_parallel.engine.runner import RunnerClosedError
 from dvc_parallel.engine.signals import SIGKILL
 from dvc_parallel.engine.stage_paths import PathsBusyError
@@ -146,6 +152,7 @@ class Run:
         self.supplies = Supplies()
         self.order = []
         self.unchanged = set()
+        self.in_cache = set()
         self.errors = {}
         self.came_to_end = 0
         self.threads = 0
@@ -178,6 +185,8 @@ class Run:
         self.order.append(job.rank)
         if job.rank in self.unchanged and not job.force:
             return None
+        if job.rank in self.in_cache:
+            return f"stage {job.rank}"
         with job.away():
             assert not self.lock.is_locked
             try:
@@ -196,9 +205,11 @@ class Run:
 
 
 def partial_of(command, job):
-    if command is None:
-        return lambda: None
-    return lambda: command(job)
+    def run():
+        job.tell(Phase.COMMAND)
+        return command and command(job)
+
+    return run
 
 
 def chain(count):
@@ -219,8 +230,8 @@ def test_stages_run_after_their_upstreams():
     # NOTE: 3 does not wait until 1 is saved, as 2 does
     assert run.order == [0, 1, 3, 2]
     assert outcome.results == {rank: f"stage {rank}" for rank in range(4)}
-    phases = [Phase.LOCK, Phase.CHECK, Phase.LOCK, Phase.SAVE, Phase.DONE]
-    assert run.story.of(0) == phases
+    waits, ends = [Phase.LOCK, Phase.CHECK], [Phase.LOCK, Phase.SAVE, Phase.RAN]
+    assert run.story.of(0) == [*waits, Phase.COMMAND, *ends]
     assert run.story.summary.end == "ok"
     assert run.runner.closed == run.came_to_end == 1
     assert run.lock.is_locked
@@ -271,12 +282,25 @@ def test_a_stage_that_saves_needs_no_slot():
 
 
 def test_what_has_not_changed_is_no_result():
-    run = Run(chain(2))
-    run.unchanged = {0}
+    run = Run(chain(3))
+    run.unchanged, run.in_cache = {0}, {1}
     outcome = run.perform()
-    assert outcome.results == {1: "stage 1"}
-    assert (0, Phase.DONE, {"changed": False}) in run.story.told
-    assert (run.story.summary.ran, run.story.summary.skipped) == (1, 1)
+    assert outcome.results == {1: "stage 1", 2: "stage 2"}
+    assert outcome.restored == {1}
+    ends = [Phase.UNCHANGED, Phase.RESTORED, Phase.RAN]
+    assert [run.story.of(stage)[-1] for stage in range(3)] == ends
+    outcomes = run.story.summary.outcomes
+    assert in_words(outcomes) == "1 ran, 1 restored, 1 unchanged"
+
+
+def test_how_long_a_stage_took_is_told_once_and_adds_up():
+    run = Run(chain(2), jobs=1)
+    run.perform()
+    ends = [details for _, phase, details in run.story.told if phase is Phase.RAN]
+    jobs = run.executor.jobs.values()
+    assert [end["seconds"] for end in ends] == [round(job.busy, 4) for job in jobs]
+    assert run.story.summary.busy == sum(job.busy for job in jobs)
+    assert all(0 < job.owned < job.busy for job in jobs)
 
 
 def test_commands_get_what_the_stage_was_given_as_it_started():
@@ -315,7 +339,7 @@ def test_after_a_failure_those_that_run_end_and_no_other_starts():
     assert 2 not in run.order
     assert not run.came_to_end
     assert run.story.summary.end == "failed"
-    assert run.story.summary.not_run == 1
+    assert run.story.summary.outcomes[Phase.NOT_RUN] == 1
 
 
 def test_keep_going_skips_what_depends_on_the_failed():
@@ -323,8 +347,8 @@ def test_keep_going_skips_what_depends_on_the_failed():
     outcome = run.perform()
     assert [*outcome.results] == [3]
     assert [*run.errors] == [0]
-    assert (1, Phase.SKIPPED, {"failed": 0}) in run.story.told
-    assert (2, Phase.SKIPPED, {"failed": 0}) in run.story.told
+    assert (1, Phase.NOT_RUN, {"failed": 0}) in run.story.told
+    assert (2, Phase.NOT_RUN, {"failed": 0}) in run.story.told
     assert run.came_to_end == 1
 
 
@@ -351,8 +375,8 @@ def test_a_signal_ends_what_runs_and_nothing_else_starts():
     assert run.runner.sent == [SIGINT]
     assert outcome.signal == SIGINT
     assert outcome.is_cut_short
-    assert [*outcome.stopped] == [0]
-    assert run.story.of(0)[-1] is Phase.STOPPED
+    assert [*outcome.interrupted] == [0]
+    assert run.story.of(0)[-1] is Phase.INTERRUPTED
     assert run.story.summary.end == "interrupted"
     assert run.order == [0]
     assert not run.came_to_end
@@ -525,7 +549,7 @@ def test_a_stage_that_waits_for_paths_is_not_started_after_a_failure():
     run.commands = {1: fail}
     outcome = run.perform()
     assert [*outcome.failed] == [1]
-    assert run.story.summary.not_run == 1
+    assert run.story.summary.outcomes[Phase.NOT_RUN] == 1
 
 
 def test_without_anybody_to_wait_for_paths_the_stage_fails():

@@ -16,7 +16,7 @@ from dvc_parallel.engine.reporter_events import Phase, RunInfo, StageInfo, Summa
 from tests import HANGS
 
 RUN = RunInfo([StageInfo("train@a"), StageInfo("train@b")], 2, "fail")
-FAILED = Summary("failed", 1.0, 1.0, 0, 0, [0], 0, 1)
+FAILED = Summary("failed", 1.0, 1.0, {Phase.FAILED: 1}, [0])
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_the_last_lines_are_kept_not_all_of_them(reporter, last_words):
 
 def test_a_stage_that_is_done_has_no_last_words(reporter, last_words):
     reporter.output(0, "stdout", b"line\n")
-    reporter.phase(0, Phase.DONE, changed=True)
+    reporter.phase(0, Phase.RAN)
     assert last_words() == []
 
 

@@ -38,7 +38,7 @@ def run(clock):
 
 
 def test_once_a_minute(run, clock, beats):
-    run.phase(0, Phase.DONE, changed=True)
+    run.phase(0, Phase.RAN)
     run.phase(1, Phase.LOCK)
     clock.now += 40
     run.phase(2, Phase.LOCK)

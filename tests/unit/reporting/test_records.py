@@ -24,7 +24,7 @@ RUN = RunInfo(
     2,
     "fail",
 )
-OK = Summary("ok", 1.0, 1.0, 1, 0, [], 0, 0)
+OK = Summary("ok", 2.5, 1.0, {Phase.RAN: 1}, [])
 
 
 class Clock:
@@ -63,7 +63,7 @@ def test_the_journal(recorder, tmp_path, clock):
     recorder.phase(0, Phase.LOCK)
     clock.now += 1.23456
     recorder.phase(0, Phase.COMMAND, cmd="echo \udcff")
-    recorder.phase(0, Phase.DONE, changed=True)
+    recorder.phase(0, Phase.RAN)
     recorder.ended(OK)
     recorder.close()
     header, *entries = map(json.loads, journal(tmp_path).read_text().splitlines())
@@ -72,7 +72,7 @@ def test_the_journal(recorder, tmp_path, clock):
     assert datetime.fromisoformat(header.pop("started")).tzinfo is not None
     assert header.pop("id") == journal(tmp_path).parent.name
     assert {k: header[k] for k in ("format", "jobs", "on_error", "pid")} == {
-        "format": 1,
+        "format": 2,
         "jobs": 2,
         "on_error": "fail",
         "pid": os.getpid(),
@@ -85,8 +85,8 @@ def test_the_journal(recorder, tmp_path, clock):
     assert entries == [
         {"t": 0.0, "stage": 0, "phase": "lock"},
         {"t": 1.2346, "stage": 0, "phase": "command", "cmd": "echo \udcff"},
-        {"t": 1.2346, "stage": 0, "phase": "done", "changed": True},
-        {"t": 1.2346, "end": "ok"},
+        {"t": 1.2346, "stage": 0, "phase": "ran"},
+        {"t": 1.2346, "end": "ok", "seconds": 2.5},
     ]
 
 
@@ -102,14 +102,14 @@ def test_what_passes_soon_is_written_with_what_comes_next(recorder, tmp_path, cl
     assert phases() == ["ready", "lock", "command"]
     assert recorder.due() is None
     recorder.phase(1, Phase.LOCK)
-    recorder.phase(1, Phase.DONE, changed=False)
+    recorder.phase(1, Phase.UNCHANGED)
     recorder.tick()
     assert len(phases()) == 3
     assert recorder.due() == pytest.approx(writer.DELAY)
     clock.now += 2 * writer.DELAY
     assert recorder.due() == 0
     recorder.tick()
-    assert phases()[3:] == ["lock", "done"]
+    assert phases()[3:] == ["lock", "unchanged"]
     assert recorder.due() is None
 
 
@@ -130,7 +130,59 @@ def test_reading_it(recorder, tmp_path, clock):
 
     recorder.ended(OK)
     run = Runs(str(tmp_path)).load()
-    assert (run.state, run.now) == ("ok", 2.0)
+    assert (run.state, run.now) == ("ok", 2.5)
+
+
+def test_journals_of_format_1(recorder, tmp_path):
+    """Their outcomes had other words, and times are those of the phases."""
+    phases = {
+        "ran": ["lock", "check", "command", "lock", "save", ("done", True)],
+        "restored": ["lock", "check", ("done", True)],
+        "unchanged": ["check", ("done", False)],
+        "failed": ["check", "command", "failed"],
+        "interrupted": ["command", "stopped"],
+        "not run": ["skipped"],
+    }
+    header = json.loads(journal(tmp_path).read_text())
+    header["format"], header["stages"] = 1, [{"name": name} for name in phases]
+    lines = [header]
+    for stage, told in enumerate(phases.values()):
+        for time, phase in enumerate(told):
+            done = isinstance(phase, tuple)
+            changed = {"phase": "done", "changed": phase[1]} if done else {}
+            lines.append({"t": time, "stage": stage, "phase": phase, **changed})
+    lines.append({"t": 9, "end": "interrupted"})
+    journal(tmp_path).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    run = Runs(str(tmp_path)).load()
+    assert [stage.phase for stage in run.stages] == list(phases)
+    assert not any("changed" in stage.details for stage in run.stages)
+    assert [stage.took for stage in run.stages] == [3, 1, 1, 2, 1, None]
+    assert run.now == 9
+
+
+def test_stages_of_a_run_that_was_killed(recorder, tmp_path, mocker):
+    """They have an outcome, as those of any run that is over."""
+    recorder.phase(1, Phase.READY)
+    recorder.phase(0, Phase.COMMAND, cmd="echo")
+    run = Runs(str(tmp_path)).load()
+    assert not any(stage.over for stage in run.stages)
+    mocker.patch.object(reader, "is_alive", return_value=False)
+    run.update()
+    ends = ["interrupted", "not run", "not run"]
+    assert [stage.phase for stage in run.stages] == ends
+    run.update()
+    assert [len(stage.phases) for stage in run.stages] == [2, 2, 1]
+
+
+def test_what_a_run_writes_before_it_ends_is_read(recorder, tmp_path, mocker):
+    def ends(_header):
+        recorder.phase(0, Phase.RAN, seconds=1.0)
+        recorder.ended(OK)
+        return False
+
+    mocker.patch.object(reader, "is_alive", ends)
+    run = Runs(str(tmp_path)).load()
+    assert (run.state, run.stages[0].phase) == ("ok", "ran")
 
 
 def test_a_run_that_was_killed(recorder, tmp_path, mocker):
@@ -145,7 +197,7 @@ def test_a_run_that_was_killed(recorder, tmp_path, mocker):
 
 def test_a_journal_is_read_wherever_it_is_cut_off(recorder, tmp_path):
     recorder.phase(0, Phase.COMMAND, cmd="echo")
-    recorder.phase(0, Phase.DONE, changed=False)
+    recorder.phase(0, Phase.UNCHANGED)
     recorder.ended(OK)
     path = journal(tmp_path)
     data = path.read_bytes()
@@ -293,7 +345,7 @@ def test_a_disk_that_fills_up(recorder, tmp_path, monkeypatch, mocker):
         recorder.phase(0, Phase.COMMAND, cmd="echo")
         recorder.output(0, "stdout", b"line\n")
     monkeypatch.undo()
-    recorder.phase(0, Phase.DONE, changed=True)
+    recorder.phase(0, Phase.RAN)
     run = Runs(str(tmp_path)).load()
     assert not run.stages[0].phases
     assert not recorder.logs.is_whole(0)
@@ -309,9 +361,9 @@ def test_a_write_that_is_cut_short(recorder, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:7]))
     recorder.phase(0, Phase.COMMAND, cmd="echo")
     monkeypatch.undo()
-    recorder.phase(0, Phase.DONE, changed=True)
+    recorder.phase(0, Phase.RAN)
     run = Runs(str(tmp_path)).load()
-    assert [phase for _, phase, _ in run.stages[0].phases] == ["command", "done"]
+    assert [phase for _, phase, _ in run.stages[0].phases] == ["command", "ran"]
 
 
 @pytest.fixture
@@ -437,7 +489,7 @@ def test_the_oldest_runs_go_where_all_are_too_large(tmp_path):
         recorder = Recorder(str(tmp_path), limits=Limits(runs=100_000))
         recorder.begun(RUN)
         recorder.output(0, "stdout", b"x" * 32_000)
-        recorder.ended(Summary(end, 1.0, 1.0, 1, 0, [], 0, 0))
+        recorder.ended(Summary(end, 1.0, 1.0, {Phase.RAN: 1}, []))
         recorder.close()
         return recorder._id
 

@@ -10,7 +10,7 @@ from dvc_parallel.reporting.records.reader import Stage, read
 from dvc_parallel.reporting.report.chrome_trace import chrome_trace
 from dvc_parallel.reporting.report.critical import Causes
 from dvc_parallel.reporting.report.summary import summary
-from dvc_parallel.reporting.report.timeline import RUNNING, timeline
+from dvc_parallel.reporting.report.timeline import timeline
 from tests.support.journals import Journal, large
 from tests.support.traces import check_trace
 
@@ -67,7 +67,7 @@ def test_another_attempt_is_part_of_what_a_stage_did():
         (1.0, "command", {"cmd": "false"}),
         (3.0, "retry", {"attempt": 2, "error": "failed"}),
         (4.0, "command", {"cmd": "true"}),
-        (6.0, "done", {"changed": True}),
+        (6.0, "ran", {}),
     ]
     record = Stage("a", [], [], None, "", phases)
     (stage,) = timeline([record], 1, 6.0).stages
@@ -128,6 +128,12 @@ def test_where_as_many_are_saved_as_may_be_their_end_is_waited_for(told):
     check_path(found)
 
 
+def test_times_are_those_of_the_clock_of_the_run():
+    phases = [(0.0, "check", {}), (1.0, "command", {}), (3.0, "ran", {"seconds": 2.9})]
+    (stage,) = timeline([Stage("a", [], [], None, "", phases)], 1, 3.0).stages
+    assert stage.busy == 2.9
+
+
 def test_pool(told):
     found = told(Journal({}, [1.0, 2.0], jobs=1, pool=frozenset({1})))
     assert whys(found.path) == ["start", "pool"]
@@ -144,18 +150,18 @@ def test_unchanged_stage_holds_its_slot_to_its_end(told):
     found = told(Journal({}, [None, 1.0], jobs=1, check=0.5))
     assert [stage.outcome for stage in found.timeline.stages] == [
         "unchanged",
-        "changed",
+        "ran",
     ]
     assert found.timeline.stages[0].held == (0, 0.5)
     assert found.timeline.stages[0].saved is None
 
 
-def test_failure_and_what_is_skipped(told):
+def test_failure_and_what_is_not_run(told):
     journal = Journal(
         {1: [0], 2: [1]}, [1.0] * 3, failing=frozenset({0}), on_error="keep-going"
     )
     found = told(journal)
-    assert found.outcomes == {"failed": 1, "skipped": 2}
+    assert found.outcomes == {"failed": 1, "not run": 2}
     assert [stage.error for stage in found.failed] == ["failed to reproduce 's0'"]
     assert names(found.path) == ["s0"]
     check_rows(found.timeline)
@@ -171,7 +177,7 @@ def test_nothing_has_started(told):
 
 def test_killed_in_the_middle(told):
     found = told(Journal({1: [0]}, [1.0, 3.0], save=0.5, killed_at=2.0))
-    assert found.outcomes == {"changed": 1, RUNNING: 1}
+    assert found.outcomes == {"ran": 1, "interrupted": 1}
     assert names(found.path) == ["s0", "s1"]
     check_path(found)
 
