@@ -2,31 +2,29 @@
 
 import os
 import re
-import sys
 
 import pytest
 
 from tests.support.dask_cluster import worker_of
-from tests.support.docs import PROGRAM, PROGRAMS, blocks
+from tests.support.docs import blocks
 
 PAGE = "docs/cluster.md"
-FILES = {f"{name}.py": PROGRAM for name in PROGRAMS}
 
 
 def recipe(language, text):
-    (block,) = [block for _, block in blocks(PAGE, language) if text in block]
-    return block.replace("cmd: python ", f"cmd: {sys.executable} ")
+    (block,) = [block for block in blocks(PAGE, language) if text in block.text]
+    return block.text
 
 
 def test_which_worker(make_project, shared_cluster):
-    project = make_project(dvc_yaml=recipe("yaml", "workers: [lab-*]"), files=FILES)
+    project = make_project(dvc_yaml=recipe("yaml", "workers: [lab-*]"))
     project.reproduce(jobs="auto", runner=shared_cluster.runner)
     assert worker_of(project, "train@a") == worker_of(project, "train@b") == "lab-a"
     assert worker_of(project, "report").startswith("lab-")
 
 
 def test_nightly(make_project, shared_cluster):
-    project = make_project(dvc_yaml=recipe("yaml", "summary"), files=FILES)
+    project = make_project(dvc_yaml=recipe("yaml", "summary"))
     assert len(project.reproduce(jobs="auto", runner=shared_cluster.runner)) == 4
 
 
