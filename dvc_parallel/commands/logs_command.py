@@ -3,6 +3,7 @@
 import sys
 import time
 from datetime import timedelta
+from itertools import compress
 from typing import Any, BinaryIO, Optional
 
 from dvc.cli.command import CmdBaseNoRepo
@@ -10,6 +11,7 @@ from dvc.exceptions import InvalidArgumentError
 from dvc.ui import ui
 from dvc.utils import relpath
 
+from dvc_parallel.engine.signals import exit_name
 from dvc_parallel.engine.terminal import duration, harmless, visible, whole_lines
 from dvc_parallel.reporting.records import Run, Runs, Stage
 from dvc_parallel.reporting.records.log_files import LogReader
@@ -92,14 +94,16 @@ def _show_stages(run: Run) -> None:
     for stage in run.stages:
         seconds = _seconds(run, stage)
         taken = "-" if seconds is None else duration(seconds)
-        row = [stage.name, _state(stage), taken, logs.get(stage.log, "-")]
+        status = "-" if stage.exit is None else exit_name(stage.exit)
+        row = [stage.name, _state(stage), status, taken, logs.get(stage.log, "-")]
         rows.append([*row, stage.worker or "-"])
-    headers = ["Stage", "State", "Time", "Log", "Worker"]
-    if all(stage.worker is None for stage in run.stages):
-        del headers[-1]
-        rows = [row[:-1] for row in rows]
+    headers = ["Stage", "State", "Exit", "Time", "Log", "Worker"]
+    shown = [
+        header not in ("Exit", "Worker") or any(row[place] != "-" for row in rows)
+        for place, header in enumerate(headers)
+    ]
     write(f"Run {run.id}: {run.state}, {duration(run.now)}", force=True)
-    table(rows, headers=headers)
+    table([[*compress(row, shown)] for row in rows], [*compress(headers, shown)])
 
 
 def _state(stage: Stage) -> str:
@@ -142,7 +146,7 @@ def _whole(run: Run) -> dict[str, Any]:
 
 
 def _stage(run: Run, stage: Stage, logs: dict[str, str]) -> dict[str, Any]:
-    seconds, started = _seconds(run, stage), None
+    seconds, status, started = _seconds(run, stage), stage.exit, None
     if stage.started is not None:
         started = (run.started + timedelta(seconds=stage.started)).isoformat()
     return {
@@ -150,6 +154,8 @@ def _stage(run: Run, stage: Stage, logs: dict[str, str]) -> dict[str, Any]:
         "state": _state(stage),
         "started": started,
         "seconds": None if seconds is None else round(seconds, 3),
+        "exit": status,
+        "signal": None if status is None or status >= 0 else exit_name(status),
         "error": stage.details.get("error"),
         "worker": stage.worker,
         "log": logs.get(stage.log),
@@ -167,7 +173,9 @@ def _show_log(run: Run, stage: Stage, follow: bool) -> None:
             break
         time.sleep(INTERVAL)
         run.update()
-    if not reader.offset:
+    if error := stage.details.get("error"):
+        error_write(f"'{visible(stage.name)}' failed: {error}")
+    elif not reader.offset:
         state = _state(stage)
         error_write(f"'{visible(stage.name)}' has printed nothing, it is {state}")
 

@@ -413,7 +413,7 @@ class Executor:
         job.tell_outcome(Phase.FAILED, error=str(error), **status)
         if isinstance(error, Exception):
             if self._plan.on_error == "fail":
-                self._reporter.failing(error, self._running - 1)
+                self._reporter.failing(rank, error, self._running - 1)
             else:
                 self._work.failed(rank, error)
         return plan.Failed(rank)

@@ -3,12 +3,13 @@
 import logging
 import os
 import re
+import shlex
 import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Callable, Optional, TextIO
+from typing import TYPE_CHECKING, Any, Callable, Optional, TextIO
 
 from colorama import Fore
 from dvc.progress import Tqdm
@@ -23,6 +24,7 @@ from .reporter_events import (
     in_words,
     logger,
 )
+from .signals import exit_name
 from .terminal import (
     duration,
     harmless,
@@ -32,9 +34,15 @@ from .terminal import (
     without_controls,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
 # The last lines that are kept of each stage, and how many bytes of each.
 TAIL_LINES = 10
 TAIL_WIDTH = 1000
+# Failed stages that are shown at the end, and how many of their last lines together.
+MOST_FAILED = 50
+MOST_LINES = 60
 # Bytes of a line that a progress bar goes back to the start of, again and again.
 LINE_LIMIT = 2**16
 RETRYING = "%s | %s; attempt %d"
@@ -61,6 +69,7 @@ class PlainReporter(Reporter):
         self._colors: dict[int, str] = {}
         self._begun: dict[tuple[int, str], bytes] = {}  # lines without their end
         self._tails: dict[int, deque[bytes]] = {}
+        self._failed: dict[int, Mapping[str, Any]] = {}  # details of their failures
         self._over = False
         self.times_shown = 0
 
@@ -91,6 +100,8 @@ class PlainReporter(Reporter):
                     self.show(stage, stream, begun)
             if phase in GOOD:
                 self._tails.pop(stage, None)
+            elif phase is Phase.FAILED:
+                self._failed[stage] = details
 
     def _retry(self, stage: int, attempt: int, error: str) -> None:
         with self._guard:
@@ -158,9 +169,10 @@ class PlainReporter(Reporter):
     def waiting_for_paths(self, stage: int, blocked: str) -> None:
         log(logging.INFO, "%s | waits: %s", self._name(stage), blocked)
 
-    def failing(self, exc: BaseException, running: int) -> None:
+    def failing(self, stage: int, exc: BaseException, running: int) -> None:
         if running:
-            log(logging.WARNING, "%s; waiting for %d running", exc, running)
+            message = "%s | %s; waiting for %d running"
+            log(logging.WARNING, message, self._name(stage), exc, running)
 
     def interrupted(self, running: int) -> None:
         if running:
@@ -175,10 +187,15 @@ class PlainReporter(Reporter):
             log(logging.WARNING, "killing %d running", running)
 
     def ended(self, summary: Summary) -> None:
-        """Show what the run has done, and the last words of what has failed."""
-        for stage in summary.failed:
-            self._last_words(stage)
-
+        """Show what has failed, and what the run has done."""
+        if summary.failed:
+            text = "\n".join(self._failures(summary.failed))
+            log(
+                logging.WARNING,
+                "%s failed:\n%s",
+                plural(len(summary.failed), "stage"),
+                text,
+            )
         log(
             logging.INFO,
             "\n%s: %s; %s of stage time in %s with %s%s",
@@ -190,16 +207,40 @@ class PlainReporter(Reporter):
             speedup(summary.busy, summary.seconds, ": {}"),
         )
 
-    def _last_words(self, stage: int) -> None:
-        tail = self._tails.get(stage)
-        if not tail:
-            return
-        words = (without_controls(line).decode(errors="replace") for line in tail)
-        lines = "\n".join(f"  {line}" for line in words)
-        path = self._log_of(stage) if self._log_of else None
-        where = f" (all of them in {path})" if path else ""
-        name = self._name(stage)
-        log(logging.WARNING, "the last lines of '%s'%s:\n%s", name, where, lines)
+    def _failures(self, stages: "Sequence[int]") -> Iterator[str]:
+        """A table of stages that have failed, with the last lines of each."""
+        shown = stages[:MOST_FAILED]
+        rows = [("stage", "exit", "time", "all of its output")]
+        rows += map(self._failure, shown)
+        widths = [max(map(len, column)) for column in zip(*rows)][:-1]
+        lines = max(1, min(TAIL_LINES, MOST_LINES // len(shown)))
+        for stage, row in zip((None, *shown), rows):
+            cells = *(cell.ljust(width) for cell, width in zip(row, widths)), row[-1]
+            yield f"  {'  '.join(cells)}".rstrip()
+            if stage is not None:
+                yield from (f"    | {line}" for line in self._last_words(stage, lines))
+        if left := len(stages) - len(shown):
+            yield f"  and {left} more: dvc-parallel logs --failed"
+
+    def _failure(self, stage: int) -> tuple[str, str, str, str]:
+        details = self._failed.get(stage, {})
+        status = details.get("exit")
+        is_kept = stage in self._tails and self._log_of and self._log_of(stage)
+        name = self._run.stages[stage].name
+        return (
+            self._name(stage),
+            "-" if status is None else exit_name(status),
+            duration(details.get("seconds", 0.0)),
+            visible(f"dvc-parallel logs {shlex.quote(name)}") if is_kept else "",
+        )
+
+    def _last_words(self, stage: int, count: int) -> Iterator[str]:
+        """The last lines of a stage, and why it failed if its command did not."""
+        for line in [*self._tails.get(stage, ())][-count:]:
+            yield without_controls(line).decode(errors="replace")
+        details = self._failed.get(stage, {})
+        if "exit" not in details:
+            yield from visible(str(details.get("error", "")), lines=True).splitlines()
 
 
 def log(level: int, message: str, *args: Any) -> None:

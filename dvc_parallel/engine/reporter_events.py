@@ -143,7 +143,7 @@ class Reporter:
             blocked: which one, and who it is.
         """
 
-    def failing(self, exc: BaseException, running: int) -> None:
+    def failing(self, stage: int, exc: BaseException, running: int) -> None:
         """A stage has failed; the run ends when those that are running have."""
 
     def interrupted(self, running: int) -> None:

@@ -200,6 +200,21 @@ def before_death(func: Callable[[], None]) -> Iterator[None]:
         _last_acts.remove(func)
 
 
+def exit_name(status: int) -> str:
+    """An exit status as users know it, such as "3", "SIGKILL" or "137 (SIGKILL)".
+
+    Args:
+        status: as in :mod:`subprocess`, negative for a signal; of a shell, more than
+            128 if its last command has died of one.
+    """
+    try:
+        number = -status if status < 0 else status - 128
+        name = signal.Signals(number).name
+    except ValueError:
+        return str(status) if status >= 0 else f"signal {-status}"
+    return name if status < 0 else f"{status} ({name})"
+
+
 def die_of(signum: int) -> None:
     """End as serial DVC does on a signal.
 

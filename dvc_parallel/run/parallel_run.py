@@ -5,6 +5,7 @@ from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
+from dvc.exceptions import DvcException
 from dvc.repo import reproduce
 
 from dvc_parallel.caches.bookkeeping import Bookkeeping
@@ -263,7 +264,10 @@ class ParallelRun:
 
     def failed(self, rank: int, error: Exception) -> None:
         """Tell of a stage that has failed, while the run goes on."""
-        reproduce.handle_error(self.graph, self._on_error, error, self.steps[rank])
+        stage = self.steps[rank]
+        # NOTE: serial DVC has said before which stage it runs
+        named = DvcException(f"{stage.addressing} | {error}")
+        reproduce.handle_error(self.graph, self._on_error, named, stage)
 
     def come_to_end(self) -> None:
         """Take note that no stage has been left out."""

@@ -89,7 +89,7 @@ def test_failures_are_as_here(make_project, shared_cluster):
     assert result.returncode == 255
     assert "failed to run: echo the reason; exit 3, exited with 3" in result.stderr
     assert "stopped at its timeout of 1 s" in result.stderr
-    assert "the last lines of 'bad'" in result.stderr
+    assert re.search(r"^  bad +3 .*\n    \| the reason$", result.stderr, re.MULTILINE)
 
 
 # Goes on until it is killed, with a child in a session of its own.

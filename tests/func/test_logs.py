@@ -90,7 +90,10 @@ def test_json(ran):
     assert stages["one"]["state"] == "ran"
     assert stages["one"]["seconds"] > 0
     failed = next(s for s in stages.values() if s["state"] == "failed")
-    assert "exited with" in failed["error"]
+    assert (failed["exit"], failed["signal"]) == (3, None)
+    assert "exited with 3" in failed["error"]
+    said = logs(ran, failed["name"], "--run", first).stderr
+    assert said == f"'{failed['name']}' failed: {failed['error']}\n"
     one = json.loads(logs(ran, "one", "--run", first, "--json").stdout)
     assert one == stages["one"]
 
@@ -129,8 +132,11 @@ def test_outcomes_and_times_are_the_same_everywhere(make_project):
     assert abs(busy - float(told[1][:-2])) < 0.06
     header, _, *rows = logs(project).stdout.splitlines()
     assert header.endswith(f": failed, {told[2]}")
-    states = dict(re.split(r"  +", row)[:2] for row in rows)
-    assert states == outcomes
+    columns = [re.split(r"  +", row) for row in rows]
+    assert {column[0]: column[1] for column in columns} == outcomes
+    assert {column[0]: column[2] for column in columns} == {
+        stage: "3" if stage == "bad" else "-" for stage in outcomes
+    }
 
     command = [PYTHON, "-m", "dvc_parallel", "report"]
     report = json.loads(project.run([*command, "--json"]).stdout)
@@ -267,7 +273,7 @@ def test_much_output_is_kept_in_part(make_project):
     )
     project.dvc("config", "--local", "core.parallel_log_size", "100k")
     result = project.dvc("repro", "-j", 2, "-k", "--output", "none", check=False)
-    assert "\n  1000000\n" in result.stderr
+    assert "\n    | 1000000\n" in result.stderr
     folder = next(project.path.glob(".dvc/tmp/parallel/runs/*/logs"))
     assert sum(path.stat().st_size for path in folder.iterdir()) < 102_400 + 100
     shown = logs(project, "much").stdout.splitlines()

@@ -89,16 +89,17 @@ def test_none(project):
 @pytest.mark.parametrize("output", ["prefixed", "grouped", "failed", "none"])
 def test_a_failure_shows_its_last_lines_once_and_names_its_log(project, output):
     stderr = repro(project, "--output", output).stderr.decode(errors="replace")
-    (end,) = re.findall(
-        r"^WARNING: the last lines of .*", stderr, re.MULTILINE | re.DOTALL
+    _, _, end = stderr.partition("WARNING: 1 stage failed:\n")
+    lines = end.splitlines()
+    row = r"  bad    3     \d+\.\d s  dvc-parallel logs bad"
+    assert re.fullmatch(row, lines[1])
+    assert sorted(lines[2:6]) == sorted(
+        f"    | {line}" for line in ("\ufffd\ufffd raw", "2%", "to stderr", "no end")
     )
-    path = re.match(r"WARNING: .* 'bad' \(all of them in (.*)\):\n", end).group(1)
-    assert sorted(end.splitlines()[1:5]) == sorted(
-        ["  \ufffd\ufffd raw", "  2%", "  to stderr", "  no end"]
-    )
-    assert "failed to reproduce 'bad'" in end.splitlines()[5]
+    assert "failed to reproduce 'bad'" in lines[6]
     command = f"> {PYTHON} hard.py fail\n".encode()
-    log = (project.path / path).read_bytes()
+    logs = [PYTHON, "-m", "dvc_parallel", "logs", "bad"]
+    log = project.run(logs, text=False).stdout
     assert log.startswith(command)
     assert set(log[len(command) :].replace(b"\r\n", b"\n").split(b"\n")) == HARD_BYTES
 
@@ -137,7 +138,7 @@ def test_a_run_without_a_place_for_its_record(project):
     for output in ("prefixed", "grouped", "failed", "none"):
         result = repro(project, "--output", output)
         assert result.returncode == 255
-        assert b"the last lines of 'bad':\n" in result.stderr
+        assert re.search(rb"\n  bad    3     \d+\.\d s\n    \| ", result.stderr)
 
 
 def test_what_is_recorded(make_project):
@@ -240,6 +241,37 @@ def test_stdin_of_a_stage_is_empty(make_project):
     project = make_project("stdin", "stages: {a: {cmd: cat > a.txt, outs: [a.txt]}}")
     project.dvc("repro", "-j", 2, input="something", stdin=None)
     assert project.read("a.txt") == ""
+
+
+@needs_keep_going
+@pytest.mark.parametrize("mode", ["-k", "--ignore-errors"])
+def test_each_failure_has_its_name_and_its_reason(make_project, mode):
+    """Also where they fail one after the other, and nobody sees a terminal."""
+    project = make_project(
+        "reasons",
+        """
+        stages:
+          exits: {cmd: "echo exits; exit 3"}
+          dies: {cmd: "kill -9 $$"}
+          child: {cmd: "sh -c 'kill -15 $$'; exit $?"}
+          lacks: {cmd: "true", outs: [missing]}
+        """,
+    )
+    result = project.dvc("repro", "-j", 2, mode, check=False)
+    warnings = re.findall(r"^WARNING: (\w+) \| (.*)", result.stderr, re.MULTILINE)
+    reasons = dict(warnings)
+    assert set(reasons) == {"exits", "dies", "child", "lacks"}
+    assert "exited with 3" in reasons["exits"]
+    assert reasons["lacks"].startswith("output 'missing' does not exist")
+    _, _, end = result.stderr.partition("WARNING: 4 stages failed:\n")
+    for row in (
+        r"  exits  3 +\d.* s  dvc-parallel logs exits\n    \| exits",
+        r"  dies   SIGKILL +\d.* s",
+        r"  child  143 \(SIGTERM\) +\d.* s",
+        r"  lacks  - +\d.* s\n    \| output 'missing' does not exist",
+    ):
+        assert re.search(f"^{row}", end, re.MULTILINE), end
+    assert (result.returncode == 0) == (mode == "--ignore-errors")
 
 
 @needs_keep_going

@@ -62,7 +62,8 @@ def test_real_run(make_project):
     assert [step["waited_for"] for step in steps] == ["start", "upstream"]
     assert 0 < told["critical_path"]["seconds"]["command"] < told["seconds"]
     text = path_of(report(project).stdout).read_text(encoding="utf-8")
-    assert "failed to run: cat a.txt; exit 3, exited with 3" in text
+    assert re.search(r"after .*s, exit 3: failed to run: cat a.txt; exit 3, ", text)
+    assert told["failed"][0]["exit"] == 3
     assert '<pre tabindex="0">&gt; cat a.txt; exit 3\na</pre>' in text
     report(project, "-o", "trace.json")
     slices = check_trace(json.loads(project.read("trace.json")))
@@ -108,7 +109,9 @@ def test_json(recorded):
     assert told["state"] == "failed"
     assert told["seconds"] == 3
     assert [s["stage"] for s in told["critical_path"]["steps"]] == ["new", "bad"]
-    assert told["failed"] == [{"stage": "bad", "error": "failed to reproduce 'bad'"}]
+    error = "failed to reproduce 'bad'"
+    bad = {"stage": "bad", "seconds": 2, "exit": None, "error": error}
+    assert told["failed"] == [bad]
 
 
 def test_it_replaces_what_is_there_and_leaves_nothing_else(recorded):

@@ -125,7 +125,7 @@ def test_reporters_show_names_without_controls(make, capsys, caplog):
         reporter.output(0, "stdout", b"text\n")
         reporter.phase(0, Phase.RETRY, attempt=2, error=NAME)
         reporter.waiting_for_paths(0, NAME)
-        reporter.failing(Exception(NAME), 1)
+        reporter.failing(0, Exception(NAME), 1)
         reporter.phase(0, Phase.FAILED, error=NAME, seconds=1.0)
         reporter.ended(Summary("failed", 1.0, 1.0, {Phase.FAILED: 1}, [0]))
     finally:

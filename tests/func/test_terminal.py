@@ -170,7 +170,7 @@ def test_a_line_for_each_running_stage(on_terminal, project):
     text = terminal.finish()
     assert "━" not in text
     assert "5 stages: 4 ran, 1 failed; " in text
-    assert "the last lines of 'bad'" in text
+    assert "dvc-parallel logs bad" in text
     assert terminal.process.returncode == 255
 
 

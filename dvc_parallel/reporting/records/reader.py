@@ -84,6 +84,11 @@ class Stage:
         return next(filter(None, workers), None)
 
     @property
+    def exit(self) -> Optional[int]:
+        """Status of its last command, if it has failed for that."""
+        return self.details.get("exit")
+
+    @property
     def over(self) -> bool:
         return self.phase in FINAL
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from dvc_parallel.engine.reporter_events import in_words
+from dvc_parallel.engine.signals import exit_name
 from dvc_parallel.engine.terminal import plural, speedup
 
 from .markup import NONE, bars, cell, html, seconds_cell, section, table, text_cell
@@ -82,6 +83,7 @@ def failures(failures: Sequence[Failure], count: int) -> str:
 def _failure(failure: Failure, is_open: bool) -> str:
     stage = failure.stage
     error = shorten(stage.error, MOST_ERROR)
+    status = "" if stage.exit is None else f", exit {exit_name(stage.exit)}"
     if failure.log is None:
         log = '<p class="muted note">There is no log of what it printed.</p>'
     else:
@@ -93,7 +95,7 @@ def _failure(failure: Failure, is_open: bool) -> str:
     return (
         f"<details{' open' if is_open else ''}>"
         f"<summary><b>&times; {html(stage.name)}</b> "
-        f"after {time(stage.busy)}: "
+        f"after {time(stage.busy)}{status}: "
         f"{html(error)}</summary>{log}</details>"
     )
 

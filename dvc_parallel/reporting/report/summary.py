@@ -135,7 +135,13 @@ class Summary:
                 for stage in self.slowest[:most]
             ],
             "failed": [
-                {"stage": stage.name, "error": stage.error} for stage in self.failed
+                {
+                    "stage": stage.name,
+                    "seconds": seconds(stage.busy),
+                    "exit": stage.exit,
+                    "error": stage.error,
+                }
+                for stage in self.failed
             ],
         }
 

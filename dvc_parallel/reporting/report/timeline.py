@@ -57,6 +57,7 @@ class StageTimes:
         outcome: one of :data:`OUTCOMES`, or "waiting" or "running".
         end: when it ended; where it has not, the end of the records.
         error: why it failed.
+        exit: status of its last command, if it has failed for that.
         slot: the slot that it held, from 0; None if it never had one.
         saving_lane: as ``slot``, for the time after its last command.
         worker: where its last command ran, if not on this machine.
@@ -70,6 +71,7 @@ class StageTimes:
     outcome: str = WAITING
     end: float = 0.0
     error: str = ""
+    exit: Optional[int] = None
     slot: Optional[int] = None
     saving_lane: Optional[int] = None
     worker: str = ""
@@ -173,7 +175,7 @@ def _fill_in(
         if phase in FINAL:
             stage.end = when
             stage.outcome = phase
-            stage.took = details.get("seconds")
+            stage.took, stage.exit = details.get("seconds"), details.get("exit")
             stage.error = str(details.get("error") or "")
             return
         if phase in _PHASES:

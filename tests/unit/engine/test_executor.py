@@ -111,8 +111,8 @@ class Story(Reporter):
     def killing(self, running):
         self.told.append(("killing", running))
 
-    def failing(self, exc, running):
-        self.told.append(("failing", running))
+    def failing(self, stage, exc, running):
+        self.told.append(("failing", stage, running))
 
     def ended(self, summary):
         self.summary = summary
@@ -327,15 +327,15 @@ def test_after_a_failure_those_that_run_end_and_no_other_starts():
     run = Run({0: [], 1: [], 2: [0]}, {0: first, 1: fail})
     tell = run.story.failing
 
-    def failing(exc, running):
-        tell(exc, running)
+    def failing(stage, exc, running):
+        tell(stage, exc, running)
         failed.set()
 
     run.story.failing = failing
     outcome = run.perform()
     assert outcome.results == {0: "stage 0"}
     assert [*outcome.failed] == [1]
-    assert ("failing", 1) in run.story.told
+    assert ("failing", 1, 1) in run.story.told
     assert 2 not in run.order
     assert not run.came_to_end
     assert run.story.summary.end == "failed"

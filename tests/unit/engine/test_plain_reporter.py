@@ -7,6 +7,7 @@ import pytest
 
 from dvc_parallel.engine.plain_reporter import (
     LINE_LIMIT,
+    MOST_FAILED,
     TAIL_LINES,
     TAIL_WIDTH,
     PlainReporter,
@@ -27,16 +28,21 @@ def reporter():
 
 
 @pytest.fixture
-def last_words(reporter, mocker):
-    """What a failure prints at the end."""
+def failures(reporter, mocker):
+    """What is shown of stages that have failed at the end."""
     log = mocker.patch("dvc_parallel.engine.plain_reporter.log")
 
-    def get():
+    def get(*stages):
         log.reset_mock()
-        reporter.ended(FAILED)
-        return [call.args[1] % call.args[2:] for call in log.call_args_list][:-1]
+        failed = {Phase.FAILED: len(stages)}
+        reporter.ended(Summary("failed", 1.0, 1.0, failed, stages))
+        shown = [call.args[1] % call.args[2:] for call in log.call_args_list]
+        return "\n".join(shown[:-1]).splitlines()
 
     return get
+
+
+HEAD = "  stage    exit  time   all of its output"
 
 
 class Terminal(io.StringIO):
@@ -45,14 +51,45 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize("name", ["missing", "closed"])
-def test_output_of_what_has_no_place_to_go(reporter, last_words, monkeypatch, name):
+def test_output_of_what_has_no_place_to_go(reporter, failures, monkeypatch, name):
     closed = io.StringIO()
     closed.close()
     monkeypatch.setattr(sys, "stdout", closed if name == "closed" else None)
     reporter.output(0, "stdout", b"line\n")
-    assert last_words() == [
-        "the last lines of 'train@a' (all of them in logs/0.log):\n  line"
+    reporter.phase(0, Phase.FAILED, error="why", seconds=2.0, exit=3)
+    assert failures(0) == [
+        "1 stage failed:",
+        HEAD,
+        "  train@a  3     2.0 s  dvc-parallel logs train@a",
+        "    | line",
     ]
+
+
+def test_failures_have_their_reasons(reporter, failures):
+    reporter.output(0, "stdout", b"line\n")
+    reporter.phase(0, Phase.FAILED, error="killed", seconds=61, exit=-9)
+    reporter.phase(1, Phase.FAILED, error="output 'x'\nis missing", seconds=0.1)
+    assert failures(0, 1) == [
+        "2 stages failed:",
+        "  stage    exit     time       all of its output",
+        "  train@a  SIGKILL  1 min 1 s  dvc-parallel logs train@a",
+        "    | line",
+        "  train@b  -        0.1 s",
+        "    | output 'x'",
+        "    | is missing",
+    ]
+
+
+def test_many_failures_are_shown_in_short(reporter, failures):
+    stages = [StageInfo(f"s{number}") for number in range(200)]
+    reporter.begun(RunInfo(stages, 2, "keep-going"))
+    for stage in range(200):
+        reporter.output(stage, "stdout", b"first\nlast\n")
+        reporter.phase(stage, Phase.FAILED, error="why", seconds=1.0, exit=1)
+    lines = failures(*range(200))
+    assert len(lines) == 2 + 2 * MOST_FAILED + 1
+    assert lines[3] == "    | last"
+    assert lines[-1] == "  and 150 more: dvc-parallel logs --failed"
 
 
 def test_nothing_is_shown_after_the_end(reporter, capfd):
@@ -99,23 +136,23 @@ def test_a_progress_bar_is_not_kept_for_ever(reporter, capfd):
     assert shown.count("x") >= 1.9 * LINE_LIMIT
 
 
-def test_the_last_lines_are_kept_not_all_of_them(reporter, last_words):
+def test_the_last_lines_are_kept_not_all_of_them(reporter, failures):
     reporter.output(0, "stdout", b"first\n" * 100)
     reporter.output(0, "stdout", b"1%\r100%\n")
     reporter.output(0, "stdout", b"\n")
     reporter.output(0, "stderr", b"x" * 2 * TAIL_WIDTH + b"\n")
     reporter.output(0, "stdout", b"last")
-    (text,) = last_words()
-    lines = text.splitlines()[1:]
+    reporter.phase(0, Phase.FAILED, error="why", seconds=1.0, exit=1)
+    lines = failures(0)[3:]
     ends = ["100%", "", "x" * TAIL_WIDTH, "last"]
     expected = ["first"] * (TAIL_LINES - len(ends)) + ends
-    assert lines == [f"  {line}" for line in expected]
+    assert lines == [f"    | {line}" for line in expected]
 
 
-def test_a_stage_that_is_done_has_no_last_words(reporter, last_words):
+def test_the_last_lines_of_a_stage_that_ran_are_forgotten(reporter):
     reporter.output(0, "stdout", b"line\n")
     reporter.phase(0, Phase.RAN)
-    assert last_words() == []
+    assert not reporter._tails
 
 
 def test_colors_on_a_terminal_unless_not_wanted(reporter, monkeypatch):
