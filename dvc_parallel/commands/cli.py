@@ -7,17 +7,28 @@ from typing import Optional
 from dvc_parallel import __version__
 
 USAGE = """\
-usage: dvc-parallel repro ...   the same as `dvc repro ...`, with --jobs; so is
-                                any other command of dvc
-       dvc-parallel plan        what would run, why, and how long it takes
-       dvc-parallel logs        what the stages of a run printed, and how they stand
-       dvc-parallel report      a run as a page, or as a trace: what took so long
-       dvc-parallel validate    which stages are not reproducible
-       dvc-parallel doctor      tell whether everything is in place
-       dvc-parallel --version
+usage: dvc-parallel COMMAND ...
 
-`dvc-parallel logs --help` tells more of it; so does that of any other command.
+commands:
+  plan        show what would run, why, and how long it would take
+  logs        show the outcome and the output of the stages of a run
+  report      show a run as a page: what ran when, and what took so long
+  validate    find stages that are not reproducible
+  doctor      check the installation and the settings in force
+  repro       the same as `dvc repro`, with --jobs; so is any other command of `dvc`
+
+options:
+  -h, --help     show this help message and exit
+  -V, --version  show the version of dvc-parallel and exit
+
+Run `dvc-parallel COMMAND --help` for details.
 """
+
+# What is shown for options that stand for a command.
+_ANSWERS = {
+    **dict.fromkeys(["-h", "--help"], USAGE),
+    **dict.fromkeys(["-V", "--version"], f"{__version__}\n"),
+}
 
 # Commands of our own that go through DVC's command line.
 OWN = frozenset({"logs", "plan", "report", "validate"})
@@ -30,49 +41,53 @@ def main(argv: Optional[list[str]] = None) -> int:
         int: exit status; that of ``dvc`` for its commands.
     """
     argv = sys.argv[1:] if argv is None else argv
-    command = argv[0] if argv else "--help"
-    if command in ("-h", "--help"):
-        sys.stdout.write(USAGE)
+    first = argv[0] if argv else "--help"
+    if first in _ANSWERS:
+        sys.stdout.write(_ANSWERS[first])
         return 0
-    if command == "--version":
-        sys.stdout.write(f"{__version__}\n")
-        return 0
+    command = _command(argv)
+    if not command:
+        # NOTE: of an unknown option, DVC would say that there is no command
+        return _fail(f"expected a command, got '{' '.join(argv)}'\n{USAGE}", 254)
 
     # NOTE: where .pth files are not read, this is what installs the hook
     from dvc_parallel.backport import hook
 
     if reason := hook.stranger():
-        sys.stderr.write(f"ERROR: {reason}\n")
-        return 1
+        return _fail(reason)
     if command == "doctor":
         from .doctor_command import main as doctor
 
-        return doctor(hook)
+        return doctor([word for word in argv if word != command], hook)
 
     from dvc.cli import main as dvc
 
-    own = _command(argv) in OWN
+    own = command in OWN
     reason = hook.unsupported or hook.problem
     if reason is None:
         add_to_dvc()
     elif own:
-        sys.stderr.write(f"ERROR: {reason}\n")
-        return 1
+        return _fail(reason)
     if own:
         # NOTE: DVC's authors have nothing to learn from them
         os.environ["DVC_NO_ANALYTICS"] = "true"
     return dvc(argv)
 
 
-def _command(argv: list[str]) -> Optional[str]:
-    """The command among arguments for DVC."""
+def _fail(text: str, status: int = 1) -> int:
+    sys.stderr.write(f"ERROR: {text.rstrip()}\n")
+    return status
+
+
+def _command(argv: list[str]) -> str:
+    """The command among arguments for DVC; empty if there is none."""
     words = iter(argv)
     for word in words:
         if word == "--cd":
             next(words, None)
         elif not word.startswith("-"):
             return word
-    return None
+    return ""
 
 
 def add_to_dvc() -> None:

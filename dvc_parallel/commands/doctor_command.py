@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import dvc
@@ -15,9 +17,11 @@ from dvc_parallel.backport import seams
 from dvc_parallel.backport.config import OPTIONS
 from dvc_parallel.backport.hook import PTH
 from dvc_parallel.engine import job_count
-from dvc_parallel.engine.terminal import escaping_streams, visible
+from dvc_parallel.engine.terminal import escaping_streams
 from dvc_parallel.remote import choose_runner
 from dvc_parallel.scheduling import pools
+
+from .shown import CommandParser, write
 
 # Options of `dvc config` whose names differ from those of the levels.
 FLAGS = {"repo": "project"}
@@ -36,8 +40,23 @@ sys.exit({PTH!r} not in [getattr(finder, '__name__', '') for finder in sys.meta_
 """
 
 
-def main(hook: Any) -> int:
-    """Print what is installed and set, and what is wrong with it.
+DESCRIPTION = """\
+Check the installation and the settings in force. The exit status is 1 if something is
+wrong.
+"""
+
+
+@dataclass
+class Diagnosis:
+    """What is wrong, what is in force, and details for whoever looks into it."""
+
+    problems: list[str] = field(default_factory=list)
+    facts: list[str] = field(default_factory=list)
+    details: list[str] = field(default_factory=list)
+
+
+def main(argv: list[str], hook: Any) -> int:
+    """Print whether everything is in place, and what is in force.
 
     Args:
         hook: the hook's module.
@@ -45,57 +64,71 @@ def main(hook: Any) -> int:
     Returns:
         int: exit status, 1 when something is wrong.
     """
+    parser = CommandParser("dvc-parallel doctor", description=DESCRIPTION)
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="show paths and patched functions"
+    )
+    args = parser.parse_args(argv)
     ui.enable()
+    found = Diagnosis()
     with escaping_streams():
-        problems = list(_report(hook))
-        for problem in problems:
-            _write("problem:", problem)
-        if not problems:
-            _write("Everything is in place.")
+        _versions(found)
+        _check_hook(hook, found)
+        _check_settings(found)
+        if hook.own_jobs:
+            verdict = f"dvc-parallel does nothing here: {hook.unsupported}"
+        else:
+            verdict = "Everything is in place."
+        problems = [f"problem: {problem}" for problem in found.problems]
+        write("\n".join(problems or [verdict]))
+        write("\n".join(["", *found.facts]))
+        if args.verbose:
+            write("\n".join(["", *found.details]))
+        else:
+            write("\nUse --verbose for paths and for what is patched in DVC.")
     return 1 if problems else 0
 
 
-def _write(*words: str) -> None:
-    ui.write(*(visible(word, lines=True) for word in words))
+def _versions(found: Diagnosis) -> None:
+    python = sys.version.split()[0]
+    found.facts.append(
+        f"dvc-parallel {__version__}, DVC {dvc.__version__}, Python {python}"
+    )
+    found.details += [
+        f"dvc-parallel: {Path(__file__).parents[1]}",
+        f"DVC: {Path(dvc.__file__).parent}",
+        f"Python: {sys.prefix}",
+    ]
 
 
-def _report(hook: Any):
-    _write("DVC:", dvc.__version__, "in", os.path.dirname(dvc.__file__))
-    _write("dvc-parallel:", __version__)
-    _write("Python:", sys.version.split()[0], "in", sys.prefix)
-    yield from _hook_problems(hook)
-    yield from _settings()
-
-
-def _hook_problems(hook: Any):
+def _check_hook(hook: Any, found: Diagnosis) -> None:
     flags = ["-S"] if sys.flags.no_site else []
     command = [sys.executable, *flags, "-c", CHECK_PTH]
     plain = subprocess.run(command, check=False)  # noqa: S603
-    _write("hook in plain `dvc`:", "no" if plain.returncode else "yes")
+    found.details.append(f"hook in plain `dvc`: {'no' if plain.returncode else 'yes'}")
     if plain.returncode:
-        yield (
-            "`dvc` does not get the hook, as this Python does not read "
+        found.problems.append(
+            "`dvc` does not have the option, as this Python does not read "
             "dvc_parallel.pth; use `dvc-parallel repro --jobs` instead"
         )
     if hook.own_jobs:
-        _write(f"dvc-parallel does nothing here: {hook.unsupported}")
         return
-    yield from filter(None, (hook.unsupported, hook.problem))
+    found.problems += filter(None, (hook.unsupported, hook.problem))
     if hook.unsupported:
         return
 
     for seam in seams.present(seams.IN_DVC):
-        _write(f"seam: {seam}")
+        found.details.append(f"seam: {seam}")
         misfit = seam.misfit()
         if misfit or not seam.installed:
-            yield misfit or f"{seam} is not patched"
+            found.problems.append(misfit or f"{seam} is not patched")
     for when, group in GROUPS:
         for seam in seams.present(group):
-            _write(f"seam: {seam} (in {when} runs)")
-        yield from seams.misfits(group)
+            found.details.append(f"seam: {seam} (in {when} runs)")
+        found.problems += seams.misfits(group)
 
 
-def _settings():
+def _check_settings(found: Diagnosis) -> None:
     try:
         config = Config.from_cwd(validate=False)
         levels = {
@@ -104,7 +137,7 @@ def _settings():
             if level in config.files
         }
     except ConfigError as exc:
-        yield str(exc)
+        found.problems.append(str(exc))
         return
 
     settings = {}
@@ -112,50 +145,58 @@ def _settings():
         for path, (level, core) in levels.items():
             if option in core:
                 settings[option] = core[option], path
-                _write(
+                found.facts.append(
                     f"core.{option} is set in {path}; before you remove dvc-parallel: "
                     f"`dvc config --{FLAGS.get(level, level)} --unset core.{option}`"
                 )
-    yield from _jobs(*settings.get(job_count.CONFIG_OPTION, (1, "the default")))
     if pools.ENV in os.environ:
         settings[pools.CONFIG_OPTION] = os.environ[pools.ENV], pools.ENV
-    yield from _pools(*settings.get(pools.CONFIG_OPTION, ("", "the default")))
     if choose_runner.ENV in os.environ:
         settings[choose_runner.CONFIG_OPTION] = (
             os.environ[choose_runner.ENV],
             choose_runner.ENV,
         )
-    if choose_runner.CONFIG_OPTION in settings:
-        yield from _runner(*settings[choose_runner.CONFIG_OPTION])
+    for option, check in (
+        (job_count.CONFIG_OPTION, _check_jobs),
+        (pools.CONFIG_OPTION, _check_pools),
+        (choose_runner.CONFIG_OPTION, _check_runner),
+    ):
+        if option in settings:
+            check(*settings[option], found)
+    if job_count.CONFIG_OPTION not in settings:
+        found.facts.append("jobs: 1, the default; `dvc repro --jobs` wins over it")
 
 
-def _jobs(setting: Any, source: str):
+def _check_jobs(setting: Any, source: str, found: Diagnosis) -> None:
     try:
         count = job_count.count_jobs(setting)
     except ValueError as exc:
-        yield f"core.{job_count.CONFIG_OPTION} in {source}: {exc}"
+        found.problems.append(f"core.{job_count.CONFIG_OPTION} in {source}: {exc}")
         return
     meaning = "" if str(count) == str(setting) else f" ({setting})"
-    _write(f"jobs: {count}{meaning} from {source}; `dvc repro --jobs` wins over it")
+    found.facts.append(
+        f"jobs: {count}{meaning} from {source}; `dvc repro --jobs` wins over it"
+    )
 
 
-def _runner(name: str, source: str):
-    try:
-        choose_runner.parse_runner(name)
-    except ValueError as exc:
-        yield f"runner from {source}: {exc}"
-        return
-    _write(f"runner: {name} from {source}; `dvc repro --runner` wins over it")
-    if choose_runner.needs_dask(name) and find_spec("distributed") is None:
-        needed = f"pip install '{choose_runner.EXTRA}'"
-        yield f"runner '{name}' needs dask.distributed: {needed}"
-
-
-def _pools(text: str, source: str):
+def _check_pools(text: str, source: str, found: Diagnosis) -> None:
     try:
         sizes = pools.parse_pools(text)
     except ValueError as exc:
-        yield f"pools from {source}: {exc}"
+        found.problems.append(f"pools from {source}: {exc}")
         return
     if sizes:
-        _write(f"pools: {pools.format_pools(sizes)} from {source}")
+        found.facts.append(f"pools: {pools.format_pools(sizes)} from {source}")
+
+
+def _check_runner(name: str, source: str, found: Diagnosis) -> None:
+    try:
+        choose_runner.parse_runner(name)
+    except ValueError as exc:
+        found.problems.append(f"runner from {source}: {exc}")
+        return
+    found.facts.append(
+        f"runner: {name} from {source}; `dvc repro --runner` wins over it"
+    )
+    if choose_runner.needs_dask(name) and find_spec("distributed") is None:
+        found.problems.append(f"runner '{name}' {choose_runner.NEEDS_DASK}")

@@ -3,8 +3,9 @@
 Text that comes from others has no effect on a terminal.
 """
 
+from argparse import ArgumentParser
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from dvc.exceptions import DvcException
 from dvc.ui import ui
@@ -35,6 +36,13 @@ def add_command(
         # NOTE: DVC's own, which older releases have in another place
         formatter_class=subparsers.choices["repro"].formatter_class,
     )
+
+
+class CommandParser(ArgumentParser):
+    """The parser of a command that works without DVC; its errors are as DVC's."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(254, f"ERROR: {message}\n{self.format_help()}")
 
 
 def add_switch(parser: Any, *names: str, text: str) -> None:

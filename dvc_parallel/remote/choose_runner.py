@@ -31,7 +31,7 @@ CONFIG_OPTION = "parallel_runner"
 GROUP = "dvc_parallel.runners"
 
 TLS = "tls"
-EXTRA = "dvc-parallel[dask]"
+NEEDS_DASK = "needs dask.distributed: pip install 'distributed>=2023.5'"
 
 _DASK_ADDRESS = re.compile(r"(?:dask|tls)://(?:[^\s:/\[\]]+|\[[0-9a-fA-F:.%]+\]):(\d+)")
 _DASK_FUNCTION = re.compile(r"dask:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
@@ -142,9 +142,7 @@ def connect_dask(options: RunnerOptions) -> Runner:
     try:
         import distributed  # noqa: F401
     except ImportError:
-        raise InvalidArgumentError(
-            f"runner '{options.name}' needs dask.distributed: pip install '{EXTRA}'"
-        ) from None
+        raise InvalidArgumentError(f"runner '{options.name}' {NEEDS_DASK}") from None
     from .dask.cluster import open_cluster
     from .dask.dask_runner import DaskRunner
 

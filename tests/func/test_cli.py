@@ -9,6 +9,8 @@ from dvc.commands.repro import CmdRepro
 from dvc.config import Config
 from dvc.exceptions import InvalidArgumentError
 
+from dvc_parallel import __version__
+from dvc_parallel.commands.cli import USAGE, main
 from dvc_parallel.engine.job_count import available_cpus
 from tests.support.capabilities import TRACKS_EACH_STAGE
 
@@ -255,16 +257,24 @@ def test_doctor(make_project):
     project.dvc("config", "--local", "core.parallel_jobs", "7")
     doctor = [sys.executable, "-m", "dvc_parallel", "doctor"]
 
-    def run():
+    def run(*options):
         return subprocess.run(
-            doctor, cwd=project.path, capture_output=True, text=True, check=False
+            [*doctor, *options],
+            cwd=project.path,
+            capture_output=True,
+            text=True,
+            check=False,
         )
 
     result = run()
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "hook in plain `dvc`: yes" in result.stdout
-    assert "seam: dvc.repo.reproduce._reproduce" in result.stdout
+    assert result.stdout.startswith("Everything is in place.\n")
+    assert "seam: " not in result.stdout
     assert "jobs: 7 from " in result.stdout
+    details = run("--verbose").stdout
+    assert details.startswith("Everything is in place.\n")
+    assert "hook in plain `dvc`: yes" in details
+    assert "seam: dvc.repo.reproduce._reproduce" in details
     assert ".dvc/config.local" in result.stdout
 
     project.dvc("config", "--global", "core.parallel_jobs", "5")
@@ -285,7 +295,37 @@ def test_doctor(make_project):
     project.write({".dvc/config.local": "[core]\n    parallel_jobs = x\n"})
     result = run()
     assert result.returncode == 1
-    assert "expected a positive integer or 'auto', got 'x'" in result.stdout
+    (verdict,) = result.stdout.partition("\n\n")[0].splitlines()
+    assert verdict.startswith("problem: ")
+    assert verdict.endswith("expected a positive integer or 'auto', got 'x'")
+
+
+@pytest.mark.parametrize(
+    "argv, error",
+    [
+        (["--bogus"], "expected a command, got '--bogus'"),
+        (["-v"], "expected a command, got '-v'"),
+        (["doctor", "--bogus"], "unrecognized arguments: --bogus"),
+        (["doctor", "more"], "unrecognized arguments: more"),
+    ],
+)
+def test_unknown_options_are_errors(argv, error, capsys):
+    try:
+        status = main(argv)
+    except SystemExit as exc:
+        status = exc.code
+    assert status == 254
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"ERROR: {error}\nusage: dvc-parallel ")
+
+
+def test_help_and_version(capsys):
+    assert main(["--help"]) == main([]) == main(["-V"]) == 0
+    assert capsys.readouterr().out == f"{USAGE}{USAGE}{__version__}\n"
+    with pytest.raises(SystemExit, match="0"):
+        main(["doctor", "--help"])
+    assert "usage: dvc-parallel doctor" in capsys.readouterr().out
 
 
 def test_doctor_knows_pools(make_project, monkeypatch):

@@ -112,7 +112,16 @@ def test_where_pth_files_are_not_read(venv, wheel, project, tmp_path):
     assert "with 2 jobs" in call(*command, cwd=project, env=env).stdout
 
 
-def test_pipx(wheel, project, tmp_path):
+def from_readme(program, **env):
+    """Install as the README says, in the clone."""
+    lines = (ROOT / "README.md").read_text().splitlines()
+    (line,) = [line for line in lines if line.startswith(program)]
+    bin_dir = Path(sys.executable).parent
+    env["PATH"] = os.pathsep.join([str(bin_dir), os.environ["PATH"]])
+    call("sh", "-c", line, cwd=ROOT, env={**os.environ, **env})
+
+
+def test_pipx(project, tmp_path):
     env = {
         **os.environ,
         "PIPX_HOME": str(tmp_path / "pipx"),
@@ -122,22 +131,23 @@ def test_pipx(wheel, project, tmp_path):
     pipx = (sys.executable, "-m", "pipx")
     call(*pipx, "install", DVC, env=env)
     check(tmp_path / "bin" / "dvc", project, parallel=False)
-    call(*pipx, "inject", "--include-apps", "dvc", wheel, env=env)
+    from_readme("pipx", **env)
     check(tmp_path / "bin" / "dvc", project)
     call(tmp_path / "bin" / "dvc-parallel", "doctor", cwd=project)
     call(*pipx, "uninject", "dvc", "dvc-parallel", env=env)
     check(tmp_path / "bin" / "dvc", project, parallel=False)
 
 
-def test_uv_tool(wheel, project, tmp_path):
+def test_uv_tool(project, tmp_path):
     env = {
         **os.environ,
         "UV_TOOL_DIR": str(tmp_path / "tools"),
         "UV_TOOL_BIN_DIR": str(tmp_path / "bin"),
         "UV_PYTHON": sys.executable,
     }
-    uv = (sys.executable, "-m", "uv", "--quiet", "tool", "install")
-    call(*uv, DVC, "--with", wheel, env=env)
+    from_readme("uv", **env)
     check(tmp_path / "bin" / "dvc", project)
+    call(tmp_path / "bin" / "dvc-parallel", "doctor", cwd=project)
+    uv = (sys.executable, "-m", "uv", "--quiet", "tool", "install")
     call(*uv, "--reinstall", DVC, env=env)
     check(tmp_path / "bin" / "dvc", project, parallel=False)

@@ -1,11 +1,18 @@
 import builtins
+import re
 import sys
+from pathlib import Path
 
 import pytest
 from dvc.exceptions import InvalidArgumentError
 
 from dvc_parallel.engine.runner import RunnerError, RunnerOptions
-from dvc_parallel.remote.choose_runner import check_runner, connect, parse_runner
+from dvc_parallel.remote.choose_runner import (
+    NEEDS_DASK,
+    check_runner,
+    connect,
+    parse_runner,
+)
 from dvc_parallel.remote.dask.work import portable
 from tests.support.registered_runners import install_runner
 
@@ -126,3 +133,10 @@ def test_variables_of_a_machine_stay_there(monkeypatch):
         "PATH": "/bin",
     }
     assert portable(env) == {"CUDA_VISIBLE_DEVICES": "1", "PATH": "/bin"}
+
+
+def test_what_is_to_be_installed_for_dask():
+    """By a spelling that needs no index which has this package."""
+    project = (Path(__file__).parents[3] / "pyproject.toml").read_text()
+    (requirement,) = re.findall(r'^dask = \["(.+)"\]$', project, re.MULTILINE)
+    assert NEEDS_DASK.endswith(f"pip install '{requirement}'")
