@@ -31,8 +31,8 @@ def add_parser(original: Callable, subparsers, parent_parser) -> None:
         "--load-average",
         type=argument_type(parse_load),
         help=(
-            "Do not start stages while others are running and the load average is "
-            "as high as this number."
+            "Start no stage while others are running and the load average is at least "
+            "this number."
         ),
         metavar="<number>",
     )
@@ -40,10 +40,11 @@ def add_parser(original: Callable, subparsers, parent_parser) -> None:
         "--output",
         choices=OUTPUT_MODES,
         help=(
-            "How to show the output of stages that run simultaneously: lines with "
-            "their names as they come, all lines of a stage when it ends, those of "
-            "failed stages, or none. The default value is 'core.parallel_output' of "
-            "the config, or 'prefixed'."
+            "How to show the output of stages that run simultaneously: each line as "
+            "it comes, after the name of its stage ('prefixed'), all lines of a stage "
+            "when it ends ('grouped'), only those of failed stages ('failed'), or "
+            "nothing ('none'). The default value is 'core.parallel_output' of the "
+            "config, or 'prefixed'."
         ),
     )
     parser.add_argument(
@@ -51,10 +52,10 @@ def add_parser(original: Callable, subparsers, parent_parser) -> None:
         type=argument_type(choose_runner.parse_runner),
         help=(
             "Where to run commands: 'local', 'dask' for a Dask cluster on this "
-            "machine, 'dask://host:port' or 'tls://host:port' of a Dask scheduler, "
-            "'dask:module.function', which returns a cluster, or 'name:address' of a "
-            "runner that a package has registered. The default value is "
-            "'core.parallel_runner' of the config, or 'local'."
+            "machine, 'dask://host:port' or 'tls://host:port' for a running Dask "
+            "scheduler, 'dask:module.function' for a function that returns a Dask "
+            "cluster, or 'name:address' for a runner from another package. The "
+            "default value is 'core.parallel_runner' of the config, or 'local'."
         ),
         metavar="<runner>",
     )
@@ -115,10 +116,10 @@ def run_config(original: Callable, cmd: "CmdConfig") -> int:
         and args.name[2] in OPTIONS
     ):
         logger.warning(
-            "teammates who get 'core.%s' with .dvc/config and do not have "
-            "dvc-parallel will see a config error on every dvc command. Use "
-            "`dvc config --local` to set it for this clone only, or "
-            "`dvc config --global` for all of your projects.",
+            "teammates who get 'core.%s' with .dvc/config but do not have "
+            "dvc-parallel will see a config error on every dvc command. Use `dvc "
+            "config --local` to set it for this clone only, or `dvc config --global` "
+            "for all your projects.",
             args.name[2],
         )
     return ret

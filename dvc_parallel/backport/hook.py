@@ -100,9 +100,9 @@ def stranger():
     if is_dvc(spec):
         return None
     if spec is None:
-        return "there is no DVC in this Python; `pip install dvc` installs it"
+        return "this Python has no DVC; install it with `pip install dvc`"
     where = spec.origin or ", ".join(spec.submodule_search_locations or ())
-    return f"`dvc` is not DVC here but {where}; rename that, or go to another folder"
+    return f"`dvc` is {where} here, not DVC; rename it, or change to another folder"
 
 
 def fail(reason):
@@ -110,7 +110,7 @@ def fail(reason):
     global problem  # noqa: PLW0603
     problem = reason
     if sys.stderr:
-        sys.stderr.write(f"dvc-parallel is off, dvc works as ever: {reason}\n")
+        sys.stderr.write(f"dvc-parallel is off, and dvc works as usual: {reason}\n")
 
 
 def _check_version(module):
@@ -121,12 +121,12 @@ def _check_version(module):
     own_jobs = has_own_jobs(module)
     version = getattr(module, "version_tuple", ())[:3]
     if own_jobs:
-        unsupported = "this DVC has `repro --jobs` of its own"
+        unsupported = "this DVC has its own `repro --jobs`"
     elif not OLDEST <= version <= NEWEST:
         oldest, newest = (".".join(map(str, version)) for version in (OLDEST, NEWEST))
         unsupported = (
-            f"dvc-parallel supports DVC {oldest} to {newest}, this is "
-            f"{getattr(module, '__version__', 'one without a version')}"
+            f"dvc-parallel supports DVC {oldest} to {newest}, but this is "
+            f"{getattr(module, '__version__', 'an unknown version')}"
         )
 
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     # stages have to run one after the other.
     MakeRun = Callable[..., Optional[ParallelRun]]
 
-KILLING = "a run that was killed has left processes behind, which are killed now: %s"
+KILLING = "killing processes left by an earlier run that was killed: %s"
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class PendingRun:
             DvcException: this DVC is not as its release was.
         """
         needed = (*seams.IN_RUNS, *seams.IN_DRY_RUNS)
-        with seams.required(needed, "tell what would run"):
+        with seams.required(needed, "plan the run"):
             _keep_books(self.repo, books, self._serially)
 
     def perform(self, run: "ParallelRun") -> list["Stage"]:
@@ -250,12 +250,12 @@ def _reproduce_elsewhere(
 
     if options.load_average is not None:
         raise InvalidArgumentError(
-            f"load_average: is that of this machine, and runner '{name}' may run "
-            "commands on others"
+            f"load_average: limits the load of this machine, but runner '{name}' may "
+            "run commands on others"
         )
     if os.environ.get(JOBSERVER_ENV) == "1":
         raise InvalidArgumentError(
-            f"{JOBSERVER_ENV}: jobs of make are shared on this machine, and runner "
+            f"{JOBSERVER_ENV}: shares the jobs of make on this machine, but runner "
             f"'{name}' may run commands on others"
         )
     repo = run.repo
@@ -278,8 +278,8 @@ def _reproduce_elsewhere(
         )
         if parallel is None:
             raise InvalidArgumentError(
-                f"runner '{name}': these stages have to run one after the other, on "
-                "this machine, as with --single-item; --runner local does so"
+                f"runner '{name}': these stages have to run one at a time on this "
+                "machine, as with --single-item; use --runner local"
             )
         return run.perform(parallel)
 

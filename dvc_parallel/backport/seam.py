@@ -75,7 +75,7 @@ class Seam:
             if name is None or (parameter and parameter.kind in VARIADIC):
                 return None
             if parameter is None or parameter.name != name:
-                return f"{self} does not take ({self.takes}), but {signature(func)}"
+                return f"{self} takes {signature(func)} instead of ({self.takes})"
         return None
 
     def replace(self, module: Any, func: Any) -> None:

@@ -19,8 +19,8 @@ from .bookkeeping import current_books
 if TYPE_CHECKING:
     from dvc.output import Output
 
-NOT_USED = "'%s' in the cache is damaged, as after a power cut, and is not used"
-REMOVED = "'%s' in the cache was damaged, as after a power cut, and has been removed"
+NOT_USED = "'%s' in the cache is damaged, perhaps by a power cut, and is not used"
+REMOVED = "'%s' in the cache was damaged, perhaps by a power cut, and has been removed"
 
 _local = threading.local()
 

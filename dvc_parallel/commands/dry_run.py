@@ -145,7 +145,7 @@ class DryRun:
             with quiet():
                 repo.reproduce(**kwargs, instead=dry_run._take)
         except ReproductionError as exc:
-            raise DvcException("cannot tell what would run") from exc.__cause__ or exc
+            raise DvcException("cannot plan the run") from exc.__cause__ or exc
         return dry_run
 
     def _take(self, run: "PendingRun") -> None:
@@ -169,7 +169,7 @@ class DryRun:
             # NOTE: with one job, DVC runs the stages by itself, whatever they ask for
             if run.jobs > 1:
                 raise
-            logger.warning("with several jobs, this is an error: %s", exc)
+            logger.warning("with more than one job, this is an error: %s", exc)
             return None
 
     def begin(self, stage: "Stage") -> None:

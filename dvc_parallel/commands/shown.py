@@ -14,8 +14,8 @@ from dvc_parallel.engine.terminal import escaping_streams, visible
 
 GLOB = "Allows targets containing shell-style wildcards."
 RUN = (
-    "ID of the run, or as much of its beginning as is needed to tell it from others. "
-    "The default is the last one, which may still go on."
+    "ID of the run, or its first characters. The default is the last run, which may "
+    "still be going on."
 )
 
 

@@ -16,7 +16,7 @@ from .shown import GLOB, ShowsSafely, add_command, add_switch, error_write, writ
 if TYPE_CHECKING:
     from .validation import Validation, Verdict
 
-DESCRIPTION = "Run stages again in a copy, and tell which are not reproducible."
+DESCRIPTION = "Run stages again in a copy, and show which are not reproducible."
 
 
 class CmdValidate(ShowsSafely, CmdBase):
@@ -52,7 +52,8 @@ def _show(validation: "Validation") -> None:
     bad = [verdict for verdict in verdicts if verdict.state != "reproducible"]
     for verdict in bad:
         write(f"{visible(verdict.name)}: {_words(verdict)}")
-    write(f"{len(verdicts) - len(bad)} of {len(verdicts)} stages are reproducible.")
+    are = "stage is" if len(verdicts) == 1 else "stages are"
+    write(f"{len(verdicts) - len(bad)} of {len(verdicts)} {are} reproducible.")
 
 
 def _words(verdict: "Verdict") -> str:
@@ -70,14 +71,17 @@ def _short(value: Optional[str]) -> str:
 
 
 def add_parser(subparsers, parent_parser) -> None:
-    description = f"{DESCRIPTION} Nothing in the workspace is changed."
+    description = f"{DESCRIPTION} The workspace is not changed."
     parser = add_command(
         subparsers, parent_parser, "validate", DESCRIPTION, description
     )
     parser.add_argument(
         "targets",
         nargs="*",
-        help="Stages to validate, without what they depend on. 'dvc.yaml' by default.",
+        help=(
+            "Stages to validate. Stages that they depend on are not run. 'dvc.yaml' "
+            "by default."
+        ),
     ).complete = completion.DVCFILES_AND_STAGE
     job_count.add_argument(parser)
     text = "Validate all pipelines in the repo."

@@ -140,12 +140,13 @@ def validate(
             if not chosen:
                 return Validation([], skipped)
             stages = [step.stage for step in chosen]
-            tell(f"Copying the workspace to run {len(stages)} stages again.")
+            plural = "" if len(stages) == 1 else "s"
+            tell(f"Copying the workspace to run {len(stages)} stage{plural} again.")
             stack.enter_context(place.made_for(stages))
         stack.enter_context(signals.before_death(place.remove))
         other = stack.enter_context(place.opened())
         names = [stage.addressing for stage in stages]
-        tell("Checking out what they depend on.")
+        tell("Checking out their dependencies.")
         check_out_inputs(
             other, [s for s in other.index.stages if s.addressing in names]
         )
@@ -164,14 +165,14 @@ def _unfit(stage: "Stage") -> Optional[str]:
     reasons = {
         "has no command": not stage.cmd,
         "is frozen": stage.frozen,
-        "always changes": stage.always_changed or stage.is_callback,
+        "always runs": stage.always_changed or stage.is_callback,
         "has no outputs": not stage.outs,
     }
     for out in stage.outs:
         grows = out.persist or getattr(out, "checkpoint", False)
-        reasons[f"'{out}' depends on what was there before"] = grows
+        reasons[f"'{out}' builds on its previous content"] = grows
         elsewhere = out.protocol != "local" or not out.is_in_repo
-        reasons[f"'{out}' is not in the repo"] = elsewhere
+        reasons[f"'{out}' is outside of the repo"] = elsewhere
     return next((reason for reason, holds in reasons.items() if holds), None)
 
 
@@ -185,8 +186,8 @@ def _check_that_all_are_up_to_date(steps: Iterable[Step]) -> None:
     if stale:
         lines = [f"{name}: {why}" for name, why in stale.items()]
         raise DvcException(
-            "not up to date, so there is nothing to compare with; run `dvc repro` "
-            "(or `dvc checkout`) first:\n  " + "\n  ".join(lines)
+            "these stages are not up to date, so there is nothing to compare with; "
+            "run `dvc repro` (or `dvc checkout`) first:\n  " + "\n  ".join(lines)
         )
 
 
@@ -212,7 +213,7 @@ class _Validator:
     def _take(self, run: "PendingRun") -> None:
         parallel = run.side_by_side(repro_fn=self._check)
         if parallel is None:
-            raise DvcException("stages that make checkpoints cannot be validated")
+            raise DvcException("stages with checkpoints cannot be validated")
         self._run = parallel
         run.perform(parallel)
 
@@ -253,7 +254,7 @@ def _check_inputs(stage: "Stage") -> None:
     for dep in stage.deps:
         if dep.protocol == "local" and dep.status():
             raise DvcException(
-                f"dependency '{dep}' of '{stage.addressing}' is not as recorded, as "
+                f"dependency '{dep}' of '{stage.addressing}' is not as recorded: "
                 "another stage has changed it"
             )
 

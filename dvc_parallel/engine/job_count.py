@@ -144,7 +144,7 @@ def make_room(jobs: int) -> int:
         return jobs
     room = max(1, (limit - OTHERS) // PER_JOB)
     logger.warning(
-        "%d jobs instead of %d, as this process may have %d files open (ulimit -n)",
+        "-j %d instead of -j %d, as this process may open only %d files (ulimit -n)",
         room,
         jobs,
         limit,

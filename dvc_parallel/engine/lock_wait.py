@@ -166,7 +166,7 @@ def wait_for(
                 raise DvcException(f"cannot lock {name}: {in_vain}") from None
             if (lasting := wait.is_to_be_told()) is not None:
                 safe = not gives_up and not lasting
-                note = "; nothing that has run is lost" if safe else ""
+                note = "; no result is lost" if safe else ""
                 say(_told(name, lock, holder, lasting, in_vain) + note)
         sleep(TRY_EVERY)
 
@@ -196,16 +196,12 @@ def _told(
     lasting: str,
     in_vain: Optional[str],
 ) -> str:
-    if lasting:
-        text = f"Still waiting for {name}, {lasting} now: '{lock.lockfile}'"
-    else:
-        text = f"Another process has locked {name}; waiting for it: '{lock.lockfile}'"
+    text = f"Still waiting for {name} ({lasting})" if lasting else f"Waiting for {name}"
     if in_vain:
-        return f"{text}; {in_vain}"
-    if holder:
-        return f"{text}, {holder}"
-    if isinstance(lock, dvc_lock.HardlinkLock):
-        return f"{text}; if no DVC process uses the repo, on any host, remove it"
+        return f"{text}: {in_vain}"
+    text = f"{text}: {holder or 'another process'} has locked '{lock.lockfile}'"
+    if not holder and isinstance(lock, dvc_lock.HardlinkLock):
+        return f"{text}; if no DVC process uses the repo, on any host, remove that file"
     return text
 
 
@@ -216,18 +212,15 @@ def _why_in_vain(
     if isinstance(lock, dvc_lock.HardlinkLock):
         if holder is None or holder.host is not None or holder.cmd is not None:
             return None
-        return (
-            f"{holder} has ended and left '{lock.lockfile}' behind, which "
-            "has to be removed"
-        )
+        return f"{holder} has ended and left '{lock.lockfile}' behind; remove that file"
     cause: Optional[BaseException] = exc
     while cause is not None and not isinstance(cause, OSError):
         cause = cause.__context__
     if cause is None or cause.errno in LOCKED:
         return None
     return (
-        f"'{lock.lockfile}' cannot be locked ({cause.strerror}); where the file system "
-        "has no locks, `dvc config core.hardlink_lock true` helps"
+        f"'{lock.lockfile}' cannot be locked ({cause.strerror}); if the file system "
+        "has no locks, run `dvc config core.hardlink_lock true`"
     )
 
 
@@ -290,7 +283,7 @@ def _command_of(pid: int) -> Optional[str]:
     except psutil.NoSuchProcess:
         return None
     except psutil.Error:
-        return "of another user"
+        return "owned by another user"
 
 
 class PatientLock(dvc_lock.LockBase):

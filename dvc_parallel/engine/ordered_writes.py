@@ -276,7 +276,8 @@ class SerialOrder:
         self._can_write = False
         log(
             logging.WARNING,
-            "the order of dvc.lock cannot be kept for after an interruption: %s",
+            "if this run is interrupted, entries of dvc.lock may end up in another "
+            "order: %s",
             exc,
         )
 

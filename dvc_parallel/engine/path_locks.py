@@ -31,7 +31,7 @@ from .atomic import about, atomic_write
 from .lock_wait import wait_for
 
 DAMAGED = (
-    "'%s' is damaged, as after a power cut, and is replaced: nothing counts as locked"
+    "'%s' is damaged, perhaps by a power cut, and is replaced; no path counts as locked"
 )
 
 Lock = tuple[str, str]  # mode, and the command line of the holder in the file
@@ -106,7 +106,7 @@ class PathLocks:
         except (OSError, DvcException) as exc:
             # NOTE: log handlers raise when nobody reads what they write
             with suppress(Exception):
-                logger.warning("path locks could not be released: %s", exc)
+                logger.warning("cannot release path locks: %s", exc)
         finally:
             self._knows_others = False
 
@@ -202,8 +202,7 @@ class PathLocks:
             self._lost.add(text)
             with suppress(Exception):
                 logger.warning(
-                    "'%s' has been removed or changed while stages of this run were "
-                    "locked in it: %s",
+                    "'%s' was removed or changed while it held locks of this run: %s",
                     path,
                     text,
                 )
@@ -301,7 +300,8 @@ class LocksFile:
             if living := _living_writers(self._path, data):
                 pids = ", ".join(map(str, living))
                 advice = (
-                    f"It may be of a process that lives ({pids}); wait for its end."
+                    f"It may belong to a running process ({pids}); wait until that "
+                    "ends."
                 )
                 exc.args = (f"{exc}. {advice}",)
                 raise

@@ -81,7 +81,7 @@ class Workers:
             thread.start()
         except RuntimeError as exc:
             if not self._threads:
-                raise DvcException("no stage can be run") from exc
+                raise DvcException("no stage can run") from exc
             return False
         self._threads.append(thread)
         return True

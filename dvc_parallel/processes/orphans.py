@@ -107,8 +107,8 @@ def _kill(run_id: str) -> None:
         if (lasting := wait.is_to_be_told()) is not None:
             left = ", ".join(map(str, sorted(watchdog.processes_of(run_id))))
             say(
-                f"Still waiting for the end of what a killed run has left, {lasting} "
-                f"now: {left}; Ctrl-C ends the wait"
+                f"Still waiting for processes of a killed run to end ({lasting}): "
+                f"{left}; press Ctrl-C to stop waiting"
             )
 
 

@@ -29,12 +29,12 @@ from . import orphans, watchdog
 from .stopping import Stopper
 
 LEFT = (
-    "%s left processes in the background, which end with the run: %s; "
-    "start what is to go on with `env -u DVC_PARALLEL_RUN setsid`"
+    "%s left background processes, which end with the run: %s; to keep one running, "
+    "start it with `env -u DVC_PARALLEL_RUN setsid`"
 )
 STAYS = (
-    "processes that the run has started were killed and do not end%s; the next run "
-    "waits for that"
+    "processes of this run were killed but have not ended%s; the next run waits for "
+    "them"
 )
 
 # Seconds in which what a command has left may end by itself, when the run has ended;
@@ -101,7 +101,7 @@ class RunSupervisor(Supervisor):
         except OSError as exc:
             self._watchdog = None
             logger.warning(
-                "if DVC is killed, commands go on, as nothing can watch it: %s", exc
+                "cannot start the watchdog, so commands go on if DVC is killed: %s", exc
             )
         self._tell_watchdog()
 

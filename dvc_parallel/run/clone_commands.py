@@ -70,7 +70,7 @@ def _send(stage_run: "StageRun", coordinator: Coordinator, request: Request) -> 
             request = coordinator.with_pack(request, exc.have)
         except CommandLostError as exc:
             raise StageLostError(f"stage '{request.addressing}'", exc) from None
-    raise WorkerError(f"no worker could take commit {request.state.commit}")
+    raise WorkerError(f"no worker could receive commit {request.state.commit}")
 
 
 def _show(stage_run: "StageRun", stream: str, data: bytes) -> None:

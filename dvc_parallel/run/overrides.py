@@ -205,8 +205,8 @@ def add_to_git(original: Callable, backend: Any, *args, **kwargs) -> None:
             waited = clock() - begun
             if waited > GIT_PATIENCE or stage_run.is_interrupted():
                 raise DvcException(
-                    f"cannot add files of stage '{stage_run.name}' to git: '{path}' has"
-                    f" been there for {waited:.0f} s; if no git is running, remove it"
+                    f"cannot add files of stage '{stage_run.name}' to git: '{path}' "
+                    f"has existed for {waited:.0f} s; if no git is running, remove it"
                 ) from exc
         if waited > TELL_AFTER:
             wait = wait or Wait()

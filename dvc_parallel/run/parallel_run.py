@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from dvc_parallel.engine.job import Job
     from dvc_parallel.remote.clones.coordinator import Coordinator
 
-CLONES = "Workers do not see the workspace; they work in clones, data goes through %s."
+CLONES = "Workers do not see the workspace; they use clones, and data goes through %s."
 
 
 class ParallelRun:

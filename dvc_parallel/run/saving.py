@@ -278,9 +278,9 @@ def commit(original: Callable, stage: "Stage", *args, **kwargs) -> None:
             continue
         if out.exists and out.changed_cache():
             raise DvcException(
-                f"output '{out}' of {stage} is not in the cache as it was recorded: an "
-                "error above says what could not be put there, or it has changed while "
-                "it was being saved"
+                f"output '{out}' of {stage} is not in the cache as recorded: it could "
+                "not be copied there (see the error above), or it changed while it "
+                "was being saved"
             )
 
 

@@ -20,10 +20,9 @@ from dvc_parallel.engine.file_stamp import signature_of
 PAUSES = (0.02, 0.05, 0.1)
 BYTECODE = "__pycache__"
 CHANGES = (
-    "'%s', a dependency of stage '%s', changes while other stages run (%s): what "
-    "dvc.lock has of it depends on which of them run at the same time. "
-    "For files in __pycache__, a line '__pycache__/' in .dvcignore keeps them out, and "
-    "PYTHONDONTWRITEBYTECODE=1 has Python write none."
+    "'%s', a dependency of stage '%s', changes while other stages run (%s), so its "
+    "hash in dvc.lock depends on what runs at the same time. If the files are in "
+    "__pycache__, add '__pycache__/' to .dvcignore, or set PYTHONDONTWRITEBYTECODE=1."
 )
 
 T = TypeVar("T")

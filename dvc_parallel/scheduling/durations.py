@@ -47,7 +47,7 @@ class Durations:
             with self._folder.replace(NAME) as fobj:
                 json.dump({**self.load(), **known}, fobj)
         except OSError as exc:
-            log(logging.WARNING, "how long stages took cannot be kept: %s", exc)
+            log(logging.WARNING, "cannot save how long stages took: %s", exc)
 
 
 def _is_duration(value: object) -> bool:

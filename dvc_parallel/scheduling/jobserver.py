@@ -140,8 +140,8 @@ def connect(makeflags: str) -> Optional[Jobserver]:
     for fd, mode in ((reading, os.O_RDONLY), (writing, os.O_WRONLY)):
         if not _is_inherited_pipe(fd, mode):
             raise JobserverError(
-                f"{match[0]}: no such pipe is open; in a Makefile, commands that share "
-                "its jobs begin with '+'"
+                f"{match[0]}: this pipe is not open; in a Makefile, put a '+' before "
+                "commands that share its jobs"
             )
     # NOTE: there, both ends of a pipe can be opened through one of them
     fd = _open_pipe(f"/proc/self/fd/{reading}", match[0], os.O_RDWR)
@@ -155,7 +155,7 @@ def _open_pipe(path: str, auth: str, mode: int) -> int:
         raise JobserverError(f"{auth}: {exc}") from None
     if not stat.S_ISFIFO(os.fstat(fd).st_mode):
         os.close(fd)
-        raise JobserverError(f"{auth}: this is no pipe")
+        raise JobserverError(f"{auth}: this is not a pipe")
     return fd
 
 

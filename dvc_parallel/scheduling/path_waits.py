@@ -86,8 +86,8 @@ class PathWaits:
                 told.setdefault(_who(busy), []).append((stage, lasting))
         for who, stages in told.items():
             (stage, lasting), *more = stages
-            others = f", with {len(more)} more stages" if more else ""
-            self._tell(stage, f"{lasting} now{others}, as {who}")
+            others = f", with {len(more)} more" if more else ""
+            self._tell(stage, f"{lasting} now{others}: {who}")
 
     def due(self) -> Optional[float]:
         """Seconds until it is time for another look; None if nobody waits."""

@@ -47,14 +47,14 @@ def split(
     matching = [offer for offer in offers if place.admits(offer.name)]
     if not matching:
         raise NeedsError(
-            f"stage '{stage}': meta.parallel.workers: no worker is called "
+            f"stage '{stage}': meta.parallel.workers: no worker is named "
             f"{' or '.join(needs.workers)}; there are {_names(offers)}"
         )
     if not any(place.is_on(offer) for offer in matching):
         wanted = ", ".join(f"{n} of '{name}'" for name, n in resources.items())
         raise NeedsError(
-            f"stage '{stage}': meta.parallel.pools: takes {wanted}, which none of the "
-            f"workers has that it may run on: {_names(matching)}"
+            f"stage '{stage}': meta.parallel.pools: takes {wanted}, more than any "
+            f"worker that it may run on has: {_names(matching)}"
         )
     left = {name: n for name, n in needs.pools.items() if name not in resources}
     return replace(needs, pools=left), place

@@ -49,7 +49,7 @@ def parse_pools(text: str) -> dict[str, Size]:
                 f"expected pools such as 'gpu=0,1 mem=64', got '{part}' in '{text}'"
             )
         if name in sizes:
-            raise ValueError(f"pool '{name}' is there twice in '{text}'")
+            raise ValueError(f"pool '{name}' is listed twice in '{text}'")
         try:
             sizes[name] = _parse_size(name, value)
         except ValueError as exc:
@@ -65,11 +65,10 @@ def _parse_size(name: str, value: str) -> Size:
     names = tuple(value.removesuffix(",").split(","))
     if "," not in value or "=" in value or not all(names):
         raise ValueError(
-            "expected a number of slots, as in mem=64, or their names, as in gpu=0,1 "
-            "or gpu=3,"
+            "expected a number of slots (mem=64) or their names (gpu=0,1 or gpu=3,)"
         )
     if len(set(names)) < len(names):
-        raise ValueError("expected each slot once")
+        raise ValueError("expected each slot only once")
     return Size(len(names), names)
 
 
@@ -90,10 +89,12 @@ def check_needs(stage: str, needs: Needs, sizes: Mapping[str, Size]) -> None:
     for name, amount in needs.pools.items():
         size = sizes.get(name, MUTEX)
         if amount > size.slots:
-            unsized = "" if name in sizes else f", as {ENV} and the config do not tell"
+            unsized = (
+                "" if name in sizes else f", as neither {ENV} nor the config sets it"
+            )
             raise NeedsError(
                 f"stage '{stage}': meta.parallel.pools: takes {amount} of '{name}', "
-                f"whose size is {size.slots}{unsized}"
+                f"but its size is {size.slots}{unsized}"
             )
 
 

@@ -170,7 +170,7 @@ def _shared_slots(
         try:
             client = jobserver.connect(os.environ.get(jobserver.MAKEFLAGS, ""))
         except jobserver.JobserverError as exc:
-            logger.warning("the jobs of make are not shared: %s", exc)
+            logger.warning("not sharing the jobs of make: %s", exc)
             client = None
         return client or jobserver.Server(jobs, fifo=jobserver.make_knows_fifo())
 

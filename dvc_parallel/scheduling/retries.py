@@ -30,7 +30,7 @@ class StageTimeoutError(StageCmdFailedError):
 
     def __init__(self, cmd: str, seconds: float):
         DvcException.__init__(
-            self, f"failed to run: {cmd}, stopped at its timeout of {seconds:g} s"
+            self, f"failed to run: {cmd}, timed out after {seconds:g} s"
         )
 
 

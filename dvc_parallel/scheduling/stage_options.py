@@ -86,7 +86,7 @@ def read_needs(stage: str, meta: Any) -> Needs:
         if key not in KEYS:
             raise NeedsError(
                 f"stage '{stage}': meta.parallel: unknown key {key!r} with value "
-                f"{declared[key]!r}; known are {', '.join(KEYS)}"
+                f"{declared[key]!r}; expected one of {', '.join(KEYS)}"
             )
 
     needs: dict[str, Any] = {}
@@ -106,7 +106,7 @@ def env_name(pool: str) -> str:
 def _read_pools(value: Any) -> dict[str, int]:
     if isinstance(value, list):
         if any(value.count(name) > 1 for name in value):
-            raise NeedsError("each pool once; take more of one as in {gpu: 2}")
+            raise NeedsError("each pool only once; to take more of one: {gpu: 2}")
         value = dict.fromkeys(map(_pool_name, value), 1)
     elif not isinstance(value, Mapping):
         raise NeedsError("pools as in {gpu: 1, mem: 16} or [db]")
@@ -115,7 +115,9 @@ def _read_pools(value: Any) -> dict[str, int]:
     for name in map(_pool_name, value):
         other = names.setdefault(env_name(name), name)
         if other != name:
-            raise NeedsError(f"pools that are not all {env_name(name)} for the command")
+            raise NeedsError(
+                f"pools that are not all called {env_name(name)} in the environment"
+            )
     for name, amount in value.items():
         if not _is_count(amount):
             raise NeedsError(f"0 or a positive integer for '{name}'")
@@ -126,7 +128,7 @@ def _read_pools(value: Any) -> dict[str, int]:
 def _pool_name(name: Any) -> str:
     if not isinstance(name, str) or not POOL_NAME.fullmatch(name):
         raise NeedsError(
-            f"names of letters, digits, '_' and '-' for pools instead of {name!r}"
+            f"names of pools made of letters, digits, '_' and '-', unlike {name!r}"
         )
     return name
 
@@ -139,7 +141,7 @@ def _read_priority(value: Any) -> int:
 
 def _read_timeout(value: Any) -> float:
     expected = NeedsError(
-        "a time above 0 as in 90s, 30m, 1h30m or 2d, or in seconds, and at most "
+        "a positive time such as 90s, 30m, 1h30m or 2d, or a number of seconds, up to "
         f"{LONGEST / 86400:.0f}d"
     )
     if isinstance(value, str):
@@ -166,7 +168,7 @@ def _read_workers(value: Any) -> tuple[str, ...]:
         or not patterns
         or not all(isinstance(pattern, str) and pattern for pattern in patterns)
     ):
-        raise NeedsError("names of workers, or patterns, as in [lab-*]")
+        raise NeedsError("names or patterns of workers, as in [lab-*]")
     return tuple(patterns)
 
 

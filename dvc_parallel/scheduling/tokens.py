@@ -63,7 +63,7 @@ class SharedSlots:
                 self._watch = Watch(self._jobserver.fd, self._on_token)
                 undo.pop_all()
         except (OSError, RuntimeError) as exc:
-            raise DvcException("jobs cannot be shared with make") from exc
+            raise DvcException("cannot share jobs with make") from exc
         if not isinstance(self._jobserver, Server):
             self._own = [OWN]
         return self

@@ -137,7 +137,7 @@ def test_a_worker_that_does_not_see_the_shared_cache(
     )
     with pytest.raises(ReproductionError) as info:
         reproduce(project, workers)
-    assert "does not see the cache folder '/no/cache'" in str(info.value.__cause__)
+    assert "does not see the shared cache '/no/cache'" in str(info.value.__cause__)
 
 
 ODD = r"""

@@ -413,7 +413,7 @@ def test_another_version(make_cluster, make_project, tmp_path, name):
     cluster.wait_for_workers(2)
     result = project.dvc("repro", "--runner", cluster.runner, check=False)
     assert result.returncode == 255
-    assert f"worker 'b' has {name} 0.0.1, and here it is" in result.stderr
+    assert f"worker 'b' has {name} 0.0.1, but this machine has" in result.stderr
     assert not project.exists("one.txt")
 
 

@@ -88,7 +88,7 @@ def test_failures_are_as_here(make_project, shared_cluster):
     result = project.dvc("repro", "--runner", shared_cluster.runner, "-k", check=False)
     assert result.returncode == 255
     assert "failed to run: echo the reason; exit 3, exited with 3" in result.stderr
-    assert "stopped at its timeout of 1 s" in result.stderr
+    assert "timed out after 1 s" in result.stderr
     assert re.search(r"^  bad +3 .*\n    \| the reason$", result.stderr, re.MULTILINE)
 
 
@@ -147,10 +147,10 @@ def test_a_scheduler_that_cannot_be_reached(make_project, monkeypatch):
     "settings, meta, error",
     [
         ({"runner": "dusk"}, "", "runner: expected 'local', 'dask'"),
-        ({"load_average": 2.0}, "", "load_average: is that of this machine"),
-        ({"single_item": True}, "", "have to run one after the other"),
-        ({}, "workers: [gpu-*]", "no worker is called gpu-\\*; there are lab-a, lab-b"),
-        ({}, "pools: {gpu: 2}", "takes 2 of 'gpu', which none of the workers has"),
+        ({"load_average": 2.0}, "", "load_average: limits the load of this machine"),
+        ({"single_item": True}, "", "have to run one at a time"),
+        ({}, "workers: [gpu-*]", "no worker is named gpu-\\*; there are lab-a, lab-b"),
+        ({}, "pools: {gpu: 2}", "takes 2 of 'gpu', more than any worker"),
         ({"runner": "dask:no_such.thing"}, "", "No module named 'no_such'"),
         ({"runner": "dask:os.getcwd"}, "", "expected a Dask cluster or client, got"),
     ],

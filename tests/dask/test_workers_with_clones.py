@@ -90,7 +90,7 @@ def test_what_is_shown(twins, far_cluster):
         {},
     )
     done = project.dvc("repro", "-j", 2, "--runner", far_cluster.runner)
-    assert "they work in clones, data goes through" in done.stdout
+    assert "they use clones, and data goes through" in done.stdout
     assert "say | > echo here; pwd" in done.stdout
     assert "say | here" in done.stdout
     assert f"say | {project.path}" not in done.stdout

@@ -227,7 +227,7 @@ def test_a_repo_that_is_locked_for_a_minute_after_a_command(make_project):
     assert project.run([sys.executable, "hold.py", lock]).stdout == "waits\n"
     output = finish(process)
     assert process.returncode == 0, output
-    assert output.count("nothing that has run is lost") == 1
+    assert output.count("no result is lost") == 1
     assert project.read("ran.log") == "a\n"
     assert project.read("b.txt") == "a\n"
     assert project.reproduce() == []

@@ -170,7 +170,7 @@ def test_a_third_ctrl_c_ends_a_run_that_waits_for_the_repo(running):
         os.kill(process.pid, signal.SIGINT)
         assert any(until in line for line in process.stdout)
 
-    interrupt_and_read("nothing that has run is lost")
+    interrupt_and_read("no result is lost")
     interrupt_and_read("killing")
     os.kill(process.pid, signal.SIGINT)
     output = finish(process)

@@ -144,11 +144,11 @@ def test_what_outlives_the_watchdog_is_killed_by_the_next_run(make_project, jobs
 
     project.write({"go": ""})
     result = project.dvc("repro", "-j", jobs)
-    assert "a run that was killed has left processes behind" in result.stderr
+    assert "killing processes left by an earlier run" in result.stderr
     assert all(str(command.pid) in result.stderr for command in commands)
     assert_ends(*commands)
     assert project.read("one.txt") == "one\n"
-    assert "left processes behind" not in project.dvc("repro", "-j", jobs).stderr
+    assert "left by an earlier run" not in project.dvc("repro", "-j", jobs).stderr
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

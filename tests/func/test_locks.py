@@ -55,7 +55,7 @@ def test_a_result_waits_for_a_neighbour_that_has_the_repo_lock(make_project):
     told = []
     for line in process.stdout:
         told.append(line)
-        if "nothing that has run is lost" in line:
+        if "no result is lost" in line:
             break
     assert not project.exists("dvc.lock")
     lock.unlock()

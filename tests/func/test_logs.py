@@ -40,7 +40,7 @@ def test_no_run_yet(project):
     result = logs(project, check=False)
     assert result.returncode == 255
     assert result.stderr == (
-        "ERROR: no run has been recorded yet; `dvc repro` with more than one job is\n"
+        "ERROR: no run has been recorded yet; run `dvc repro` with more than one job\n"
     )
 
 
@@ -173,7 +173,7 @@ def test_a_stage_that_printed_nothing(ran):
 @pytest.mark.parametrize(
     "args, error",
     [
-        (["on"], "has no stage 'on'; there are one"),
+        (["on"], "has no stage 'on'; it has one"),
         (["--run", "x"], "there is no run 'x'; there are 2"),
         (["--follow"], "--follow needs a stage, and no --json"),
         (["--list", "one"], "--list goes without a stage and --run"),
@@ -279,5 +279,5 @@ def test_much_output_is_kept_in_part(make_project):
     shown = logs(project, "much").stdout.splitlines()
     assert shown[:3] == ["> seq 1000000; exit 3", "1", "2"]
     (line,) = (line for line in shown if line.startswith("["))
-    assert re.fullmatch(r"\[6\.. MiB left out here: see core.parallel_log_size\]", line)
+    assert re.fullmatch(r"\[6\.. MiB omitted: see core.parallel_log_size\]", line)
     assert shown[-1] == "1000000"

@@ -68,7 +68,7 @@ def test_an_output_that_is_another_one_when_it_is_copied(make_project, monkeypat
     monkeypatch.setattr(dvc.output.Output, "commit", commit)
     with pytest.raises(ReproductionError) as excinfo:
         project.reproduce(jobs=2)
-    assert "is not in the cache as it was recorded" in str(excinfo.value.__cause__)
+    assert "is not in the cache as recorded" in str(excinfo.value.__cause__)
     assert not project.exists("dvc.lock")
 
 

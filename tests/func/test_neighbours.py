@@ -236,7 +236,7 @@ def test_a_run_begins_when_the_repo_is_free(project):
     lock = Lock(str(project.path / ".dvc" / "tmp" / "lock"))
     lock.lock()
     with running(project, "-j", 2, "other") as process:
-        wait_for_line(process, "has locked the repo; waiting for it")
+        wait_for_line(process, "Waiting for the repo: ")
         assert ran(project) == []
         lock.unlock()
         assert_over(project, process)
@@ -247,7 +247,7 @@ def test_a_run_on_workers_begins_when_the_repo_is_free(project):
     lock = Lock(str(project.path / ".dvc" / "tmp" / "lock"))
     lock.lock()
     with running(project, "--runner", "dask:no.cluster") as process:
-        wait_for_line(process, "has locked the repo; waiting for it")
+        wait_for_line(process, "Waiting for the repo: ")
         lock.unlock()
         output = finish(process)
     assert process.returncode == 255
@@ -259,9 +259,7 @@ def test_a_wait_for_the_path_locks_says_who_has_them(project):
     lock = Lock(str(project.path / ".dvc" / "tmp" / "rwlock.lock"))
     lock.lock()
     with running(project, "-j", 2, "other", "more") as process:
-        wait_for_line(
-            process, f"waiting for it: '{lock.lockfile}', process {os.getpid()}"
-        )
+        wait_for_line(process, f"Waiting for the path locks: process {os.getpid()} (")
         assert ran(project) == []
         lock.unlock()
         assert_over(project, process)
@@ -272,7 +270,7 @@ def test_ctrl_c_ends_a_wait_for_the_path_locks(project):
     lock = Lock(str(project.path / ".dvc" / "tmp" / "rwlock.lock"))
     lock.lock()
     with running(project, "-j", 2, "other", "more") as process:
-        wait_for_line(process, "has locked the path locks; waiting for it: ")
+        wait_for_line(process, "Waiting for the path locks: ")
         process.send_signal(signal.SIGINT)
         finish(process)
         assert process.returncode == 252
@@ -311,9 +309,7 @@ def test_a_hard_link_that_a_killed_run_has_left(project):
     result = project.dvc("repro", "-j", 2, "other", check=False)
     assert result.returncode == 255
     lock = project.path / ".dvc" / "tmp" / "lock"
-    assert (
-        f"has ended and left '{lock}' behind, which has to be removed" in result.stderr
-    )
+    assert f"has ended and left '{lock}' behind; remove that file" in result.stderr
     lock.unlink()
     project.dvc("repro", "-j", 2, "other")
     assert ran(project) == ["other"]

@@ -182,7 +182,7 @@ def test_paths_that_another_process_writes_to(done):
     done.write({".dvc/tmp/rwlock": json.dumps(lock)})
     result = plan(done, check=False)
     assert result.returncode == 255
-    assert "cannot tell what would run" in result.stderr
+    assert "cannot plan the run" in result.stderr
     assert "one.txt' is busy" in result.stderr
     assert json.loads(done.path_locks()) == lock
 
@@ -373,14 +373,14 @@ def test_stages_wait_for_pools_and_go_by_priority(make_project, monkeypatch):
 def test_stages_that_ask_for_more_than_there_is(make_project, monkeypatch):
     project = make_project("pools", POOLS)
     monkeypatch.setenv("DVC_PARALLEL_POOLS", "db=0")
-    message = "takes 1 of 'db', whose size is 0"
+    message = "takes 1 of 'db', but its size is 0"
     result = plan(project, "-j", "2", check=False)
     assert result.returncode == 255
     assert message in result.stderr
     # NOTE: DVC by itself does not look at it, but tells no speed-up either
     result = plan(project)
     assert "3 to run" in result.stdout
-    assert "with several jobs, this is an error: stage '" in result.stderr
+    assert "with more than one job, this is an error: stage '" in result.stderr
     assert message in result.stderr
     assert [speed["jobs"] for speed in plan_json(project)["speeds"]] == [1]
     assert project.dvc("repro", "-j", 1).stdout.count("Running stage") == 3

@@ -123,7 +123,7 @@ def test_templates(make_project, monkeypatch):
 @pytest.mark.parametrize(
     "parallel, message",
     [
-        ("{pools: {gpu: 3}}", "'b'.*takes 3 of 'gpu', whose size is 2"),
+        ("{pools: {gpu: 3}}", "'b'.*takes 3 of 'gpu', but its size is 2"),
         ("{pools: [x, x]}", r"'b': meta.parallel.pools: .*got \['x', 'x'\]"),
         ("{pool: [x]}", "'b': meta.parallel: unknown key 'pool'"),
         ("{timeout: soon}", "'b': meta.parallel.timeout: .*got 'soon'"),
@@ -291,7 +291,7 @@ def test_a_timeout_is_reported_and_ends_all_that_the_commands_have_begun(make_pr
     result = project.dvc("repro", "-j", 2, check=False)
     assert result.returncode == 255
     assert "slow | begun" in result.stdout
-    assert "wait), stopped at its timeout of 2 s" in result.stderr
+    assert "wait), timed out after 2 s" in result.stderr
     assert "failed to reproduce 'slow'" in result.stderr
     assert not is_alive(int(project.read("child")))
 
@@ -307,7 +307,7 @@ def test_a_retry_after_a_timeout(make_project):
     """
     project = make_project("again", dvc_yaml)
     result = project.dvc("repro", "-j", 2)
-    assert "fi, stopped at its timeout of 2 s; attempt 2" in result.stderr
+    assert "fi, timed out after 2 s; attempt 2" in result.stderr
     assert project.read("tries") == "try\ntry\n"
 
 
@@ -344,7 +344,7 @@ def test_the_config_tells_the_sizes_and_the_environment_wins(make_project, monke
     project.reproduce(jobs=2, force=True)
     assert project.read("gpu.txt") == "6,7\n"
     monkeypatch.setenv("DVC_PARALLEL_POOLS", "")
-    with pytest.raises(DvcException, match="takes 2 of 'gpu', whose size is 1"):
+    with pytest.raises(DvcException, match="takes 2 of 'gpu', but its size is 1"):
         project.reproduce(jobs=2, force=True)
 
 

@@ -230,8 +230,8 @@ def test_what_cannot_be_validated_is_skipped(make_project):
     assert states(report) == {"use": "reproducible"}
     assert {one["name"]: one["reason"] for one in report["skipped"]} == {
         "frozen": "is frozen",
-        "always": "always changes",
-        "log": "'log.txt' depends on what was there before",
+        "always": "always runs",
+        "log": "'log.txt' builds on its previous content",
         "print": "has no outputs",
         "data.dvc": "has no command",
     }
@@ -241,7 +241,7 @@ def test_nothing_to_validate(make_project):
     project = make_project(dvc_yaml="stages: {a: {cmd: echo a}}")
     result = validate(project)
     assert result.returncode == 0
-    assert "skipped a: always changes" in result.stdout
+    assert "skipped a: always runs" in result.stdout
 
 
 @pytest.mark.parametrize(

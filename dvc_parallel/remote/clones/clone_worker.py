@@ -85,8 +85,8 @@ class Performance:
         if token is not None and not os.path.exists(token):
             folder = os.path.dirname(os.path.dirname(token))
             raise WorkerError(
-                f"this worker does not see the cache folder '{folder}' that is to be "
-                "shared; mount it there, or use a remote: `dvc remote add -d`"
+                f"this worker does not see the shared cache '{folder}'; mount it "
+                "there, or use a remote: `dvc remote add -d`"
             )
         self._configure()
         with Repo(self._root) as repo, lock_repo(repo), state_kept_open(repo.state):
@@ -160,9 +160,9 @@ class Performance:
             # NOTE: DVC 2 has known some by another kind of hash
             if dep.hash_info.name == expected.name and dep.hash_info != expected:
                 raise WorkerError(
-                    f"'{dep}' is not the same in the workspace and in a clone of it: "
-                    f"{expected.value} there, {dep.hash_info.value} here; does git "
-                    "convert it, or was it changed just now?"
+                    f"'{dep}' differs between the workspace ({expected.value}) and its "
+                    f"clone ({dep.hash_info.value}); does git convert it, or has it "
+                    "just been changed?"
                 )
 
     def _check_inputs(self, stage: "Stage", before: Mapping[str, Any]) -> None:
@@ -174,9 +174,9 @@ class Performance:
         for path, known in before.items():
             if after.get(path) != known or not os.path.exists(path):
                 raise WorkerError(
-                    f"stage '{self._request.addressing}' has changed '"
-                    f"{name_in(self._clone.path, path)}', on which it depends; what is "
-                    "not one of its outputs does not come back from a clone"
+                    f"stage '{self._request.addressing}' has changed its dependency "
+                    f"'{name_in(self._clone.path, path)}'; only outputs come back from "
+                    "a clone"
                 )
 
     def _put(self, stage: "Stage") -> Result:

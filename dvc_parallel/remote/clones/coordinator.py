@@ -86,8 +86,7 @@ class Coordinator:
             except ValueError:
                 raise DvcException(
                     f"stage '{stage.addressing}' cannot run on a worker without the "
-                    f"workspace, as '{out.fs_path}' is not in the git repo "
-                    f"'{self._root}'"
+                    f"workspace: '{out.fs_path}' is not in the git repo '{self._root}'"
                 ) from None
 
     def pack(
@@ -187,7 +186,7 @@ class Coordinator:
             if path is None:
                 self.exchange.put([HashInfo("md5", md5)])
             elif self.exchange.put_file(path) != md5:
-                raise DvcException(f"'{path}' has changed while it was put away")
+                raise DvcException(f"'{path}' has changed while it was being copied")
             else:
                 self._uncached.pop(md5, None)
 
@@ -240,8 +239,8 @@ class Coordinator:
             # NOTE: DVC 2 has known outputs by another kind of hash
             if found.name == expected.name and found != expected:
                 raise DvcException(
-                    f"output '{out}' is not what the worker has made: its hash is "
-                    f"{found.value}, that of the worker's is {expected.value}"
+                    f"output '{out}' is not what the worker made: its hash is "
+                    f"{found.value} here and {expected.value} there"
                 )
             if meta.isexec:
                 # NOTE: older DVC takes no file that it knows for executable
@@ -253,7 +252,7 @@ class Coordinator:
             path = os.path.normpath(os.path.join(self._root, leaf.path))
             if not any(path == out or path.startswith(out + os.sep) for out in paths):
                 raise DvcException(
-                    f"a worker has sent '{leaf.path}', which is none of the outputs"
+                    f"a worker has sent '{leaf.path}', which is not an output"
                 )
 
 

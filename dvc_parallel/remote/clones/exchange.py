@@ -101,7 +101,7 @@ class Exchange:
             )
             if result.failed:
                 raise DvcException(
-                    f"could not put {len(result.failed)} files to {self}"
+                    f"{len(result.failed)} files could not be copied to {self}"
                 )
             self._put.add(hash_info)
 
@@ -142,7 +142,7 @@ class Exchange:
         if missing:
             one = min(missing, key=str)
             raise DvcException(
-                f"{self} does not have '{one.value}', or not as it should be"
+                f"{self} does not have '{one.value}', or has it damaged"
                 + (f" ({len(missing)} objects in all)" if len(missing) > 1 else "")
             )
 
@@ -171,7 +171,7 @@ class Exchange:
         with self._writing({md5}) if target is self.cache else nullcontext():
             result = transfer(staging, target, {obj.hash_info}, shallow=False)
         if result.failed:
-            raise DvcException(f"could not put '{path}' to {self}")
+            raise DvcException(f"'{path}' could not be copied to {self}")
         return md5
 
     def get_file(self, md5: str, path: str) -> None:
@@ -180,7 +180,7 @@ class Exchange:
         generic.copy(source.fs, source.oid_to_path(md5), localfs, path)
         _, found = hash_file(path, localfs, "md5")
         if found.value != md5:
-            raise DvcException(f"{self} does not have '{md5}' as it should be")
+            raise DvcException(f"{self} does not have '{md5}', or has it damaged")
 
     def make_token(self) -> Optional[str]:
         """A file by which workers can see that they share the cache, if they do."""
@@ -206,15 +206,15 @@ def _remotes(repo: "Repo") -> "dict[Optional[str], HashFileDB]":
         if repo.config["cache"].get("dir"):
             return {}
         raise DvcException(
-            "workers without the workspace get and put data through a DVC remote or a "
-            "shared cache, and neither is set up; run `dvc remote add -d <name> <url>` "
-            "or `dvc cache dir <folder that all workers see>`"
+            "workers without the workspace exchange data through a DVC remote or a "
+            "shared cache, and neither is set up; run `dvc remote add -d <name> "
+            "<url>` or `dvc cache dir <folder that all workers see>`"
         ) from None
     if remote.worktree or remote.fs.version_aware:
         raise DvcException(
-            f"workers without the workspace cannot get and put data through the remote "
-            f"'{remote.name}', as it keeps versions of files instead of their hashes; "
-            "run `dvc remote add -d <name> <url>` for another one"
+            "workers without the workspace cannot exchange data through the remote "
+            f"'{remote.name}', which keeps versions of files instead of hashes; choose "
+            "another one with `dvc remote add -d <name> <url>`"
         )
     return _by_hash_name(remote, "legacy_odb", "odb")
 

@@ -56,7 +56,7 @@ def _lock(fd: int, path: str, wait: bool) -> bool:
             return True
         if (lasting := telling.is_to_be_told()) is not None:
             lasts = lasting or "for it"
-            say(f"Another stage on this host has '{path}' locked; waiting {lasts}")
+            say(f"Another stage on this host has locked '{path}'; waiting {lasts}")
         time.sleep(TRY_EVERY)
 
 

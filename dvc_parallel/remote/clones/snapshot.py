@@ -61,8 +61,8 @@ class Snapshot:
     def __init__(self, repo: "Repo", outputs: Iterable[str]):
         if not isinstance(repo.scm, Git):
             raise DvcException(
-                "workers without the workspace work in clones, and this repo is not "
-                "under git; run `git init`, or have the workers share the workspace"
+                "workers without the workspace use clones, and this repo is not under "
+                "git; run `git init`, or let the workers share the workspace"
             )
         self.root = os.path.realpath(repo.scm.root_dir)
         folder = OwnFolder(os.path.realpath(repo.tmp_dir), *FOLDERS)

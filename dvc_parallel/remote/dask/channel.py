@@ -120,15 +120,15 @@ class Channel:
             done = {call for call in calls if call.done()}
             calls -= done
             if self._left() <= 0:
-                self.lose("nothing has been heard of it for too long")
+                self.lose("it has not answered for too long")
             elif not all(call.result() for call in done):
                 if self._closing and not self._tasks:
                     self.lose("it cannot be reached")
                 if told_at < self._heard_at + SAYS_AGAIN <= time.monotonic():
                     told_at = time.monotonic()
                     say(
-                        f"Nothing is heard of worker '{self.worker}'; its commands end "
-                        f"{self._left():.0f} s from now, unless it is heard of again"
+                        f"Worker '{self.worker}' does not answer; unless it does, its "
+                        f"commands end in {self._left():.0f} s"
                     )
                 await asyncio.sleep(PAUSE)
             else:

@@ -43,9 +43,7 @@ async def told(awaited: Awaitable[Any], what: str) -> Any:
 
 def waits_for(what: str, lasting: str) -> str:
     """How to say it, where it has been ``lasting`` by now, if not just begun."""
-    return (
-        f"Still waiting for {what}, {lasting} now" if lasting else f"Waiting for {what}"
-    )
+    return f"Still waiting for {what} ({lasting})" if lasting else f"Waiting for {what}"
 
 
 class Connection:
@@ -79,7 +77,9 @@ class Connection:
                 connect = self._connect()
                 if self._was_there:
                     address, runner = self._scheduler.address, self._scheduler.runner
-                    what = f"the scheduler of runner '{runner}' at {address} to be back"
+                    what = (
+                        f"the scheduler of runner '{runner}' at {address} to come back"
+                    )
                     connect = told(connect, f"{what}, for at most {PATIENCE:g} s")
                 self._client = await connect
             return self._client
@@ -132,9 +132,8 @@ class Connection:
             await (runs if is_there else told(runs, "the first worker of the cluster"))
         except asyncio.TimeoutError:
             raise RunnerError(
-                f"runner '{self._scheduler.runner}': the Dask scheduler at "
-                f"{self._scheduler.address} has no worker that runs anything within "
-                f"{AT_START:g} s"
+                f"runner '{self._scheduler.runner}': no worker of the Dask scheduler "
+                f"at {self._scheduler.address} ran anything within {AT_START:g} s"
             ) from None
         finally:
             task.release()

@@ -292,7 +292,7 @@ class DaskRunner(RemoteRunner):
         for address, reason in reasons.items():
             name = visible(offers[address].name)
             reason = visible(reason, lines=True)
-            logger.warning("worker '%s' is not used, as it %s", name, reason)
+            logger.warning("worker '%s' is not used: it %s", name, reason)
         self._unfit.update(reasons)
 
     def _announced(self, announcement: Announcement) -> None:

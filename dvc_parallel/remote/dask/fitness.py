@@ -73,7 +73,7 @@ async def examine(
 
     here = platform.python_version()
     warnings = {
-        address: f"has Python {python}, and here it is {here}"
+        address: f"has Python {python}, but this machine has {here}"
         for address, python in answers[0].items()
         if isinstance(python, str) and python != here
     }
@@ -118,10 +118,10 @@ def _other_version(name: str, found: Any, terms: "Terms") -> Optional[str]:
     if found == expected:
         return None
     if isinstance(found, PackageNotFoundError):
-        return f"has no {name}, and here it is {expected}"
+        return f"has no {name}, but this machine has {expected}"
     if isinstance(found, Exception):
-        return f"cannot be asked for its {name}: {found!r}"
-    return f"has {name} {found}, and here it is {expected}"
+        return f"cannot report its version of {name}: {found!r}"
+    return f"has {name} {found}, but this machine has {expected}"
 
 
 def _other_workspace(found: Any, token: tuple[str, str]) -> Optional[str]:
@@ -129,7 +129,7 @@ def _other_workspace(found: Any, token: tuple[str, str]) -> Optional[str]:
     if found == content:
         return None
     if isinstance(found, FileNotFoundError):
-        return f"does not see the workspace, as it has no {path}"
+        return f"does not see the workspace: it has no {path}"
     if isinstance(found, Exception):
         return f"does not see the workspace: {found}"
-    return f"sees another workspace: its {path} is not the one that is here"
+    return f"sees another workspace: its {path} is not the same file"

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # Called on a worker with what is printed, and with where to start commands.
 Work = Callable[["Output", Runner], Any]
 
-SILENCE = "nothing was heard of DVC for too long"
+SILENCE = "DVC has not answered for too long"
 
 # Seconds between two looks at whether the tasks are still wanted, and between two
 # announcements of one that has no permission.
@@ -184,7 +184,7 @@ class Session:
             while task not in self._permitted:
                 self._check()
                 if not self._is_wanted(task):
-                    raise SessionOverError("not wanted any more")
+                    raise SessionOverError("no longer wanted")
                 if time.monotonic() >= announced + ANNOUNCE:
                     announced = time.monotonic()
                     announce()
@@ -282,7 +282,7 @@ class Session:
             # NOTE: twice, as Dask may know of the end of a task a little earlier
             now = {task for task in tasks if not self._is_wanted(task)}
             if tasks and tasks <= now & unwanted:
-                self._end("Dask does not know of DVC any more")
+                self._end("Dask has lost DVC")
             unwanted = now
 
     def _end(self, why: str) -> None:

@@ -93,6 +93,6 @@ def have_alone(folder: str) -> None:
     own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
     if not own or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise DvcException(
-            f"'{folder}' on the worker has to be a folder that its user alone can "
-            "write to; remove it, or give workers a --local-directory of their own"
+            f"'{folder}' on the worker has to be a folder that only its user can write "
+            "to; remove it, or give each worker its own --local-directory"
         )

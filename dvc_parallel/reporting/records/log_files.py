@@ -263,7 +263,7 @@ class LogReader:
             with fobj:
                 if start > self.offset:
                     left_out = in_words(start - self.offset)
-                    line = f"[{left_out} left out here: see core.{LOG_OPTION}]\n"
+                    line = f"[{left_out} omitted: see core.{LOG_OPTION}]\n"
                     yield (b"" if self._at_line_start else b"\n") + line.encode()
                     self.offset, self._at_line_start = start, True
                 fobj.seek(self.offset - start)

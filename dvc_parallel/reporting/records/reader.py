@@ -185,7 +185,7 @@ class Run:
         names = [stage.name for stage in self.stages]
         known = _listed(get_close_matches(name, names) or names, len(names))
         name = visible(name)
-        raise RecordError(f"run {self.id} has no stage '{name}'; there are {known}")
+        raise RecordError(f"run {self.id} has no stage '{name}'; it has {known}")
 
     def update(self) -> None:
         """Read what has been added to the journal.
@@ -280,7 +280,7 @@ class Runs:
         ids = self.ids()
         if not ids:
             raise RecordError(
-                "no run has been recorded yet; `dvc repro` with more than one job is"
+                "no run has been recorded yet; run `dvc repro` with more than one job"
             )
         if run_id is None:
             return self._last(ids)
@@ -293,7 +293,9 @@ class Runs:
                 f"there is no run '{visible(str(run_id))}'; there are {known}"
             )
         if len(matching) > 1:
-            raise RecordError(f"'{run_id}' can be {' or '.join(matching)}")
+            raise RecordError(
+                f"'{run_id}' matches more than one run: {', '.join(matching)}"
+            )
         return read(self.folder(matching[-1]))
 
     def _last(self, ids: list[str]) -> Run:
@@ -303,7 +305,7 @@ class Runs:
                 return read(self.folder(run_id))
             except RecordError as exc:
                 errors.append(exc)
-        raise RecordError(f"there is no run that can be read: {errors[0]}")
+        raise RecordError(f"no recorded run can be read: {errors[0]}")
 
     def all(self) -> Iterator[Run]:
         """The runs that can be read, the oldest first.
@@ -337,7 +339,7 @@ def read(folder: OwnFolder) -> Run:
         run.header = checked.header(header)
         run.stages += _stages(header["stages"])
     except NONSENSE:
-        raise RecordError(f"{run.journal} is not a journal that can be read") from None
+        raise RecordError(f"{run.journal} is not a readable journal") from None
     run.update()
     return run
 

@@ -110,7 +110,7 @@ class Recorder(Reporter):
         """Tell the user once that the record lacks something."""
         if not self._has_warned:
             self._has_warned = True
-            log(logging.WARNING, "the record of this run cannot be kept: %s", exc)
+            log(logging.WARNING, "cannot record this run: %s", exc)
 
     def _remove_old(self) -> None:
         with suppress(RecordError):

@@ -39,7 +39,7 @@ def test_fewer_where_it_cannot_be_raised_as_far(limits, caplog, soft, hard, room
     limits(soft, hard)
     jobs = max(1, (room - OTHERS) // PER_JOB)
     assert make_room(1025) == jobs
-    assert f"{jobs} jobs instead of 1025" in caplog.text
+    assert f"-j {jobs} instead of -j 1025" in caplog.text
 
 
 def test_a_limit_that_cannot_be_raised(limits):

@@ -97,7 +97,7 @@ def test_a_patient_lock_says_so_and_waits(tmp_path, monkeypatch, caplog):
         # NOTE: a run that waits for it once more says so in its own way
         assert repo.lock is inner
     assert not lock.is_locked
-    assert caplog.text.count("waiting for it") == 1
+    assert caplog.text.count("Waiting for the repo") == 1
 
 
 class Clock:
@@ -151,14 +151,14 @@ def test_a_wait_says_so_at_once_after_ten_seconds_and_each_minute(
     wait_for(lock, "the repo", clock=clock, sleep=clock.sleep)
     times, lines = zip(*said)
     assert all(a <= b < a + 3 for a, b in zip((2, 12, 72, 132), times))
-    assert lines[0].startswith("Another process has locked the repo; waiting for it: ")
+    assert lines[0].startswith("Waiting for the repo: ")
     again = [
-        re.match(r"Still waiting for the repo, (.*) now: ", line)[1]
+        re.match(r"Still waiting for the repo \((.*)\): ", line)[1]
         for line in lines[1:]
     ]
     assert again == ["for 12 s", "for 1 min", "for 2 min"]
     for line in lines:
-        assert f"'{path}', process {os.getpid()} (" in line
+        assert f": process {os.getpid()} (" in line and f"'{path}'" in line
     assert clock.sleeps == lock.tries - 1
 
 
@@ -205,8 +205,8 @@ def test_nobody_waits_for_the_dead(tmp_path, left_behind, monkeypatch, said):
     with pytest.raises(DvcException, match="cannot lock") as caught:
         wait_for(lock, "the repo")
     assert str(caught.value) == (
-        f"cannot lock the repo: process {pid} has ended and left '{path}' behind, "
-        "which has to be removed"
+        f"cannot lock the repo: process {pid} has ended and left '{path}' behind; "
+        "remove that file"
     )
     assert not isinstance(caught.value, LockError)
     assert said == []
@@ -241,7 +241,7 @@ def test_a_hard_link_of_somebody_unknown(tmp_path, clock, said, monkeypatch):
 
     wait_for(lock, "it", clock=clock, sleep=sleep)
     assert len(said) == 1
-    assert "if no DVC process uses the repo, on any host, remove it" in said[0]
+    assert "if no DVC process uses the repo, on any host, remove that file" in said[0]
     lock.unlock()
 
 
@@ -263,7 +263,7 @@ def test_who_locks_a_file_without_writing_to_it(tmp_path, clock, said):
         fcntl.flock(fobj, fcntl.LOCK_EX)
         lock = BusyLock(path, clock, 10)
         wait_for(lock, "it", clock=clock, sleep=clock.sleep)
-    assert f", process {os.getpid()} (" in said[0]
+    assert f": process {os.getpid()} (" in said[0]
 
 
 def test_a_folder_that_is_missing_is_not_waited_for(tmp_path):

@@ -236,10 +236,7 @@ def test_flush_waits_for_the_guard_and_says_so(hold, locks, in_file, guard, mock
     locks.flush()
     assert in_file() == {}
     (text,) = say.call_args[0]
-    assert text.startswith(
-        "Another process has locked the path locks; waiting for it: "
-        f"'{guard.lockfile}', process {os.getpid()} ("
-    )
+    assert text.startswith(f"Waiting for the path locks: process {os.getpid()} (")
 
 
 def test_flush_ends_when_the_run_does(hold_in_a_run, run_locks, guard, mocker, caplog):
@@ -248,7 +245,7 @@ def test_flush_ends_when_the_run_does(hold_in_a_run, run_locks, guard, mocker, c
     guard.lock()
     mocker.patch.object(lock_wait, "say", side_effect=lambda _: run_locks.stop())
     run_locks.flush()
-    assert "path locks could not be released" in caplog.text
+    assert "cannot release path locks" in caplog.text
 
 
 def test_a_stage_of_a_run_waits_for_the_guard(hold, hold_in_a_run, guard, mocker):
@@ -277,7 +274,7 @@ def test_flush_leaves_what_others_have_taken_to_them(
     locks.flush()
     data = json.loads((tmp_path / "rwlock").read_text())
     assert data == {"read": {}, "write": {"/a": neighbour.info}}
-    assert caplog.text.count("has been removed or changed") == 1
+    assert caplog.text.count("was removed or changed") == 1
     assert str(neighbour.info["pid"]) in caplog.text
 
 
@@ -373,7 +370,9 @@ def test_what_the_living_may_have_written_is_not_replaced(
     path = tmp_path / "rwlock"
     pid = neighbour.info["pid"]
     path.write_text(entry(pid))
-    with pytest.raises(dvc_rwlock.RWLockFileCorruptedError, match=rf"lives \({pid}\)"):
+    with pytest.raises(
+        dvc_rwlock.RWLockFileCorruptedError, match=rf"process \({pid}\)"
+    ):
         with hold_in_a_run(read=["/a"]):
             pass
     assert path.read_text() == entry(pid)

@@ -62,7 +62,7 @@ def test_a_system_that_starts_no_more_threads(monkeypatch):
 
     with Workers(4, nullcontext) as workers:
         monkeypatch.setattr(threading.Thread, "start", fail)
-        with pytest.raises(DvcException, match="no stage can be run"):
+        with pytest.raises(DvcException, match="no stage can run"):
             submit(workers, done.append, 0)
         monkeypatch.setattr(threading.Thread, "start", start)
         submit(workers, done.append, 1)

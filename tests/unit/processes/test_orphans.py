@@ -96,7 +96,7 @@ def test_a_wait_for_what_does_not_end_is_told(folder, found, monkeypatch, mocker
     say = mocker.patch.object(orphans, "say")
     orphans.clear(folder, found.append)
     assert found == [[7, 8]]
-    told = [re.search(r"for (\d+ \w+) now: 7, 8;", c.args[0]) for c in say.mock_calls]
+    told = [re.search(r"\(for (\d+ \w+)\): 7, 8;", c.args[0]) for c in say.mock_calls]
     assert [match[1] for match in told] == ["11 s", "1 min"]
     assert not os.listdir(folder.path)
 

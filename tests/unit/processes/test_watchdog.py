@@ -297,7 +297,7 @@ def test_what_does_not_end_is_left_to_the_next_run(
             patch.setattr(watchdog, "processes_of", mocker.Mock(side_effect=OSError))
         runner.close()
     (said,) = [
-        call.args for call in warning.call_args_list if "do not end" in call[0][0]
+        call.args for call in warning.call_args_list if "have not ended" in call[0][0]
     ]
     assert str(pid) in said[0] % said[1:] or not can_look
     assert len(os.listdir(runner._supervisor._folder.path)) == 1

@@ -210,7 +210,7 @@ def test_nothing_runs_without_permission(make_net):
     done = []
     net.start(lambda *_: done.append(1))
     net.wanted = False
-    assert "not wanted" in str(net.errors.get(timeout=HANGS))
+    assert "no longer wanted" in str(net.errors.get(timeout=HANGS))
     assert not done
 
 
@@ -373,7 +373,7 @@ def test_commands_end_when_the_coordinator_is_silent(make_net):
     # NOTE: not before all that runs there has been killed
     assert time.monotonic() >= heard + 3.0
     assert not is_alive(pid)
-    assert "nothing was heard" in str(net.errors.get(timeout=HANGS))
+    assert "has not answered" in str(net.errors.get(timeout=HANGS))
 
 
 def test_they_go_on_while_it_is_heard(make_net):
@@ -398,7 +398,7 @@ def test_a_session_ends_when_dask_wants_none_of_its_tasks(make_net):
     wait_for_output(net, task)
     net.wanted = False
     _, lost = net.read(task)
-    assert "Dask does not know" in str(lost)
+    assert "Dask has lost DVC" in str(lost)
     assert net.errors.get(timeout=HANGS)
 
 

@@ -31,7 +31,7 @@ def test_a_wait_is_told_again_and_again(monkeypatch):
     assert asyncio.run(wait())
     assert lines[:3] == [
         "Waiting for a worker",
-        *["Still waiting for a worker, for 0 s now"] * 2,
+        *["Still waiting for a worker (for 0 s)"] * 2,
     ]
 
 

@@ -22,14 +22,14 @@ def test_a_folder_is_for_its_user_alone(tmp_path):
 @pytest.mark.parametrize("mode", [0o720, 0o702])
 def test_one_that_others_can_write_to_is_not_used(tmp_path, mode):
     tmp_path.chmod(mode)
-    with pytest.raises(DvcException, match="its user alone can write to"):
+    with pytest.raises(DvcException, match="only its user can write to"):
         have_alone(str(tmp_path))
 
 
 def test_nor_one_behind_a_link(tmp_path):
     (tmp_path / "there").mkdir(0o700)
     (tmp_path / "folder").symlink_to("there")
-    with pytest.raises(DvcException, match="its user alone can write to"):
+    with pytest.raises(DvcException, match="only its user can write to"):
         have_alone(str(tmp_path / "folder"))
 
 
@@ -38,5 +38,5 @@ def test_nor_that_of_another_user(tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir(0o700)
     os.chown(folder, 12345, 12345)
-    with pytest.raises(DvcException, match="its user alone can write to"):
+    with pytest.raises(DvcException, match="only its user can write to"):
         have_alone(str(folder))

@@ -210,7 +210,7 @@ def test_a_journal_is_read_wherever_it_is_cut_off(recorder, tmp_path):
         path.write_bytes(data[:size])
         entries = data[:size].count(b"\n") - 1
         if entries < 0:
-            with pytest.raises(RecordError, match="is not a journal"):
+            with pytest.raises(RecordError, match="is not a readable journal"):
                 reader.read(OwnFolder(str(path.parent)))
         else:
             assert known(reader.read(OwnFolder(str(path.parent)))) == entries
@@ -251,7 +251,9 @@ def test_no_such_run(tmp_path, recorder):
     assert Runs(str(tmp_path)).load(known[:-1]).id == known
     other = f"{known[:-1]}{'x' if known[-1] != 'x' else 'y'}"
     (tmp_path / "parallel" / "runs" / other).mkdir()
-    with pytest.raises(RecordError, match=f"'{known[:-1]}' can be .* or "):
+    with pytest.raises(
+        RecordError, match=f"'{known[:-1]}' matches more than one run: "
+    ):
         Runs(str(tmp_path)).load(known[:-1])
     assert Runs(str(tmp_path)).load(known).id == known
 
@@ -261,7 +263,7 @@ def test_no_such_run(tmp_path, recorder):
 )
 def test_what_is_no_journal(tmp_path, header):
     (tmp_path / "journal.jsonl").write_text(json.dumps(header) + "\n")
-    with pytest.raises(RecordError, match="is not a journal that can be read"):
+    with pytest.raises(RecordError, match="is not a readable journal"):
         reader.read(OwnFolder(str(tmp_path)))
 
 
@@ -274,7 +276,7 @@ def test_no_such_stage(tmp_path, name, known):
     recorder = Recorder(str(tmp_path))
     recorder.begun(RunInfo(stages, 2, "fail"))
     recorder.close()
-    with pytest.raises(RecordError, match=f"no stage '{name}'; there are {known}"):
+    with pytest.raises(RecordError, match=f"no stage '{name}'; it has {known}"):
         Runs(str(tmp_path)).load().stage(name)
 
 
@@ -351,7 +353,7 @@ def test_a_disk_that_fills_up(recorder, tmp_path, monkeypatch, mocker):
     assert not recorder.logs.is_whole(0)
     (args,) = [call.args for call in log.call_args_list]
     assert args[1] % args[2:] == (
-        "the record of this run cannot be kept: [Errno 28] No space left on device: "
+        "cannot record this run: [Errno 28] No space left on device: "
         f"'{journal(tmp_path)}'"
     )
 
@@ -440,7 +442,7 @@ def test_of_too_much_output_the_first_and_the_last_are_kept(tmp_path, piece):
     followed += b"".join(reader.new())
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= limit
     text = shown(logs)
-    assert re.search(rb"\n\[1\d\d\.\d KiB left out here: see core.parallel_log", text)
+    assert re.search(rb"\n\[1\d\d\.\d KiB omitted: see core.parallel_log", text)
     first, last = text.partition(b"[")[0], text.rpartition(b"]\n")[2]
     assert len(first) >= limit // 2 - 10
     assert many_lines(len(first) // 10) == first
@@ -554,5 +556,5 @@ def test_a_run_that_was_killed_before_its_journal_is_passed_over(
     with pytest.raises(RecordError, match="9999"):
         runs.load("9999")
     shutil.rmtree(tmp_path / "parallel" / "runs" / known)
-    with pytest.raises(RecordError, match="there is no run that can be read"):
+    with pytest.raises(RecordError, match="no recorded run can be read"):
         runs.load()

@@ -237,10 +237,10 @@ def test_says_again_what_it_waits_for(waits, clock, locked, holder):
         assert waits.free() == []
         told += [(second, *reminder) for reminder in waits.told]
     assert told == [
-        (10, 1, "for 10 s now, with 2 more stages, as who"),
-        (70, 1, "for 1 min now, with 2 more stages, as who"),
-        (130, 1, "for 2 min now, with 2 more stages, as who"),
-        (190, 1, "for 3 min now, with 2 more stages, as who"),
+        (10, 1, "for 10 s now, with 2 more: who"),
+        (70, 1, "for 1 min now, with 2 more: who"),
+        (130, 1, "for 2 min now, with 2 more: who"),
+        (190, 1, "for 3 min now, with 2 more: who"),
     ]
 
 

@@ -43,17 +43,17 @@ def test_workers_by_their_names():
     [
         (
             Needs(workers=("gpu-*", "x")),
-            "stage 'a': meta.parallel.workers: no worker is called gpu-* or x; there "
+            "stage 'a': meta.parallel.workers: no worker is named gpu-* or x; there "
             "are lab-1, lab-2, node",
         ),
         (
             Needs({"gpu": 3}),
-            "stage 'a': meta.parallel.pools: takes 3 of 'gpu', which none of the "
-            "workers has that it may run on: lab-1, lab-2, node",
+            "stage 'a': meta.parallel.pools: takes 3 of 'gpu', more than any "
+            "worker that it may run on has: lab-1, lab-2, node",
         ),
         (
             Needs({"gpu": 1}, workers=("lab-2",)),
-            "takes 1 of 'gpu', which none of the workers has that it may run on: lab-2",
+            "takes 1 of 'gpu', more than any worker that it may run on has: lab-2",
         ),
     ],
 )

@@ -38,14 +38,14 @@ def test_parse(text, sizes):
         ("gpu", "expected pools such as 'gpu=0,1 mem=64', got 'gpu' in 'gpu'"),
         ("mem=1 =2", "got '=2' in 'mem=1 =2'"),
         ("a.b=2", "got 'a.b=2'"),
-        ("mem=", "expected a number of slots, .*got 'mem='"),
-        ("mem=64GB", "expected a number of slots, .*got 'mem=64GB'"),
+        ("mem=", "expected a number of slots .*got 'mem='"),
+        ("mem=64GB", "expected a number of slots .*got 'mem=64GB'"),
         ("mem=-1", "got 'mem=-1'"),
         ("gpu=0,,1", "got 'gpu=0,,1'"),
         ("gpu=,", "got 'gpu=,'"),
         ("gpu=0,x=1", "got 'gpu=0,x=1'"),
-        ("gpu=0,1,0", "expected each slot once, got 'gpu=0,1,0' in 'gpu=0,1,0'"),
-        ("mem=1 mem=2", "pool 'mem' is there twice in 'mem=1 mem=2'"),
+        ("gpu=0,1,0", "expected each slot only once, got 'gpu=0,1,0' in 'gpu=0,1,0'"),
+        ("mem=1 mem=2", "pool 'mem' is listed twice in 'mem=1 mem=2'"),
         ("mem=²", "got 'mem=²'"),
     ],
 )
@@ -57,12 +57,14 @@ def test_what_cannot_be_read_is_named(text, message):
 def test_a_request_larger_than_its_pool():
     sizes = parse_pools("gpu=0,1 mem=64")
     check_needs("train", Needs({"gpu": 2, "mem": 64, "db": 1}), sizes)
-    message = "stage 'train'.* takes 3 of 'gpu', whose size is 2$"
+    message = "stage 'train'.* takes 3 of 'gpu', but its size is 2$"
     with pytest.raises(NeedsError, match=message):
         check_needs("train", Needs({"gpu": 3}), sizes)
-    with pytest.raises(NeedsError, match=r"2 of 'db', .* 1, as DVC_PARALLEL_POOLS"):
+    with pytest.raises(
+        NeedsError, match=r"2 of 'db', .* 1, as neither DVC_PARALLEL_POOLS"
+    ):
         check_needs("train", Needs({"db": 2}), sizes)
-    with pytest.raises(NeedsError, match="1 of 'gpu', whose size is 0"):
+    with pytest.raises(NeedsError, match="1 of 'gpu', but its size is 0"):
         check_needs("train", Needs({"gpu": 1}), parse_pools("gpu=0"))
 
 

@@ -114,7 +114,7 @@ def test_a_timeout_is_one_for_all_commands_of_an_attempt(mocker):
         assert attempts.seconds_left() == 0
     with attempts.commands(on_end=lambda: None):
         assert attempts.seconds_left() == 10
-    assert "cmd, stopped at its timeout of 10 s" in str(attempts.timeout("cmd"))
+    assert "cmd, timed out after 10 s" in str(attempts.timeout("cmd"))
 
 
 def test_waiting_for_a_worker_does_not_count(mocker):

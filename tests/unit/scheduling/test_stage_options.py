@@ -122,7 +122,9 @@ def test_no_mapping(value):
 
 
 def test_an_unknown_key_is_named():
-    message = r"'train'.*'pool' with value \{'gpu': 1\}.*known are pools, priority"
+    message = (
+        r"'train'.*'pool' with value \{'gpu': 1\}.*expected one of pools, priority"
+    )
     with pytest.raises(NeedsError, match=message):
         read(pool={"gpu": 1})
 
