@@ -158,7 +158,8 @@ def test_a_wait_says_so_at_once_after_ten_seconds_and_each_minute(
     ]
     assert again == ["for 12 s", "for 1 min", "for 2 min"]
     for line in lines:
-        assert f": process {os.getpid()} (" in line and f"'{path}'" in line
+        assert f": process {os.getpid()} (" in line
+        assert f"'{path}'" in line
     assert clock.sleeps == lock.tries - 1
 
 
