@@ -19,7 +19,8 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-EXAMPLES = ("training", "sessions")
+# Examples, and a stage of each whose log is worth a look.
+EXAMPLES = {"training": "train@svm", "sessions": "merge"}
 VENV = ROOT / ".venv-demo"
 DVC = "dvc==3.67.1"
 INSTALLED = (
@@ -56,7 +57,7 @@ def positive(text):
 
 def parse_args(argv):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--example", choices=EXAMPLES, default=EXAMPLES[0])
+    parser.add_argument("--example", choices=EXAMPLES, default="training")
     parser.add_argument(
         "-j",
         "--jobs",
@@ -66,7 +67,9 @@ def parse_args(argv):
         help="stages to run simultaneously (default: the number of CPUs: %(default)s)",
     )
     parser.add_argument(
-        "--keep", action="store_true", help="keep the folders of the two runs"
+        "--keep",
+        action="store_true",
+        help="keep the projects of the two runs, and say what to try there",
     )
     return parser.parse_args(argv)
 
@@ -81,19 +84,37 @@ def check_system():
 
 
 def run_quietly(command, what):
-    """Run a command; show its last words only if it fails."""
-    result = subprocess.run(
+    """Run a command; show what pip is about, and all last words only if it fails."""
+    lines = ["no output"]
+    packages = 0
+    with subprocess.Popen(
         [str(part) for part in command],
-        check=False,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-    )
-    if result.returncode:
-        lines = [line.strip() for line in result.stdout.splitlines() if line.strip()]
+    ) as process:
+        for line in process.stdout:
+            word, _, rest = line.strip().partition(" ")
+            if line.strip():
+                lines.append(line.strip())
+            if word == "Collecting":
+                packages += 1
+                show_progress(f"  package {packages}: {rest}")
+            elif line.startswith("Installing collected packages:"):
+                show_progress(f"  unpacking {rest.count(',') + 1} packages ...", True)
+    if process.returncode:
         errors = [line for line in lines if line.startswith("ERROR:")]
-        raise DemoError(f"{what}: {(errors or lines or ['no output'])[-1]}")
+        raise DemoError(f"{what}: {(errors or lines)[-1]}")
+
+
+def show_progress(text, lasting=False):
+    """Show what goes on: in one line of a terminal; elsewhere, only what is lasting."""
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns - 1
+        print(f"\r\033[K{text[:width]}", end="\n" if lasting else "", flush=True)
+    elif lasting:
+        say(text)
 
 
 def fingerprint(root):
@@ -115,7 +136,10 @@ def install(example):
     if installed.exists():
         return
 
-    say(f"Installing {DVC} and this clone into {VENV.name}; takes a while once ...")
+    requirements = ROOT / "examples" / example / "requirements.txt"
+    also = requirements.read_text().split() if requirements.exists() else []
+    say(f"Installing into {VENV.name}: {', '.join([DVC, 'this clone', *also])}.")
+    say("Some 100 packages, up to 500 MB: it takes a minute or two, and only once.")
     version = "python{}.{}".format(*sys.version_info)
     if not (VENV / "lib" / version / "site-packages" / "pip").exists():
         run_quietly(
@@ -132,8 +156,8 @@ def install(example):
         ROOT,
         DVC,
     ]
-    for path in (ROOT / "examples" / example).glob("requirements.txt"):
-        command += ["-r", path]
+    if also:
+        command += ["-r", requirements]
     run_quietly(command, "pip cannot install it (is there a network?)")
     installed.write_text(wanted)
 
@@ -230,6 +254,14 @@ def demo(example, jobs, folder):
     return compare(serial, parallel)
 
 
+def say_what_to_try(example, jobs, project):
+    say(f"\nThe project of the parallel run is kept in {project}. Try there:\n")
+    say(f"  export PATH={VENV / 'bin'}:$PATH && cd {project}")
+    say(f"  dvc-parallel logs {EXAMPLES[example]}")
+    say("  dvc-parallel report")
+    say(f"  dvc-parallel plan --force -j {jobs}")
+
+
 def main(argv=None):
     args = parse_args(argv)
     folder = None
@@ -237,7 +269,10 @@ def main(argv=None):
         check_system()
         install(args.example)
         folder = Path(tempfile.mkdtemp(prefix="dvc-parallel-demo-")).resolve()
-        return demo(args.example, args.jobs, folder)
+        status = demo(args.example, args.jobs, folder)
+        if not args.keep:
+            say("With --keep, the project stays, to look around in it.")
+        return status
     except (DemoError, OSError) as exc:
         print(f"error: {exc}", file=sys.stderr)
         return 1
@@ -246,7 +281,7 @@ def main(argv=None):
         return 130
     finally:
         if folder and args.keep:
-            say(f"Kept {folder}")
+            say_what_to_try(args.example, args.jobs, folder / "parallel" / "project")
         elif folder:
             shutil.rmtree(folder, ignore_errors=True)
 

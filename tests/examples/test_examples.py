@@ -129,6 +129,48 @@ def test_demo_shows_the_error_of_a_command_in_one_line(demo):
         demo.run_quietly([sys.executable, "-c", code], "pip")
 
 
+NUMPY = "numpy>=1.2 (from scikit-learn)"
+PIP = f"""
+for name in ("dvc==3.67.1", "{NUMPY}"):
+    print("Collecting", name)
+print("Installing collected packages: numpy, dvc")
+"""
+
+
+def test_demo_says_what_is_installed_meanwhile(demo, capfd, monkeypatch):
+    pip = [sys.executable, "-c", PIP]
+    demo.run_quietly(pip, "pip")
+    assert capfd.readouterr().out == "  unpacking 2 packages ...\n"
+
+    monkeypatch.setattr(demo.sys.stdout, "isatty", lambda: True)
+    demo.run_quietly(pip, "pip")
+    shown = capfd.readouterr().out.split("\r\033[K")
+    assert shown[1:3] == ["  package 1: dvc==3.67.1", f"  package 2: {NUMPY}"]
+    assert shown[3] == "  unpacking 2 packages ...\n"
+
+
+def test_demo_says_what_to_try(demo, make_project, monkeypatch, capsys):
+    project = make_project(
+        dvc_yaml="""
+        stages:
+          train:
+            foreach: [svm, forest]
+            do: {cmd: "echo a ${item}"}
+        """
+    )
+    project.reproduce(jobs=2)
+    monkeypatch.setattr(demo, "VENV", Path(sys.executable).parents[1])
+    capsys.readouterr()
+    demo.say_what_to_try("training", 2, project.path)
+    said = capsys.readouterr().out.partition("Try there:\n")[2]
+    assert said.count("\n  dvc-parallel ") == 3
+    monkeypatch.setenv("PATH", os.defpath)
+    shown = project.run(["bash", "-ec", said], cwd="/").stdout
+    assert "\na svm\n" in shown
+    assert "report.html\n" in shown
+    assert "2 to run" in shown
+
+
 def test_demo_says_which_command_failed(demo, tmp_path):
     with pytest.raises(demo.DemoError, match="failed with exit code 3"):
         demo.run([sys.executable, "-c", "exit(3)"], tmp_path, os.environ)
@@ -215,6 +257,8 @@ def test_demo_ends_with_1_on_differing_results(
     out = capsys.readouterr().out
     assert "DIFFERENT: dvc.lock" in out
     assert "dvc repro -j 3" in out
+    assert ("Try there:" in out) is keep
+    assert ("With --keep" in out) is not keep
     assert all(folder.exists() is keep for folder in folders)
 
 
