@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from typing import Callable, Optional, Union
 from .tools import PARALLEL, SERIAL, Tool
 
 VENVS = Path(__file__).parent / ".venvs"
+# In an environment: what has been installed there.
+DONE = "requirements.txt"
 
 VERSIONS = """
 import platform, sys
@@ -70,14 +73,26 @@ def install_all(
     """
 
     def ready(tool: Tool) -> Union[Install, NotAvailableError]:
-        say(f"installing {tool.name}")
+        executable = executables.get(tool.name)
+        if not executable and not is_installed(tool):
+            what = ", ".join(tool.requirements)
+            say(f"installing {tool.name}: {what}, into {VENVS / tool.name}, once ...")
+        start = time.monotonic()
         try:
-            found = install(tool, executables.get(tool.name))
+            found = install(tool, executable)
         except NotAvailableError as exc:
             say(f"left out: {tool.name}: {exc}")
             return exc
-        say(f"ready: {found.version}")
+        say(f"ready after {time.monotonic() - start:.0f} s: {found.version}")
         return found
+
+    tools = list(tools)
+    new = sum(not (is_installed(tool) or executables.get(tool.name)) for tool in tools)
+    if new and not shutil.which("uv"):
+        say(
+            f"{new} tools are not installed yet. With pip, that takes a few minutes "
+            "for each that has DVC in it; with uv in PATH, seconds."
+        )
 
     # More than two only wait for each other's disk.
     with ThreadPoolExecutor(2) as pool:
@@ -106,15 +121,23 @@ def install(tool: Tool, executable: Optional[Path] = None) -> Install:
     return Install(tool, folder, _version(tool, folder))
 
 
+def is_installed(tool: Tool) -> bool:
+    """Whether nothing has to be installed but, maybe, the code of this clone."""
+    if not tool.requirements:
+        return True
+    done = VENVS / tool.name / DONE
+    wanted = "\n".join(tool.requirements)
+    return done.exists() and done.read_text(encoding="utf-8") == wanted
+
+
 def _make_venv(tool: Tool) -> Path:
     folder = VENVS / tool.name
     python = folder / "bin" / "python"
-    done = folder / "requirements.txt"
-    wanted = "\n".join(tool.requirements)
-    if not (done.exists() and done.read_text(encoding="utf-8") == wanted):
+    if not is_installed(tool):
         _create(folder, tool.python)
         _install(python, *tool.requirements)
-        done.write_text(wanted, encoding="utf-8")
+        done = folder / DONE
+        done.write_text("\n".join(tool.requirements), encoding="utf-8")
     if tool.source:
         # The code may have changed since.
         with TemporaryDirectory() as tmp:

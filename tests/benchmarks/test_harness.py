@@ -115,6 +115,8 @@ def test_a_tool_that_cannot_be_installed_is_left_out(monkeypatch, tmp_path):
     ]
     assert isinstance(found[2], Install)
     assert "left out: gone: no `no-such-program` on this machine" in said
+    (line,) = [line for line in said if line.startswith("installing ")]
+    assert line.startswith(f"installing broken: {wrong}, into {tmp_path}")
 
 
 @needs_make
