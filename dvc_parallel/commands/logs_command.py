@@ -2,6 +2,8 @@
 
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from itertools import compress
 from typing import Any, BinaryIO, Optional
@@ -11,6 +13,7 @@ from dvc.exceptions import InvalidArgumentError
 from dvc.ui import ui
 from dvc.utils import relpath
 
+from dvc_parallel.engine.reporter_events import Phase
 from dvc_parallel.engine.signals import exit_name
 from dvc_parallel.engine.terminal import duration, harmless, visible, whole_lines
 from dvc_parallel.reporting.records import Run, Runs, Stage
@@ -48,24 +51,62 @@ class CmdLogs(ShowsSafely, CmdBaseNoRepo):
 
     def run(self) -> int:
         args = self.args
+        self._check()
         runs = Runs.of_repo()
-        if args.follow and (args.json or not args.stage):
-            raise InvalidArgumentError("--follow needs a stage, and no --json")
         if args.list:
-            if args.stage or args.run:
-                raise InvalidArgumentError("--list goes without a stage and --run")
             _show_runs(runs, args.json)
             return 0
+        run, stages = self._choose(runs)
+        if args.json:
+            ui.write_json(self._as_dict(run, stages))
+            return 0
+        if args.stage and not args.run and run.id != runs.load().id:
+            error_write(f"from run {run.id}: later runs did not run it")
+        if args.failed and not stages:
+            error_write(f"no stage has failed in run {run.id}")
+        self._show(run, stages)
+        return 0
 
+    def _check(self) -> None:
+        args = self.args
+        if args.follow and args.json:
+            raise InvalidArgumentError("--follow goes without --json")
+        if args.stage and args.failed:
+            raise InvalidArgumentError("--failed goes without a stage")
+        if args.list and (args.stage or args.run or args.failed or args.follow):
+            raise InvalidArgumentError("--list goes alone, or with --json")
+
+    def _choose(self, runs: Runs) -> tuple[Run, list[Stage]]:
+        """The run, and those of its stages that are to be shown."""
+        args = self.args
+        if args.stage and not args.run:
+            return runs.last_of(args.stage, goes_on=args.follow)
+        if args.failed:
+            run = runs.load(args.run) if args.run else runs.last_at_work()
+            return run, [s for s in run.stages if s.phase == Phase.FAILED]
         run = runs.load(args.run)
-        if args.stage and not args.json:
-            _show_log(run, run.stage(args.stage), args.follow)
-        elif args.json:
-            stage = run.stage(args.stage) if args.stage else None
-            ui.write_json(_stage(run, stage, _logs(run)) if stage else _whole(run))
+        return run, run.get(args.stage) if args.stage else run.stages
+
+    def _is_one(self, stages: Sequence[Stage]) -> bool:
+        """Whether a stage was asked for by its own name."""
+        return [stage.name for stage in stages] == [self.args.stage]
+
+    def _as_dict(self, run: Run, stages: Sequence[Stage]) -> dict[str, Any]:
+        logs = _logs(run)
+        shown = [_stage(run, stage, logs) for stage in stages]
+        if self._is_one(stages):
+            return {"version": SCHEMA_VERSION, "run": run.id, **shown[0]}
+        return {**_run(run), "stages": shown}
+
+    def _show(self, run: Run, stages: Sequence[Stage]) -> None:
+        if self._is_one(stages):
+            _show_log(run, stages[0], self.args.follow)
+        elif self.args.follow:
+            _follow(run, stages)
+        elif self.args.stage or self.args.failed:
+            _show_logs(run, stages)
         else:
             _show_stages(run)
-        return 0
 
 
 def _show_runs(runs: Runs, as_json: bool) -> None:
@@ -140,11 +181,6 @@ def _run(run: Run) -> dict[str, Any]:
     }
 
 
-def _whole(run: Run) -> dict[str, Any]:
-    logs = _logs(run)
-    return {**_run(run), "stages": [_stage(run, stage, logs) for stage in run.stages]}
-
-
 def _stage(run: Run, stage: Stage, logs: dict[str, str]) -> dict[str, Any]:
     seconds, status, started = _seconds(run, stage), stage.exit, None
     if stage.started is not None:
@@ -162,7 +198,7 @@ def _stage(run: Run, stage: Stage, logs: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _show_log(run: Run, stage: Stage, follow: bool) -> None:
+def _show_log(run: Run, stage: Stage, follow: bool) -> LogReader:
     stream = sys.stdout.buffer
     reader = LogReader(run.logs, stage.log)
     while True:
@@ -177,22 +213,85 @@ def _show_log(run: Run, stage: Stage, follow: bool) -> None:
         error_write(f"'{visible(stage.name)}' failed: {error}")
     elif not reader.offset:
         state = _state(stage)
-        error_write(f"'{visible(stage.name)}' has printed nothing, it is {state}")
+        error_write(f"'{visible(stage.name)}' has printed nothing: {state}")
+    return reader
 
 
-def _copy(reader: LogReader, stream: BinaryIO) -> None:
-    """Copy what is new in a log; on a terminal, without controls but colours."""
-    on_terminal = stream.isatty()
+def _show_logs(run: Run, stages: Sequence[Stage]) -> None:
+    """Show what each of some stages has printed, below its name."""
+    for stage in stages:
+        if stage.has_run:
+            write(f"=== {stage.name}", force=True)
+            sys.stdout.flush()
+            if not _show_log(run, stage, follow=False).at_line_start:
+                write(force=True)
+
+
+def _follow(run: Run, stages: Sequence[Stage]) -> None:
+    """Show what some stages print until they have ended, each line with its name."""
+    readers: dict[str, _Lines] = {}
+    left = list(stages)
+    while left:
+        goes_on = run.goes_on
+        over = [stage for stage in left if stage.over or not goes_on]
+        for stage in left:
+            if stage.has_run:
+                reader = readers.get(stage.name)
+                reader = reader or readers.setdefault(stage.name, _Lines(run, stage))
+                reader.show_new(to_end=stage in over)
+        left = [stage for stage in left if stage not in over]
+        if left:
+            time.sleep(INTERVAL)
+            run.update()
+
+
+class _Lines:
+    """The lines of the log of a stage, each with its name."""
+
+    def __init__(self, run: Run, stage: Stage):
+        self._reader = LogReader(run.logs, stage.log)
+        self._prefix = f"{visible(stage.name)} | ".encode(errors="replace")
+        self._rest = b""
+
+    def show_new(self, to_end: bool) -> None:
+        """Show what is new, up to the end of a line or of it all."""
+        stream = sys.stdout.buffer
+        with _naming_logs():
+            for chunk in whole_lines(self._reader.new()):
+                *lines, self._rest = (self._rest + chunk).split(b"\n")
+                self._show(stream, lines)
+        if to_end and self._rest:
+            self._show(stream, [self._rest])
+        stream.flush()
+
+    def _show(self, stream: BinaryIO, lines: Sequence[bytes]) -> None:
+        for line in lines:
+            # NOTE: of a progress bar, what a terminal would still show
+            line = line.rstrip(b"\r").rpartition(b"\r")[2]
+            line = harmless(line) if stream.isatty() else line
+            stream.write(self._prefix + line + b"\n")
+
+
+@contextmanager
+def _naming_logs() -> Iterator[None]:
+    """Raise an error of our own where a log cannot be read."""
     try:
-        stream.writelines(
-            harmless(chunk) if on_terminal else chunk
-            for chunk in whole_lines(reader.new())
-        )
+        yield
     except OSError as exc:
         if exc.filename is None:
             raise
         path = relpath(exc.filename)
         raise RecordError(f"cannot read '{path}': {exc.strerror}") from None
+
+
+def _copy(reader: LogReader, stream: BinaryIO) -> None:
+    """Copy what is new in a log; on a terminal, without controls but colours."""
+    on_terminal = stream.isatty()
+    with _naming_logs():
+        stream.writelines(
+            harmless(chunk) if on_terminal else chunk
+            for chunk in whole_lines(reader.new())
+        )
     stream.flush()
 
 
@@ -201,10 +300,16 @@ def add_parser(subparsers, parent_parser) -> None:
     parser.add_argument(
         "stage",
         nargs="?",
-        help="Stage whose output to show. All stages are listed without one.",
+        help=(
+            "Stage whose output to show, or the name of a foreach or matrix for all of "
+            "its stages: of the last run that ran it. All stages of the last run are "
+            "listed without one."
+        ),
     )
     parser.add_argument("--run", help=RUN, metavar="<id>")
-    text = "Show what the stage goes on to print, until it ends."
+    text = "Show what has failed in the run: the output of each of these stages."
+    add_switch(parser, "--failed", text=text)
+    text = "Show what the stages, or all of the run, go on to print, until they end."
     add_switch(parser, "-f", "--follow", text=text)
     text = "List the runs that are kept, the oldest first."
     add_switch(parser, "--list", text=text)

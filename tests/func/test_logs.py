@@ -10,6 +10,7 @@ import pytest
 from dvc_parallel.reporting.records import Runs
 from dvc_parallel.scheduling.durations import Durations
 from tests import HANGS
+from tests.support.capabilities import needs_keep_going
 from tests.support.project import finish
 
 PYTHON = sys.executable
@@ -95,7 +96,7 @@ def test_json(ran):
     said = logs(ran, failed["name"], "--run", first).stderr
     assert said == f"'{failed['name']}' failed: {failed['error']}\n"
     one = json.loads(logs(ran, "one", "--run", first, "--json").stdout)
-    assert one == stages["one"]
+    assert one == {"version": 2, "run": first, **stages["one"]}
 
 
 def test_outcomes_and_times_are_the_same_everywhere(make_project):
@@ -165,9 +166,56 @@ def test_a_restored_stage_keeps_its_time_for_the_next_plan(make_project):
 
 
 def test_a_stage_that_printed_nothing(ran):
-    result = logs(ran, "one")
+    ran.dvc("repro", "-j", 2, "-f", "quiet")
+    result = logs(ran, "quiet")
     assert result.stdout == ""
-    assert result.stderr == "'one' has printed nothing, it is unchanged\n"
+    assert result.stderr == "'quiet' has printed nothing: ran\n"
+
+
+def test_the_last_run_that_ran_a_stage(ran):
+    """Not the last run, in which nothing has changed."""
+    first, last = json.loads(logs(ran, "--list", "--json").stdout)
+    result = logs(ran, "one")
+    assert result.stdout == "> echo first; echo 1 > one.txt\nfirst\n"
+    assert result.stderr == f"from run {first['id']}: later runs did not run it\n"
+    assert json.loads(logs(ran, "one", "--json").stdout)["run"] == first["id"]
+    result = logs(ran, "one", "--run", last["id"])
+    assert result.stdout == ""
+    assert result.stderr == "'one' has printed nothing: unchanged\n"
+    shown = logs(ran, "--failed").stdout
+    assert "=== two\n> cat one.txt; echo problem; exit 3\n1\nproblem\n" in shown
+
+
+@needs_keep_going
+def test_groups_and_failures(make_project):
+    project = make_project(
+        "group",
+        """
+        stages:
+          train:
+            foreach: [a, b]
+            do: {cmd: "echo in ${item}; printf '1%%\\\\r2%%'; test ${item} = a"}
+          trainer: {cmd: echo no}
+          silent: {cmd: exit 4}
+        """,
+    )
+    project.dvc("repro", "-j", 2, "-k", check=False)
+    one = "> echo in {0}; printf '1%%\\r2%%'; test {0} = a\nin {0}\n1%\n2%\n"
+    both = [f"=== train@{item}\n{one.format(item)}" for item in "ab"]
+    result = logs(project, "train")
+    assert result.stdout == "".join(both)
+    assert "'train@b' failed: failed to run: " in result.stderr
+    result = logs(project, "--failed")
+    assert result.stdout == f"{both[1]}=== silent\n"
+    assert "'silent' failed: failed to run: exit 4, exited with 4\n" in result.stderr
+    shown = json.loads(logs(project, "--failed", "--json").stdout)
+    assert [stage["name"] for stage in shown["stages"]] == ["train@b", "silent"]
+    followed = logs(project, "-f").stdout
+    lines = one.replace("1%\n", "").format("a").splitlines()
+    assert followed.startswith("".join(f"train@a | {line}\n" for line in lines))
+    assert followed.endswith("trainer | > echo no\ntrainer | no\n")
+    of_group = followed.partition("trainer | ")[0]
+    assert logs(project, "-f", "train").stdout == of_group
 
 
 @pytest.mark.parametrize(
@@ -175,8 +223,9 @@ def test_a_stage_that_printed_nothing(ran):
     [
         (["on"], "has no stage 'on'; it has one"),
         (["--run", "x"], "there is no run 'x'; there are 2"),
-        (["--follow"], "--follow needs a stage, and no --json"),
-        (["--list", "one"], "--list goes without a stage and --run"),
+        (["--follow", "--json"], "--follow goes without --json"),
+        (["--failed", "one"], "--failed goes without a stage"),
+        (["--list", "one"], "--list goes alone, or with --json"),
     ],
 )
 def test_errors(ran, args, error):
@@ -193,7 +242,7 @@ def running(make_project):
         """
         stages:
           a: {cmd: "echo begin; until [ -f go ]; do sleep 0.1; done; echo end"}
-          b: {cmd: "until [ -f end ]; do sleep 0.1; done"}
+          b: {cmd: "until [ -f end ]; do sleep 0.1; done; printf last"}
         """,
     )
     process = project.start("repro", "-j", 2)
@@ -219,6 +268,25 @@ def test_beside_a_run(running):
     project.write({"go": ""})
     # NOTE: the run goes on
     assert list(lines) == ["end\n"]
+    assert follow.wait(HANGS) == 0
+
+
+def test_all_of_a_run_is_followed_to_its_end(running):
+    project, process = running
+    follow = subprocess.Popen(
+        [PYTHON, "-m", "dvc_parallel", "logs", "-f"],
+        cwd=project.path,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    lines = iter(follow.stdout.readline, "")
+    assert "a | begin\n" in lines
+    project.write({"go": ""})
+    assert next(lines) == "a | end\n"
+    assert follow.poll() is None
+    project.write({"end": ""})
+    finish(process)
+    assert list(lines)[-1] == "b | last\n"
     assert follow.wait(HANGS) == 0
 
 

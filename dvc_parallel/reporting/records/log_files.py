@@ -237,12 +237,13 @@ class LogReader:
 
     Attributes:
         offset (int): how much of all that was printed has been read, or left out.
+        at_line_start (bool): whether the last of it was the end of a line.
     """
 
     def __init__(self, folder: OwnFolder, name: str):
         self._folder = folder
         self._name = name
-        self._at_line_start = True
+        self.at_line_start = True
         self.offset = 0
 
     def new(self) -> Iterator[bytes]:
@@ -264,12 +265,12 @@ class LogReader:
                 if start > self.offset:
                     left_out = in_words(start - self.offset)
                     line = f"[{left_out} omitted: see core.{LOG_OPTION}]\n"
-                    yield (b"" if self._at_line_start else b"\n") + line.encode()
-                    self.offset, self._at_line_start = start, True
+                    yield (b"" if self.at_line_start else b"\n") + line.encode()
+                    self.offset, self.at_line_start = start, True
                 fobj.seek(self.offset - start)
                 while chunk := fobj.read(CHUNK):
                     self.offset += len(chunk)
-                    self._at_line_start = chunk.endswith(b"\n")
+                    self.at_line_start = chunk.endswith(b"\n")
                     yield chunk
 
 

@@ -25,6 +25,7 @@ FORMAT = 2
 FORMATS = (1, FORMAT)
 JOURNAL = "journal.jsonl"
 LOGS = "logs"
+IDLE = "idle"  # a file beside the runs, with the ID of one in which no stage has run
 # Bytes of a journal, and of a line of it.
 MOST_BYTES = 2**28
 MOST_LINE = 2**25
@@ -76,6 +77,11 @@ class Stage:
     def details(self) -> dict[str, Any]:
         """The details of its phase."""
         return self.phases[-1][2] if self.phases else {}
+
+    @property
+    def has_run(self) -> bool:
+        """Whether it has begun to run a command, or failed without one."""
+        return any(phase in ("command", "failed") for _, phase, _ in self.phases)
 
     @property
     def worker(self) -> Optional[str]:
@@ -173,15 +179,20 @@ class Run:
             return self.last if self.seconds is None else self.seconds
         return (datetime.now(timezone.utc) - self.started).total_seconds()
 
-    def stage(self, name: str) -> Stage:
-        """The stage of that name.
+    def find(self, name: str) -> list[Stage]:
+        """The stage of a name, or those of a foreach or matrix; maybe none."""
+        exact = [stage for stage in self.stages if stage.name == name]
+        group = (stage for stage in self.stages if stage.name.startswith(f"{name}@"))
+        return exact or list(group)
+
+    def get(self, name: str) -> list[Stage]:
+        """The same.
 
         Raises:
             RecordError: there is none.
         """
-        for stage in self.stages:
-            if stage.name == name:
-                return stage
+        if found := self.find(name):
+            return found
         names = [stage.name for stage in self.stages]
         known = _listed(get_close_matches(name, names) or names, len(names))
         name = visible(name)
@@ -248,6 +259,25 @@ class Runs:
         except RecordError:
             return False
 
+    def remember_idle(self, run_id: str) -> None:
+        """Take note that no stage has run in a run, so that it does not last.
+
+        Raises:
+            OSError: that cannot be written down.
+        """
+        self.remove_idle()
+        with self._folder.replace(IDLE) as fobj:
+            fobj.write(run_id)
+
+    def remove_idle(self) -> None:
+        """Remove the record of the last run in which no stage has run."""
+        with suppress(OSError, UnicodeDecodeError):
+            with self._folder.read(IDLE, MOST_LINE) as fobj:
+                run_id = fobj.read().decode()
+            self._folder.remove(IDLE)
+            if RUN_ID.fullmatch(run_id):
+                self.remove(run_id)
+
     def remove(self, run_id: str) -> None:
         """Remove a record, as much of it as can be."""
         with suppress(OSError):
@@ -298,6 +328,42 @@ class Runs:
             )
         return read(self.folder(matching[-1]))
 
+    def last_at_work(self) -> Run:
+        """The last run in which any stage has run, if there is one, or the last run.
+
+        Raises:
+            RecordError: there is none.
+        """
+        at_work = (
+            run
+            for run in self.all(newest_first=True)
+            if any(stage.has_run for stage in run.stages)
+        )
+        return next(at_work, None) or self.load()
+
+    def last_of(self, name: str, goes_on: bool = False) -> tuple[Run, list[Stage]]:
+        """The last run in which a stage, or one of a group, has run, and these stages.
+
+        If there is none, that is the last run that knows them.
+
+        Args:
+            goes_on: whether a run that goes on and has yet to run them will do.
+
+        Raises:
+            RecordError: no run knows them.
+        """
+        known: list[tuple[Run, list[Stage]]] = []
+        for run in self.all(newest_first=True):
+            if stages := run.find(name):
+                known.append((run, stages))
+                to_come = goes_on and run.goes_on and not all(s.over for s in stages)
+                if to_come or any(stage.has_run for stage in stages):
+                    return known[-1]
+        if not known:
+            last = self.load()
+            return last, last.get(name)
+        return known[0]
+
     def _last(self, ids: list[str]) -> Run:
         errors = []
         for run_id in reversed(ids):
@@ -307,13 +373,13 @@ class Runs:
                 errors.append(exc)
         raise RecordError(f"no recorded run can be read: {errors[0]}")
 
-    def all(self) -> Iterator[Run]:
-        """The runs that can be read, the oldest first.
+    def all(self, newest_first: bool = False) -> Iterator[Run]:
+        """The runs that can be read, the oldest first, or the last.
 
         Raises:
             RecordError: their folder cannot be read.
         """
-        for run_id in self.ids():
+        for run_id in sorted(self.ids(), reverse=newest_first):
             with suppress(RecordError):
                 yield read(self.folder(run_id))
 

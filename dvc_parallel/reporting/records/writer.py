@@ -113,6 +113,7 @@ class Recorder(Reporter):
             log(logging.WARNING, "cannot record this run: %s", exc)
 
     def _remove_old(self) -> None:
+        self._runs.remove_idle()
         with suppress(RecordError):
             for run_id in self._runs.ids()[:-KEEP]:
                 if not self._runs.goes_on(run_id):
@@ -160,6 +161,10 @@ class Recorder(Reporter):
 
     def ended(self, summary: Summary) -> None:
         self._end(summary.end, seconds=round(summary.seconds, 4))
+        if summary.end == "ok" and not summary.outcomes.get(Phase.RAN) and self.logs:
+            # NOTE: it must not push out those whose logs people want to see
+            with suppress(OSError):
+                self._runs.remember_idle(self._id)
 
     def close(self) -> None:
         self._end("failed")

@@ -133,6 +133,31 @@ def test_reading_it(recorder, tmp_path, clock):
     assert (run.state, run.now) == ("ok", 2.5)
 
 
+def test_runs_in_which_no_stage_ran_push_no_others_out(tmp_path):
+    def record(outcome, end="ok"):
+        recorder = Recorder(str(tmp_path))
+        recorder.begun(RUN)
+        if outcome is Phase.RAN:
+            recorder.phase(0, Phase.COMMAND, cmd="echo")
+        recorder.phase(0, outcome)
+        recorder.ended(Summary(end, 1.0, 1.0, {outcome: 1}, []))
+        recorder.close()
+        return recorder._id
+
+    runs = Runs(str(tmp_path))
+    ran = record(Phase.RAN)
+    for outcome in (Phase.UNCHANGED, Phase.RESTORED) * (KEEP // 2 + 1):
+        idle = record(outcome)
+        assert runs.load().id == idle
+        assert runs.ids() == [ran, idle]
+    assert runs.last_at_work().id == ran
+    assert runs.last_of("a")[0].id == ran
+    assert runs.last_of("b")[0].id == idle
+    cut_short = record(Phase.UNCHANGED, "interrupted")
+    later = record(Phase.RAN)
+    assert runs.ids() == [ran, cut_short, later]
+
+
 def test_journals_of_format_1(recorder, tmp_path):
     """Their outcomes had other words, and times are those of the phases."""
     phases = {
@@ -277,7 +302,7 @@ def test_no_such_stage(tmp_path, name, known):
     recorder.begun(RunInfo(stages, 2, "fail"))
     recorder.close()
     with pytest.raises(RecordError, match=f"no stage '{name}'; it has {known}"):
-        Runs(str(tmp_path)).load().stage(name)
+        Runs(str(tmp_path)).load().get(name)
 
 
 def id_of(day, number):
