@@ -2,6 +2,8 @@
 
 import os
 import sys
+from argparse import ArgumentParser
+from functools import lru_cache
 from typing import Optional
 
 from dvc_parallel import __version__
@@ -65,7 +67,7 @@ def main(argv: Optional[list[str]] = None) -> int:
     own = command in OWN
     reason = hook.unsupported or hook.problem
     if reason is None:
-        add_to_dvc()
+        main_parser()
     elif own:
         return _fail(reason)
     if own:
@@ -90,8 +92,9 @@ def _command(argv: list[str]) -> str:
     return ""
 
 
-def add_to_dvc() -> None:
-    """Let ``dvc.cli.main`` of this process have our commands, as ``dvc-parallel``."""
+@lru_cache(maxsize=1)
+def main_parser() -> ArgumentParser:
+    """The parser of ``dvc.cli.main`` in this process, with our commands from now on."""
     from dvc.cli import parser as cli
 
     from . import logs_command, plan_command, report_command, validate_command
@@ -103,3 +106,4 @@ def add_to_dvc() -> None:
         if isinstance(action.choices, dict):
             for name, subparser in action.choices.items():
                 subparser.prog = f"{parser.prog} {name}"
+    return parser

@@ -4,6 +4,8 @@ import ast
 import email
 import re
 import shlex
+import shutil
+import subprocess
 from importlib.util import find_spec
 
 import pytest
@@ -125,6 +127,44 @@ def test_a_page_fails_as_it_should(tmp_path, block, error):
     else:
         with pytest.raises(AssertionError, match=error):
             run_page(page, tmp_path)
+
+
+SHOWN_BY_BASH = """
+. ~/.local/share/bash-completion/completions/{program}
+COMP_WORDS=({program} {command} {start}); COMP_CWORD=2
+_shtab_{name} {program} {start} {command}
+echo ${{COMPREPLY[@]}}
+"""
+SHOWN_BY_FISH = "complete -C '{program} {command} {start}'"
+
+
+@pytest.mark.parametrize("shell", ["bash", "fish"])
+def test_completion(tmp_path, monkeypatch, shell):
+    """By the lines that the guide has for the shell."""
+    if not shutil.which(shell):
+        pytest.skip(f"no {shell}")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (block,) = [
+        block
+        for block in blocks("docs/guide.md", "console")
+        if block.needs.startswith(shell)
+    ]
+    for command in commands(block):
+        subprocess.run(["bash", "-ec", command.text], cwd=tmp_path, check=True)
+    template = {"bash": SHOWN_BY_BASH, "fish": SHOWN_BY_FISH}[shell]
+    for program, command, start, expected in (
+        ("dvc", "repro", "--job", "--jobs"),
+        ("dvc-parallel", "repro", "--job", "--jobs"),
+        ("dvc-parallel", "logs", "--fol", "--follow"),
+    ):
+        name = program.replace("-", "_")
+        script = template.format(
+            program=program, command=command, start=start, name=name
+        )
+        shown = subprocess.run(
+            [shell, "-c", script], check=True, capture_output=True, text=True
+        )
+        assert shown.stdout.split()[:1] == [expected]
 
 
 # The pipeline that the reference of `dvc repro` on dvc.org draws

@@ -26,10 +26,13 @@ NEEDS = {
     "a cluster",
     "a running Dask scheduler",
     "an S3 bucket",
+    "bash-completion",
+    "fish",
     "half a minute",
     "Kubernetes",
     "scikit-learn",
     "Slurm",
+    "zsh",
     RUNNER,
 }
 
@@ -176,7 +179,7 @@ def _word_pattern(word: str) -> str:
 
 def dvc_commands(command: str) -> Iterator[list[str]]:
     """The arguments of each ``dvc`` in a line of shell."""
-    for part in re.split(r"\s*(?:&&|\|\||[;|])\s*", command):
+    for part in re.split(r"\s*(?:&&|\|\||[;|]|>.*)\s*", command):
         words = shlex.split(part, comments=True)
         while words and re.fullmatch(r"\w+=.*", words[0], re.DOTALL):
             words.pop(0)
