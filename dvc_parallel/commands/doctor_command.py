@@ -64,11 +64,7 @@ def main(argv: list[str], hook: Any) -> int:
     Returns:
         int: exit status, 1 when something is wrong.
     """
-    parser = CommandParser("dvc-parallel doctor", description=DESCRIPTION)
-    parser.add_argument(
-        "-v", "--verbose", action="store_true", help="show paths and patched functions"
-    )
-    args = parser.parse_args(argv)
+    args = make_parser().parse_args(argv)
     ui.enable()
     found = Diagnosis()
     with escaping_streams():
@@ -87,6 +83,14 @@ def main(argv: list[str], hook: Any) -> int:
         else:
             write("\nUse --verbose for paths and for what is patched in DVC.")
     return 1 if problems else 0
+
+
+def make_parser() -> CommandParser:
+    parser = CommandParser("dvc-parallel doctor", description=DESCRIPTION)
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="Show paths and patched functions."
+    )
+    return parser
 
 
 def _versions(found: Diagnosis) -> None:

@@ -6,14 +6,17 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from importlib.util import find_spec
 
+import dvc
 import pytest
 from dvc.cli import parse_args
 
 from benchmarks.__main__ import parser, parts
 from benchmarks.table import update
 from benchmarks.tools import PEERS
+from dvc_parallel.backport.seam import NEWEST
 from patches import PATCHES
 from tests.support.capabilities import HAS_DASK, HAS_KEEP_GOING
 from tests.support.docs import (
@@ -127,6 +130,18 @@ def test_a_page_fails_as_it_should(tmp_path, block, error):
     else:
         with pytest.raises(AssertionError, match=error):
             run_page(page, tmp_path)
+
+
+@pytest.mark.skipif(
+    dvc.version_tuple != NEWEST,
+    reason="the reference is about the newest DVC",
+)
+def test_the_command_reference_is_what_the_parsers_give(tmp_path):
+    """If not: ``python -m tests.support.command_reference``."""
+    page = tmp_path / "commands.md"
+    command = [sys.executable, "-m", "tests.support.command_reference", page]
+    subprocess.run(command, cwd=ROOT, check=True)
+    assert page.read_text() == (ROOT / "docs/commands.md").read_text()
 
 
 SHOWN_BY_BASH = """

@@ -1,0 +1,159 @@
+"""``docs/commands.md``, made from the parsers.
+
+python -m tests.support.command_reference [FILE]
+"""
+
+import re
+import sys
+from argparse import SUPPRESS, Action, ArgumentParser
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from dvc_parallel.backport.config import OPTIONS
+from dvc_parallel.commands import cli, doctor_command
+from dvc_parallel.engine import job_count
+from dvc_parallel.remote import choose_runner
+from dvc_parallel.reporting import output_settings
+from dvc_parallel.scheduling import pools, resources
+from tests.support.docs import ROOT
+
+HEAD = """\
+# Command reference
+
+What dvc-parallel adds to `dvc repro`, its own commands, and its settings. All
+commands also take `-h`, `-q` and `-v`, as those of DVC do. This page is made by
+`python -m tests.support.command_reference` from the command line itself.
+"""
+
+# What each setting is: environment variable or "", default, meaning.
+SETTINGS = {
+    job_count.CONFIG_OPTION: (
+        "",
+        "`1`",
+        "stages to run at a time, or `auto`; also for `dvc exp run`",
+    ),
+    output_settings.OUTPUT_OPTION: (
+        "",
+        "`prefixed`",
+        "how to show the output of stages ([runs.md](runs.md#the-output-of-stages))",
+    ),
+    pools.CONFIG_OPTION: (
+        pools.ENV,
+        "every pool has size 1",
+        "sizes of pools, such as `gpu=0,1 mem=64` ([pools.md](pools.md))",
+    ),
+    choose_runner.CONFIG_OPTION: (
+        choose_runner.ENV,
+        f"`{choose_runner.LOCAL}`",
+        "where commands run ([cluster.md](cluster.md))",
+    ),
+    output_settings.LOG_OPTION: (
+        output_settings.LOG_ENV,
+        "`64M`",
+        "how much of the output of one stage to keep "
+        "([runs.md](runs.md#how-much-is-kept))",
+    ),
+    output_settings.RUNS_OPTION: (
+        output_settings.RUNS_ENV,
+        "`1G`",
+        "how much of all runs to keep",
+    ),
+}
+
+
+def subparsers(parser: ArgumentParser) -> dict[str, ArgumentParser]:
+    (choices,) = [
+        action.choices for action in parser._actions if isinstance(action.choices, dict)
+    ]
+    return choices
+
+
+def text() -> str:
+    """The page."""
+    parsers = subparsers(cli.main_parser())
+    repro = parsers["repro"]
+    ours = [a for a in repro._actions if a.dest in ("load_average", "output", "runner")]
+    jobs = [a for a in repro._actions if a.dest == "jobs"]
+    lines = [HEAD, "## `dvc repro`", "", *_table([*jobs, *ours]), ""]
+    known = {action.dest for action in repro._actions}
+    for name in sorted(cli.OWN):
+        lines += _command(parsers[name], known if name == "plan" else set())
+    lines += _command(doctor_command.make_parser(), set())
+    lines += [
+        "## `dvc-parallel COMMAND`",
+        "",
+        "All other commands are those of `dvc`, with the same arguments: "
+        "`dvc-parallel repro -j 4`.",
+        "",
+        "## Settings",
+        "",
+        "The environment variable wins over the config, and an option over both.",
+        "",
+        "| `dvc config` | environment | default | |",
+        "|---|---|---|---|",
+    ]
+    for option in OPTIONS:
+        env, default, meaning = SETTINGS[option]
+        lines.append(f"| `core.{option}` | {_code(env)} | {default} | {meaning} |")
+    jobserver = "`1`: share jobs with make, ninja and cargo"
+    lines.append(
+        f"| | `{resources.JOBSERVER_ENV}` | `0` | {jobserver} "
+        "([pools.md](pools.md#stages-that-run-make-ninja-or-cargo)) |"
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _command(parser: ArgumentParser, known: Iterable[str]) -> Iterator[str]:
+    """A section on a command; options that ``dvc repro`` has too are only named."""
+    actions = [
+        action
+        for action in parser._actions
+        if action.help != SUPPRESS and action.dest not in ("help", "quiet", "verbose")
+    ]
+    positional = [action for action in actions if not action.option_strings]
+    marks = {"*": "[{} ...]", "?": "[{}]"}
+    places = [marks.get(str(a.nargs), "{}").format(a.dest) for a in positional]
+    own = [action for action in actions if action.dest not in known]
+    yield from (f"## `{' '.join([parser.prog, '[options]', *places])}`", "")
+    yield from (_sentences(parser.description or ""), "")
+    yield from _table(own)
+    if own:
+        yield ""
+    if shared := [
+        a.option_strings[0] for a in actions if a not in own and a.option_strings
+    ]:
+        yield f"And, as for `dvc repro`: {', '.join(map(_code, shared))}."
+        yield ""
+
+
+def _table(actions: Iterable[Action]) -> Iterator[str]:
+    rows = [
+        f"| {_names(action)} | {_sentences(action.help or '')} |" for action in actions
+    ]
+    if rows:
+        yield from ("| option | |", "|---|---|", *rows)
+
+
+def _names(action: Action) -> str:
+    value = ""
+    if action.choices:
+        value = f" {'/'.join(map(str, action.choices))}"
+    elif action.nargs != 0 and action.option_strings:
+        value = f" {action.metavar or action.dest}"
+    names = action.option_strings or [action.metavar or action.dest]
+    return ", ".join(_code(f"{name}{value}") for name in names)
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
+def _sentences(text: str) -> str:
+    """A help text in one line of markdown: what is in quotes there is code here."""
+    text = re.sub(r"\s+", " ", text).strip()
+    return re.sub(r"'([^' ]+)'", r"`\1`", text).replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    page = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs/commands.md"
+    page.write_text(text())
