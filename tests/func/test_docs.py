@@ -18,6 +18,7 @@ from benchmarks.table import update
 from benchmarks.tools import PEERS
 from dvc_parallel.backport.seam import NEWEST
 from patches import PATCHES
+from tests.support import prose
 from tests.support.capabilities import HAS_DASK, HAS_KEEP_GOING
 from tests.support.docs import (
     NEEDS,
@@ -142,6 +143,40 @@ def test_the_command_reference_is_what_the_parsers_give(tmp_path):
     command = [sys.executable, "-m", "tests.support.command_reference", page]
     subprocess.run(command, cwd=ROOT, check=True)
     assert page.read_text() == (ROOT / "docs/commands.md").read_text()
+
+
+STUMBLES = {
+    "DVC takes exception to an option": "takes exception to",
+    "It takes\n  for granted that all runs": "takes for granted",
+    "1 stages have run, in 11 hours": "1 stages",
+    "removes file(s)": "e(s)",
+    "`dvc repro` is what it was": "is what it was",
+    "`--help` tells more of it": "tells more of",
+    "Who needs much is not starved": "is not starved",
+    "it is an error if there is is none": "is is",
+    "nobody waits for a worker": "nobody waits for",
+}
+
+
+@pytest.mark.parametrize("text", STUMBLES)
+def test_prose_that_stumbles_is_found(text):
+    found = [" ".join(words.split()) for _, words, _ in prose.check(text)]
+    assert STUMBLES[text] in found
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1 stage, 11 stages, 1.1 hours", "He had had it", "a\n\nA", "an (s) in brackets"],
+)
+def test_prose_that_does_not(text):
+    assert not list(prose.check(text))
+
+
+def test_where_prose_is():
+    page = "as ever\n```\nas ever\n```\n`as ever`, as ever\n"
+    assert [line for line, *_ in prose.check(prose.without_code(page))] == [1, 5]
+    module = '"""As ever."""\n\ndef one():\n    """As ever."""\n    return "as ever"\n'
+    assert [line for line, *_ in prose.check(prose.shown_by(module))] == [5]
 
 
 SHOWN_BY_BASH = """
