@@ -1,20 +1,89 @@
 """What ``dvc-parallel plan`` says: which stages would run, why, when, how long.
 
-DryRun     which stages run, and why     (dry_run.py)
-Forecast   how long that takes           (simulation.py)
+DryRun     which stages run, and why           (dry_run.py)
+StageTimes what DVC itself takes for each, by the records of runs
+Forecast   how long that takes                 (simulation.py)
 """
 
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import islice
+from statistics import median
 from typing import Any
 
+from dvc_parallel.engine.reporter_events import Phase
+from dvc_parallel.reporting.records import Run, Runs
+from dvc_parallel.reporting.records.reader import RecordError
 from dvc_parallel.scheduling.durations import Durations
-from dvc_parallel.scheduling.simulation import Forecast, Speed
+from dvc_parallel.scheduling.simulation import Forecast, RepoTimes, Speed
 
 from .dry_run import DryRun, Step
 
 # Version of what `as_dict` returns; new keys do not change it.
 SCHEMA_VERSION = 1
+
+
+# Runs whose records are looked at for what DVC itself takes.
+MOST_RUNS = 5
+# Seconds up to which a command is short: what it takes is what it took when others
+# disturbed it least, as its process, DVC's threads and other stages share the CPUs.
+SHORT = 0.5
+
+
+@dataclass(frozen=True)
+class StageTimes:
+    """What stages took in earlier runs.
+
+    Attributes:
+        repo: how long they had the repo for themselves.
+        least: seconds of the shortest run of each, by name.
+    """
+
+    repo: RepoTimes
+    least: dict[str, float]
+
+
+def stage_times(runs: Iterable[Run], names: Iterable[str]) -> StageTimes:
+    """What stages took in earlier runs.
+
+    Args:
+        runs: the last one first.
+        names: of the stages; those of which nothing is known take as long as others.
+    """
+    owned: dict[str, tuple[float, float]] = {}
+    commands: dict[str, float] = {}
+    unchanged: list[float] = []
+    for run in runs:
+        for stage in run.stages:
+            seconds = stage.details.get("owned")
+            if seconds is None:
+                continue
+            if stage.phase == Phase.UNCHANGED:
+                unchanged.append(seconds)
+            elif stage.phase == Phase.RAN:
+                before = stage.seconds_in("check")
+                both = before + stage.seconds_in("save")
+                before = seconds * before / both if both else 0.0
+                owned.setdefault(stage.name, (before, seconds - before))
+                command = stage.seconds_in("command")
+                commands[stage.name] = min(commands.get(stage.name, command), command)
+    usual = tuple(median(times) for times in zip(*owned.values())) or (0.0, 0.0)
+    running = {name: owned.get(name, (usual[0], usual[1])) for name in names}
+    repo = RepoTimes(running, median(unchanged) if unchanged else 0.0)
+    least = {
+        name: sum(running[name]) + seconds
+        for name, seconds in commands.items()
+        if name in running
+    }
+    return StageTimes(repo, least)
+
+
+def last_runs(tmp_dir: str) -> Iterable[Run]:
+    """The last runs that are recorded, the last one first."""
+    with suppress(RecordError):
+        yield from islice(Runs(tmp_dir).all(newest_first=True), MOST_RUNS)
 
 
 @dataclass(frozen=True)
@@ -43,13 +112,13 @@ class Outlook:
     Args:
         dry_run: which stages would run.
         durations: how long stages took in earlier runs.
+        runs: earlier runs, the last one first.
     """
 
-    def __init__(self, dry_run: DryRun, durations: Durations):
+    def __init__(self, dry_run: DryRun, durations: Durations, runs: Iterable[Run] = ()):
         self._steps = steps = dry_run.steps
         self.jobs = dry_run.jobs
         self.runner = dry_run.runner
-        known = durations.load()
         ranks = range(len(steps))
         names = [step.stage.addressing for step in steps]
         after = {rank: step.after for rank, step in enumerate(steps)}
@@ -57,6 +126,11 @@ class Outlook:
             after = {rank: {rank - 1} for rank in ranks[1:]}
         running = {rank for rank in ranks if steps[rank].runs}
         self._names = names
+        times = stage_times(runs, names)
+        known = durations.load()
+        for name, least in times.least.items():
+            if known.get(name, 0.0) <= least + SHORT:
+                known[name] = least
         self.forecast = Forecast(
             ranks,
             {rank: step.upstream for rank, step in enumerate(steps)},
@@ -64,9 +138,24 @@ class Outlook:
             {rank: known[names[rank]] for rank in ranks if names[rank] in known},
             running,
             dry_run.make_plan,
+            RepoTimes(
+                {rank: times.repo.running[names[rank]] for rank in ranks},
+                times.repo.unchanged,
+            ),
         )
         self.up_to_date = [names[rank] for rank in ranks if rank not in running]
         self.critical_path = [names[rank] for rank in self.forecast.critical_path]
+
+    @cached_property
+    def seconds(self) -> float:
+        """How long the run takes."""
+        return self.forecast.course(self.jobs).seconds
+
+    @property
+    def enough(self) -> Speed:
+        """The lowest number of jobs that is about as fast as any."""
+        best = min(speed.seconds for speed in self.speeds)
+        return next(s for s in self.speeds if s.seconds <= 1.05 * best)
 
     @cached_property
     def speeds(self) -> list[Speed]:
@@ -116,6 +205,7 @@ class Outlook:
             ],
             "up_to_date": self.up_to_date,
             "seconds": round(self.forecast.total, 3),
+            "repo_seconds": round(self.forecast.owned, 3),
             "critical_path": {
                 "stages": self.critical_path,
                 "seconds": round(self.forecast.critical, 3),

@@ -7,7 +7,7 @@ from dvc.commands import dag, repro
 from dvc.ui import ui
 
 from dvc_parallel.engine import job_count
-from dvc_parallel.engine.terminal import duration, visible
+from dvc_parallel.engine.terminal import duration, plural, visible
 from dvc_parallel.remote.choose_runner import LOCAL
 
 from .shown import GLOB, ShowsSafely, add_command, add_switch, table, write
@@ -24,6 +24,8 @@ DESCRIPTION = "Show which stages would run, why, in which order, and how long it
 # How many reasons of a stage are shown, and how many stages of the critical path.
 SHOWN = 3
 PATH = 8
+# The part of a run that has to be DVC's own work, so that this is what limits it.
+LIMITING = 0.7
 
 
 class CmdPlan(ShowsSafely, repro.CmdRepro):
@@ -31,11 +33,12 @@ class CmdPlan(ShowsSafely, repro.CmdRepro):
         from dvc_parallel.scheduling.durations import Durations
 
         from .dry_run import DryRun
-        from .forecast import Outlook
+        from .forecast import Outlook, last_runs
 
         kwargs = {**self._common_kwargs, **self._repro_kwargs}
         dry_run = DryRun.of(self.repo, **kwargs)
-        outlook = Outlook(dry_run, Durations(self.repo.tmp_dir))
+        tmp_dir = self.repo.tmp_dir
+        outlook = Outlook(dry_run, Durations(tmp_dir), last_runs(tmp_dir))
 
         if self.args.json:
             ui.write_json(outlook.as_dict())
@@ -56,17 +59,10 @@ def _show(outlook: "Outlook") -> None:
     if not entries:
         return
 
+    jobs, serial = plural(outlook.jobs, "job"), outlook.speeds[0]
+    other = f", {duration(serial.seconds)} with 1" if outlook.jobs > 1 else ""
+    write(f"About {duration(outlook.seconds)} with {jobs}{other}. {_advice(outlook)}")
     write()
-    headers = ["start", "takes", "", "stage", "why"]
-    table([_row(entry) for entry in entries], headers=headers)
-    write()
-    for note in _notes(outlook):
-        write(note)
-    write(
-        f"\nCritical path: {duration(forecast.critical)},",
-        visible(_shortened(outlook.critical_path)),
-    )
-    write(f"At the widest point, {forecast.width} can run at the same time.\n")
     table(
         [
             (
@@ -79,6 +75,33 @@ def _show(outlook: "Outlook") -> None:
         ],
         headers=["jobs", "takes", "speed-up", "at most"],
     )
+    write(
+        f"\nCritical path: {duration(forecast.critical)},",
+        visible(_shortened(outlook.critical_path)),
+    )
+    write(f"At the widest point, {forecast.width} can run at the same time.\n")
+    headers = ["start", "takes", "", "stage", "why"]
+    table([_row(entry) for entry in entries], headers=headers)
+    write()
+    for note in _notes(outlook):
+        write(note)
+
+
+def _advice(outlook: "Outlook") -> str:
+    """What would make the run shorter."""
+    forecast, enough = outlook.forecast, outlook.enough
+    than = f" than {enough.jobs}" if enough.jobs > 1 else ""
+    if len(outlook.speeds) == 1:
+        return "More jobs do not help: no two stages can run at the same time."
+    if forecast.owned > LIMITING * enough.seconds:
+        return (
+            f"More jobs{than} do not help: DVC itself takes "
+            f"{duration(forecast.owned)}, for one stage at a time. Fewer and longer "
+            "stages do."
+        )
+    if enough.jobs < outlook.speeds[-1].jobs or forecast.width <= enough.jobs:
+        return f"More jobs{than} do not help."
+    return ""
 
 
 def _row(entry: "Entry") -> tuple[str, ...]:

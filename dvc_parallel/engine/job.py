@@ -41,7 +41,7 @@ class Job:
     Attributes:
         busy (float): seconds that it would have taken on its own: without
             those in the queue for the repo.
-        owned (float): seconds of these in which it had the repo.
+        owned (float): seconds for which it kept others from the repo.
         ran (bool): whether it has run a command, or has none to run.
         status (int): exit status of its last command, if that has failed.
     """
@@ -128,9 +128,11 @@ class Job:
         try:
             yield
         finally:
-            seconds = clock() - self._working_since
-            self.busy += seconds
-            self.owned += seconds
+            now = clock()
+            self.busy += now - self._working_since
+            assert self.turn
+            self.owned += now - self.turn.since
+            self.turn.ended = now
 
     def _own(self, turn: "Turn") -> None:
         # NOTE: a turn has to be released even if the repo could not be locked
@@ -143,8 +145,9 @@ class Job:
     def away(self) -> Iterator[None]:
         """Give the repo away for a while."""
         assert self.turn
+        since = self.turn.since
         self._lock.release(self.turn)
-        self.owned += clock() - self._working_since
+        self.owned += clock() - since
         try:
             yield
         finally:

@@ -23,6 +23,7 @@ from dvc.lock import LockBase
 
 from . import logger
 from .lock_wait import REPO, TRY_EVERY, wait_for
+from .signals import clock
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -41,6 +42,11 @@ class Turn:
         begin: has a thread begin what the turn is for, as none waits for it; called
             when it is granted, unless the thread that had the repo before takes it.
         job: what it is for, then.
+
+    Attributes:
+        since (float): when it could begin, on the clock of the run: what the owner
+            before it did for the plan, after its own work, is a part of it.
+        ended (float): when its work was done; None while it is not.
     """
 
     def __init__(self, begin: Optional[Callable[[], None]] = None, job: Any = None):
@@ -48,6 +54,8 @@ class Turn:
         self.begin = begin
         self.job = job
         self.thread: Optional[int] = None
+        self.since = 0.0
+        self.ended: Optional[float] = None
 
     def grant(self) -> None:
         self._granted.set()
@@ -97,6 +105,7 @@ class SharedRepoLock(LockBase):
                 self._queue.append(turn)
                 return turn
             self._owner = turn
+        turn.since = clock()
         turn.grant()
         if turn.begin:
             turn.begin()
@@ -104,9 +113,11 @@ class SharedRepoLock(LockBase):
 
     def lock(self, turn: Optional[Turn] = None) -> None:
         """Own the repo, however long it takes."""
-        (turn or self.reserve()).wait()
+        turn = turn or self.reserve()
+        turn.wait()
         if not self._file_locked:
             self._lock_file()
+            turn.since = clock()
 
     def unlock(self) -> None:
         if not self.is_locked:
@@ -139,6 +150,7 @@ class SharedRepoLock(LockBase):
             with self._guard:
                 if self._queue:
                     self._owner = following = self._queue.popleft()
+                    following.since = turn.ended or clock()
                     following.grant()
                     return following if following.begin else None
                 if not self._file_locked:

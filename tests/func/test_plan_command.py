@@ -13,13 +13,16 @@ from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
 from dvc_parallel.commands.dry_run import DryRun
+from dvc_parallel.commands.forecast import last_runs, stage_times
 from dvc_parallel.scheduling.durations import Durations
 from tests.support.capabilities import GOES_IN_ORDER, HAS_KEEP_GOING
+from tests.support.journals import Journal
 from tests.support.project import Project
 from tests.support.random_project import pipelines
 
 EXAMPLES = int(os.environ.get("DVC_PARALLEL_EXAMPLES", "15"))
 numbers = count()
+OLD = "20260101-000000-aaaa"
 
 CHAIN = """
     stages:
@@ -232,8 +235,45 @@ def test_text(done):
     done.write({"in.txt": "2\n"})
     lines = plan(done, "-j", "2", "right").stdout.splitlines()
     assert lines[0] == "2 to run, 1 may run, 0 up to date."
+    assert re.match(r"About \S+ s with 2 jobs, \S+ s with 1\. More jobs do", lines[1])
     assert any(line.split()[-2:] == ["after", "one"] for line in lines)
-    assert any(line.endswith("one > two > right") for line in lines)
+    (path,) = (line for line in lines if line.endswith("one > two > right"))
+    # NOTE: there may be thousands of stages
+    assert lines.index(path) < lines.index(next(x for x in lines if "why" in x))
+
+
+def test_what_dvc_itself_takes_is_by_the_records_of_runs(tmp_path):
+    runs = tmp_path / "parallel" / "runs"
+    first = [0.02, 60.0, 0.02]
+    names = ["short", "long", "gone"]
+    Journal({}, first, names=names, check=0.1, save=0.3, id=OLD).write(runs)
+    last = [0.05, 70.0, None]
+    Journal({}, last, names=[*names[:2], "same"], check=0.2, save=0.3).write(runs)
+    times = stage_times(last_runs(str(tmp_path)), ["short", "long", "new"])
+    owned = pytest.approx((0.2, 0.3))
+    assert times.repo.running == {"short": owned, "long": owned, "new": owned}
+    assert times.repo.unchanged == 0.2
+    least = {"short": pytest.approx(0.52), "long": pytest.approx(60.5)}
+    assert times.least == least
+
+
+def test_many_short_stages_take_what_dvc_itself_takes(make_project):
+    """However many jobs there are; one after the other, they take a little more."""
+    count = 40
+    names = [f"s{number}" for number in range(count)]
+    stages = "".join(f"  {name}: {{cmd: echo}}\n" for name in names)
+    project = make_project(dvc_yaml=f"stages:\n{stages}")
+    runs = project.path / ".dvc" / "tmp" / "parallel" / "runs"
+    journal = Journal({}, [0.05] * count, names=names, check=0.1, save=0.1)
+    journal.write(runs)
+    lines = plan(project, "-f", "-j", "16").stdout.splitlines()
+    assert lines[1] == (
+        "About 8.0 s with 16 jobs, 10.0 s with 1. More jobs than 2 do not help: DVC "
+        "itself takes 8.0 s, for one stage at a time. Fewer and longer stages do."
+    )
+    seen = plan_json(project, "-f")
+    assert seen["repo_seconds"] == 8
+    assert all(speed["seconds"] >= 8 for speed in seen["speeds"])
 
 
 @pytest.mark.parametrize("args", [[], ["--dot"], ["--mermaid"]])

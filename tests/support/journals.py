@@ -116,7 +116,8 @@ class Journal:
         self._carry_out(self.plan.handle(plan.CommandEnded(stage)))
 
     def _over(self, stage, changed) -> None:
-        self._tell(stage, "ran" if changed else "unchanged")
+        owned = self.check + (self.save if changed else 0.0)
+        self._tell(stage, "ran" if changed else "unchanged", owned=owned)
         self._carry_out(self.plan.handle(plan.Finished(stage, changed)))
 
     def lines(self) -> list[dict]:

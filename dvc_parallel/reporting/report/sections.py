@@ -128,7 +128,7 @@ def where(summary: Summary) -> str:
     return section(
         "where",
         "Where the time went",
-        '<div class="two">'
+        f'<p id="advice">{html(summary.advice)}</p><div class="two">'
         f"<div><h3>What made the run as long as it was</h3>{on_path}</div>"
         f"<div><h3>Waiting, by cause</h3>{table(head, rows)}</div>"
         "</div>",
@@ -177,8 +177,7 @@ def critical(summary: Summary) -> str:
     left = len(summary.path) - len(rows)
     note = (
         '<p class="muted">From the stage that ended last back to the start: each step '
-        "is what the next one waited for last. To make the run shorter, make one of "
-        "these shorter; where many waited for a slot, more jobs help.</p>"
+        "is what the next one waited for last.</p>"
     )
     more = f"<p>{left} more steps are not shown.</p>" if left else ""
     queued = sum(step.why in ("slot", "pool") for step in summary.path)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from dvc_parallel.engine.plan import longest_paths
+from dvc_parallel.engine.terminal import duration
 
-from .critical import Causes, Step, critical_path
+from .critical import POOL, SLOT, Causes, Step, critical_path
 from .timeline import FAILED, StageTimes, Timeline
 
 # What a stage can wait for, in the order in which it meets it.
@@ -15,6 +16,11 @@ CAUSES = ("upstream", "slot", "pool", "lock", "saving")
 # What happens on the critical path; "handover" is between the end of one and the
 # start of the next.
 ON_PATH = ("command", "check", "save", "lock", "handover")
+
+# The part of a run from which on DVC's own work is what limits it; and that by which it
+# has to be longer than its longest chain if slots are to be.
+LIMITING = 0.7
+NOTABLE = 0.1
 
 
 @dataclass
@@ -79,6 +85,39 @@ class Summary:
         return [stage for stage in self.timeline.stages if stage.outcome == FAILED]
 
     @property
+    def owned(self) -> float:
+        """Seconds in which DVC worked on one stage and kept others from the repo."""
+        return sum(stage.owned for stage in self.timeline.stages)
+
+    @property
+    def advice(self) -> str:
+        """What would make such a run shorter, or that nothing would."""
+        seconds = self.timeline.seconds
+        if not self.path or not seconds:
+            return ""
+        if self.owned > LIMITING * seconds:
+            return (
+                f"DVC's own work took {duration(self.owned)} of the "
+                f"{duration(seconds)}, for one stage at a time. More jobs do not help; "
+                "fewer and longer stages do."
+            )
+        waits = Counter(step.why for step in self.path)
+        queued = waits[SLOT] + waits[POOL]
+        if queued and self.chain < (1 - NOTABLE) * seconds:
+            known = (
+                f"The longest chain of stages takes {duration(self.chain)} of the "
+                f"{duration(seconds)}. "
+            )
+            if waits[POOL] > waits[SLOT]:
+                return f"{known}On the critical path, stages waited for pools."
+            return f"{known}More jobs help, if the machine is not busy already."
+        step = max(self.path, key=lambda step: step.end - step.start)
+        return (
+            "More jobs do not help: stages that depend on each other take that long. "
+            f"'{step.stage.name}' takes most of it, {duration(step.end - step.start)}."
+        )
+
+    @property
     def usage(self) -> float:
         """Which part of the time of all slots was used, from 0 to 1."""
         held = sum(
@@ -103,6 +142,8 @@ class Summary:
             "busy": seconds(self.busy),
             "longest_chain": seconds(self.chain),
             "slots_used": round(self.usage, 4),
+            "repo_owned": seconds(self.owned),
+            "advice": self.advice,
             "waiting": {
                 cause: {
                     "seconds": seconds(waiting.seconds),

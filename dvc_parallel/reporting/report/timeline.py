@@ -62,6 +62,7 @@ class StageTimes:
         saving_lane: as ``slot``, for the time after its last command.
         worker: where its last command ran, if not on this machine.
         took: seconds that it took by the clock of the run; None if not known.
+        owned: seconds of these in which it kept others from the repo.
     """
 
     index: int
@@ -76,6 +77,7 @@ class StageTimes:
     saving_lane: Optional[int] = None
     worker: str = ""
     took: Optional[float] = None
+    owned: float = 0.0
 
     @property
     def ready(self) -> float:
@@ -176,6 +178,7 @@ def _fill_in(
             stage.end = when
             stage.outcome = phase
             stage.took, stage.exit = details.get("seconds"), details.get("exit")
+            stage.owned = details.get("owned", 0.0)
             stage.error = str(details.get("error") or "")
             return
         if phase in _PHASES:

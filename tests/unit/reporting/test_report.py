@@ -1,6 +1,7 @@
 """What a report tells about runs whose end is known by hand, and about large ones."""
 
 import json
+import re
 from collections import Counter
 
 import pytest
@@ -126,6 +127,23 @@ def test_where_as_many_are_saved_as_may_be_their_end_is_waited_for(told):
     assert names(found.path) == ["s0", "s2"]
     assert found.path[0].end == found.path[1].start == 6
     check_path(found)
+
+
+FAN: dict[int, list] = {stage: [] for stage in range(8)}
+
+
+@pytest.mark.parametrize(
+    "journal, advice",
+    [
+        (Journal(FAN, [0.01] * 8, save=0.1), "DVC's own work took 0.8 s of .* do not"),
+        (Journal(FAN, [1.0] * 8), "takes 1.0 s of the 4.0 s. More jobs help"),
+        (Journal(FAN, [1.0] * 8, pool=frozenset(FAN)), "stages waited for pools."),
+        (Journal({1: [0]}, [1.0, 3.0]), "More jobs do not help.*'s1' takes most"),
+        (Journal({1: [0]}, [1.0, 3.0], killed_at=-1), "^$"),
+    ],
+)
+def test_advice(told, journal, advice):
+    assert re.search(advice, told(journal).advice)
 
 
 def test_times_are_those_of_the_clock_of_the_run():

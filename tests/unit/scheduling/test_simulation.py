@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dvc_parallel.scheduling.simulation import Forecast
+from dvc_parallel.scheduling.simulation import NO_TIMES, Forecast, RepoTimes
 from tests.support.simulation import Simulation, makespan
 
 
-def forecast(upstream, seconds, running=None, known=None, after=None):
+def forecast(upstream, seconds, running=None, known=None, after=None, repo=NO_TIMES):
     steps = list(upstream)
     return Forecast(
         steps,
@@ -16,6 +16,7 @@ def forecast(upstream, seconds, running=None, known=None, after=None):
         after or {},
         seconds if known is None else known,
         set(steps) if running is None else running,
+        repo=repo,
     )
 
 
@@ -81,6 +82,37 @@ def test_stages_that_take_no_time():
     assert [s.speedup for s in seen.speeds(2)] == [1.0, 1.0]
 
 
+def test_one_stage_at_a_time_has_the_repo():
+    """Before its command, and after it; in turn, those that save first."""
+    seen = forecast(
+        {"a": set(), "b": set(), "c": {"a"}},
+        {"a": 6, "b": 7, "c": 6},
+        repo=RepoTimes({"a": (1, 2), "b": (1, 2), "c": (1, 2)}, 0),
+    )
+    # a: 0 to 1 and 4 to 6; b: 1 to 2 and 6 to 8; c: 8 to 9 and 12 to 14
+    assert seen.course(2).starts == {"a": 0, "b": 0, "c": 6}
+    assert seen.course(2).seconds == 14
+    assert seen.course(1).seconds == 19
+    assert seen.owned == 9
+
+
+def test_what_is_unchanged_takes_the_repo_as_well():
+    upstream = {number: set() for number in range(100)}
+    repo = RepoTimes({}, 0.5)
+    seen = forecast(upstream, {}, running=set(), repo=repo)
+    assert [seen.course(jobs).seconds for jobs in (1, 2, 16)] == [50, 50, 50]
+
+
+@pytest.mark.parametrize("jobs, real", [(2, 13.9), (4, 13.1), (16, 16.8)])
+def test_many_short_stages(jobs, real):
+    """500 stages that only echo, by the times of a run with two jobs."""
+    steps: dict[int, set] = {number: set() for number in range(500)}
+    repo = RepoTimes(dict.fromkeys(steps, (0.009, 0.0165)), 0)
+    seen = forecast(steps, dict.fromkeys(steps, 0.036), repo=repo)
+    assert seen.course(jobs).seconds == pytest.approx(real, rel=0.25)
+    assert seen.speeds(16)[-1].bound < 1.5
+
+
 @st.composite
 def graphs(draw):
     upstream = {}
@@ -113,6 +145,28 @@ def test_is_what_the_plan_does(upstream, times, jobs):
             assert course.starts[stage] >= course.starts[up] + seconds[up]
     path = seen.critical_path
     assert all(one in upstream[other] for one, other in zip(path, path[1:]))
+
+
+@given(
+    upstream=graphs(),
+    times=st.lists(st.integers(1, 9), min_size=12, max_size=12),
+    owned=st.lists(st.tuples(*[st.integers(0, 3)] * 2), min_size=12, max_size=12),
+    jobs=st.integers(1, 13),
+)
+def test_no_course_is_shorter_than_what_is_done_one_at_a_time(
+    upstream, times, owned, jobs
+):
+    repo = RepoTimes({stage: owned[stage] for stage in upstream}, 0)
+    seconds = {stage: times[stage] + sum(owned[stage]) for stage in upstream}
+    seen = forecast(upstream, seconds, repo=repo)
+    course = seen.course(jobs)
+    least = max(seen.owned, seen.critical, seen.total / jobs if jobs == 1 else 0)
+    assert least <= course.seconds <= seen.total
+    assert seen.width == forecast(upstream, seconds).width
+    for stage, ups in upstream.items():
+        assert all(
+            course.starts[stage] >= course.starts[up] + seconds[up] for up in ups
+        )
 
 
 @given(upstream=graphs(), data=st.data())
