@@ -301,15 +301,14 @@ def add_parser(subparsers, parent_parser) -> None:
         "stage",
         nargs="?",
         help=(
-            "Stage whose output to show, or the name of a foreach or matrix for all of "
-            "its stages: of the last run that ran it. All stages of the last run are "
-            "listed without one."
+            "Stage, or name of a foreach or matrix. Shows its output in the last run "
+            "that ran it. Without it, all stages of the last run are listed."
         ),
     )
     parser.add_argument("--run", help=RUN, metavar="<id>")
-    text = "Show what has failed in the run: the output of each of these stages."
+    text = "Show the output of each stage that failed, and why."
     add_switch(parser, "--failed", text=text)
-    text = "Show what the stages, or all of the run, go on to print, until they end."
+    text = "Keep showing output until the stage ends, or the run if no stage is given."
     add_switch(parser, "-f", "--follow", text=text)
     text = "List the runs that are kept, the oldest first."
     add_switch(parser, "--list", text=text)

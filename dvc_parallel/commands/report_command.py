@@ -12,21 +12,28 @@ from dvc.cli.command import CmdBaseNoRepo
 from dvc.exceptions import DvcException, InvalidArgumentError
 from dvc.ui import ui
 
-from dvc_parallel.engine.terminal import visible
+from dvc_parallel.engine.terminal import duration, plural, visible
 
-from .shown import RUN, ShowsSafely, add_command, add_switch, write
+from .shown import RUN, ShowsSafely, add_command, add_switch, table, write
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
     from typing import TextIO
 
     from dvc_parallel.reporting.records import Run
+    from dvc_parallel.reporting.report.compare import Change
     from dvc_parallel.reporting.report.sections import Failure
     from dvc_parallel.reporting.report.summary import Summary
     from dvc_parallel.reporting.report.timeline import StageTimes
 
 # Version of the summary in JSON; new keys do not change it.
 SCHEMA_VERSION = 2
+
+# Stages of two runs that are compared in text; those that took longer come first.
+MOST_CHANGES = 50
+# Seconds by which a part of one has to change to be shown.
+LEAST = 0.05
 
 NAME = "report.html"
 PAGES = (".html", ".htm")
@@ -48,7 +55,15 @@ class CmdReport(ShowsSafely, CmdBaseNoRepo):
         from dvc_parallel.reporting.report.timeline import timeline
 
         suffix = _suffix(self.args.out) if self.args.out else PAGES[0]
-        run = Runs.of_repo().load(self.args.run)
+        runs = Runs.of_repo()
+        if self.args.compare:
+            if self.args.out:
+                raise InvalidArgumentError("--compare goes without --out")
+            # NOTE: of a run that did nothing, there is nothing to compare
+            run = runs.load(self.args.run) if self.args.run else runs.last_at_work()
+            _compare(runs.load(self.args.compare), run, self.args.json)
+            return 0
+        run = runs.load(self.args.run)
         found = summary(timeline(run.stages, run.header.get("jobs", 1), run.now))
 
         if self.args.json:
@@ -77,6 +92,75 @@ class CmdReport(ShowsSafely, CmdBaseNoRepo):
         if not self.args.out:
             return run.folder.replace(NAME)
         return atomic_write(str(path), str(path.parent), sync=False)
+
+
+def _compare(before: "Run", now: "Run", as_json: bool) -> None:
+    """Show which stages took longer than in an earlier run, and where."""
+    from dvc_parallel.reporting.report.compare import compare
+    from dvc_parallel.reporting.report.timeline import timeline
+
+    runs = [
+        timeline(run.stages, run.header.get("jobs", 1), run.now)
+        for run in (before, now)
+    ]
+    changes = compare(*runs)
+    if as_json:
+        told = {
+            key: {"id": run.id, "jobs": times.jobs, "seconds": round(run.now, 4)}
+            for key, run, times in zip(("before", "now"), (before, now), runs)
+        }
+        stages = [change.as_dict() for change in changes]
+        ui.write_json({"version": SCHEMA_VERSION, **told, "stages": stages})
+        return
+    for run, times in zip((before, now), runs):
+        jobs = plural(times.jobs, "job")
+        write(f"Run {run.id}: {run.state}, {duration(run.now)} with {jobs}", force=True)
+    _show_times(changes)
+    _show_outcomes(changes)
+
+
+def _show_times(changes: "Sequence[Change]") -> None:
+    from dvc_parallel.reporting.report.compare import PARTS
+
+    twice = [change for change in changes if change.ran_twice]
+    told = [
+        change
+        for change in twice
+        if any(abs(seconds) >= LEAST for seconds in change.seconds.values())
+    ]
+    rows = [
+        (
+            change.name,
+            *(duration(stage.busy) for stage in (change.before, change.now) if stage),
+            *(_signed(change.seconds[part]) for part in PARTS),
+        )
+        for change in told[:MOST_CHANGES]
+    ]
+    write(f"\n{plural(len(twice), 'stage')} ran in both runs.", force=True)
+    if rows:
+        table(rows, headers=["Stage", "Before", "Now", *map(str.title, PARTS)])
+    if left := len(told) - len(rows):
+        write(f"{left} more changed, the fastest by most: --json has them.", force=True)
+    if left := len(twice) - len(told):
+        write(f"{left} took as long as before.", force=True)
+
+
+def _signed(seconds: float) -> str:
+    sign = "" if abs(seconds) < LEAST else "+" if seconds > 0 else "-"
+    return f"{sign}{duration(abs(seconds))}"
+
+
+def _show_outcomes(changes: "Sequence[Change]") -> None:
+    from dvc_parallel.reporting.report.compare import outcomes_differ
+
+    others = outcomes_differ(changes)
+    rows = [
+        (change.name, *(s.outcome if s else "-" for s in (change.before, change.now)))
+        for change in others[:MOST_CHANGES]
+    ]
+    if rows:
+        write(f"\n{plural(len(others), 'stage')} had another outcome.", force=True)
+        table(rows, headers=["Stage", "Before", "Now"])
 
 
 def _suffix(name: str) -> str:
@@ -132,4 +216,12 @@ def add_parser(subparsers, parent_parser) -> None:
         ),
     ).complete = completion.FILE
     add_switch(output, "--json", text="Print a summary as JSON instead.")
+    parser.add_argument(
+        "--compare",
+        metavar="<id>",
+        help=(
+            "Print which stages took longer than in this earlier run, and where: in "
+            "the queue, in the command, or while DVC checked and saved."
+        ),
+    )
     parser.set_defaults(func=CmdReport)

@@ -121,6 +121,60 @@ def test_it_replaces_what_is_there_and_leaves_nothing_else(recorded):
     assert "<title>" in recorded.read("x/out.html")
 
 
+def test_two_runs_are_compared(make_project):
+    """What got slower, by stage: the slowest first, and where."""
+    project = make_project("compare")
+    names = ["same", "code", "saves", "queued", "fails", "gone"]
+    old, new = "20261120-083000-aaaa", "20261121-083000-bbbb"
+    Journal({}, [1.0] * 6, jobs=6, names=names, id=old).write(runs(project))
+    Journal(
+        {3: [0]},
+        [1.0, 4.0, 1.0, 1.5, 1.0, None],
+        jobs=1,
+        names=[*names[:5], "new"],
+        failing=frozenset({4}),
+        on_error="keep-going",
+        save=0.25,
+        id=new,
+    ).write(runs(project))
+    lines = report(project, "--compare", old).stdout.splitlines()
+    assert lines[:2] == [
+        f"Run {old}: ok, 1.0 s with 6 jobs",
+        f"Run {new}: failed, 8.5 s with 1 job",
+    ]
+    rows = [re.split("  +", line) for line in lines[3:]]
+    assert rows[:2] == [
+        ["4 stages ran in both runs."],
+        ["Stage", "Before", "Now", "Queue", "Command", "Saving"],
+    ]
+    times = {row[0]: row[1:] for row in rows[2:6]}
+    assert list(times)[-1] == "same"
+    assert times["code"] == ["1.0 s", "4.2 s", "+1.0 s", "+3.0 s", "+0.2 s"]
+    assert times["same"] == ["1.0 s", "1.2 s", "0.0 s", "0.0 s", "+0.2 s"]
+    assert [row for row in rows[6:] if len(row) == 3] == [
+        ["Stage", "Before", "Now"],
+        ["fails", "ran", "failed"],
+        ["new", "-", "unchanged"],
+        ["gone", "ran", "-"],
+    ]
+    told = json.loads(report(project, "--compare", old, "--json").stdout)
+    assert (told["before"]["id"], told["now"]["jobs"]) == (old, 1)
+    by_name = {stage["stage"]: stage for stage in told["stages"]}
+    assert by_name["code"]["change"] == {"queue": 1, "command": 3, "saving": 0.25}
+    assert by_name["fails"]["change"] is None
+    # NOTE: the other way round, and with a run that is named
+    lines = report(project, "--run", old, "--compare", new).stdout.splitlines()
+    assert lines[0].startswith(f"Run {new}: ")
+    assert any(re.match("code .*-3.0 s", line) for line in lines)
+
+
+def test_a_run_is_compared_with_the_last_that_did_something(recorded):
+    idle = Journal({}, [None], names=["new"], id="20261122-083000-cccc")
+    idle.write(runs(recorded))
+    lines = report(recorded, "--compare", "20261120").stdout.splitlines()
+    assert lines[1].startswith("Run 20261121-083000-bbbb: failed, ")
+
+
 def test_quiet(recorded):
     assert report(recorded, "-q").stdout == ""
 
@@ -134,6 +188,8 @@ def test_quiet(recorded):
         (("-o", "no/out.html"), 255, r"cannot write '.*no/out.html': No such file"),
         (("-o", "folder.html"), 255, r"cannot write '.*folder.html': Is a directory"),
         (("-o", "a.html", "--json"), 254, r"not allowed with"),
+        (("-o", "a.html", "--compare", "x"), 255, r"--compare goes without --out"),
+        (("--compare", "x"), 255, r"'x'.*20261120-083000-aaaa"),
     ],
 )
 def test_errors(recorded, args, code, error):

@@ -4,6 +4,7 @@
     critical.py       what made the run end when it did
     summary.py        where the time went
     page.py           all that as one HTML file: sections.py, markup.py, page.js
+    compare.py        two runs side by side
     chrome_trace.py   all that for Perfetto and chrome://tracing
 
 All of these are pure, and know neither DVC nor records.
