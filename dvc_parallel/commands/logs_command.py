@@ -15,7 +15,7 @@ from dvc.utils import relpath
 
 from dvc_parallel.engine.reporter_events import Phase
 from dvc_parallel.engine.signals import exit_name
-from dvc_parallel.engine.terminal import duration, harmless, visible, whole_lines
+from dvc_parallel.engine.terminal import duration, harmless_on, visible, whole_lines
 from dvc_parallel.reporting.records import Run, Runs, Stage
 from dvc_parallel.reporting.records.log_files import LogReader
 from dvc_parallel.reporting.records.reader import RecordError
@@ -268,8 +268,7 @@ class _Lines:
         for line in lines:
             # NOTE: of a progress bar, what a terminal would still show
             line = line.rstrip(b"\r").rpartition(b"\r")[2]
-            line = harmless(line) if stream.isatty() else line
-            stream.write(self._prefix + line + b"\n")
+            stream.write(self._prefix + harmless_on(stream, line) + b"\n")
 
 
 @contextmanager
@@ -286,11 +285,9 @@ def _naming_logs() -> Iterator[None]:
 
 def _copy(reader: LogReader, stream: BinaryIO) -> None:
     """Copy what is new in a log; on a terminal, without controls but colours."""
-    on_terminal = stream.isatty()
     with _naming_logs():
         stream.writelines(
-            harmless(chunk) if on_terminal else chunk
-            for chunk in whole_lines(reader.new())
+            harmless_on(stream, chunk) for chunk in whole_lines(reader.new())
         )
     stream.flush()
 

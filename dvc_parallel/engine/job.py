@@ -69,6 +69,7 @@ class Job:
         self._next_turn: Optional[Turn] = None
         self._working_since = 0.0
         self._work = Phase.CHECK
+        self._has_failed = False
         self._pins = 0
 
     @property
@@ -101,13 +102,15 @@ class Job:
         """Show what a command has printed."""
         self._reporter.output(self.rank, stream, data)
 
-    def command_ended(self, saves_now: bool = False) -> None:
+    def command_ended(self, failed: bool, saves_now: bool = False) -> None:
         """Take note that what remains is to save what commands have made.
 
         Args:
+            failed: whether there is nothing to save, but to find that they have failed.
             saves_now: whether that comes next, and before what starts in its place.
         """
         self._work = Phase.SAVE
+        self._has_failed = failed
         if saves_now:
             self._queue_again()
         self._on_command_end()
@@ -139,7 +142,8 @@ class Job:
         self.turn = turn
         self._lock.lock(turn)
         self._working_since = clock()
-        self.tell(self._work)
+        if not self._has_failed:
+            self.tell(self._work)
 
     @contextmanager
     def away(self) -> Iterator[None]:
@@ -178,7 +182,7 @@ class Job:
 
     def _queue_again(self) -> None:
         self._next_turn = self._lock.reserve()
-        self.tell(Phase.LOCK)
+        self.tell(Phase.LOCK, **({"failing": True} if self._has_failed else {}))
 
 
 class WithdrawnError(Exception):

@@ -1,8 +1,6 @@
 """What a parallel run tells its user, in plain lines."""
 
 import logging
-import os
-import re
 import shlex
 import sys
 import threading
@@ -26,12 +24,16 @@ from .reporter_events import (
 )
 from .signals import exit_name
 from .terminal import (
+    columns_of,
     duration,
-    harmless,
+    harmless_on,
+    has_colors,
+    last_states,
     plural,
     speedup,
     visible,
     without_controls,
+    write,
 )
 
 if TYPE_CHECKING:
@@ -43,10 +45,14 @@ TAIL_WIDTH = 1000
 # Failed stages that are shown at the end, and how many of their last lines together.
 MOST_FAILED = 50
 MOST_LINES = 60
-# Bytes of a line that a progress bar goes back to the start of, again and again.
-LINE_LIMIT = 2**16
 RETRYING = "%s | %s; attempt %d"
 COLORS = (Fore.CYAN, Fore.YELLOW, Fore.GREEN, Fore.MAGENTA, Fore.BLUE, Fore.RED)
+
+
+def print_bytes(stream: TextIO, text: bytes) -> None:
+    """Write whole lines to stdout or stderr, where progress bars may be as well."""
+    with Tqdm.external_write_mode(file=stream):
+        write(stream, text)
 
 
 class PlainReporter(Reporter):
@@ -57,17 +63,23 @@ class PlainReporter(Reporter):
 
     Args:
         log_of: tells where all output of a stage is kept, if it is.
+        write: writes lines to stdout or stderr.
 
     Attributes:
         times_shown (int): how many times output has been shown.
     """
 
-    def __init__(self, log_of: Optional[Callable[[int], Optional[str]]] = None):
+    def __init__(
+        self,
+        log_of: Optional[Callable[[int], Optional[str]]] = None,
+        write: Callable[[TextIO, bytes], None] = print_bytes,
+    ):
         self._run = RunInfo((), 1, "fail")
         self._log_of = log_of
+        self._write = write
         self._guard = threading.RLock()  # of stdout and stderr
         self._colors: dict[int, str] = {}
-        self._begun: dict[tuple[int, str], bytes] = {}  # lines without their end
+        self._begun: dict[tuple[int, str], bytes] = {}  # lines being overwritten
         self._tails: dict[int, deque[bytes]] = {}
         self._failed: dict[int, Mapping[str, Any]] = {}  # details of their failures
         self._over = False
@@ -83,7 +95,7 @@ class PlainReporter(Reporter):
         return self._colored(f"{self._name(stage)} | ", stage, stream)
 
     def _colored(self, text: str, stage: int, stream: TextIO) -> bytes:
-        if stream.isatty() and "NO_COLOR" not in os.environ:
+        if has_colors(stream):
             count = len(self._colors)
             color = self._colors.setdefault(stage, COLORS[count % len(COLORS)])
             text = f"{color}{text}{Fore.RESET}"
@@ -95,9 +107,7 @@ class PlainReporter(Reporter):
         elif phase is Phase.RETRY:
             self._retry(stage, **details)
         elif phase is Phase.LOCK or phase in FINAL:
-            for stream in ("stdout", "stderr"):
-                if begun := self._begun.pop((stage, stream), b""):
-                    self.show(stage, stream, begun)
+            self._end_lines(stage)
             if phase in GOOD:
                 self._tails.pop(stage, None)
             elif phase is Phase.FAILED:
@@ -113,16 +123,24 @@ class PlainReporter(Reporter):
             log(logging.INFO, "%s | > %s", self._name(stage), cmd)
 
     def output(self, stage: int, stream: str, data: bytes) -> None:
-        key = (stage, stream)
-        data = self._begun.pop(key, b"") + data
-        if data.endswith(b"\r") and len(data) < LINE_LIMIT:
-            # NOTE: the rest of a line that is to be shown as a whole
-            end = data.rfind(b"\n") + 1
-            self._begun[key] = data[end:]
-            data = data[:end]
+        data = self._begun.pop((stage, stream), b"") + data
+        if b"\r" in data:
+            columns = columns_of(getattr(sys, stream))
+            room = columns and columns - len(f"{self._name(stage)} | ")
+            data, begun = last_states(data, room)
+            if begun:
+                self._begun[stage, stream] = begun
         if data:
             self._keep_tail(stage, data)
             self.show(stage, stream, data)
+
+    def _end_lines(self, stage: int) -> None:
+        """Show lines that were being overwritten, unless with nothing."""
+        for stream in ("stdout", "stderr"):
+            if self._begun.get((stage, stream), b"").strip():
+                self.output(stage, stream, b"\n")
+            else:
+                self._begun.pop((stage, stream), None)
 
     def _keep_tail(self, stage: int, data: bytes) -> None:
         tail = self._tails.get(stage)
@@ -130,7 +148,7 @@ class PlainReporter(Reporter):
             tail = self._tails.setdefault(stage, deque(maxlen=TAIL_LINES))
         lines = data[:-1] if data.endswith(b"\n") else data
         for line in lines.rsplit(b"\n", TAIL_LINES)[-TAIL_LINES:]:
-            tail.append(line.rstrip(b"\r").rpartition(b"\r")[2][-TAIL_WIDTH:])
+            tail.append(line[-TAIL_WIDTH:])
 
     def show(self, stage: int, stream: str, data: bytes) -> None:
         """Show lines that a command has printed; the last may have no end."""
@@ -141,18 +159,10 @@ class PlainReporter(Reporter):
             self.times_shown += 1
             with suppress(OSError, ValueError):
                 prefix = self._prefix(stage, file)
-                text = data
-                if b"\r" in data:
-                    # NOTE: what goes back to the start of its line, such as a
-                    # progress bar, would write over the name.
-                    text = re.sub(rb"\r+(\n|$)", rb"\1", data)
-                if file.isatty():
-                    text = harmless(text)
-                text = text.replace(b"\r", b"\r" + prefix)
+                text = harmless_on(file, data)
                 text = text[:-1] if text.endswith(b"\n") else text
                 text = prefix + text.replace(b"\n", b"\n" + prefix) + b"\n"
-                with Tqdm.external_write_mode(file=file):
-                    write(file, text)
+                self._write(file, text)
 
     @contextmanager
     def hold(self) -> Iterator[None]:
@@ -160,9 +170,8 @@ class PlainReporter(Reporter):
             yield
 
     def stages_over(self) -> None:
-        for stage, stream in list(self._begun):
-            if begun := self._begun.pop((stage, stream), b""):
-                self.show(stage, stream, begun)
+        for stage, _stream in list(self._begun):
+            self._end_lines(stage)
         with self._guard:
             self._over = True
 
@@ -252,15 +261,3 @@ def log(level: int, message: str, *args: Any) -> None:
             for a in args
         )
         logger.log(level, message, *words)
-
-
-def write(stream: TextIO, text: bytes) -> None:
-    """Write bytes to stdout or stderr."""
-    stream.flush()
-    binary = getattr(stream, "buffer", None)
-    if binary is None:
-        stream.write(text.decode(errors="replace"))
-    else:
-        # NOTE: as the command has printed it, whatever its encoding
-        binary.write(text)
-    stream.flush()

@@ -1,15 +1,16 @@
-"""Text on a terminal, where that of others must not move the cursor.
+"""Streams and terminals, where the text of others must not move the cursor.
 
 A terminal takes some bytes for commands: to go elsewhere and write over what is there,
 to change its title, to put something into the clipboard.  Of these, output may only
 change colours, up to the end of its line.
 """
 
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, BinaryIO, Optional, TextIO, Union
 
 # ECMA-48 (5th edition, 1991), 5.4: control sequences, of which 8.3.117, SGR, selects
 # colours; 5.6: control strings; 5.3: C1 controls, here as they are in UTF-8; 5.2: C0
@@ -32,6 +33,79 @@ _UNSEEN = re.compile(
     "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
 
+# Bytes that are kept of a line that is being overwritten.
+LINE_LIMIT = 2**16
+
+
+def write(stream: TextIO, text: bytes) -> None:
+    """Write bytes to stdout or stderr."""
+    stream.flush()
+    binary = getattr(stream, "buffer", None)
+    if binary is None:
+        stream.write(text.decode(errors="replace"))
+    else:
+        # NOTE: as the command has printed it, whatever its encoding
+        binary.write(text)
+    stream.flush()
+
+
+def is_dumb() -> bool:
+    """Whether terminals know no control sequences, as far as users have said."""
+    return os.environ.get("TERM", "dumb") in ("", "dumb", "unknown")
+
+
+def has_colors(stream: Union[TextIO, BinaryIO]) -> bool:
+    """Whether a stream is a terminal with colours, and the user wants them.
+
+    See https://no-color.org: any value but the empty one means no.
+    """
+    return stream.isatty() and not is_dumb() and not os.environ.get("NO_COLOR")
+
+
+def columns_of(stream: Any) -> Optional[int]:
+    """How wide the terminal is that a stream writes to, None if that is none."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def last_states(data: bytes, columns: Optional[int] = None) -> tuple[bytes, bytes]:
+    """Output without what has been overwritten in it, as progress bars do.
+
+    Args:
+        data: whole lines, or the last one without its end.
+        columns: width of a terminal for lines that were overwritten, as what is wider
+            would not be overwritten there as a whole.
+
+    Returns:
+        what can be shown; and the last line if that is being overwritten, for which
+        the rest is to come.
+    """
+    *lines, rest = (_last_state(line, columns) for line in data.split(b"\n"))
+    if not data.endswith(b"\n"):
+        end = data[data.rfind(b"\n") + 1 :]
+        if b"\r" in end and len(rest) < LINE_LIMIT:
+            # NOTE: so that it counts as overwritten with what comes next, too
+            state = b"\r" + _last_state(end) + b"\r" * end.endswith(b"\r")
+            return b"".join(line + b"\n" for line in lines), state
+    return b"\n".join([*lines, rest]), b""
+
+
+def _last_state(line: bytes, columns: Optional[int] = None) -> bytes:
+    # NOTE: some programs go back character by character
+    state = line.rstrip(b"\r\b")
+    _, overwritten, state = state.rpartition(b"\r")
+    if not overwritten or columns is None:
+        return state
+    text = without_controls(state).decode(errors="replace")
+    # NOTE: this imports rich
+    from rich.cells import cell_len, set_cell_size
+
+    if cell_len(text) <= columns:
+        return state
+    return set_cell_size(text, max(0, columns)).encode()
+
 
 def harmless(data: bytes) -> bytes:
     """Output of a command, with colours that end in their lines and no other controls.
@@ -43,6 +117,13 @@ def harmless(data: bytes) -> bytes:
     """
     shown = _CONTROLS.sub(lambda match: match[1] or b"", data)
     return _COLORED.sub(rb"\g<0>" + _RESET, shown)
+
+
+def harmless_on(stream: Union[TextIO, BinaryIO], data: bytes) -> bytes:
+    """Output of a command for a stream: as it is, if that is no terminal."""
+    if not stream.isatty():
+        return data
+    return harmless(data) if has_colors(stream) else without_controls(data)
 
 
 def without_controls(data: bytes) -> bytes:

@@ -3,10 +3,11 @@
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Callable, TextIO
 
-from dvc_parallel.engine.plain_reporter import PlainReporter
+from dvc_parallel.engine.plain_reporter import PlainReporter, print_bytes
 from dvc_parallel.engine.reporter_events import logger
+from dvc_parallel.engine.terminal import is_dumb
 
 from .heartbeat import Heartbeat
 from .output_reporters import FailedReporter, GroupedReporter, SilentReporter
@@ -15,6 +16,9 @@ from .records.writer import Recorder
 
 if TYPE_CHECKING:
     from dvc_parallel.engine.reporter_events import Reporter
+
+# What services for CI set that do not set CI: Azure, CodeBuild, Jenkins, TeamCity.
+CI = ("TF_BUILD", "CODEBUILD_BUILD_ID", "JENKINS_URL", "TEAMCITY_VERSION")
 
 
 def reporters(tmp_dir: str, output: str, limits: Limits) -> list["Reporter"]:
@@ -26,23 +30,32 @@ def reporters(tmp_dir: str, output: str, limits: Limits) -> list["Reporter"]:
         limits: how much of the record is kept.
     """
     recorder = Recorder(tmp_dir, limits=limits)
-    shown = _shown(recorder, output)
     if not _has_terminal():
+        shown = _shown(recorder, output, print_bytes)
         return [recorder, shown, Heartbeat(shown)]
     # NOTE: this imports rich
     from .live import LiveView
 
-    return [recorder, shown, LiveView()]
+    view = LiveView()
+    return [recorder, _shown(recorder, output, view.screen.write), view]
 
 
-def _shown(recorder: Recorder, output: str) -> PlainReporter:
+def _shown(
+    recorder: Recorder, output: str, write: Callable[[TextIO, bytes], None]
+) -> PlainReporter:
     if output == GROUPED:
-        return GroupedReporter(recorder)
+        return GroupedReporter(recorder, write)
     if output == FAILED:
-        return FailedReporter(recorder)
+        return FailedReporter(recorder, write)
     if output == NONE:
         return SilentReporter(recorder.log_of)
-    return PlainReporter(recorder.log_of)
+    return PlainReporter(recorder.log_of, write)
+
+
+def _is_ci() -> bool:
+    """Whether this is a job of a CI, which may give it a terminal that nobody sees."""
+    is_set = os.environ.get("CI", "").lower() not in ("", "0", "false")
+    return is_set or any(map(os.environ.get, CI))
 
 
 def _has_terminal() -> bool:
@@ -50,7 +63,8 @@ def _has_terminal() -> bool:
     streams = (sys.stdout, sys.stderr)
     return (
         os.name == "posix"
-        and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+        and not is_dumb()
+        and not _is_ci()
         and all(stream is not None and stream.isatty() for stream in streams)
         and logger.isEnabledFor(logging.INFO)
     )

@@ -1,33 +1,29 @@
 """The view of a run on a terminal: how far it is, and a line for each running stage.
 
-It stays below all that is printed.  DVC prints everything in tqdm's "external write
-mode", in which progress bars are taken away and put back; the view is such a bar, of
-several lines.
+Where it is shown, and when, is up to :mod:`dvc_parallel.reporting.screen`.
 """
 
 import logging
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from os.path import commonprefix
 from typing import Any, Callable, Optional
 
-from dvc.progress import Tqdm
 from rich.cells import cell_len
-from rich.console import Console
 from rich.text import Text
 
 from dvc_parallel.engine.plain_reporter import log
-from dvc_parallel.engine.reporter_events import Phase, RunInfo
-from dvc_parallel.engine.signals import clock, is_in_foreground
+from dvc_parallel.engine.reporter_events import FINAL, Phase, RunInfo
+from dvc_parallel.engine.signals import clock
 from dvc_parallel.engine.terminal import duration, visible
 
 from .progress import Progress
+from .screen import Screen
 
-# Seconds between two looks at whether there is something to draw, and between two
-# drawings of what changes but slowly.
-LOOK_EVERY = 0.1
-DRAW_EVERY = 0.5
 BAR_WIDTH = 24
+# Characters at the beginning of a name that are shown in any case.
+HEAD = 3
 # Loggers by whose levels the bars of DVC, and of what it is made of, decide whether to
 # be there: in a run they would be for single stages, whose lines say what they do.
 BARS = ("dvc.progress", "dvc_data.callbacks", "dvc_objects._tqdm")
@@ -44,119 +40,109 @@ DOING = {
 
 
 class LiveView(Progress):
-    """Shows how far a run is, below everything else on the terminal."""
+    """Shows how far a run is, below everything else on the terminal.
+
+    Attributes:
+        screen: what the terminal shows.
+    """
 
     def __init__(self, clock: Callable[[], float] = clock):
         super().__init__(clock)
-        self._console = Console(stderr=True)
-        self._widths: list[int] = []  # of the lines that are there
-        self._drawn = 0.0
+        self.screen = Screen(self.lines, clock)
         self._left: tuple[float, Optional[str]] = (0.0, None)
-        self._held = False
-        self._bar: Optional[_Bar] = None
+        self._group_of: list[str] = []
+        self._groups: dict[str, list[int]] = {}
+        self._failing: set[int] = set()  # stages whose commands have failed
         loggers = map(logging.getLogger, BARS)
         self._levels = {logger: logger.level for logger in loggers}
 
     def begun(self, run: RunInfo) -> None:
         super().begun(run)
-        self._bar = _Bar(self)
+        self._group_of = [visible(_group(stage.name)) for stage in run.stages]
+        for stage, group in enumerate(self._group_of):
+            self._groups.setdefault(group, []).append(stage)
         for bars in self._levels:
             bars.setLevel(logging.CRITICAL)
+        self.screen.open()
 
     def phase(self, stage: int, phase: Phase, **details: Any) -> None:
         super().phase(stage, phase, **details)
+        if phase in FINAL:
+            self._failing.discard(stage)
+        elif details.get("failing"):
+            self._failing.add(stage)
         if phase in NAMED:
             name = visible(self.run.stages[stage].name)
             took = duration(details["seconds"])
             log(logging.INFO, "%s | %s in %s", name, phase.value, took)
 
     def due(self) -> Optional[float]:
-        return None if self._bar is None else LOOK_EVERY
+        return self.screen.due()
 
     def tick(self) -> None:
-        if self._bar is None:
-            return
-        age = self.clock() - self._drawn
-        if age >= DRAW_EVERY or (age >= LOOK_EVERY and not self._widths):
-            with Tqdm.get_lock():
-                self.erase()
-                self.draw()
+        self.screen.look()
 
-    @contextmanager
-    def hold(self) -> Iterator[None]:
-        # NOTE: not for all of the time, as whoever logs something has other locks
-        with Tqdm.get_lock():
-            self.erase()
-            self._held = True
-        try:
-            yield
-        finally:
-            self._held = False
+    def hold(self) -> AbstractContextManager[None]:
+        return self.screen.hold()
 
     def stages_over(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-            for bars, level in self._levels.items():
-                bars.setLevel(level)
+        self.screen.close()
+        while self._levels:
+            bars, level = self._levels.popitem()
+            bars.setLevel(level)
 
     def close(self) -> None:
         self.stages_over()
 
-    def put_back(self) -> None:
-        """Draw the view after something has been printed, or leave that to a tick."""
-        if self.clock() - self._drawn >= LOOK_EVERY:
-            self.erase()
-            self.draw()
-
-    def erase(self) -> None:
-        """Take the view away; by whoever holds tqdm's lock."""
-        if not self._widths:
-            return
-        # NOTE: a terminal that has become narrower has broken its lines
-        columns = max(1, self._console.width)
-        rows = sum(max(1, -(-width // columns)) for width in self._widths)
-        self._widths = []
-        self._write(f"\r\x1b[{rows}A\x1b[J")
-
-    def draw(self) -> None:
-        """Draw the view; by whoever holds tqdm's lock."""
-        if self._held or self._bar is None or not is_in_foreground():
-            return
-        columns, rows = self._console.size
-        # NOTE: what fills a whole row may or may not go on to the next one
-        lines = self.lines(columns - 1, rows - 1)
-        with self._console.capture() as capture:
-            for line in lines:
-                self._console.print(line, no_wrap=True, crop=False, soft_wrap=True)
-        self._widths = [cell_len(line.plain) for line in lines]
-        self._drawn = self.clock()
-        self._write(capture.get())
-
-    def _write(self, text: str) -> None:
-        sys.stderr.write(text)
-        sys.stderr.flush()
-
     def lines(self, width: int, height: int) -> list[Text]:
         """The lines of the view on a terminal of this size."""
         stages = self.oldest_first()
-        room = max(0, height - 1)
-        shown = stages if len(stages) <= room else stages[: max(0, room - 1)]
-        names = [visible(self.run.stages[stage].name) for stage in shown]
-        column = min(max(map(cell_len, names), default=0), max(8, width // 3))
+        # NOTE: the rest of the rows is for what is printed
+        room = max(2, height * 2 // 3) - 1 if height > 1 else 0
+        listed, groups = len(stages), Counter[str]()
+        if listed > room:
+            listed, groups = self._summed_up(stages, room)
+        others = groups.pop("", 0)
+        names = [visible(self.run.stages[stage].name) for stage in stages[:listed]]
+        names += groups
+        column = min(max(map(cell_len, names), default=0), max(8, width * 2 // 5))
+        details = [self._details(stage) for stage in stages[:listed]]
+        some = {self._group_of[stage] for stage in stages[:listed]}
+        for group, count in groups.items():
+            more = " more" if group in some else ""
+            of_group = self._groups[group]
+            over = sum(stage in self.over for stage in of_group)
+            share = f"{over}/{len(of_group)}"
+            details.append(Text(f" {share:>7}  {count}{more} running"))
         lines = [self._head(width, len(stages))]
-        lines += [self._line(*pair, column) for pair in zip(shown, names)]
-        if len(shown) < len(stages) and room:
-            lines.append(Text(f"and {len(stages) - len(shown)} more", "dim"))
+        for name, detail in zip(fitted(names, column), details):
+            line = Text(name, "cyan")
+            line.truncate(column, pad=True)
+            lines.append(line.append_text(detail))
+        if others and room:
+            lines.append(Text(f"and {others} more", "dim"))
         for line in lines:
             line.truncate(max(1, width), overflow="ellipsis")
         return lines
+
+    def _summed_up(self, stages: Sequence[int], room: int) -> tuple[int, Counter[str]]:
+        """How many stages are listed in so many rows, and groups of the others."""
+        listed, groups = 0, Counter[str]()
+        for listed in range(room - 1, room // 2 - 1, -1):
+            groups = Counter(self._group_of[stage] for stage in stages[listed:])
+            if len(groups) <= room - listed:
+                return listed, groups
+        # NOTE: the smallest groups, and what belongs to none, share the last row
+        shown = groups.most_common()
+        kept = Counter(dict([pair for pair in shown if pair[0]][: room - listed - 1]))
+        kept[""] = sum(groups.values()) - sum(kept.values())
+        return listed, kept
 
     def _head(self, width: int, running: int) -> Text:
         total = max(1, len(self.run.stages))
         size = min(BAR_WIDTH, width // 4)
         full = size * len(self.over) // total
-        ascii_only = self._console.options.ascii_only
+        ascii_only = self.screen.console.options.ascii_only
         done, rest = ("#", "-") if ascii_only else ("━", "─")
         head = Text().append(done * full, "green")
         head.append(rest * (size - full), "dim")
@@ -176,20 +162,19 @@ class LiveView(Progress):
             self._left = self.clock(), left
         return left
 
-    def _line(self, stage: int, name: str, column: int) -> Text:
-        line = Text(name)
-        line.truncate(column, overflow="ellipsis", pad=True)
-        line.stylize("cyan")
-        line.append(f" {_clock(self.seconds(stage)):>7}  ")
+    def _details(self, stage: int) -> Text:
+        text = Text(f" {_clock(self.seconds(stage)):>7}  ")
         doing = DOING.get(self.phases.get(stage, Phase.COMMAND))
-        if doing:
-            line.append(doing, "dim")
+        if stage in self._failing:
+            text.append("failed", "red")
+        elif doing:
+            text.append(doing, "dim")
         else:
             if worker := self.workers.get(stage):
-                line.append(f"on {visible(worker)}  ", "dim")
+                text.append(f"on {visible(worker)}  ", "dim")
             last = Text.from_ansi(self.last_line(stage)).plain
-            line.append("".join(c if c.isprintable() else " " for c in last))
-        return line
+            text.append("".join(c if c.isprintable() else " " for c in last))
+        return text
 
 
 def _clock(seconds: float) -> str:
@@ -198,21 +183,40 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-class _Bar(Tqdm):
-    """Stands for the view among the progress bars."""
+def _group(name: str) -> str:
+    """What the stages of a foreach or a matrix are called together; or nothing."""
+    stage, has_item, _ = name.partition("@")
+    return f"{stage}@*" if has_item else ""
 
-    def __init__(self, view: LiveView):
-        self._view = view
-        super().__init__(disable=False)
 
-    def display(self, *_args: Any, **_kwargs: Any) -> None:
-        self._view.put_back()
+def fitted(names: Sequence[str], width: int) -> list[str]:
+    """Names in so many columns, without a part that they have in common.
 
-    def clear(self, *_args: Any, **_kwargs: Any) -> None:
-        self._view.erase()
+    Of long ones, beginning and end are left, and the item if possible.
+    """
+    long = [name for name in names if cell_len(name) > width]
+    if not long or width < 2 * HEAD + 1:
+        return [name if cell_len(name) <= width else name[-width:] for name in names]
+    longest_tail = width - 1 - HEAD
+    for tail in (*range(width // 2, longest_tail + 1), *range(width // 2, HEAD, -1)):
+        short = {name: _cut(name, width, tail) for name in long}
+        if len({*short.values()}) == len(short):
+            break
+    else:
+        # NOTE: they differ where these are cut
+        differ = len(commonprefix(long))
+        end = (width - HEAD) // 2 - 1
+        for name in long:
+            part = name[differ : differ + width - HEAD - 2 - end]
+            short[name] = f"{name[:HEAD]}…{part}…{name[-end:]}"
+    return [short.get(name, name) for name in names]
 
-    def close(self) -> None:
-        self.disable = True
-        with self.get_lock():
-            self.clear()
-            self._decr_instances(self)
+
+def _cut(name: str, width: int, tail: int) -> str:
+    # NOTE: some characters are two columns wide
+    excess = cell_len(name) - len(name)
+    width = max(width - excess * width // cell_len(name), 2 * HEAD)
+    item = len(name) - name.find("@") if "@" in name else 0
+    tail = max(tail, item) if item < width - HEAD else tail
+    tail = min(tail, width - 1 - HEAD)
+    return f"{name[: width - 1 - tail]}…{name[-tail:]}"

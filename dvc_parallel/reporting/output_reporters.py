@@ -3,13 +3,18 @@
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable, TextIO
 
 from dvc.progress import Tqdm
 
-from dvc_parallel.engine.plain_reporter import PlainReporter, write
+from dvc_parallel.engine.plain_reporter import PlainReporter, print_bytes
 from dvc_parallel.engine.reporter_events import Phase
-from dvc_parallel.engine.terminal import harmless, whole_lines
+from dvc_parallel.engine.terminal import (
+    columns_of,
+    harmless_on,
+    last_states,
+    whole_lines,
+)
 
 if TYPE_CHECKING:
     from .records.log_files import LogReader
@@ -34,10 +39,15 @@ class GroupedReporter(PlainReporter):
 
     Args:
         recorder: keeps the logs; has to be told everything first.
+        write: writes lines to stdout or stderr.
     """
 
-    def __init__(self, recorder: "Recorder"):
-        super().__init__(recorder.log_of)
+    def __init__(
+        self,
+        recorder: "Recorder",
+        write: Callable[[TextIO, bytes], None] = print_bytes,
+    ):
+        super().__init__(recorder.log_of, write)
         self._recorder = recorder
         self._to_show: set[int] = set()
         self._shown: set[int] = set()
@@ -76,14 +86,15 @@ class GroupedReporter(PlainReporter):
             if self._over or stream is None or self._recorder.logs is None:
                 return
             self.times_shown += 1
-            with suppress(OSError, ValueError), Tqdm.external_write_mode(file=stream):
+            # NOTE: nothing of others in between, which tqdm's lock keeps away
+            with suppress(OSError, ValueError), Tqdm.get_lock():
                 header = self._colored(f"=== {self._name(stage)}", stage, stream)
-                write(stream, header + b"\n")
+                self._write(stream, header + b"\n")
                 last = b"\n"
                 for last in filter(None, self._log(stage)):
-                    write(stream, harmless(last) if stream.isatty() else last)
+                    self._write(stream, harmless_on(stream, last))
                 if not last.endswith(b"\n"):
-                    write(stream, b"\n")
+                    self._write(stream, b"\n")
 
     def _log(self, stage: int) -> Iterator[bytes]:
         logs = self._recorder.logs
@@ -92,7 +103,11 @@ class GroupedReporter(PlainReporter):
             yield logs.commands(stage)
             return
         reader = self._readers.setdefault(stage, logs.reader(stage))
-        yield from whole_lines(reader.new())
+        begun = b""
+        for chunk in whole_lines(reader.new()):
+            shown, begun = last_states(begun + chunk, columns_of(sys.stdout))
+            yield shown
+        yield last_states(begun + b"\n")[0] if begun.strip() else b""
 
 
 class FailedReporter(GroupedReporter):

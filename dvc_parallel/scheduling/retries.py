@@ -85,12 +85,18 @@ class Attempts:
             force = True
 
     @contextmanager
-    def commands(self, on_end: Callable[[], None]) -> Iterator[None]:
-        """A context for the commands of an attempt; ``on_end`` is called at the end."""
+    def commands(self, on_end: Callable[[bool], None]) -> Iterator[None]:
+        """A context for the commands of an attempt.
+
+        Args:
+            on_end: called at the end of the last attempt, with whether it has failed.
+        """
         if self._needs.timeout is not None:
             self._deadline = clock() + self._needs.timeout
+        failed = True
         try:
             yield
+            failed = False
         except StageCmdFailedError as exc:
             if isinstance(exc, StageLostError):
                 self._lost += 1
@@ -101,7 +107,7 @@ class Attempts:
             raise
         finally:
             if not self._again:
-                on_end()
+                on_end(failed)
 
     def seconds_left(self) -> Optional[float]:
         """How long the next command may take, if that is limited."""

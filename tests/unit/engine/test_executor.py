@@ -192,7 +192,7 @@ class Run:
             try:
                 self.runner.run(partial_of(self.commands.get(job.rank), job))
             finally:
-                job.command_ended()
+                job.command_ended(failed=False)
         assert self.lock.is_locked
         return f"stage {job.rank}"
 

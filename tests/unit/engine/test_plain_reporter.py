@@ -6,7 +6,6 @@ from unittest.mock import Mock
 import pytest
 
 from dvc_parallel.engine.plain_reporter import (
-    LINE_LIMIT,
     MOST_FAILED,
     TAIL_LINES,
     TAIL_WIDTH,
@@ -14,6 +13,7 @@ from dvc_parallel.engine.plain_reporter import (
     duration,
 )
 from dvc_parallel.engine.reporter_events import Phase, RunInfo, StageInfo, Summary
+from dvc_parallel.engine.terminal import LINE_LIMIT, without_controls
 from tests import HANGS
 
 RUN = RunInfo([StageInfo("train@a"), StageInfo("train@b")], 2, "fail")
@@ -124,16 +124,29 @@ def test_a_progress_bar_is_one_line(reporter, capfd):
     reporter.phase(0, Phase.LOCK)
     out, err = capfd.readouterr()
     a, b = "train@a | ", "train@b | "
-    assert out == f"{a}first\n{b}other\n{a}1%\r{a}2%\r{a}3%\n{a}next\n"
+    assert out == f"{a}first\n{b}other\n{a}3%\n{a}next\n"
     assert err == f"{a}left\n"
 
 
-def test_a_progress_bar_is_not_kept_for_ever(reporter, capfd):
+def test_of_a_progress_bar_its_last_state_is_kept(reporter, capfd, failures):
     for _ in range(2 * LINE_LIMIT // 100 + 3):
         reporter.output(0, "stdout", b"x" * 99 + b"\r")
-    shown = capfd.readouterr().out
-    assert shown.count("\n") == 2
-    assert shown.count("x") >= 1.9 * LINE_LIMIT
+        assert sum(map(len, reporter._begun.values())) <= 102
+    reporter.output(1, "stdout", b"x" * LINE_LIMIT + b"\r")
+    assert not any(key[0] == 1 for key in reporter._begun)
+    capfd.readouterr()
+    reporter.phase(0, Phase.LOCK)
+    assert capfd.readouterr().out == f"train@a | {'x' * 99}\n"
+    reporter.phase(0, Phase.FAILED, error="why", seconds=1.0, exit=1)
+    assert failures(0)[-1] == f"    | {'x' * 99}"
+
+
+def test_a_progress_bar_that_takes_itself_away_leaves_nothing(reporter, capfd):
+    reporter.output(0, "stderr", b"\r50%\r   \r")
+    reporter.phase(0, Phase.LOCK)
+    reporter.output(1, "stderr", b"\r50%\r   \r")
+    reporter.output(1, "stderr", b"\rdone\n")
+    assert capfd.readouterr().err == "train@b | done\n"
 
 
 def test_the_last_lines_are_kept_not_all_of_them(reporter, failures):
@@ -155,15 +168,26 @@ def test_the_last_lines_of_a_stage_that_ran_are_forgotten(reporter):
     assert not reporter._tails
 
 
-def test_colors_on_a_terminal_unless_not_wanted(reporter, monkeypatch):
-    monkeypatch.delenv("NO_COLOR", raising=False)
+@pytest.mark.parametrize(
+    "term, no_color, colored",
+    [
+        ("xterm", "", True),
+        ("xterm", "0", False),
+        ("dumb", "", False),
+        ("unknown", "", False),
+        ("", "", False),
+    ],
+)
+def test_colors_on_a_terminal_unless_not_wanted(
+    reporter, monkeypatch, term, no_color, colored
+):
+    monkeypatch.setenv("NO_COLOR", no_color)
+    monkeypatch.setenv("TERM", term)
     monkeypatch.setattr(sys, "stdout", Terminal())
-    reporter.output(0, "stdout", b"line\n")
-    assert "\x1b[" in sys.stdout.getvalue()
-    monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setattr(sys, "stdout", Terminal())
-    reporter.output(0, "stdout", b"line\n")
-    assert sys.stdout.getvalue() == "train@a | line\n"
+    reporter.output(0, "stdout", b"\x1b[1mline\n")
+    shown = sys.stdout.getvalue()
+    assert without_controls(shown.encode()) == b"train@a | line\n"
+    assert ("\x1b[36m" in shown) == ("\x1b[1m" in shown) == ("\x1b" in shown) == colored
 
 
 def test_nothing_is_shown_while_the_user_is_asked(reporter, capfd):

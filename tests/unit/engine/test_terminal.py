@@ -5,7 +5,13 @@ import pytest
 
 from dvc_parallel.engine.plain_reporter import PlainReporter
 from dvc_parallel.engine.reporter_events import RunInfo, StageInfo
-from dvc_parallel.engine.terminal import harmless, visible, without_controls
+from dvc_parallel.engine.terminal import (
+    LINE_LIMIT,
+    harmless,
+    last_states,
+    visible,
+    without_controls,
+)
 
 RED = b"\x1b[31m"
 RESET = b"\x1b[0m"
@@ -56,6 +62,30 @@ def test_commands_and_errors_have_lines():
     assert visible("a\n\tb\x1b", lines=True) == "a\n\tb\\x1b"
 
 
+BARS = b"a\r\nfirst\n\r 1%|#   |\r 2%|##  |\r100%|####|\n\r50%\b\b\b\r99%\r\n\rend"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, len(BARS)])
+def test_the_last_state_of_a_line_that_is_overwritten(size):
+    shown, begun = b"", b""
+    for start in range(0, len(BARS), size):
+        some, begun = last_states(begun + BARS[start : start + size])
+        shown += some
+        assert len(begun) <= len(b"\r100%|####|\r")
+    shown += last_states(begun + b"\n")[0]
+    assert shown == b"a\nfirst\n100%|####|\n99%\nend\n"
+
+
+def test_what_is_overwritten_is_no_wider_than_the_terminal():
+    lines = b"100%|#####|\n0%\r\x1b[31m100%|#####|\x1b[0m\n"
+    assert last_states(lines, 6) == (b"100%|#####|\n100%|#\n", b"")
+    assert last_states(lines, 11)[0].endswith(b"\n\x1b[31m100%|#####|\x1b[0m\n")
+
+
+def test_a_line_without_end_is_not_kept_for_ever():
+    assert last_states(b"1%\r" + b"x" * LINE_LIMIT) == (b"x" * LINE_LIMIT, b"")
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True
@@ -63,15 +93,18 @@ class Terminal(io.StringIO):
 
 @pytest.mark.parametrize("stream", [Terminal, io.StringIO])
 def test_lines_of_stages(monkeypatch, stream):
-    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
     stream = stream()
     monkeypatch.setattr(sys, "stdout", stream)
     reporter = PlainReporter()
     reporter.begun(RunInfo([StageInfo("a\x1bc")], 2, "fail"))
-    reporter.output(0, "stdout", b"\x1b[31m1%\r2%\r\n\x1b[1Aup\n")
+    reporter.output(0, "stdout", b"1%\r2%\r\n\x1b[1A\x1b[31mup\n")
     shown = stream.getvalue()
     if stream.isatty():
         name = r"a\x1bc | "
-        assert shown == f"{name}\x1b[31m1%\r{name}2%\x1b[0m\n{name}up\n"
+        name = f"\x1b[36m{name}\x1b[39m"
+        assert shown == f"{name}2%\n{name}\x1b[31mup\x1b[0m\n"
     else:
-        assert shown.count("\x1b[1Aup\n") == 1
+        assert shown.count("2%\n") == shown.count("\x1b[1A\x1b[31mup\n") == 1
+        assert "1%" not in shown

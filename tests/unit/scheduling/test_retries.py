@@ -16,7 +16,7 @@ class Stage:
 
     def reproduce(self, force):
         self.story.append("force" if force else "try")
-        with self.attempts.commands(on_end=lambda: self.story.append("end")):
+        with self.attempts.commands(on_end=lambda _failed: self.story.append("end")):
             if self.errors and (error := self.errors.pop(0)):
                 raise error
         return self
@@ -106,13 +106,13 @@ def test_none_when_the_run_is_stopping():
 def test_a_timeout_is_one_for_all_commands_of_an_attempt(mocker):
     clock = mocker.patch.object(retries, "clock", return_value=100.0)
     attempts = Attempts(Needs(timeout=10), lambda: False)
-    with attempts.commands(on_end=lambda: None):
+    with attempts.commands(on_end=lambda _failed: None):
         assert attempts.seconds_left() == 10
         clock.return_value = 107.0
         assert attempts.seconds_left() == 3
         clock.return_value = 200.0
         assert attempts.seconds_left() == 0
-    with attempts.commands(on_end=lambda: None):
+    with attempts.commands(on_end=lambda _failed: None):
         assert attempts.seconds_left() == 10
     assert "cmd, timed out after 10 s" in str(attempts.timeout("cmd"))
 
@@ -120,7 +120,7 @@ def test_a_timeout_is_one_for_all_commands_of_an_attempt(mocker):
 def test_waiting_for_a_worker_does_not_count(mocker):
     clock = mocker.patch.object(retries, "clock", return_value=100.0)
     attempts = Attempts(Needs(timeout=10), lambda: False)
-    with attempts.commands(on_end=lambda: None):
+    with attempts.commands(on_end=lambda _failed: None):
         clock.return_value = 103.0
         go_on = attempts.wait()
         assert attempts.seconds_left() == 7
@@ -131,6 +131,6 @@ def test_waiting_for_a_worker_does_not_count(mocker):
 
 def test_no_timeout():
     attempts = Attempts(Needs(), lambda: False)
-    with attempts.commands(on_end=lambda: None):
+    with attempts.commands(on_end=lambda _failed: None):
         attempts.wait()()
         assert attempts.seconds_left() is None
