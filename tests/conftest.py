@@ -2,6 +2,7 @@ import os
 import signal
 import sys
 import textwrap
+from multiprocessing import forkserver
 
 import pytest
 from dvc.repo import reproduce
@@ -33,6 +34,12 @@ RUN_SETTINGS = [
 
 os.environ["DVC_TEST"] = "true"  # no updater, no analytics
 os.environ["DVC_NO_ANALYTICS"] = "true"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _server():
+    """Have the server that forks processes before the first test, not from it on."""
+    forkserver.ensure_running()
 
 
 @pytest.fixture(autouse=True)

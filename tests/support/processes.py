@@ -1,19 +1,24 @@
-"""DVC in processes of its own that have imported it already, so that a round is cheap.
+"""DVC in processes of its own that have imported it already, so that they are cheap.
 
 A server that has imported DVC forks them; they are as if a shell had started them, in a
 session of their own.
 """
 
+import io
+import locale
 import multiprocessing
 import os
+import runpy
 import shlex
 import signal
 import site
+import subprocess
 import sys
+import tempfile
 import traceback
+from pathlib import Path
 
 import psutil
-from dvc.cli import main
 
 from dvc_parallel.engine import executor, local_runner
 from tests import HANGS, is_alive
@@ -23,6 +28,7 @@ _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
     [
         __name__,
+        "dvc.__main__",
         "dvc.commands.repro",
         "dvc.fs",
         "dvc.parsing",
@@ -35,12 +41,15 @@ _context.set_forkserver_preload(
     ]
 )
 
+# What Python reads in the environment when it starts
+READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC_")
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def _run(project, args, env, stdio, grace):
+def _run(folder, module, args, env, stdio, grace):
     os.setsid()
-    os.chdir(project)
+    os.chdir(folder)
     os.environ.clear()
     os.environ.update(env)
     # NOTE: as Python would have it, whatever the server does with them
@@ -55,18 +64,51 @@ def _run(project, args, env, stdio, grace):
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115
     if grace is not None:
         executor.GRACE = local_runner.GRACE = grace
-    sys.argv = ["dvc", *args]
+    sys.argv = [module, *args]
+    sys.path[0] = folder
     try:
-        sys.exit(main(args))
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
     except KeyboardInterrupt:
         # NOTE: as Python does
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
     except Exception:
         # NOTE: where it can be read without the terminal, too
-        with open(f"{project}.traceback", "w") as fobj:
+        with open(f"{stdio[1]}.traceback", "w") as fobj:
             traceback.print_exc(file=fobj)
         raise
+
+
+def run(module, args, cwd, env, timeout, text):
+    """Run ``python -m module args...`` as ``subprocess.run`` does, but as a fork."""
+    with tempfile.TemporaryDirectory() as folder:
+        stdio = (os.devnull, f"{folder}/stdout", f"{folder}/stderr")
+        process = _context.Process(
+            target=_run, args=(str(cwd), module, args, env, stdio, None)
+        )
+        process.start()
+        process.join(timeout)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            raise subprocess.TimeoutExpired([module, *args], timeout)
+        output = [Path(path).read_bytes() for path in stdio[1:]]
+    if text:
+        encoding = locale.getpreferredencoding(False)
+        output = [io.TextIOWrapper(io.BytesIO(it), encoding).read() for it in output]
+    return subprocess.CompletedProcess([module, *args], process.exitcode, *output)
+
+
+def can_fork(env) -> bool:
+    """Whether Python would start no differently in an environment than here."""
+    return _of_the_interpreter(env) == _BEFORE
+
+
+def _of_the_interpreter(env):
+    return {name: env[name] for name in env if name.startswith(READ_AT_START)}
+
+
+_BEFORE = _of_the_interpreter(os.environ)
 
 
 class DvcProcess:
@@ -91,6 +133,7 @@ class DvcProcess:
             target=_run,
             args=(
                 str(project.path),
+                "dvc",
                 list(map(str, args)),
                 {**os.environ, **dict(env)},
                 (terminal,) * 3 if terminal else stdio,
@@ -107,7 +150,7 @@ class DvcProcess:
     @property
     def traceback(self) -> str:
         """Of an exception that has ended it, which would be a mistake of ours."""
-        path = self._output.with_suffix(".traceback")
+        path = Path(f"{self._output}.traceback")
         return path.read_text() if path.exists() else ""
 
     @property

@@ -16,6 +16,7 @@ from dvc.repo import Repo, reproduce
 
 from dvc_parallel.backport import seams
 from tests import HANGS, wait_until
+from tests.support import processes
 
 
 @cache
@@ -97,15 +98,19 @@ class Project:
         return self.run(self.command(*args), check, **kwargs)
 
     def run(self, command, check=True, **kwargs) -> subprocess.CompletedProcess:
-        """Run a command in the project."""
-        kwargs.setdefault("stdin", subprocess.DEVNULL)
-        kwargs.setdefault("cwd", self.path)
-        result = subprocess.run(
-            command,
-            capture_output=True,
-            check=False,
-            **{"text": True, "timeout": HANGS, **kwargs},
-        )
+        """Run a command in the project; those of Python are forks if they can be."""
+        kwargs = {"cwd": self.path, "text": True, "timeout": HANGS, **kwargs}
+        env = kwargs.get("env") or dict(os.environ)
+        if (
+            list(command[:2]) == [sys.executable, "-m"]
+            and kwargs.keys() <= {"cwd", "env", "text", "timeout"}
+            and processes.can_fork(env)
+        ):
+            module, *args = command[2:]
+            result = processes.run(module, args, **{**kwargs, "env": env})
+        else:
+            kwargs.setdefault("stdin", subprocess.DEVNULL)
+            result = subprocess.run(command, capture_output=True, check=False, **kwargs)
         if check and result.returncode:
             raise AssertionError(f"{command}: {result.stdout}{result.stderr}")
         return result
