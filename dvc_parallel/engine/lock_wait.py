@@ -5,8 +5,8 @@ it nearly all of the time: it gives it up around commands and twice a second, bu
 at the moment of one of seven tries.
 
 So every command tries more often, and a parallel run does not give up at all: beside
-other runs, waiting is all that it takes.  Each such wait says what it is for when it
-begins, after 10 s, and then each minute.  It sleeps between two tries.  It ends with an
+other runs, waiting is all that it takes.  Each such wait says what it is for after 1 s,
+10 s later, and then each minute.  It sleeps between two tries.  It ends with an
 error where it would be in vain: the holder is dead and cannot unlock any more, or files
 cannot be locked at all.
 """
@@ -42,20 +42,25 @@ def lock(original: Callable, self: "dvc_lock.Lock") -> None:
         OSError: its file cannot be written.
     """
     end = time.monotonic() + dvc_lock.DEFAULT_TIMEOUT
+    while time.monotonic() < end:
+        with suppress(dvc_lock.LockError):
+            _take(self, self._do_lock)
+            return
+        time.sleep(TRY_EVERY)
+    _take(self, lambda: original(self))
+
+
+def _take(lock: "dvc_lock.Lock", take: Callable[[], None]) -> None:
+    """Call what takes a lock, which is not taken if its file cannot be written."""
     try:
-        with about(self.lockfile):
-            while time.monotonic() < end:
-                with suppress(dvc_lock.LockError):
-                    self._do_lock()
-                    return
-                time.sleep(TRY_EVERY)
-            original(self)
+        with about(lock.lockfile):
+            take()
     except OSError as exc:
         # NOTE: the file may have been locked before it could not be written, and stays
         # so for as long as the traceback refers to it
         clear_frames(exc.__traceback__)
         # NOTE: else unlocking raises an error that covers this one
-        self._lock_failed = True
+        lock._lock_failed = True
         raise
 
 
@@ -77,6 +82,8 @@ def unlock(original: Callable, self: "dvc_lock.Lock") -> None:
 # NOTE: only here, as `dvc.lock` gets the two functions above when it is imported
 from dvc import lock as dvc_lock  # noqa: E402
 
+# Seconds between two looks at who holds a lock. Nothing is said before the first one.
+LOOK_EVERY = 1.0
 # Seconds after which a wait says for the second time what it is for, and between the
 # times after that.
 SAYS_AGAIN = 10.0
@@ -140,7 +147,7 @@ def wait_for(
     """Take a lock, however long it takes.
 
     Args:
-        lock: gives up after some seconds, as DVC's do.
+        lock: one of DVC's.
         name: what it locks, for users.
         goes_on: whether to go on waiting.
         gives_up: whether to end where it is in vain; else, what the user can do about
@@ -151,15 +158,20 @@ def wait_for(
         DvcException: it is in vain; says what to do.
         OSError: the file of the lock cannot be written.
     """
+    _sign(lock)
     wait = Wait(clock)
+    next_look = clock() + LOOK_EVERY
     while True:
-        _sign(lock)
         try:
-            lock.lock()
+            _try(lock)
             return
         except dvc_lock.LockError as exc:
             if not goes_on():
                 raise
+            if clock() < next_look:
+                sleep(TRY_EVERY)
+                continue
+            next_look = clock() + LOOK_EVERY
             holder = _holder_of(lock)
             in_vain = _why_in_vain(exc, lock, holder)
             if in_vain and gives_up:
@@ -169,6 +181,20 @@ def wait_for(
                 note = "; no result is lost" if safe else ""
                 say(_told(name, lock, holder, lasting, in_vain) + note)
         sleep(TRY_EVERY)
+
+
+def _try(lock: "dvc_lock.LockBase") -> None:
+    """Take a lock if it gets free within a second.
+
+    Raises:
+        LockError: it does not.
+    """
+    if isinstance(lock, dvc_lock.Lock):
+        _take(lock, lock._do_lock)
+    elif isinstance(lock, dvc_lock.HardlinkLock):
+        lock.lock(timeout=1)
+    else:
+        lock.lock()
 
 
 class Holder(NamedTuple):

@@ -169,6 +169,7 @@ def test_experiments_heed_the_config(experiments, args):
     assert "with 3 jobs" in experiments.dvc("exp", "run", *args).stdout
 
 
+@pytest.mark.slow
 def test_queued_experiments_heed_the_config(experiments):
     queued = experiments.dvc("exp", "run", "--queue").stdout
     # NOTE: their own --jobs is the number of experiments

@@ -104,6 +104,7 @@ def test_a_second_ctrl_c_kills(running):
     check(project, ["done"])
 
 
+@pytest.mark.slow
 def test_what_does_not_stop_is_killed_after_a_while(running, monkeypatch):
     project, process = running("stubborn", "parent")
     os.kill(process.pid, signal.SIGINT)

@@ -266,6 +266,7 @@ def test_a_wait_for_the_path_locks_says_who_has_them(project):
     assert sorted(ran(project)) == ["more", "other"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_wait_for_the_path_locks(project):
     lock = Lock(str(project.path / ".dvc" / "tmp" / "rwlock.lock"))
     lock.lock()

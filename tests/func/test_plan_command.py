@@ -339,6 +339,7 @@ FLAGS = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(
     max_examples=EXAMPLES,
     phases=[phase for phase in Phase if phase is not Phase.shrink],

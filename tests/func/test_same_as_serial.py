@@ -103,6 +103,7 @@ def test_first_run_and_runs_after_changes(new_twins, data, jobs):
     shutil.rmtree(parallel.path)
 
 
+@pytest.mark.slow
 @needs_keep_going
 @thorough
 @given(
@@ -120,6 +121,7 @@ def test_failures_that_do_not_stop_the_run(new_twins, data, jobs, on_error):
     assert_same(serial, parallel)
 
 
+@pytest.mark.slow
 @thorough
 @given(data=st.data(), jobs=st.integers(1, 5))
 def test_a_failure_that_stops_the_run_loses_nothing(new_twins, data, jobs):

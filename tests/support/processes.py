@@ -66,6 +66,7 @@ def _run(folder, module, args, env, stdio, grace):
         executor.GRACE = local_runner.GRACE = grace
     sys.argv = [module, *args]
     sys.path[0] = folder
+    sys.modules.pop(f"{module}.__main__", None)  # as DVC imports its own
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except KeyboardInterrupt:

@@ -75,14 +75,19 @@ def test_a_lock_file_that_cannot_be_closed(tmp_path, monkeypatch):
     assert lock.is_locked
 
 
-def test_a_patient_lock_says_so_and_waits(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("dvc.lock.DEFAULT_TIMEOUT", 0.06)
+@pytest.fixture
+def at_once(monkeypatch):
+    """Have waits look at once who holds a lock."""
+    monkeypatch.setattr(lock_wait, "LOOK_EVERY", 0.0)
+
+
+def test_a_patient_lock_says_so_and_waits(tmp_path, monkeypatch, caplog, at_once):
     holder = Lock(str(tmp_path / "lock"))
     holder.lock()
     inner = Lock(str(tmp_path / "lock"))
     repo = Mock(lock=inner)
     repo.lock = lock = PatientLock(repo)
-    original = inner.lock
+    original = inner._do_lock
     tries = []
 
     def try_to_lock():
@@ -91,7 +96,7 @@ def test_a_patient_lock_says_so_and_waits(tmp_path, monkeypatch, caplog):
             holder.unlock()
         original()
 
-    monkeypatch.setattr(inner, "lock", try_to_lock)
+    monkeypatch.setattr(inner, "_do_lock", try_to_lock)
     with caplog.at_level("INFO", logger="dvc.parallel"), lock:
         assert lock.is_locked
         # NOTE: a run that waits for it once more says so in its own way
@@ -122,9 +127,9 @@ class BusyLock(Lock):
         self._clock = clock
         self._until = until
 
-    def lock(self):
+    def _do_lock(self):
         self.tries += 1
-        self._clock.now += 2
+        self._clock.now += 0.5
         if self._clock.now < self._until:
             raise LockError("locked")
 
@@ -141,7 +146,7 @@ def said(monkeypatch):
     return said
 
 
-def test_a_wait_says_so_at_once_after_ten_seconds_and_each_minute(
+def test_a_wait_says_so_soon_after_ten_seconds_and_each_minute(
     tmp_path, clock, said, monkeypatch
 ):
     path = tmp_path / "lock"
@@ -150,13 +155,13 @@ def test_a_wait_says_so_at_once_after_ten_seconds_and_each_minute(
     monkeypatch.setattr(lock_wait, "say", lambda text: said.append((clock.now, text)))
     wait_for(lock, "the repo", clock=clock, sleep=clock.sleep)
     times, lines = zip(*said)
-    assert all(a <= b < a + 3 for a, b in zip((2, 12, 72, 132), times))
+    assert all(a <= b < a + 2 for a, b in zip((1, 11, 71, 131), times))
     assert lines[0].startswith("Waiting for the repo: ")
     again = [
         re.match(r"Still waiting for the repo \((.*)\): ", line)[1]
         for line in lines[1:]
     ]
-    assert again == ["for 12 s", "for 1 min", "for 2 min"]
+    assert again == ["for 11 s", "for 1 min", "for 2 min"]
     for line in lines:
         assert f": process {os.getpid()} (" in line
         assert f"'{path}'" in line
@@ -166,8 +171,11 @@ def test_a_wait_says_so_at_once_after_ten_seconds_and_each_minute(
 def test_a_wait_that_does_not_go_on(tmp_path, clock, said):
     lock = BusyLock(str(tmp_path / "lock"), clock, 1e9)
     with pytest.raises(LockError):
-        wait_for(lock, "it", goes_on=lambda: clock.now < 20, clock=clock)
+        wait_for(
+            lock, "it", goes_on=lambda: clock.now < 20, clock=clock, sleep=clock.sleep
+        )
     assert len(said) == 2
+    assert clock.now < 20 + 2 * 0.5
 
 
 def test_ctrl_c_ends_a_wait(tmp_path, clock, said):
@@ -177,7 +185,7 @@ def test_ctrl_c_ends_a_wait(tmp_path, clock, said):
     lock = BusyLock(str(tmp_path / "lock"), clock, 1e9)
     with pytest.raises(KeyboardInterrupt):
         wait_for(lock, "it", clock=clock, sleep=interrupt)
-    assert len(said) == 1
+    assert lock.tries == 1
 
 
 LEAVE_A_LOCK = """\
@@ -199,9 +207,8 @@ def left_behind(tmp_path):
     return path, pid.strip()
 
 
-def test_nobody_waits_for_the_dead(tmp_path, left_behind, monkeypatch, said):
+def test_nobody_waits_for_the_dead(tmp_path, left_behind, at_once, said):
     path, pid = left_behind
-    monkeypatch.setattr("dvc.lock.DEFAULT_TIMEOUT", 0.01)
     lock = HardlinkLock(path, tmp_dir=str(tmp_path))
     with pytest.raises(DvcException, match="cannot lock") as caught:
         wait_for(lock, "the repo")
@@ -213,9 +220,8 @@ def test_nobody_waits_for_the_dead(tmp_path, left_behind, monkeypatch, said):
     assert said == []
 
 
-def test_who_must_not_give_up_is_helped_on(tmp_path, left_behind, monkeypatch):
+def test_who_must_not_give_up_is_helped_on(tmp_path, left_behind, at_once, monkeypatch):
     path, pid = left_behind
-    monkeypatch.setattr("dvc.lock.DEFAULT_TIMEOUT", 0.01)
     said = []
 
     def remove(text):
@@ -230,8 +236,7 @@ def test_who_must_not_give_up_is_helped_on(tmp_path, left_behind, monkeypatch):
     lock.unlock()
 
 
-def test_a_hard_link_of_somebody_unknown(tmp_path, clock, said, monkeypatch):
-    monkeypatch.setattr("dvc.lock.DEFAULT_TIMEOUT", 0.01)
+def test_a_hard_link_of_somebody_unknown(tmp_path, clock, said, at_once):
     path = str(tmp_path / "lock")
     holder = HardlinkLock(path, tmp_dir=str(tmp_path))
     holder.lock()
@@ -246,11 +251,10 @@ def test_a_hard_link_of_somebody_unknown(tmp_path, clock, said, monkeypatch):
     lock.unlock()
 
 
-def test_files_that_cannot_be_locked(tmp_path, monkeypatch, said):
+def test_files_that_cannot_be_locked(tmp_path, monkeypatch, at_once, said):
     def flock(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("dvc.lock.DEFAULT_TIMEOUT", 0.01)
     monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.raises(DvcException, match=r"No locks available.*core\.hardlink_lock"):
         wait_for(Lock(str(tmp_path / "lock")), "the repo")

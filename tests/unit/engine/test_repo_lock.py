@@ -203,7 +203,7 @@ def test_stands_in_for_the_lock_of_the_repo(shared, repo, lock_file):
 
 def test_a_turn_that_could_not_lock_can_be_released(shared, monkeypatch):
     shared.unlock()
-    monkeypatch.setattr(shared._lock, "lock", lambda: 1 / 0)
+    monkeypatch.setattr(shared._lock, "_do_lock", lambda: 1 / 0)
     turn = shared.reserve()
     with pytest.raises(ZeroDivisionError):
         shared.lock(turn)
