@@ -21,12 +21,14 @@ They take one round trip in ruamel.yaml, apart from the rest, as DVC would have 
 take one; and one more only if an entry is put that they share something with.
 """
 
+import marshal
 import re
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import suppress
 from copy import deepcopy
 from functools import lru_cache
-from itertools import chain, count
+from itertools import chain, count, repeat
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -159,6 +161,8 @@ class LockfileText:
         self._head, self._tail = _HEAD, ""
         self._top: dict[str, Any] = {"schema": "2.0", "stages": {}}
         self._blocks = _Blocks()
+        # What blocks say, of those that were read and have not changed
+        self._read_already: dict[str, bytes] = {}
         # What only ruamel.yaml reads, as the loader for reading ("safe") returns it
         self._odd: dict[str, dict[str, Any]] = {}
         self._is_settled = True
@@ -216,12 +220,14 @@ class LockfileText:
             self._is_settled = False
             self._odd = parse_yaml("".join([_STAGES, *odd]), "dvc.lock")["stages"]
             _, *blocks, _ = _FENCES.split(_marked(_fenced(odd)))
-            named = dict(zip(odd, zip(self._odd, blocks)))
+            named = dict(zip(odd, zip(self._odd, blocks, repeat(None))))
             if not len(self._odd) == len(odd) == len(named):
                 return False
             known = [named.get(raw) or block for raw, block in zip(raws, known)]
-        for name, block in known:  # type: ignore[misc]
+        for name, block, data in known:  # type: ignore[misc]
             self._blocks[name] = block if name in self._odd else _with_own_labels(block)
+            if data is not None:
+                self._read_already[name] = data
         entries = self._odd.values()
         return len(self._blocks) == len(raws) and all(
             isinstance(entry, dict) for entry in entries
@@ -271,6 +277,8 @@ class LockfileText:
     def _read(self, name: str) -> dict[str, Any]:
         if name in self._odd:
             return deepcopy(self._odd[name])
+        if name in self._read_already:
+            return marshal.loads(self._read_already[name])  # noqa: S302  # our own
         return read_again(_STAGES + _numbered(self._blocks[name]))["stages"][name]
 
     def put(
@@ -315,12 +323,14 @@ class LockfileText:
         else:
             self._blocks[name] = _with_own_labels(text[len(_STAGES) :])
             self._odd.pop(name, None)
+            self._read_already.pop(name, None)
 
     def _adopt(self, name: str, block: str, entry: Mapping[str, Any]) -> None:
         """Take over a block that ruamel.yaml has written."""
         known = _read_block(_numbered(block))
         self._blocks[name] = _with_own_labels(known[1]) if known else block
         self._odd.pop(name, None)
+        self._read_already.pop(name, None)
         if not known:
             self._odd[name] = _stages(_numbered(_STAGES + block)).get(name, entry)
 
@@ -457,15 +467,21 @@ def _stages(text: str) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=2**14)
-def _read_block(raw: str) -> Optional[tuple[str, str]]:
-    """The name of a block's entry, and the block; None if the block is odd."""
+def _read_block(raw: str) -> Optional[tuple[str, str, Optional[bytes]]]:
+    """The name of a block's entry, the block, and what it says; None if it is odd.
+
+    Reading it again takes 30 times as long as ``marshal``, which has no dates.
+    """
     try:
         data, text = read(_STAGES + raw)
     except NotSimpleError:
         return None
     ((name, entry),) = data["stages"].items()
-    is_entry = type(name) is str and isinstance(entry, dict)
-    return (name, text[len(_STAGES) :]) if is_entry else None
+    if type(name) is not str or not isinstance(entry, dict):
+        return None
+    with suppress(ValueError):
+        return name, text[len(_STAGES) :], marshal.dumps(entry)
+    return name, text[len(_STAGES) :], None
 
 
 def _foreign(raw: str) -> set[str]:
