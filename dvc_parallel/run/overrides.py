@@ -94,6 +94,7 @@ def unlocked_repo(original: Callable, func: Callable) -> Callable:
             books.flush()
             with books.order.in_command(stage) if books.order else nullcontext():
                 return serial(stage, *args, **kwargs)
+        stage_run.reads.any_command = True
         if stage_run.coordinator is not None:
             from .clone_commands import run_elsewhere
 

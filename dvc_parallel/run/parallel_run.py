@@ -121,7 +121,7 @@ class ParallelRun:
             self.info,
             force=force,
             force_downstream=force_downstream,
-            found_late=self.path_order.found_late,
+            found_late=self._found_late,
             ready=self.provision.ready,
         )
 
@@ -134,9 +134,10 @@ class ParallelRun:
 
         reporter = Reporters(*(reporters or [PlainReporter()]))
         path_waits = PathWaits(tmp_dir, repo.fs, reporter.waiting_for_paths)
+        self._lock = SharedRepoLock(repo, before_unlock=self.books.flush)
         self.executor = Executor(
             plan,
-            lock=SharedRepoLock(repo, before_unlock=self.books.flush),
+            lock=self._lock,
             runner=self.runner,
             reporter=reporter,
             work=self,
@@ -200,6 +201,13 @@ class ParallelRun:
         if self.workers is None:
             return self.carry is None
         return self.workers.check(map(self.provision.place, range(len(self.steps))))
+
+    def _found_late(self, ranks: Sequence[int]) -> dict[int, set[int]]:
+        # NOTE: paths lead to where they did when the run began, until somebody may have
+        # made links
+        if not self.reads.any_command and not self._lock.intrusions:
+            return {}
+        return self.path_order.found_late(ranks)
 
     def _wake(self) -> None:
         self.executor.wake()

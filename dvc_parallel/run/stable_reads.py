@@ -81,10 +81,12 @@ class StableReads:
 
     Attributes:
         in_command (set): the stages, by name, whose commands run right now.
+        any_command (bool): whether any has run, or does now.
     """
 
     def __init__(self) -> None:
         self.in_command: set[str] = set()
+        self.any_command = False
         self._restless: set[str] = set()
         self._bytecode: dict[str, tuple[frozenset, bool]] = {}
         self._has_warned = False
