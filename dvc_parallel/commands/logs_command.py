@@ -32,9 +32,9 @@ from .shown import (
 
 HELP = "Show what the stages of a parallel run printed."
 DESCRIPTION = """\
-Show how the stages of a run stand and where their output is kept, or the
-output of one of them. `dvc repro` with more than one job keeps it for the
-last 20 runs."""
+Show the outcome of each stage of a run and where its output is kept, or the
+output of some stages. `dvc repro` with more than one job keeps the last 20
+runs."""
 
 # Seconds between two looks at a log that is followed.
 INTERVAL = 0.2
@@ -61,7 +61,7 @@ class CmdLogs(ShowsSafely, CmdBaseNoRepo):
             ui.write_json(self._as_dict(run, stages))
             return 0
         if args.stage and not args.run and run.id != runs.load().id:
-            error_write(f"from run {run.id}: later runs did not run it")
+            error_write(f"from run {run.id}, the last one that ran it")
         if args.failed and not stages:
             error_write(f"no stage has failed in run {run.id}")
         self._show(run, stages)
@@ -70,11 +70,11 @@ class CmdLogs(ShowsSafely, CmdBaseNoRepo):
     def _check(self) -> None:
         args = self.args
         if args.follow and args.json:
-            raise InvalidArgumentError("--follow goes without --json")
+            raise InvalidArgumentError("--follow cannot be combined with --json")
         if args.stage and args.failed:
-            raise InvalidArgumentError("--failed goes without a stage")
+            raise InvalidArgumentError("--failed cannot be combined with a stage")
         if args.list and (args.stage or args.run or args.failed or args.follow):
-            raise InvalidArgumentError("--list goes alone, or with --json")
+            raise InvalidArgumentError("--list can only be combined with --json")
 
     def _choose(self, runs: Runs) -> tuple[Run, list[Stage]]:
         """The run, and those of its stages that are to be shown."""
@@ -307,8 +307,8 @@ def add_parser(subparsers, parent_parser) -> None:
     add_switch(parser, "--failed", text=text)
     text = "Keep showing output until the stage ends, or the run if no stage is given."
     add_switch(parser, "-f", "--follow", text=text)
-    text = "List the runs that are kept, the oldest first."
+    text = "List all recorded runs, the oldest first."
     add_switch(parser, "--list", text=text)
-    text = "Show it in JSON: state, times and where the output is."
+    text = "Show outcomes, times and files in JSON format."
     add_switch(parser, "--json", text=text)
     parser.set_defaults(func=CmdLogs)

@@ -9,7 +9,7 @@ from dvc.cli.command import CmdBase
 from dvc.ui import ui
 
 from dvc_parallel.engine import job_count
-from dvc_parallel.engine.terminal import visible
+from dvc_parallel.engine.terminal import plural, visible
 
 from .shown import GLOB, ShowsSafely, add_command, add_switch, error_write, write
 
@@ -52,8 +52,9 @@ def _show(validation: "Validation") -> None:
     bad = [verdict for verdict in verdicts if verdict.state != "reproducible"]
     for verdict in bad:
         write(f"{visible(verdict.name)}: {_words(verdict)}")
-    are = "stage is" if len(verdicts) == 1 else "stages are"
-    write(f"{len(verdicts) - len(bad)} of {len(verdicts)} {are} reproducible.")
+    are = "is" if len(verdicts) == 1 else "are"
+    total = plural(len(verdicts), "stage")
+    write(f"{len(verdicts) - len(bad)} of {total} {are} reproducible.")
 
 
 def _words(verdict: "Verdict") -> str:

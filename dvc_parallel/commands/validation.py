@@ -18,6 +18,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import lock_repo
 
 from dvc_parallel.engine import logger, signals
+from dvc_parallel.engine.terminal import plural
 from dvc_parallel.remote.clones.leaves import remove
 
 from .dry_run import DryRun, Step
@@ -140,8 +141,8 @@ def validate(
             if not chosen:
                 return Validation([], skipped)
             stages = [step.stage for step in chosen]
-            plural = "" if len(stages) == 1 else "s"
-            tell(f"Copying the workspace to run {len(stages)} stage{plural} again.")
+            count = plural(len(stages), "stage")
+            tell(f"Copying the workspace to run {count} again.")
             stack.enter_context(place.made_for(stages))
         stack.enter_context(signals.before_death(place.remove))
         other = stack.enter_context(place.opened())

@@ -180,20 +180,21 @@ class PlainReporter(Reporter):
 
     def failing(self, stage: int, exc: BaseException, running: int) -> None:
         if running:
-            message = "%s | %s; waiting for %d running"
-            log(logging.WARNING, message, self._name(stage), exc, running)
+            message = "%s | %s; waiting for %s"
+            others = plural(running, "running stage")
+            log(logging.WARNING, message, self._name(stage), exc, others)
 
     def interrupted(self, running: int) -> None:
         if running:
             log(
                 logging.WARNING,
-                "interrupted, waiting for %d running (again to kill)",
-                running,
+                "interrupted; waiting for %s (interrupt again to kill)",
+                plural(running, "running stage"),
             )
 
     def killing(self, running: int) -> None:
         if running:
-            log(logging.WARNING, "killing %d running", running)
+            log(logging.WARNING, "killing %s", plural(running, "running stage"))
 
     def ended(self, summary: Summary) -> None:
         """Show what has failed, and what the run has done."""

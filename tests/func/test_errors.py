@@ -89,7 +89,7 @@ def test_a_failure_lets_running_stages_finish_and_starts_nothing(make_project):
     output = ""
     for line in process.stdout:
         output += line
-        if line.endswith("waiting for 1 running\n"):
+        if line.endswith("waiting for 1 running stage\n"):
             assert line.startswith("WARNING: bad | failed to run: ")
             break
     project.write({"good.go": ""})

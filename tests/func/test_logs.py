@@ -177,7 +177,7 @@ def test_the_last_run_that_ran_a_stage(ran):
     first, last = json.loads(logs(ran, "--list", "--json").stdout)
     result = logs(ran, "one")
     assert result.stdout == "> echo first; echo 1 > one.txt\nfirst\n"
-    assert result.stderr == f"from run {first['id']}: later runs did not run it\n"
+    assert result.stderr == f"from run {first['id']}, the last one that ran it\n"
     assert json.loads(logs(ran, "one", "--json").stdout)["run"] == first["id"]
     result = logs(ran, "one", "--run", last["id"])
     assert result.stdout == ""
@@ -223,9 +223,9 @@ def test_groups_and_failures(make_project):
     [
         (["on"], "has no stage 'on'; it has one"),
         (["--run", "x"], "there is no run 'x'; there are 2"),
-        (["--follow", "--json"], "--follow goes without --json"),
-        (["--failed", "one"], "--failed goes without a stage"),
-        (["--list", "one"], "--list goes alone, or with --json"),
+        (["--follow", "--json"], "--follow cannot be combined with --json"),
+        (["--failed", "one"], "--failed cannot be combined with a stage"),
+        (["--list", "one"], "--list can only be combined with --json"),
     ],
 )
 def test_errors(ran, args, error):

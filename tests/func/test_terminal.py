@@ -246,7 +246,7 @@ def test_ctrl_c(on_terminal, project):
     terminal.wait_for("the last line of two")
     terminal.type("\x03")
     text = terminal.finish()
-    assert "interrupted, waiting for 3 running" in text
+    assert "interrupted; waiting for 3 running stages" in text
     assert "interrupted by the user" in text
     assert "━" not in text
     assert terminal.process.returncode == 252
