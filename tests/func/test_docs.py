@@ -2,6 +2,7 @@
 
 import ast
 import email
+import os
 import re
 import shlex
 import shutil
@@ -29,6 +30,7 @@ from tests.support.docs import (
     dvc_commands,
     run_page,
 )
+from tests.support.preloaded_dvc import preloaded
 
 UPSTREAM = ROOT / "docs/upstream"
 DOCS = [
@@ -53,6 +55,18 @@ COMMAND = re.compile(r"^(\$|dvc|dvc-parallel|pip|git) ", re.MULTILINE)
 LANGUAGES = ["console", "sh", "yaml", "python", "toml", "mermaid", ""]
 
 
+@pytest.fixture(scope="module")
+def folder_of_commands(tmp_path_factory):
+    with preloaded(tmp_path_factory.mktemp("bin")) as folder:
+        yield folder
+
+
+@pytest.fixture
+def quick_commands(folder_of_commands, monkeypatch):
+    monkeypatch.setenv("PATH", f"{folder_of_commands}{os.pathsep}{os.environ['PATH']}")
+
+
+@pytest.mark.usefixtures("quick_commands")
 @pytest.mark.parametrize("page", PAGES)
 def test_commands(page, tmp_path):
     if page == "docs/cluster.md" and not HAS_DASK:
@@ -228,6 +242,7 @@ BRANCHES = """
 """
 
 
+@pytest.mark.usefixtures("quick_commands")
 def test_commands_for_dvc_org(make_project):
     project = make_project("docs", BRANCHES)
     for block in blocks("docs/upstream/dvc.org/repro.md", "cli"):
