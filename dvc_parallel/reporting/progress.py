@@ -38,6 +38,7 @@ class Progress(Reporter):
         self.over: set[int] = set()
         self.failed = 0
         self._last: dict[int, bytes] = {}
+        self._owned = 0.0  # seconds for which those that are over kept others waiting
 
     def begun(self, run: RunInfo) -> None:
         self.run = run
@@ -46,6 +47,7 @@ class Progress(Reporter):
         if phase in FINAL:
             self.over.add(stage)
             self.failed += phase is Phase.FAILED
+            self._owned += details.get("owned", 0.0)
             for known in (self.running, self.phases, self.workers, self._last):
                 known.pop(stage, None)
         elif phase is not Phase.READY:
@@ -75,7 +77,8 @@ class Progress(Reporter):
     def left(self) -> Optional[str]:
         """How long the run will still take, as users read it; None if not known."""
         elapsed = {stage: self.seconds(stage) for stage in self.running.copy()}
-        seconds = time_left(self.run.stages, self.over, elapsed, self.run.jobs)
+        owned = self._owned / max(1, len(self.over))
+        seconds = time_left(self.run.stages, self.over, elapsed, self.run.jobs, owned)
         return None if seconds is None else f"about {about(seconds)} left"
 
 
@@ -95,18 +98,21 @@ def time_left(
     over: Collection[int],
     elapsed: Mapping[int, float],
     jobs: int,
+    owned: float = 0.0,
 ) -> Optional[float]:
     """Seconds that a run will take at least, if stages take what they took before.
 
     That is the longest path of what is left, or all of it divided by the jobs (Graham,
     SIAM Journal on Applied Mathematics 17(2), 1969: list scheduling takes less than
-    twice as long).  A stage of which nothing is known counts as the median.
+    twice as long), or what DVC itself does, for one stage at a time.  A stage of which
+    nothing is known counts as the median.
 
     Args:
         stages: all stages of the run.
         over: those that have ended.
         elapsed: for how many seconds others have been running.
         jobs: how many stages may run a command at a time.
+        owned: seconds for which each of them keeps others from the repo.
 
     Returns:
         float: seconds, or None if nothing is known of any stage.
@@ -125,4 +131,4 @@ def time_left(
         lambda rank: (*stages[rank].upstream, *stages[rank].after),
         left,
     )
-    return max(sum(left) / jobs, *paths.values())
+    return max(sum(left) / jobs, owned * (len(stages) - len(over)), *paths.values())

@@ -15,9 +15,9 @@ it took in earlier runs, or null.
 Then, each ``{"t": seconds since the start, "stage": place, "phase": name}`` is the
 beginning of a phase (:class:`~dvc_parallel.engine.reporter_events.Phase`), with its
 details, such as the ``worker`` that a ``command`` runs on, if not on the machine of
-DVC, or how many ``seconds`` a stage took.  The last line is ``{"t": ..., "end": "ok" |
-"failed" | "interrupted", "seconds": how long the run took}``; it is missing while the
-run goes on, and for good if DVC was killed.
+DVC, or how many ``seconds`` a stage took, and for how many it ``owned`` the repo.  The
+last line is ``{"t": ..., "end": "ok" | "failed" | "interrupted", "seconds": how long
+the run took}``; it is missing while the run goes on, and for good if DVC was killed.
 
 Journals of format 1 have "done" for stages that ran or were restored, with ``changed``,
 or were unchanged; "skipped" for those that were not run, "stopped" for those that were

@@ -127,3 +127,14 @@ def test_no_child_is_stopped_before_it_has_a_session_of_its_own():
                 process.kill()
         os.waitpid(pid, 0)
         os.close(fd)
+
+
+@pytest.mark.parametrize(
+    "status, name",
+    [
+        *((3, "3"), (-9, "SIGKILL"), (137, "137 (SIGKILL)"), (128, "128")),
+        *((255, "255"), (-100, "signal 100"), (3221225477, "3221225477")),
+    ],
+)
+def test_exit_statuses_have_names(status, name):
+    assert signals.exit_name(status) == name

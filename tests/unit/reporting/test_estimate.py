@@ -1,7 +1,7 @@
 import pytest
 
-from dvc_parallel.engine.reporter_events import StageInfo
-from dvc_parallel.reporting.progress import time_left
+from dvc_parallel.engine.reporter_events import Phase, RunInfo, StageInfo
+from dvc_parallel.reporting.progress import Progress, time_left
 
 
 def stages(*seconds, upstream=(), after=()):
@@ -38,3 +38,12 @@ def test_time_left(known, over, elapsed, jobs, left):
     assert time_left(known, over, elapsed, jobs) == (
         None if left is None else pytest.approx(left)
     )
+
+
+def test_what_dvc_does_for_one_stage_at_a_time_is_part_of_the_time_left():
+    """However many jobs there are: of many short stages, it is most of the time."""
+    progress = Progress(lambda: 0.0)
+    progress.begun(RunInfo(stages(*[0.1] * 100), 50, "fail"))
+    progress.phase(0, Phase.RAN, seconds=0.1, owned=0.5)
+    progress.phase(1, Phase.RAN, seconds=0.1, owned=0.7)
+    assert progress.left() == "about 59 s left"

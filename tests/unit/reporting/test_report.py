@@ -3,10 +3,12 @@
 import json
 import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from dvc_parallel.engine.own_files import OwnFolder
+from dvc_parallel.engine.reporter_events import OUTCOMES
 from dvc_parallel.reporting.records.reader import Stage, read
 from dvc_parallel.reporting.report.chrome_trace import chrome_trace
 from dvc_parallel.reporting.report.critical import Causes
@@ -127,6 +129,12 @@ def test_where_as_many_are_saved_as_may_be_their_end_is_waited_for(told):
     assert names(found.path) == ["s0", "s2"]
     assert found.path[0].end == found.path[1].start == 6
     check_path(found)
+
+
+def test_the_glossary_has_the_outcomes():
+    text = (Path(__file__).parents[3] / "docs/glossary.md").read_text()
+    outcomes, _, _ = text.partition("## Terms")
+    assert re.findall(r"^\| \*\*(.+?)\*\* ", outcomes, re.MULTILINE) == [*OUTCOMES]
 
 
 FAN: dict[int, list] = {stage: [] for stage in range(8)}
