@@ -51,7 +51,7 @@ def test_the_time_in_which_this_process_is_stopped_does_not_count(
         now.return_value += 3600
 
     attempts = Attempts(Needs(timeout=10), lambda: False)
-    with attempts.commands(lambda: None):
+    with attempts.commands(lambda _: None):
         monkeypatch.setattr(signal, "raise_signal", stop)
         signals.stop(signum)
         now.return_value += 1
