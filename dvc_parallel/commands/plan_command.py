@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     from .forecast import Entry, Outlook
 
-DESCRIPTION = "Show which stages would run, why, in which order, and how long it takes."
+DESCRIPTION = (
+    "Show which stages would run, why, in which order, and how long that takes."
+)
 
 # How many reasons of a stage are shown, and how many stages of the critical path.
 SHOWN = 3
@@ -79,7 +81,8 @@ def _show(outlook: "Outlook") -> None:
         f"\nCritical path: {duration(forecast.critical)},",
         visible(_shortened(outlook.critical_path)),
     )
-    write(f"At the widest point, {forecast.width} can run at the same time.\n")
+    width = plural(forecast.width, "stage")
+    write(f"At the widest point, {width} can run at the same time.\n")
     headers = ["start", "takes", "", "stage", "why"]
     table([_row(entry) for entry in entries], headers=headers)
     write()
@@ -90,17 +93,16 @@ def _show(outlook: "Outlook") -> None:
 def _advice(outlook: "Outlook") -> str:
     """What would make the run shorter."""
     forecast, enough = outlook.forecast, outlook.enough
-    than = f" than {enough.jobs}" if enough.jobs > 1 else ""
+    more = f"More than {enough.jobs} jobs" if enough.jobs > 1 else "More jobs"
     if len(outlook.speeds) == 1:
         return "More jobs do not help: no two stages can run at the same time."
     if forecast.owned > LIMITING * enough.seconds:
         return (
-            f"More jobs{than} do not help: DVC itself takes "
-            f"{duration(forecast.owned)}, for one stage at a time. Fewer and longer "
-            "stages do."
+            f"{more} do not help: DVC itself takes {duration(forecast.owned)}, for "
+            "one stage at a time. Fewer and longer stages do."
         )
     if enough.jobs < outlook.speeds[-1].jobs or forecast.width <= enough.jobs:
-        return f"More jobs{than} do not help."
+        return f"{more} do not help."
     return ""
 
 
@@ -135,18 +137,18 @@ def _notes(outlook: "Outlook") -> "Iterator[str]":
     """What the marks in the table mean."""
     yield "* on the critical path"
     if not all(entry.step.certain for entry in outlook.entries):
-        yield "? runs only if what it depends on comes out changed"
+        yield "? runs only if its dependencies change"
     if not outlook.forecast.known:
-        yield "~ no times are known, as nothing has run with several jobs yet: 1 s each"
+        yield "~ no times are recorded yet, so each stage counts as 1 s"
     elif outlook.forecast.guesses:
         yield (
-            f"~ not known from earlier runs with several jobs, as of "
-            f"{outlook.forecast.guesses} of these: the median of what is known"
+            "~ no time is recorded, as for "
+            f"{plural(outlook.forecast.guesses, 'stage')}: the median of the others"
         )
     if outlook.runner != LOCAL:
         yield (
             f"the workers of '{outlook.runner}' were not asked what they have: pools "
-            "that nobody has sized here may be theirs, and are left out"
+            "without a size here may belong to them, and are ignored"
         )
 
 

@@ -43,7 +43,7 @@ TRACES = (".json",)
 LOG_BYTES = 32_000
 PAGE_BYTES = 2_000_000
 
-HELP = "Show a parallel run as a page: what ran when, and what it waited for."
+HELP = "Make a page about a parallel run: what ran when, and what it waited for."
 
 
 class CmdReport(ShowsSafely, CmdBaseNoRepo):
@@ -58,7 +58,7 @@ class CmdReport(ShowsSafely, CmdBaseNoRepo):
         runs = Runs.of_repo()
         if self.args.compare:
             if self.args.out:
-                raise InvalidArgumentError("--compare goes without --out")
+                raise InvalidArgumentError("--compare cannot be combined with --out")
             # NOTE: of a run that did nothing, there is nothing to compare
             run = runs.load(self.args.run) if self.args.run else runs.last_at_work()
             _compare(runs.load(self.args.compare), run, self.args.json)
@@ -140,7 +140,7 @@ def _show_times(changes: "Sequence[Change]") -> None:
     if rows:
         table(rows, headers=["Stage", "Before", "Now", *map(str.title, PARTS)])
     if left := len(told) - len(rows):
-        write(f"{left} more changed, the fastest by most: --json has them.", force=True)
+        write(f"{left} more changed less; use --json to see them.", force=True)
     if left := len(twice) - len(told):
         write(f"{left} took as long as before.", force=True)
 
@@ -167,8 +167,8 @@ def _suffix(name: str) -> str:
     suffix = os.path.splitext(name)[1].lower()
     if suffix not in (*PAGES, *TRACES):
         raise InvalidArgumentError(
-            f"cannot tell from '{visible(name)}' what to write: use a name "
-            "that ends in .html, for a page, or in .json, for a trace (Perfetto, chrome://tracing)"
+            f"cannot tell the format of '{visible(name)}': use a name that ends in "
+            ".html, for a page, or in .json, for a trace (Perfetto, chrome://tracing)"
         )
     return suffix
 

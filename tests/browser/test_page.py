@@ -191,7 +191,7 @@ def test_keyboard(show):
         "evaluate",
     ]
     text = opened.locator("#selected").inner_text()
-    assert "It waited last for its upstream train@svm." in text
+    assert "It last waited for its upstream stage train@svm." in text
     assert "> python 3.py" in text
     canvas.press("Enter")
     settle(opened)

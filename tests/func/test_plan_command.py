@@ -268,7 +268,7 @@ def test_many_short_stages_take_what_dvc_itself_takes(make_project):
     journal.write(runs)
     lines = plan(project, "-f", "-j", "16").stdout.splitlines()
     assert lines[1] == (
-        "About 8.0 s with 16 jobs, 10.0 s with 1. More jobs than 2 do not help: DVC "
+        "About 8.0 s with 16 jobs, 10.0 s with 1. More than 2 jobs do not help: DVC "
         "itself takes 8.0 s, for one stage at a time. Fewer and longer stages do."
     )
     seen = plan_json(project, "-f")

@@ -262,7 +262,7 @@
     }
   }
 
-  const WHY = { start: "It waited for no other stage.", upstream: "It waited last for its upstream", slot: "It waited last for the slot of", pool: "It waited last for a pool that was used by" };
+  const WHY = { start: "It waited for no other stage.", upstream: "It last waited for its upstream stage", slot: "It last waited for the slot of", pool: "It last waited for a pool used by" };
   function reason(stage) {
     if (!stage.why) return "";
     return stage.behind === null ? WHY.start : `${WHY[stage.why]} ${stages[stage.behind].name}.`;

@@ -25,11 +25,11 @@ PHASES = ("ready", "lock", "check", "command", "save")  # as in page.js
 MOST_CHARACTERS = 500  # of a command or an error
 
 STATES = {
-    "ok": "has succeeded",
-    "failed": "has failed",
+    "ok": "succeeded",
+    "failed": "failed",
     "interrupted": "was interrupted",
-    "killed": "was killed: its records end where this report ends",
-    "running": "still goes on: this is how far it is",
+    "killed": "was killed: this is what was recorded",
+    "running": "is still running: this is its progress so far",
 }
 
 

@@ -55,12 +55,12 @@ class Failure:
 
 def facts(summary: Summary) -> str:
     timeline, outcomes = summary.timeline, summary.outcomes
-    speed = speedup(summary.busy, timeline.seconds, "{} in the time of the run")
+    speed = speedup(summary.busy, timeline.seconds, "{} the time of the run")
     facts = [
         ("Stages", str(len(timeline.stages)), in_words(outcomes)),
         ("Time", time(timeline.seconds), f"with {plural(timeline.jobs, 'job')}"),
         ("Stage time", time(summary.busy), speed),
-        ("Longest chain", time(summary.chain), "no number of jobs beats that"),
+        ("Longest chain", time(summary.chain), "no number of jobs beats this"),
         ("Slots used", f"{summary.usage:.0%}", "of the time of all slots"),
     ]
     return f'<dl class="facts">{"".join(map(_fact, facts))}</dl>'
@@ -76,7 +76,7 @@ def failures(failures: Sequence[Failure], count: int) -> str:
         return ""
     items = "".join(_failure(failure, count <= OPEN_FAILURES) for failure in failures)
     if left := count - len(failures):
-        items += f"<p>{left} more have failed; the table of all stages has them.</p>"
+        items += f"<p>{left} more failed; see the table of all stages.</p>"
     return section("failures", f"Failures ({count})", items)
 
 
@@ -85,7 +85,7 @@ def _failure(failure: Failure, is_open: bool) -> str:
     error = shorten(stage.error, MOST_ERROR)
     status = "" if stage.exit is None else f", exit {exit_name(stage.exit)}"
     if failure.log is None:
-        log = '<p class="muted note">There is no log of what it printed.</p>'
+        log = '<p class="muted note">There is no log of its output.</p>'
     else:
         words = "The last lines of" if failure.more else "All of"
         log = (
@@ -112,7 +112,7 @@ def where(summary: Summary) -> str:
         for phase in ON_PATH
         if (seconds := summary.on_path[phase]) or phase == "command"
     ]
-    on_path = table(["on the critical path", "#time", "", "#share"], rows)
+    on_path = table(["what", "#time", "", "#share"], rows)
     rows = [
         [
             text_cell(CAUSE_TEXTS[cause]),
@@ -124,12 +124,12 @@ def where(summary: Summary) -> str:
         for cause in CAUSES
         for waiting in [summary.waiting[cause]]
     ]
-    head = ["waited for", "#all stages added up", "#stages", "#longest", "which one"]
+    head = ["waited for", "#all stages together", "#stages", "#longest", "which stage"]
     return section(
         "where",
         "Where the time went",
         f'<p id="advice">{html(summary.advice)}</p><div class="two">'
-        f"<div><h3>What made the run as long as it was</h3>{on_path}</div>"
+        f"<div><h3>Time on the critical path</h3>{on_path}</div>"
         f"<div><h3>Waiting, by cause</h3>{table(head, rows)}</div>"
         "</div>",
     )
@@ -168,8 +168,8 @@ def critical(summary: Summary) -> str:
         "stage",
         "#from",
         "waited last for",
-        "#in the queue for a slot",
-        "#for the repo",
+        "#waiting for a slot",
+        "#waiting for the repo",
         "#command",
         "#save",
         "#adds to the run",

@@ -110,7 +110,7 @@ class Summary:
             )
             if waits[POOL] > waits[SLOT]:
                 return f"{known}On the critical path, stages waited for pools."
-            return f"{known}More jobs help, if the machine is not busy already."
+            return f"{known}More jobs help, unless the machine is busy already."
         step = max(self.path, key=lambda step: step.end - step.start)
         return (
             "More jobs do not help: stages that depend on each other take that long. "
