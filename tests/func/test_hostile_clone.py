@@ -118,7 +118,7 @@ def run(tmp_dir):
 
 
 def show(command, **kwargs):
-    names = ("run", "stage", "out", "json", "list", "follow")
+    names = ["run", "stage", "out", "json", "list", "follow", "failed", "compare"]
     with suppress(DvcException):
         command(Namespace(cd=".", **{**dict.fromkeys(names), **kwargs})).run()
 

@@ -56,7 +56,7 @@ def recorded(make_project, monkeypatch):
 
 def run(command, **kwargs):
     ui.enable()
-    names = ("run", "stage", "out", "json", "list", "follow")
+    names = ["run", "stage", "out", "json", "list", "follow", "failed", "compare"]
     command(Namespace(cd=".", **{**dict.fromkeys(names), **kwargs})).do_run()
 
 
