@@ -271,7 +271,7 @@ def main(argv=None):
         folder = Path(tempfile.mkdtemp(prefix="dvc-parallel-demo-")).resolve()
         status = demo(args.example, args.jobs, folder)
         if not args.keep:
-            say("With --keep, the project stays, to look around in it.")
+            say("Add --keep to keep the project and look around in it.")
         return status
     except (DemoError, OSError) as exc:
         print(f"error: {exc}", file=sys.stderr)

@@ -31,10 +31,10 @@ BARS = ("dvc.progress", "dvc_data.callbacks", "dvc_objects._tqdm")
 NAMED = frozenset({Phase.RAN, Phase.RESTORED, Phase.FAILED})
 # What the stage does, where that is not to run its command.
 DOING = {
-    Phase.LOCK: "waits for the repo",
-    Phase.QUEUED: "waits for a worker",
-    Phase.CHECK: "is it changed?",
-    Phase.RETRY: "next attempt",
+    Phase.LOCK: "waiting for the repo",
+    Phase.QUEUED: "waiting for a worker",
+    Phase.CHECK: "checking for changes",
+    Phase.RETRY: "trying again",
     Phase.SAVE: "saving",
 }
 
