@@ -16,7 +16,6 @@ from dvc_parallel.engine.plain_reporter import PlainReporter
 from dvc_parallel.engine.reporter_events import Phase, RunInfo, StageInfo, Summary
 from dvc_parallel.reporting.heartbeat import Heartbeat
 from dvc_parallel.reporting.live import LiveView
-from dvc_parallel.reporting.progress import Progress
 from dvc_parallel.reporting.records.writer import Recorder
 from tests import HANGS
 from tests.support.capabilities import HAS_KEEP_GOING, TELLS_STAGE
@@ -111,12 +110,11 @@ def test_a_log_on_a_terminal(recorded, capsysbinary, monkeypatch):
 
 
 @pytest.mark.parametrize("make", [PlainReporter, LiveView, Heartbeat])
-def test_reporters_show_names_without_controls(make, capsys, caplog):
+def test_reporters_show_names_without_controls(make, capsys, caplog, mocker):
     caplog.set_level("INFO", logger="dvc")
     reporter = make(PlainReporter()) if make is Heartbeat else make()
-    # NOTE: without its bar, which needs a terminal
-    begin = Progress.begun if make is LiveView else make.begun
-    begin(reporter, RunInfo([StageInfo(NAME)], 2, "fail"))
+    mocker.patch("dvc_parallel.reporting.screen.Screen.open")  # needs a terminal
+    reporter.begun(RunInfo([StageInfo(NAME)], 2, "fail"))
     try:
         reporter.phase(0, Phase.COMMAND, cmd="echo", worker=NAME)
         lines = [reporter.line()] if make is Heartbeat else []
