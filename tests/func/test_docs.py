@@ -30,7 +30,7 @@ from tests.support.docs import (
     dvc_commands,
     run_page,
 )
-from tests.support.preloaded_dvc import preloaded
+from tests.support.processes import quick_commands
 
 UPSTREAM = ROOT / "docs/upstream"
 DOCS = [
@@ -57,16 +57,17 @@ LANGUAGES = ["console", "sh", "yaml", "python", "toml", "mermaid", ""]
 
 @pytest.fixture(scope="module")
 def folder_of_commands(tmp_path_factory):
-    with preloaded(tmp_path_factory.mktemp("bin")) as folder:
+    folder = tmp_path_factory.mktemp("bin")
+    with quick_commands(folder):
         yield folder
 
 
 @pytest.fixture
-def quick_commands(folder_of_commands, monkeypatch):
+def commands_in_path(folder_of_commands, monkeypatch):
     monkeypatch.setenv("PATH", f"{folder_of_commands}{os.pathsep}{os.environ['PATH']}")
 
 
-@pytest.mark.usefixtures("quick_commands")
+@pytest.mark.usefixtures("commands_in_path")
 @pytest.mark.parametrize("page", PAGES)
 def test_commands(page, tmp_path):
     if page == "docs/cluster.md" and not HAS_DASK:
@@ -242,7 +243,7 @@ BRANCHES = """
 """
 
 
-@pytest.mark.usefixtures("quick_commands")
+@pytest.mark.usefixtures("commands_in_path")
 def test_commands_for_dvc_org(make_project):
     project = make_project("docs", BRANCHES)
     for block in blocks("docs/upstream/dvc.org/repro.md", "cli"):

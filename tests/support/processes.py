@@ -5,6 +5,7 @@ session of their own.
 """
 
 import io
+import json
 import locale
 import multiprocessing
 import os
@@ -12,10 +13,13 @@ import runpy
 import shlex
 import signal
 import site
+import socketserver
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -98,6 +102,47 @@ def run(module, args, cwd, env, timeout, text):
         encoding = locale.getpreferredencoding(False)
         output = [io.TextIOWrapper(io.BytesIO(it), encoding).read() for it in output]
     return subprocess.CompletedProcess([module, *args], process.exitcode, *output)
+
+
+# Starts for each command, so it imports next to nothing.
+CLIENT = """\
+#!{python} -IS
+import json, os, socket, sys
+connection = socket.socket(socket.AF_UNIX)
+connection.connect({address!r})
+call = [os.getpid(), os.getcwd(), sys.argv, dict(os.environ)]
+connection.sendall(json.dumps(call).encode() + b"\\n")
+sys.exit(int(connection.makefile().read() or 1))
+"""
+
+
+class _Commands(socketserver.StreamRequestHandler):
+    def handle(self):
+        pid, folder, (path, *args), env = json.loads(self.rfile.readline())
+        module = Path(path).name.replace("-", "_")
+        stdio = [f"/proc/{pid}/fd/{number}" for number in range(3)]
+        process = _context.Process(
+            target=_run, args=(folder, module, args, env, stdio, None)
+        )
+        process.start()
+        process.join(HANGS)
+        self.wfile.write(str(process.exitcode).encode())
+
+
+@contextmanager
+def quick_commands(folder: Path):
+    """Have ``dvc`` and ``dvc-parallel`` in a folder for ``PATH``, for shells."""
+    address = str(folder / "socket")
+    for name in ("dvc", "dvc-parallel"):
+        path = folder / name
+        path.write_text(CLIENT.format(python=sys.executable, address=address))
+        path.chmod(0o755)
+    with socketserver.ThreadingUnixStreamServer(address, _Commands) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield
+        server.shutdown()
+        thread.join()
 
 
 def can_fork(env) -> bool:
