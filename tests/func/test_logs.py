@@ -309,7 +309,7 @@ def test_our_own_commands_send_no_analytics(ran, mocker, monkeypatch):
 
     from dvc_parallel.commands import cli
 
-    mocker.patch.object(cli, "add_to_dvc")
+    mocker.patch.object(cli, "main_parser")
     main = mocker.patch("dvc.cli.main")
     for name in ("DVC_NO_ANALYTICS", "DVC_TEST"):
         monkeypatch.delenv(name, raising=False)

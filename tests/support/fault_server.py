@@ -90,7 +90,7 @@ def import_all():
 
 
 def main():
-    cli.add_to_dvc()
+    cli.main_parser()
     import_all()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
