@@ -291,10 +291,24 @@ def test_without_scripts(show):
     assert opened.get_by_text("need JavaScript").is_visible()
     assert opened.locator("#chart").is_hidden()
     assert opened.locator("pre").inner_text() == "the log"
-    assert opened.get_by_role("heading", name="Critical path").is_visible()
+    assert opened.get_by_role("heading", name="Critical path (").is_visible()
 
 
 def test_narrow(show):
     opened = show(small(), viewport={"width": 360, "height": 640})
     width = opened.evaluate("document.documentElement.scrollWidth")
     assert width <= 360
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_names_of_stages_are_not_broken(show, width):
+    opened = show(small(), viewport={"width": width, "height": 900})
+    rows = opened.evaluate(
+        """[...document.querySelectorAll("tbody th.name")].map((cell) => {
+            const range = document.createRange();
+            range.selectNodeContents(cell);
+            return range.getClientRects().length;
+        })"""
+    )
+    assert len(rows) > 5
+    assert set(rows) == {1}

@@ -42,6 +42,11 @@ def text_cell(text: str) -> str:
     return f'<th scope="row">{html(text)}</th>'
 
 
+def name_cell(name: str) -> str:
+    """The name of a stage, which is not broken into lines."""
+    return f'<th scope="row" class="name">{html(name)}</th>'
+
+
 def cell(text: str, kind: str = "") -> str:
     return f'<td class="{kind}">{html(text)}</td>'
 

@@ -462,7 +462,7 @@
       const row = document.createElement("tr");
       COLUMNS.forEach(([, value], column) => {
         const what = value(stage);
-        const cell = element(column ? "td" : "th", typeof what === "number" ? what.toFixed(3) : what ?? "–", column > 1 && column < 10 ? "number" : "");
+        const cell = element(column ? "td" : "th", typeof what === "number" ? what.toFixed(3) : what ?? "–", !column ? "name" : column > 1 && column < 10 ? "number" : "");
         if (!column) cell.scope = "row";
         row.append(cell);
       });

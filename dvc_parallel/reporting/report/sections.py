@@ -8,7 +8,17 @@ from dvc_parallel.engine.reporter_events import in_words
 from dvc_parallel.engine.signals import exit_name
 from dvc_parallel.engine.terminal import plural, speedup
 
-from .markup import NONE, bars, cell, html, seconds_cell, section, table, text_cell
+from .markup import (
+    NONE,
+    bars,
+    cell,
+    html,
+    name_cell,
+    seconds_cell,
+    section,
+    table,
+    text_cell,
+)
 from .summary import CAUSES, ON_PATH, Summary
 from .text import shorten, time
 from .timeline import StageTimes
@@ -147,7 +157,7 @@ def critical(summary: Summary) -> str:
     }
     rows = [
         [
-            text_cell(step.stage.name),
+            name_cell(step.stage.name),
             seconds_cell(step.start),
             cell(
                 f"{whys[step.why]} {step.behind.name}"
@@ -193,7 +203,7 @@ def slowest(summary: Summary) -> str:
     on_path = {step.stage.index for step in summary.path}
     rows = [
         [
-            text_cell(stage.name),
+            name_cell(stage.name),
             cell(stage.outcome),
             seconds_cell(stage.busy),
             "<td>"

@@ -114,7 +114,8 @@ class Summary:
         step = max(self.path, key=lambda step: step.end - step.start)
         return (
             "More jobs do not help: stages that depend on each other take that long. "
-            f"'{step.stage.name}' takes most of it, {duration(step.end - step.start)}."
+            f"Of those on the critical path, '{step.stage.name}' takes longest, "
+            f"{duration(step.end - step.start)}."
         )
 
     @property

@@ -146,7 +146,7 @@ FAN: dict[int, list] = {stage: [] for stage in range(8)}
         (Journal(FAN, [0.01] * 8, save=0.1), "DVC's own work took 0.8 s of .* do not"),
         (Journal(FAN, [1.0] * 8), "takes 1.0 s of the 4.0 s. More jobs help"),
         (Journal(FAN, [1.0] * 8, pool=frozenset(FAN)), "stages waited for pools."),
-        (Journal({1: [0]}, [1.0, 3.0]), "More jobs do not help.*'s1' takes most"),
+        (Journal({1: [0]}, [1.0, 3.0]), "More jobs do not help.*'s1' takes longest, 3"),
         (Journal({1: [0]}, [1.0, 3.0], killed_at=-1), "^$"),
     ],
 )
