@@ -13,6 +13,7 @@ from importlib.util import find_spec
 import dvc
 import pytest
 from dvc.cli import parse_args
+from dvc.cli.parser import get_main_parser
 
 from benchmarks.__main__ import parser, parts
 from benchmarks.table import update
@@ -50,6 +51,9 @@ PAGES = [
 ]
 TOX = (ROOT / "tox.ini").read_text()
 TOX_ENV = re.compile(r"py3\d+|(quick-)?dvc[\d.]+")
+of_the_newest = pytest.mark.skipif(
+    dvc.version_tuple != NEWEST, reason="pages are about the newest DVC"
+)
 COMMAND = re.compile(r"^(\$|dvc|dvc-parallel|pip|git) ", re.MULTILINE)
 # What a block can be.
 LANGUAGES = ["console", "sh", "yaml", "python", "toml", "mermaid", ""]
@@ -118,6 +122,35 @@ def check_options(block):
             assert parse_args(args)
 
 
+@of_the_newest
+def test_commands_within_text_have_options_that_exist():
+    (parsers,) = [
+        action.choices
+        for action in get_main_parser()._actions
+        if isinstance(action.choices, dict)
+    ]
+    known = {
+        ("dvc", name): set(parser._option_string_actions)
+        for name, parser in parsers.items()
+    }
+    reference = (ROOT / "docs/commands.md").read_text()
+    for section in reference.split("\n## `dvc-parallel ")[1:]:
+        name = section.split(maxsplit=1)[0]
+        options = re.findall(r"`(-[\w-]+)", section)
+        known["dvc-parallel", name] = {*options, "-h", "--help", "-v"}
+    seen = 0
+    for page in set(DOCS) - set(PROPOSALS):
+        text = (ROOT / page).read_text()
+        for program, name, rest in re.findall(
+            r"`(?:\w+=\S+ )*(dvc|dvc-parallel) ([a-z]+)( [^`\n]*)`", text
+        ):
+            options = known.get((program, name)) or known.get(("dvc", name))
+            for option in re.findall(r" (--?[a-z][\w-]*)", rest):
+                seen += 1
+                assert option in options, (page, name, rest)
+    assert seen > 20
+
+
 @pytest.mark.parametrize("page", PROPOSALS)
 def test_commands_for_others(page):
     for block in blocks(page, "console"):
@@ -148,10 +181,7 @@ def test_a_page_fails_as_it_should(tmp_path, block, error):
             run_page(page, tmp_path)
 
 
-@pytest.mark.skipif(
-    dvc.version_tuple != NEWEST,
-    reason="the reference is about the newest DVC",
-)
+@of_the_newest
 def test_the_command_reference_is_what_the_parsers_give(tmp_path):
     """If not: ``python -m tests.support.command_reference``."""
     page = tmp_path / "commands.md"
