@@ -40,6 +40,7 @@ class Heartbeat(Progress):
         logging.getLogger("dvc").addHandler(self._handler)
 
     def close(self) -> None:
+        super().close()
         logging.getLogger("dvc").removeHandler(self._handler)
 
     def _note(self) -> None:

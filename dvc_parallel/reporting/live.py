@@ -24,9 +24,6 @@ from .screen import Screen
 BAR_WIDTH = 24
 # Characters at the beginning of a name that are shown in any case.
 HEAD = 3
-# Loggers by whose levels the bars of DVC, and of what it is made of, decide whether to
-# be there: in a run they would be for single stages, whose lines say what they do.
-BARS = ("dvc.progress", "dvc_data.callbacks", "dvc_objects._tqdm")
 # Outcomes of stages that are named above the view.
 NAMED = frozenset({Phase.RAN, Phase.RESTORED, Phase.FAILED})
 # What the stage does, where that is not to run its command.
@@ -53,16 +50,12 @@ class LiveView(Progress):
         self._group_of: list[str] = []
         self._groups: dict[str, list[int]] = {}
         self._failing: set[int] = set()  # stages whose commands have failed
-        loggers = map(logging.getLogger, BARS)
-        self._levels = {logger: logger.level for logger in loggers}
 
     def begun(self, run: RunInfo) -> None:
         super().begun(run)
         self._group_of = [visible(_group(stage.name)) for stage in run.stages]
         for stage, group in enumerate(self._group_of):
             self._groups.setdefault(group, []).append(stage)
-        for bars in self._levels:
-            bars.setLevel(logging.CRITICAL)
         self.screen.open()
 
     def phase(self, stage: int, phase: Phase, **details: Any) -> None:
@@ -87,12 +80,7 @@ class LiveView(Progress):
 
     def stages_over(self) -> None:
         self.screen.close()
-        while self._levels:
-            bars, level = self._levels.popitem()
-            bars.setLevel(level)
-
-    def close(self) -> None:
-        self.stages_over()
+        super().stages_over()
 
     def lines(self, width: int, height: int) -> list[Text]:
         """The lines of the view on a terminal of this size."""

@@ -1,5 +1,6 @@
 """The progress of a run, for the reporters that show it."""
 
+import logging
 import statistics
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Callable, Optional
@@ -15,6 +16,9 @@ from dvc_parallel.engine.reporter_events import (
 
 # Bytes at the end of some output in which the last line is looked for.
 LAST_LINE = 1000
+# Loggers by whose levels the bars of DVC, and of what it is made of, decide whether to
+# be there: in a run they would be for single stages, and among the lines of others.
+BARS = ("dvc.progress", "dvc_data.callbacks", "dvc_objects._tqdm")
 
 
 class Progress(Reporter):
@@ -39,9 +43,21 @@ class Progress(Reporter):
         self.failed = 0
         self._last: dict[int, bytes] = {}
         self._owned = 0.0  # seconds for which those that are over kept others waiting
+        self._levels: dict[logging.Logger, int] = {}  # of bars, before the run
 
     def begun(self, run: RunInfo) -> None:
         self.run = run
+        for bars in map(logging.getLogger, BARS):
+            self._levels[bars] = bars.level
+            bars.setLevel(logging.CRITICAL)
+
+    def stages_over(self) -> None:
+        while self._levels:
+            bars, level = self._levels.popitem()
+            bars.setLevel(level)
+
+    def close(self) -> None:
+        self.stages_over()
 
     def phase(self, stage: int, phase: Phase, **details: Any) -> None:
         if phase in FINAL:

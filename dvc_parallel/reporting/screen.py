@@ -19,7 +19,7 @@ from typing import Any, Callable, Optional, TextIO
 
 from dvc.progress import Tqdm
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.text import Text
 from tqdm import tqdm  # type: ignore[import-untyped]
 
@@ -58,7 +58,7 @@ class Screen:
         self._is_writing = False  # the owner of the terminal, something of others
         self._there: list[int] = []  # widths of the lines that are there
         self._view: tuple[str, list[int]] = "", []  # as last rendered, and its widths
-        self._size = (0, 0)  # for a terminal of this size
+        self._size = ConsoleDimensions(0, 0)  # for a terminal of this size
         self._rendered = self._drawn = -DRAW_EVERY
         self._text: list[bytes] = []  # that is to be written, and where
         self._stream: Optional[TextIO] = None
@@ -134,6 +134,8 @@ class Screen:
                     yield
                     return
                 self._flush()
+                # NOTE: before the frame, as rich flushes stderr
+                self._render_if_old()
                 self._is_writing = True
                 try:
                     with _in_one_write(stream):
@@ -155,6 +157,7 @@ class Screen:
         stream, self._stream = self._stream or sys.stderr, None
         if not (text or redraw):
             return
+        self._render_if_old()
         erased, view = self._erased(), ""
         # NOTE: what is not a whole line goes on with the next text
         if not text or text[-1].endswith(b"\n"):
@@ -174,26 +177,26 @@ class Screen:
         return f"\r\x1b[{rows}A\x1b[J"
 
     def _drawn_view(self) -> str:
-        """What draws the view, if it may be there; it is rendered when that is old."""
+        """What draws the view, if it may be there."""
         self._drawn = self._clock()
         if self._is_held or not self._is_open or not is_in_foreground():
             return ""
-        size = self.console.size
-        if self._drawn - self._rendered >= LOOK_EVERY or self._size != size:
-            self._render(*size)
         text, self._there = self._view
         return text
 
-    def _render(self, columns: int, rows: int) -> None:
+    def _render_if_old(self) -> None:
+        size = self.console.size
+        if self._clock() - self._rendered < LOOK_EVERY and self._size == size:
+            return
         # NOTE: what fills a whole row may or may not go on to the next one
-        lines = self._lines(columns - 1, rows)
+        lines = self._lines(size.width - 1, size.height)
         with self.console.capture() as capture:
             for line in lines:
                 self.console.print(line, no_wrap=True, crop=False, soft_wrap=True)
         encoding = self.console.encoding
         text = capture.get().encode(encoding, "replace").decode(encoding)
         self._view = text, [cell_len(line.plain) for line in lines]
-        self._size = columns, rows
+        self._size = size
         self._rendered = self._clock()
 
 

@@ -14,11 +14,11 @@ import time
 from contextlib import suppress
 
 import psutil
-import pyte
 import pytest
 
 from tests import HANGS
 from tests.support.processes import commands_in
+from tests.support.terminal import Recorder
 
 PYTHON = sys.executable
 
@@ -55,13 +55,12 @@ class Terminal:
     """A process on a terminal of its own, and what is to be seen there."""
 
     def __init__(self, project, *args, columns=80, rows=24, command=None, **env):
-        self.screen = pyte.HistoryScreen(columns, rows, history=1000)
-        self._stream = pyte.ByteStream(self.screen)
+        self._recorder = Recorder(columns, rows)
         self.raw = b""
         self._fd, fd = pty.openpty()
         self._set_size(columns, rows)
         environ = {**os.environ, "TERM": "xterm-256color", **env}
-        for name in ("COLUMNS", "LINES", "NO_COLOR"):
+        for name in ("CI", "COLUMNS", "LINES", "NO_COLOR"):
             if name not in env:
                 environ.pop(name, None)
         self.process = subprocess.Popen(
@@ -82,7 +81,7 @@ class Terminal:
 
     def resize(self, columns, rows):
         self._set_size(columns, rows)
-        self.screen.resize(rows, columns)
+        self._recorder.resize(columns, rows)
 
     def type(self, text):
         os.write(self._fd, text.encode())
@@ -96,17 +95,17 @@ class Terminal:
         except OSError:
             return False
         self.raw += data
-        self._stream.feed(data)
+        self._recorder.feed(data)
         return bool(data)
 
     @property
     def text(self):
         """All lines, those that have been scrolled away first."""
-        above = [
-            "".join(c.data for _, c in sorted(line.items()))
-            for line in self.screen.history.top
-        ]
-        return [line.rstrip() for line in (*above, *self.screen.display)]
+        return self._recorder.text
+
+    @property
+    def frames(self):
+        return self._recorder.frames
 
     def wait_for(self, pattern, seconds=HANGS):
         """Wait until the screen looks like that."""
@@ -205,13 +204,80 @@ def test_a_terminal_that_changes_its_size(on_terminal, project):
 def test_without_colors(on_terminal, project):
     terminal = on_terminal("--output", "none", NO_COLOR="1")
     terminal.wait_for("3 running")
-    view = terminal.raw[terminal.raw.rindex(b"\x1b[J") :]
-    assert not re.search(rb"\x1b\[[\d;]*3\dm", view)
+    # NOTE: nor bold, nor dim
+    assert not re.search(rb"\x1b\[[\d;]*m", terminal.raw)
     go_on(project, *ALL)
     terminal.finish()
 
 
-@pytest.mark.parametrize("args, env", [(["-q"], {}), ([], {"TERM": "dumb"})])
+def assert_view_throughout(frames):
+    """See that the view is there from its first frame to its last one."""
+    has_view = ["running" in frame for frame in frames]
+    first, last = has_view.index(True), len(frames) - has_view[::-1].index(True)
+    lacking = [frame for frame in frames[first:last] if "running" not in frame]
+    assert not lacking, lacking[0]
+    # NOTE: what comes later is not of stages
+    assert frames[last:]
+    assert not any("line" in frame.splitlines()[-1] for frame in frames[last:])
+
+
+# Eight stages, each of which prints without end at times, and at others some lines.
+FAST = r"""
+import os, sys, time
+name = sys.argv[1]
+for i in range(1000):
+    # NOTE: as tqdm does, so that bars are not before lines
+    clear = "\r" + 20 * " " + "\r" if i % 2 else ""
+    os.write(1 + i % 2, f"{clear}line {i} of {name}\n".encode())
+    if i % 20 == 0:
+        os.write(2, b"\r%3d%%|####    | a bar" % (i / 10))
+        time.sleep(0.005)
+os.write(2, b"\r100%|########| a bar\n")
+"""
+
+
+def test_the_view_is_there_in_each_frame(make_project):
+    items = ", ".join(f"s{i}" for i in range(8))
+    project = make_project(
+        "fast",
+        f"""
+        stages:
+          fast:
+            foreach: [{items}]
+            do: {{cmd: "{PYTHON} fast.py ${{item}}"}}
+        """,
+        {"fast.py": FAST},
+    )
+    terminal = Terminal(project, "repro", "-j", "8", "-v", columns=100, rows=30)
+    sizes = iter([(60, 15), (100, 30), (100, 10), (80, 24)])
+    try:
+        terminal.wait_for("8 running")
+        while terminal.read():
+            if terminal.raw.count(b"line 500 of") > 1 and (size := next(sizes, None)):
+                terminal.resize(*size)
+    finally:
+        terminal.close()
+    assert terminal.process.returncode == 0
+    assert_view_throughout(terminal.frames)
+    assert next(sizes, None) is None
+    text = re.sub(rb"\x1b\[[\d;?]*\w", b"", terminal.raw).decode()
+    for item in items.split(", "):
+        shown = re.findall(rf"fast@{item} \| (line \d+) of {item}\r\n", text)
+        assert sorted(shown) == sorted(f"line {i}" for i in range(1000))
+        bars = re.findall(rf"fast@{item} \| (.*)\| a bar", text)
+        assert bars[-1] == "100%|########"
+        assert "DEBUG" in text
+
+
+@pytest.mark.parametrize(
+    "args, env",
+    [
+        (["-q"], {}),
+        ([], {"TERM": "dumb"}),
+        ([], {"CI": "true"}),
+        ([], {"TF_BUILD": "True"}),
+    ],
+)
 def test_no_view(on_terminal, project, args, env):
     terminal = on_terminal(*args, **env)
     go_on(project, *ALL)
@@ -219,6 +285,10 @@ def test_no_view(on_terminal, project, args, env):
     assert "running" not in text
     assert "work@one | the last line of one" in text.splitlines()
     assert b"\x1b[J" not in terminal.raw
+    if env.get("TERM") == "dumb":
+        # NOTE: but for DVC's own: the level of a message, a reset when it ends
+        own = rb"\x1b\[\d\dm(ERROR|WARNING)\x1b\[39m|\x1b\[0m$|\r\n"
+        assert not re.search(rb"[\x1b\r]", re.sub(own, b"", terminal.raw))
 
 
 def test_logs_of_dvc_scroll_above_the_view(on_terminal, project):
@@ -236,8 +306,13 @@ def test_a_question(on_terminal, project):
     terminal.wait_for(r"Going to reproduce stage: 'first'.*\[y/n\]")
     assert "running" not in "\n".join(terminal.text)
     terminal.type("y\n")
+    asked = len(terminal.frames)
     text = terminal.finish()
     assert "1 ran; " in text
+    after = terminal.frames[asked:]
+    # NOTE: what was typed comes back before it
+    assert "running" in "".join(after[:3])
+    assert_view_throughout(after)
 
 
 def test_ctrl_c(on_terminal, project):

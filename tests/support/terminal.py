@@ -1,4 +1,6 @@
-"""A terminal for a process: what is written to it, and how it was set before."""
+"""A terminal for a process: what is written to it, what is to be seen there, and how it
+was set before.
+"""
 
 import os
 import pty
@@ -7,6 +9,9 @@ import select
 import termios
 import threading
 
+import pyte
+
+BEGIN, END = b"\x1b[?2026h", b"\x1b[?2026l"
 MODES = re.compile(rb"\x1b\[\?(25|1049|1047|47)([hl])")
 
 
@@ -56,3 +61,47 @@ class Terminal:
         modes = dict(MODES.findall(bytes(self.written)))
         assert modes.pop(b"25", b"h") == b"h"
         assert set(modes.values()) <= {b"l"}
+
+
+class Recorder:
+    """What is to be seen on a terminal.
+
+    Attributes:
+        frames: all that was to be seen at a time, one after the other: at the end of
+            each synchronized output, and after whatever is written besides.
+    """
+
+    def __init__(self, columns: int, rows: int):
+        self.frames: list[str] = []
+        self._screen = pyte.HistoryScreen(columns, rows, history=10_000)
+        self._stream = pyte.ByteStream(self._screen)
+        self._rest = b""
+        self._is_in_frame = False
+
+    def feed(self, data: bytes) -> None:
+        data, self._rest = self._rest + data, b""
+        while data:
+            mark = END if self._is_in_frame else BEGIN
+            before, found, rest = data.partition(mark)
+            if not found:
+                # NOTE: it may be cut within the mark
+                cut = data.rfind(b"\x1b")
+                if cut >= 0 and mark.startswith(data[cut:]):
+                    before, self._rest = data[:cut], data[cut:]
+            self._stream.feed(before)
+            if (before and not self._is_in_frame) or (found and self._is_in_frame):
+                self.frames.append("\n".join(self._screen.display))
+            self._is_in_frame ^= bool(found)
+            data = rest
+
+    def resize(self, columns: int, rows: int) -> None:
+        self._screen.resize(rows, columns)
+
+    @property
+    def text(self) -> list[str]:
+        """All lines, those that have been scrolled away first."""
+        above = [
+            "".join(c.data for _, c in sorted(line.items()))
+            for line in self._screen.history.top
+        ]
+        return [line.rstrip() for line in (*above, *self._screen.display)]
