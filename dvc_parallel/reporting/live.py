@@ -130,7 +130,7 @@ class LiveView(Progress):
         total = max(1, len(self.run.stages))
         size = min(BAR_WIDTH, width // 4)
         full = size * len(self.over) // total
-        ascii_only = self.screen.console.options.ascii_only
+        ascii_only = not self.screen.encoding.lower().startswith("utf")
         done, rest = ("#", "-") if ascii_only else ("━", "─")
         head = Text().append(done * full, "green")
         head.append(rest * (size - full), "dim")

@@ -15,6 +15,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import StringIO
 from typing import Any, Callable, Optional, TextIO
 
 from dvc.progress import Tqdm
@@ -52,7 +53,12 @@ class Screen:
         self._clock = clock
         # NOTE: without a color system, there is no style at all, such as bold or dim
         colors: Any = "auto" if has_colors(sys.stderr) else None
-        self.console = Console(stderr=True, color_system=colors)
+        # NOTE: rich writes nothing to its file now and then, which would stop a process
+        # in the background
+        self.console = Console(
+            file=StringIO(), force_terminal=True, color_system=colors
+        )
+        self.encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
         self._is_open = False
         self._is_held = False
         self._is_writing = False  # the owner of the terminal, something of others
@@ -134,7 +140,6 @@ class Screen:
                     yield
                     return
                 self._flush()
-                # NOTE: before the frame, as rich flushes stderr
                 self._render_if_old()
                 self._is_writing = True
                 try:
@@ -163,7 +168,7 @@ class Screen:
         if not text or text[-1].endswith(b"\n"):
             view = self._drawn_view()
         if erased or text or view:
-            encoded = f"{view}{END}".encode(self.console.encoding)
+            encoded = f"{view}{END}".encode(self.encoding)
             write(stream, b"".join([f"{BEGIN}{erased}".encode(), *text, encoded]))
 
     def _erased(self) -> str:
@@ -193,8 +198,7 @@ class Screen:
         with self.console.capture() as capture:
             for line in lines:
                 self.console.print(line, no_wrap=True, crop=False, soft_wrap=True)
-        encoding = self.console.encoding
-        text = capture.get().encode(encoding, "replace").decode(encoding)
+        text = capture.get().encode(self.encoding, "replace").decode(self.encoding)
         self._view = text, [cell_len(line.plain) for line in lines]
         self._size = size
         self._rendered = self._clock()
