@@ -3,7 +3,7 @@
 import pytest
 
 from dvc_parallel.engine.reporter_events import Phase, RunInfo, StageInfo
-from dvc_parallel.reporting.live import LiveView, fitted
+from dvc_parallel.reporting.live import DOING, LiveView, fitted
 
 SUBJECTS = [f"preprocess_recordings_of_subject_{i:02}" for i in range(40)]
 GRID = [f"train@resnet-lr-0.{a}-seed-{b}-long" for a in (1, 2) for b in range(3)]
@@ -103,7 +103,7 @@ def test_a_stage_whose_command_has_failed_is_not_being_saved(make_view):
     view.phase(0, Phase.LOCK)
     view.phase(1, Phase.LOCK, failing=True)
     assert [line.split()[2:] for line in texts(view, 80, 24)[1:]] == [
-        ["waits", "for", "the", "repo"],
+        DOING[Phase.LOCK].split(),
         ["failed"],
     ]
     view.phase(1, Phase.FAILED, seconds=1.0, error="why")
