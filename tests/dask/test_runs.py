@@ -53,7 +53,7 @@ def test_where_commands_run(make_project, shared_cluster):
 
     # NOTE: dvc-parallel's own commands know it, too
     logs = project.run([PYTHON, "-m", "dvc_parallel", "logs"]).stdout
-    assert re.search(r"^by-name +done .* lab-b$", logs, re.MULTILINE)
+    assert re.search(r"^by-name +ran .* lab-b$", logs, re.MULTILINE)
     log = project.run([PYTHON, "-m", "dvc_parallel", "logs", "--json", "by-pool"])
     assert json.loads(log.stdout)["worker"] == "lab-a"
     project.run([PYTHON, "-m", "dvc_parallel", "report", "-o", "trace.json"])
