@@ -15,7 +15,14 @@ from dvc.utils import relpath
 
 from dvc_parallel.engine.reporter_events import Phase
 from dvc_parallel.engine.signals import exit_name
-from dvc_parallel.engine.terminal import duration, harmless_on, visible, whole_lines
+from dvc_parallel.engine.terminal import (
+    columns_of,
+    duration,
+    harmless_on,
+    last_states,
+    visible,
+    whole_lines,
+)
 from dvc_parallel.reporting.records import Run, Runs, Stage
 from dvc_parallel.reporting.records.log_files import LogReader
 from dvc_parallel.reporting.records.reader import RecordError
@@ -201,10 +208,11 @@ def _stage(run: Run, stage: Stage, logs: dict[str, str]) -> dict[str, Any]:
 def _show_log(run: Run, stage: Stage, follow: bool) -> LogReader:
     stream = sys.stdout.buffer
     reader = LogReader(run.logs, stage.log)
+    begun = b""
     while True:
         # NOTE: before the last look at the log
         over = not follow or stage.over or not run.goes_on
-        _copy(reader, stream)
+        begun = _copy(reader, stream, begun)
         if over:
             break
         time.sleep(INTERVAL)
@@ -258,17 +266,20 @@ class _Lines:
         stream = sys.stdout.buffer
         with _naming_logs():
             for chunk in whole_lines(self._reader.new()):
-                *lines, self._rest = (self._rest + chunk).split(b"\n")
+                *lines, rest = (self._rest + chunk).split(b"\n")
+                # NOTE: of a bar, no more than its last state
+                self._rest = b"".join(last_states(rest)) if rest else b""
                 self._show(stream, lines)
         if to_end and self._rest:
             self._show(stream, [self._rest])
         stream.flush()
 
     def _show(self, stream: BinaryIO, lines: Sequence[bytes]) -> None:
+        columns = columns_of(stream)
+        room = columns and columns - len(self._prefix)
         for line in lines:
-            # NOTE: of a progress bar, what a terminal would still show
-            line = line.rstrip(b"\r").rpartition(b"\r")[2]
-            stream.write(self._prefix + harmless_on(stream, line) + b"\n")
+            shown, _ = last_states(line + b"\n", room)
+            stream.write(self._prefix + harmless_on(stream, shown))
 
 
 @contextmanager
@@ -283,13 +294,24 @@ def _naming_logs() -> Iterator[None]:
         raise RecordError(f"cannot read '{path}': {exc.strerror}") from None
 
 
-def _copy(reader: LogReader, stream: BinaryIO) -> None:
-    """Copy what is new in a log; on a terminal, without controls but colours."""
+def _copy(reader: LogReader, stream: BinaryIO, begun: bytes) -> bytes:
+    """Copy what is new in a log; on a terminal, what a terminal would still show of it.
+
+    Args:
+        begun: what the last call returned: a line that is being overwritten.
+    """
+    columns = columns_of(stream)
     with _naming_logs():
-        stream.writelines(
-            harmless_on(stream, chunk) for chunk in whole_lines(reader.new())
-        )
+        for chunk in whole_lines(reader.new()):
+            if stream.isatty():
+                chunk, begun = last_states(begun + chunk, columns)
+                if begun:
+                    # NOTE: a bar as it is now, for the next state to overwrite
+                    state, _ = last_states(begun + b"\n", columns)
+                    chunk += state[:-1] + b"\r"
+            stream.write(harmless_on(stream, chunk))
     stream.flush()
+    return begun
 
 
 def add_parser(subparsers, parent_parser) -> None:

@@ -63,9 +63,9 @@ def has_colors(stream: Union[TextIO, BinaryIO]) -> bool:
 
 
 def columns_of(stream: Any) -> Optional[int]:
-    """How wide the terminal is that a stream writes to, None if that is none."""
+    """How wide the terminal is that a stream writes to, None if that is not known."""
     try:
-        return os.get_terminal_size(stream.fileno()).columns
+        return os.get_terminal_size(stream.fileno()).columns or None
     except (AttributeError, OSError, ValueError):
         return None
 

@@ -173,6 +173,13 @@ def test_what_is_recorded(make_project):
     assert run.stages[0].seconds > 0
 
 
+def test_a_stage_that_fails_is_never_being_saved(project):
+    repro(project)
+    (bad,) = (stage for stage in run_of(project).stages if stage.name == "bad")
+    phases = [phase for _, phase, _ in bad.phases]
+    assert phases == ["lock", "check", "command", "lock", "failed"]
+
+
 @pytest.mark.parametrize("args", [["repro", "--output", "x"], ["repro", "--output="]])
 def test_bad_modes(project, args):
     result = project.dvc(*args, check=False)

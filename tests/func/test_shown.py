@@ -1,10 +1,13 @@
 """What commands show of others' making, on a terminal and in any encoding."""
 
+import fcntl
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
+import termios
 from argparse import Namespace
 
 import pytest
@@ -107,6 +110,32 @@ def test_a_log_on_a_terminal(recorded, capsysbinary, monkeypatch):
     assert b"\x1b" not in shown
     assert b"]52" not in shown
     assert b"\x9b" not in shown
+
+
+@pytest.mark.parametrize("end", [b"\n", b""])
+def test_a_bar_in_a_log_is_what_a_terminal_has_room_for(
+    make_project, capsysbinary, monkeypatch, end
+):
+    project = make_project()
+    monkeypatch.chdir(project.path)
+    recorder = Recorder(str(project.path / ".dvc" / "tmp"))
+    recorder.begun(RunInfo([StageInfo("a")], 2, "fail"))
+    recorder.phase(0, Phase.COMMAND, cmd="bar")
+    bar = b"\r  9%|##      | 1/9\r 99%|####### | 8/9" + end
+    recorder.output(0, "stdout", bar)
+    recorder.phase(0, Phase.RAN)
+    recorder.ended(Summary("ok", 1.0, 1.0, {Phase.RAN: 1}, []))
+    recorder.close()
+    run(CmdLogs, stage="a")
+    assert capsysbinary.readouterr().out == b"> bar\n" + bar
+    master, slave = os.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 9, 10, 0, 0))
+    with open(slave, "w") as terminal:
+        monkeypatch.setattr(sys, "stdout", terminal)
+        run(CmdLogs, stage="a")
+    shown = os.read(master, 2**16)
+    os.close(master)
+    assert shown == b"> bar\r\n 99%|#####" + (b"\r\n" if end else b"\r")
 
 
 @pytest.mark.parametrize("make", [PlainReporter, LiveView, Heartbeat])
