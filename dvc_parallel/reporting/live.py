@@ -104,8 +104,9 @@ class LiveView(Progress):
             details.append(Text(f" {share:>7}  {count}{more} running"))
         lines = [self._head(width, len(stages))]
         for name, detail in zip(fitted(names, column), details):
-            line = Text(name, "cyan")
+            line = Text(name)
             line.truncate(column, pad=True)
+            line.stylize("cyan")
             lines.append(line.append_text(detail))
         if others and room:
             lines.append(Text(f"and {others} more", "dim"))

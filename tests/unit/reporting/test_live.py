@@ -108,3 +108,9 @@ def test_a_stage_whose_command_has_failed_is_not_being_saved(make_view):
     ]
     view.phase(1, Phase.FAILED, seconds=1.0, error="why")
     assert len(texts(view, 80, 24)) == 2
+
+
+def test_only_the_name_of_a_stage_has_its_color(make_view):
+    _, line = make_view(["train"]).lines(40, 10)
+    assert not line.style
+    assert [line.plain[span.start : span.end] for span in line.spans][0] == "train"
