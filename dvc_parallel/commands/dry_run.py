@@ -71,7 +71,8 @@ class Reason:
         if self.kind in ("command", "definition"):
             return f"changed {self.kind}"
         if self.name is None:
-            return self.kind
+            # NOTE: one that has failed is not there, either
+            return "not in dvc.lock" if self.kind == "never run" else self.kind
         state = WORDS.get(self.state or "", self.state)
         return f"{state} {self.kind} {self.name}"
 
@@ -111,6 +112,7 @@ class DryRun:
         steps: the stages that it would come to, in the order of serial DVC.
         jobs (int): how many stages it would run at a time.
         runner (str): where their commands would run.
+        error (str): why it could not run with more than one job, if it cannot.
         make_plan: makes plans for its steps, which go by their ranks.
     """
 
@@ -120,6 +122,7 @@ class DryRun:
         self.jobs = 1
         self.runner = LOCAL
         self.side_by_side = True
+        self.error: Optional[str] = None
         self._ranks: dict[Stage, int] = {}
         self._graph: Any = None
         self._after: list[set[int]] = []
@@ -169,6 +172,7 @@ class DryRun:
             # NOTE: with one job, DVC runs the stages by itself, whatever they ask for
             if run.jobs > 1:
                 raise
+            self.error = str(exc)
             logger.warning("with more than one job, this is an error: %s", exc)
             return None
 

@@ -113,12 +113,16 @@ class Outlook:
         dry_run: which stages would run.
         durations: how long stages took in earlier runs.
         runs: earlier runs, the last one first.
+
+    Attributes:
+        error: why stages could not run with more than one job, if they cannot.
     """
 
     def __init__(self, dry_run: DryRun, durations: Durations, runs: Iterable[Run] = ()):
         self._steps = steps = dry_run.steps
         self.jobs = dry_run.jobs
         self.runner = dry_run.runner
+        self.error = dry_run.error
         ranks = range(len(steps))
         names = [step.stage.addressing for step in steps]
         after = {rank: step.after for rank, step in enumerate(steps)}
@@ -144,7 +148,9 @@ class Outlook:
             ),
         )
         self.up_to_date = [names[rank] for rank in ranks if rank not in running]
-        self.critical_path = [names[rank] for rank in self.forecast.critical_path]
+        # NOTE: that of stages one after the other is that of no other number of jobs
+        path = self.forecast.critical_path if self.error is None else ()
+        self.critical_path = [names[rank] for rank in path]
 
     @cached_property
     def seconds(self) -> float:
@@ -166,7 +172,7 @@ class Outlook:
     def entries(self) -> list[Entry]:
         """The stages that would or may run, in the order in which they start."""
         forecast = self.forecast
-        critical = set(forecast.critical_path)
+        critical = set(self.critical_path)
         return [
             Entry(
                 self._steps[rank],
@@ -174,7 +180,7 @@ class Outlook:
                 forecast.seconds[rank],
                 start,
                 rank not in forecast.known,
-                rank in critical,
+                self._names[rank] in critical,
             )
             for rank, start in forecast.course(self.jobs).starts.items()
         ]
@@ -190,6 +196,7 @@ class Outlook:
             "version": SCHEMA_VERSION,
             "jobs": self.jobs,
             "runner": self.runner,
+            "error": self.error,
             "stages": [
                 {
                     "name": entry.name,

@@ -14,7 +14,7 @@ from dvc.ui import ui
 from dvc.utils import relpath
 
 from dvc_parallel.engine.reporter_events import Phase
-from dvc_parallel.engine.signals import exit_name
+from dvc_parallel.engine.signals import exit_name, failure_reason
 from dvc_parallel.engine.terminal import (
     columns_of,
     duration,
@@ -217,12 +217,28 @@ def _show_log(run: Run, stage: Stage, follow: bool) -> LogReader:
             break
         time.sleep(INTERVAL)
         run.update()
+    if stage.phase == Phase.NOT_RUN:
+        raise RecordError(_why_not_run(run, stage))
     if error := stage.details.get("error"):
-        error_write(f"'{visible(stage.name)}' failed: {error}")
+        error_write(f"'{visible(stage.name)}' failed: {failure_reason(error)}")
     elif not reader.offset:
         state = _state(stage)
         error_write(f"'{visible(stage.name)}' has printed nothing: {state}")
     return reader
+
+
+def _why_not_run(run: Run, stage: Stage) -> str:
+    why = "the run ended before its turn"
+    seen, to_see = set(), [stage]
+    while to_see:
+        one = to_see.pop()
+        if one.phase == Phase.FAILED:
+            why = f"'{one.name}', which it depends on, failed"
+            break
+        ranks = [rank for rank in one.upstream if rank not in seen]
+        seen.update(ranks)
+        to_see += (run.stages[rank] for rank in ranks if rank < len(run.stages))
+    return f"'{stage.name}' did not run in run {run.id}: {why}"
 
 
 def _show_logs(run: Run, stages: Sequence[Stage]) -> None:

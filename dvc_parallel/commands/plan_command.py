@@ -54,17 +54,31 @@ class CmdPlan(ShowsSafely, repro.CmdRepro):
 
 
 def _show(outlook: "Outlook") -> None:
-    entries, forecast = outlook.entries, outlook.forecast
+    entries = outlook.entries
+    if not entries:
+        count = plural(len(outlook.up_to_date), "stage")
+        write(f"Everything is up to date ({count}).")
+        return
     maybe = sum(not entry.step.certain for entry in entries)
     counts = [f"{len(entries) - maybe} to run", f"{maybe} may run"]
     write(", ".join([*counts, f"{len(outlook.up_to_date)} up to date."]))
-    if not entries:
-        return
 
     jobs, serial = plural(outlook.jobs, "job"), outlook.speeds[0]
     other = f", {duration(serial.seconds)} with 1" if outlook.jobs > 1 else ""
     write(f"About {duration(outlook.seconds)} with {jobs}{other}. {_advice(outlook)}")
     write()
+    if outlook.error is None:
+        _show_jobs(outlook)
+    headers = ["start", "takes", "", "stage", "why"]
+    table([_row(entry) for entry in entries], headers=headers)
+    write()
+    for note in _notes(outlook):
+        write(note)
+
+
+def _show_jobs(outlook: "Outlook") -> None:
+    """What numbers of jobs do, those that help, and what limits them."""
+    forecast = outlook.forecast
     table(
         [
             (
@@ -74,6 +88,7 @@ def _show(outlook: "Outlook") -> None:
                 f"{speed.bound:.1f}",
             )
             for speed in outlook.speeds
+            if speed.jobs in (1, outlook.jobs) or speed.jobs <= outlook.enough.jobs
         ],
         headers=["jobs", "takes", "speed-up", "at most"],
     )
@@ -81,21 +96,21 @@ def _show(outlook: "Outlook") -> None:
         f"\nCritical path: {duration(forecast.critical)},",
         visible(_shortened(outlook.critical_path)),
     )
-    width = plural(forecast.width, "stage")
-    write(f"At the widest point, {width} can run at the same time.\n")
-    headers = ["start", "takes", "", "stage", "why"]
-    table([_row(entry) for entry in entries], headers=headers)
-    write()
-    for note in _notes(outlook):
-        write(note)
+    if forecast.width > 1:
+        width = plural(forecast.width, "stage")
+        write(f"At the widest point, {width} can run at the same time.\n")
+    else:
+        write("No two stages can run at the same time.\n")
 
 
 def _advice(outlook: "Outlook") -> str:
     """What would make the run shorter."""
+    if outlook.error is not None:
+        return "With more, it cannot run: see the warning."
     forecast, enough = outlook.forecast, outlook.enough
     more = f"More than {enough.jobs} jobs" if enough.jobs > 1 else "More jobs"
     if len(outlook.speeds) == 1:
-        return "More jobs do not help: no two stages can run at the same time."
+        return "More jobs do not help."
     if forecast.owned > LIMITING * enough.seconds:
         return (
             f"{more} do not help: DVC itself takes {duration(forecast.owned)}, for "
@@ -135,16 +150,14 @@ def _some(names: list[str]) -> str:
 
 def _notes(outlook: "Outlook") -> "Iterator[str]":
     """What the marks in the table mean."""
-    yield "* on the critical path"
+    if outlook.error is None:
+        yield "* on the critical path"
     if not all(entry.step.certain for entry in outlook.entries):
         yield "? runs only if its dependencies change"
     if not outlook.forecast.known:
         yield "~ no times are recorded yet, so each stage counts as 1 s"
     elif outlook.forecast.guesses:
-        yield (
-            "~ no time is recorded, as for "
-            f"{plural(outlook.forecast.guesses, 'stage')}: the median of the others"
-        )
+        yield "~ no earlier time: the median of the other stages is used"
     if outlook.runner != LOCAL:
         yield (
             f"the workers of '{outlook.runner}' were not asked what they have: pools "

@@ -95,7 +95,7 @@ class CmdReport(ShowsSafely, CmdBaseNoRepo):
 
 
 def _compare(before: "Run", now: "Run", as_json: bool) -> None:
-    """Show which stages took longer than in an earlier run, and where."""
+    """Show which stages took longer or shorter than in an earlier run, and where."""
     from dvc_parallel.reporting.report.compare import compare
     from dvc_parallel.reporting.report.timeline import timeline
 
@@ -138,7 +138,8 @@ def _show_times(changes: "Sequence[Change]") -> None:
     ]
     write(f"\n{plural(len(twice), 'stage')} ran in both runs.", force=True)
     if rows:
-        table(rows, headers=["Stage", "Before", "Now", *map(str.title, PARTS)])
+        changes_of = [f"Change: {part}" for part in PARTS]
+        table(rows, headers=["Stage", "Before", "Now", *changes_of])
     if left := len(told) - len(rows):
         write(f"{left} more changed less; use --json to see them.", force=True)
     if left := len(twice) - len(told):
@@ -220,8 +221,8 @@ def add_parser(subparsers, parent_parser) -> None:
         "--compare",
         metavar="<id>",
         help=(
-            "Print which stages took longer than in this earlier run, and where: in "
-            "the queue, in the command, or while DVC checked and saved."
+            "Print which stages took longer or shorter than in this earlier run, and "
+            "where: in the queue, in the command, or while DVC checked and saved."
         ),
     )
     parser.set_defaults(func=CmdReport)

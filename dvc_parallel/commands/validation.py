@@ -18,6 +18,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import lock_repo
 
 from dvc_parallel.engine import logger, signals
+from dvc_parallel.engine.plain_reporter import PlainReporter
 from dvc_parallel.engine.terminal import plural
 from dvc_parallel.remote.clones.leaves import remove
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from dvc.stage import Stage
 
     from dvc_parallel.backport.repro import PendingRun
+    from dvc_parallel.engine.reporter_events import Summary
     from dvc_parallel.run.parallel_run import ParallelRun
 
 
@@ -192,6 +194,13 @@ def _check_that_all_are_up_to_date(steps: Iterable[Step]) -> None:
         )
 
 
+class _ShowsStages(PlainReporter):
+    """Leaves the summary to the results: a stage that fails does not fail the run."""
+
+    def ended(self, summary: "Summary") -> None:
+        pass
+
+
 class _Validator:
     """Runs the stages of a copy.
 
@@ -212,7 +221,7 @@ class _Validator:
         )
 
     def _take(self, run: "PendingRun") -> None:
-        parallel = run.side_by_side(repro_fn=self._check)
+        parallel = run.side_by_side(repro_fn=self._check, reporters=[_ShowsStages()])
         if parallel is None:
             raise DvcException("stages with checkpoints cannot be validated")
         self._run = parallel
@@ -235,7 +244,7 @@ class _Validator:
         except Exception as exc:
             if self._run.is_interrupted:
                 raise
-            logger.warning("%s", exc)
+            logger.warning("%s | %s", stage.addressing, exc)
             verdict.error = str(exc)
         for out, path in zip(recorded, kept):
             _bring_back(out, path)

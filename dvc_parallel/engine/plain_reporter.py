@@ -22,7 +22,7 @@ from .reporter_events import (
     in_words,
     logger,
 )
-from .signals import exit_name
+from .signals import exit_name, failure_reason
 from .terminal import (
     columns_of,
     duration,
@@ -222,13 +222,14 @@ class PlainReporter(Reporter):
         shown = stages[:MOST_FAILED]
         rows = [("stage", "exit", "time", "all of its output")]
         rows += map(self._failure, shown)
-        widths = [max(map(len, column)) for column in zip(*rows)][:-1]
+        columns = [column for column in zip(*rows) if {*column[1:]} - {"", "-"}]
+        widths = [max(map(len, column)) for column in columns]
         lines = max(1, min(TAIL_LINES, MOST_LINES // len(shown)))
-        for stage, row in zip((None, *shown), rows):
-            cells = *(cell.ljust(width) for cell, width in zip(row, widths)), row[-1]
+        for stage, row in zip((None, *shown), zip(*columns)):
+            cells = (cell.ljust(width) for cell, width in zip(row, widths))
             yield f"  {'  '.join(cells)}".rstrip()
             if stage is not None:
-                yield from (f"    | {line}" for line in self._last_words(stage, lines))
+                yield from (f"    {line}" for line in self._last_words(stage, lines))
         if left := len(stages) - len(shown):
             yield f"  and {left} more: dvc-parallel logs --failed"
 
@@ -247,10 +248,11 @@ class PlainReporter(Reporter):
     def _last_words(self, stage: int, count: int) -> Iterator[str]:
         """The last lines of a stage, and why it failed if its command did not."""
         for line in [*self._tails.get(stage, ())][-count:]:
-            yield without_controls(line).decode(errors="replace")
+            yield f"| {without_controls(line).decode(errors='replace')}"
         details = self._failed.get(stage, {})
         if "exit" not in details:
-            yield from visible(str(details.get("error", "")), lines=True).splitlines()
+            why = failure_reason(str(details.get("error", "")))
+            yield from visible(why, lines=True).splitlines()
 
 
 def log(level: int, message: str, *args: Any) -> None:

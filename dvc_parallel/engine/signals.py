@@ -10,6 +10,7 @@ with it.
 """
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -26,6 +27,11 @@ SIGNALS, STOPS = (
     for names in (("SIGINT", "SIGTERM", "SIGHUP"), ("SIGTSTP", "SIGTTIN", "SIGTTOU"))
 )
 SIGINT = signal.SIGINT
+# What errors of commands say: DVC's, and our own that are like them.
+COMMAND_FAILED = re.compile(
+    r"failed to run: (.*), (?:exited with (-?\d+)|(timed out after .*|worker '.*))",
+    re.DOTALL,
+)
 # Windows has no SIGKILL; there, whatever is not an interrupt kills.
 SIGKILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 # What says that no more signals are waited for, as none has this number.
@@ -213,6 +219,16 @@ def exit_name(status: int) -> str:
     except ValueError:
         return str(status) if status >= 0 else f"signal {-status}"
     return name if status < 0 else f"{status} ({name})"
+
+
+def failure_reason(error: str) -> str:
+    """Why a stage failed, such as "`cmd` exited with 1", by the text of its error."""
+    found = COMMAND_FAILED.fullmatch(error)
+    if not found:
+        return error
+    cmd, status, other = found.groups()
+    how = other if status is None else f"exited with {exit_name(int(status))}"
+    return f"`{cmd}` {how}"
 
 
 def die_of(signum: int) -> None:

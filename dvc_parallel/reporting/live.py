@@ -28,7 +28,7 @@ HEAD = 3
 NAMED = frozenset({Phase.RAN, Phase.RESTORED, Phase.FAILED})
 # What the stage does, where that is not to run its command.
 DOING = {
-    Phase.LOCK: "waiting for the repo",
+    Phase.LOCK: "waiting for the repo lock",
     Phase.QUEUED: "waiting for a worker",
     Phase.CHECK: "checking for changes",
     Phase.RETRY: "trying again",

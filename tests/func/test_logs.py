@@ -94,7 +94,8 @@ def test_json(ran):
     assert (failed["exit"], failed["signal"]) == (3, None)
     assert "exited with 3" in failed["error"]
     said = logs(ran, failed["name"], "--run", first).stderr
-    assert said == f"'{failed['name']}' failed: {failed['error']}\n"
+    cmd = failed["error"][len("failed to run: ") : -len(", exited with 3")]
+    assert said == f"'{failed['name']}' failed: `{cmd}` exited with 3\n"
     one = json.loads(logs(ran, "one", "--run", first, "--json").stdout)
     assert one == {"version": 2, "run": first, **stages["one"]}
 
@@ -204,10 +205,10 @@ def test_groups_and_failures(make_project):
     both = [f"=== train@{item}\n{one.format(item)}" for item in "ab"]
     result = logs(project, "train")
     assert result.stdout == "".join(both)
-    assert "'train@b' failed: failed to run: " in result.stderr
+    assert "'train@b' failed: `echo in b; " in result.stderr
     result = logs(project, "--failed")
     assert result.stdout == f"{both[1]}=== silent\n"
-    assert "'silent' failed: failed to run: exit 4, exited with 4\n" in result.stderr
+    assert "'silent' failed: `exit 4` exited with 4\n" in result.stderr
     shown = json.loads(logs(project, "--failed", "--json").stdout)
     assert [stage["name"] for stage in shown["stages"]] == ["train@b", "silent"]
     followed = logs(project, "-f").stdout
@@ -216,6 +217,25 @@ def test_groups_and_failures(make_project):
     assert followed.endswith("trainer | > echo no\ntrainer | no\n")
     of_group = followed.partition("trainer | ")[0]
     assert logs(project, "-f", "train").stdout == of_group
+
+
+def test_a_stage_that_did_not_run(make_project):
+    project = make_project(
+        "did-not-run",
+        """
+        stages:
+          check: {cmd: exit 3, outs: [check.txt]}
+          publish: {cmd: echo, deps: [check.txt]}
+        """,
+    )
+    project.dvc("repro", "-j", 2, check=False)
+    for args in ([], ["-f"]):
+        result = logs(project, "publish", *args, check=False)
+        assert result.returncode == 255
+        assert re.search(
+            r"'publish' did not run in run \S+: 'check', which it depends on, failed\n",
+            result.stderr,
+        )
 
 
 @pytest.mark.parametrize(

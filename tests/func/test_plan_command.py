@@ -236,6 +236,7 @@ def test_text(done):
     lines = plan(done, "-j", "2", "right").stdout.splitlines()
     assert lines[0] == "2 to run, 1 may run, 0 up to date."
     assert re.match(r"About \S+ s with 2 jobs, \S+ s with 1\. More jobs do", lines[1])
+    assert "No two stages can run at the same time." in lines
     assert any(line.split()[-2:] == ["after", "one"] for line in lines)
     (path,) = (line for line in lines if line.endswith("one > two > right"))
     # NOTE: there may be thousands of stages
@@ -271,7 +272,11 @@ def test_many_short_stages_take_what_dvc_itself_takes(make_project):
         "About 8.0 s with 16 jobs, 10.0 s with 1. More than 2 jobs do not help: DVC "
         "itself takes 8.0 s, for one stage at a time. Fewer and longer stages do."
     )
+    # NOTE: numbers of jobs that do not help are not shown, but for the one asked for
+    rows = lines[lines.index("") + 2 :]
+    assert [row.split()[0] for row in rows[: rows.index("")]] == ["1", "2", "16"]
     seen = plan_json(project, "-f")
+    assert seen["error"] is None
     assert seen["repo_seconds"] == 8
     assert all(speed["seconds"] >= 8 for speed in seen["speeds"])
 
@@ -294,8 +299,26 @@ def test_controls_are_seen_and_do_nothing(make_project, args):
     assert not re.search(r"[\x1b\x9b]", shown)
 
 
+def test_text_after_a_stage_has_failed(make_project):
+    """It is not recorded; that is not to say that it has never run."""
+    project = make_project(
+        "failed",
+        """
+        stages:
+          good: {cmd: echo > a, outs: [a]}
+          bad: {cmd: exit 3, outs: [b]}
+          new: {cmd: echo, outs: [c]}
+        """,
+    )
+    project.dvc("repro", "-j", "1", "good", "bad", check=False)
+    Durations(str(project.path / ".dvc" / "tmp")).save({"good": 2, "bad": 2})
+    lines = plan(project, "-j", "2").stdout.splitlines()
+    assert any(line.endswith("  bad      not in dvc.lock") for line in lines)
+    assert lines[-1] == "~ no earlier time: the median of the other stages is used"
+
+
 def test_text_when_there_is_nothing_to_do(done):
-    assert plan(done, "left").stdout == "0 to run, 0 may run, 3 up to date.\n"
+    assert plan(done, "left").stdout == "Everything is up to date (3 stages).\n"
 
 
 def test_dot(done):
@@ -420,10 +443,20 @@ def test_stages_that_ask_for_more_than_there_is(make_project, monkeypatch):
     assert message in result.stderr
     # NOTE: DVC by itself does not look at it, but tells no speed-up either
     result = plan(project)
-    assert "3 to run" in result.stdout
+    first, about, empty, head, *rows = result.stdout.splitlines()
+    assert first == "3 to run, 0 may run, 0 up to date."
+    said = r"About \S+ s with 1 job\. With more, it cannot run: see the warning\."
+    assert re.fullmatch(said, about)
+    assert (empty, head.split()) == ("", ["start", "takes", "stage", "why"])
+    assert len(rows) == 3 + 2
+    assert rows[-1].startswith("~ ")
     assert "with more than one job, this is an error: stage '" in result.stderr
     assert message in result.stderr
-    assert [speed["jobs"] for speed in plan_json(project)["speeds"]] == [1]
+    seen = plan_json(project)
+    assert [speed["jobs"] for speed in seen["speeds"]] == [1]
+    assert message in seen["error"]
+    assert seen["critical_path"]["stages"] == []
+    assert not any(stage["critical"] for stage in seen["stages"])
     assert project.dvc("repro", "-j", 1).stdout.count("Running stage") == 3
 
 

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from dvc_parallel.reporting.report.compare import PARTS
 from tests.support.journals import Journal
 from tests.support.traces import check_trace
 
@@ -62,7 +63,8 @@ def test_real_run(make_project):
     assert [step["waited_for"] for step in steps] == ["start", "upstream"]
     assert 0 < told["critical_path"]["seconds"]["command"] < told["seconds"]
     text = path_of(report(project).stdout).read_text(encoding="utf-8")
-    assert re.search(r"after .*s, exit 3: failed to run: cat a.txt; exit 3, ", text)
+    assert re.search(r"after .*s: `cat a.txt; exit 3` exited with 3<", text)
+    assert "waiting for the repo lock</li>" in text
     assert told["failed"][0]["exit"] == 3
     assert '<pre tabindex="0">&gt; cat a.txt; exit 3\na</pre>' in text
     report(project, "-o", "trace.json")
@@ -145,7 +147,7 @@ def test_two_runs_are_compared(make_project):
     rows = [re.split("  +", line) for line in lines[3:]]
     assert rows[:2] == [
         ["4 stages ran in both runs."],
-        ["Stage", "Before", "Now", "Queue", "Command", "Saving"],
+        ["Stage", "Before", "Now", *(f"Change: {part}" for part in PARTS)],
     ]
     times = {row[0]: row[1:] for row in rows[2:6]}
     assert list(times)[-1] == "same"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from dvc_parallel.engine.reporter_events import in_words
-from dvc_parallel.engine.signals import exit_name
+from dvc_parallel.engine.signals import failure_reason
 from dvc_parallel.engine.terminal import plural, speedup
 
 from .markup import (
@@ -34,14 +34,14 @@ PHASE_TEXTS = {
     "command": "commands",
     "check": "checks whether stages have changed",
     "save": "saving: hashes, copies, dvc.lock",
-    "lock": "waiting for the repo",
+    "lock": "waiting for the repo lock",
     "handover": "between one stage and the next",
 }
 CAUSE_TEXTS = {
     "upstream": "upstream stages",
     "slot": "a slot",
     "pool": "a pool",
-    "lock": "the repo",
+    "lock": "the repo lock",
     "saving": "saving",
 }
 
@@ -92,8 +92,7 @@ def failures(failures: Sequence[Failure], count: int) -> str:
 
 def _failure(failure: Failure, is_open: bool) -> str:
     stage = failure.stage
-    error = shorten(stage.error, MOST_ERROR)
-    status = "" if stage.exit is None else f", exit {exit_name(stage.exit)}"
+    error = shorten(failure_reason(stage.error), MOST_ERROR)
     if failure.log is None:
         log = '<p class="muted note">There is no log of its output.</p>'
     else:
@@ -105,7 +104,7 @@ def _failure(failure: Failure, is_open: bool) -> str:
     return (
         f"<details{' open' if is_open else ''}>"
         f"<summary><b>&times; {html(stage.name)}</b> "
-        f"after {time(stage.busy)}{status}: "
+        f"after {time(stage.busy)}: "
         f"{html(error)}</summary>{log}</details>"
     )
 
@@ -179,7 +178,7 @@ def critical(summary: Summary) -> str:
         "#from",
         "waited last for",
         "#waiting for a slot",
-        "#waiting for the repo",
+        "#waiting for the repo lock",
         "#command",
         "#save",
         "#adds to the run",

@@ -75,8 +75,19 @@ def test_failures_have_their_reasons(reporter, failures):
         "  train@a  SIGKILL  1 min 1 s  dvc-parallel logs train@a",
         "    | line",
         "  train@b  -        0.1 s",
-        "    | output 'x'",
-        "    | is missing",
+        "    output 'x'",
+        "    is missing",
+    ]
+
+
+def test_a_failure_has_no_empty_columns(reporter, failures):
+    error = "failed to run: sleep 9, timed out after 1 s"
+    reporter.phase(0, Phase.FAILED, error=error, seconds=1.0)
+    assert failures(0) == [
+        "1 stage failed:",
+        "  stage    time",
+        "  train@a  1.0 s",
+        "    `sleep 9` timed out after 1 s",
     ]
 
 
