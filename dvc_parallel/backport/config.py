@@ -19,6 +19,13 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     output_settings.RUNS_OPTION: output_settings.parse_size,
 }
 
+# What options do that are set for the project.
+TEAMMATES = (
+    "teammates who get {} with .dvc/config but do not have dvc-parallel will see a "
+    "config error on every dvc command. Use `dvc config --local` to set it for this "
+    "clone only, or `dvc config --global` for all your projects."
+)
+
 
 def add_options(schema: dict) -> None:
     """Add the options to ``dvc.config_schema.SCHEMA``, before it is compiled."""

@@ -11,7 +11,7 @@ from dvc_parallel.remote import choose_runner
 from dvc_parallel.reporting.output_settings import OUTPUT_MODES
 from dvc_parallel.scheduling.load import parse_load
 
-from .config import OPTIONS
+from .config import OPTIONS, TEAMMATES
 
 if TYPE_CHECKING:
     from dvc.commands.config import CmdConfig
@@ -115,11 +115,5 @@ def run_config(original: Callable, cmd: "CmdConfig") -> int:
         and args.name[1] == "core"
         and args.name[2] in OPTIONS
     ):
-        logger.warning(
-            "teammates who get 'core.%s' with .dvc/config but do not have "
-            "dvc-parallel will see a config error on every dvc command. Use `dvc "
-            "config --local` to set it for this clone only, or `dvc config --global` "
-            "for all your projects.",
-            args.name[2],
-        )
+        logger.warning(TEAMMATES.format(f"'core.{args.name[2]}'"))
     return ret

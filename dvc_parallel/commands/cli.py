@@ -3,6 +3,7 @@
 import os
 import sys
 from argparse import ArgumentParser
+from difflib import get_close_matches
 from functools import lru_cache
 from typing import Optional
 
@@ -17,7 +18,8 @@ commands:
   report      show a run as a page: what ran when, and what took so long
   validate    find stages that are not reproducible
   doctor      check the installation and the settings in force
-  repro       the same as `dvc repro`, with --jobs; so is any other command of `dvc`
+  completion  print what completes commands in a shell, as `dvc completion` does
+  repro       the same as `dvc repro`, with -j; so is any other command of `dvc`
 
 options:
   -h, --help     show this help message and exit
@@ -65,11 +67,13 @@ def main(argv: Optional[list[str]] = None) -> int:
     from dvc.cli import main as dvc
 
     own = command in OWN
-    reason = hook.unsupported or hook.problem
-    if reason is None:
-        main_parser()
-    elif own:
-        return _fail(reason)
+    problem, status = hook.unsupported or hook.problem, 1
+    if problem is None:
+        problem, status = _unknown(command), 254
+    elif not own:
+        problem = None
+    if problem:
+        return _fail(problem, status)
     if own:
         # NOTE: DVC's authors have nothing to learn from them
         os.environ["DVC_NO_ANALYTICS"] = "true"
@@ -79,6 +83,26 @@ def main(argv: Optional[list[str]] = None) -> int:
 def _fail(text: str, status: int = 1) -> int:
     sys.stderr.write(f"ERROR: {text.rstrip()}\n")
     return status
+
+
+def _unknown(command: str) -> Optional[str]:
+    """What is wrong with a command that neither we nor DVC have."""
+    from dvc_parallel.engine.terminal import visible
+
+    known = commands(main_parser())
+    if command in known:
+        return None
+    similar = get_close_matches(command, known, n=1)
+    hint = f"; did you mean '{similar[0]}'?" if similar else "."
+    return f"unknown command '{visible(command)}'{hint} See `dvc-parallel --help`"
+
+
+def commands(parser: ArgumentParser) -> dict[str, ArgumentParser]:
+    """The parsers of the commands of a parser."""
+    (choices,) = [
+        action.choices for action in parser._actions if isinstance(action.choices, dict)
+    ]
+    return choices
 
 
 def _command(argv: list[str]) -> str:
@@ -102,8 +126,6 @@ def main_parser() -> ArgumentParser:
     cli.COMMANDS += [logs_command, plan_command, report_command, validate_command]
     parser = cli.get_main_parser()
     parser.prog = "dvc-parallel"
-    for action in parser._actions:
-        if isinstance(action.choices, dict):
-            for name, subparser in action.choices.items():
-                subparser.prog = f"{parser.prog} {name}"
+    for name, subparser in commands(parser).items():
+        subparser.prog = f"{parser.prog} {name}"
     return parser

@@ -14,14 +14,14 @@ from dvc.ui import ui
 
 from dvc_parallel import __version__
 from dvc_parallel.backport import seams
-from dvc_parallel.backport.config import OPTIONS
+from dvc_parallel.backport.config import OPTIONS, TEAMMATES
 from dvc_parallel.backport.hook import PTH
 from dvc_parallel.engine import job_count
 from dvc_parallel.engine.terminal import escaping_streams
 from dvc_parallel.remote import choose_runner
 from dvc_parallel.scheduling import pools
 
-from .shown import CommandParser, write
+from .shown import CommandParser, add_switch, write
 
 # Options of `dvc config` whose names differ from those of the levels.
 FLAGS = {"repo": "project"}
@@ -65,7 +65,8 @@ def main(argv: list[str], hook: Any) -> int:
         int: exit status, 1 when something is wrong.
     """
     args = make_parser().parse_args(argv)
-    ui.enable()
+    if not args.quiet:
+        ui.enable()
     found = Diagnosis()
     with escaping_streams():
         _versions(found)
@@ -87,9 +88,9 @@ def main(argv: list[str], hook: Any) -> int:
 
 def make_parser() -> CommandParser:
     parser = CommandParser("dvc-parallel doctor", description=DESCRIPTION)
-    parser.add_argument(
-        "-v", "--verbose", action="store_true", help="Show paths and patched functions."
-    )
+    levels = parser.add_mutually_exclusive_group()
+    add_switch(levels, "-q", "--quiet", text="Show nothing; see the exit status.")
+    add_switch(levels, "-v", "--verbose", text="Show paths and patched functions.")
     return parser
 
 
@@ -113,7 +114,7 @@ def _check_hook(hook: Any, found: Diagnosis) -> None:
     if plain.returncode:
         found.problems.append(
             "`dvc` does not have the option, as this Python does not read "
-            "dvc_parallel.pth; use `dvc-parallel repro --jobs` instead"
+            "dvc_parallel.pth; use `dvc-parallel repro -j` instead"
         )
     if hook.own_jobs:
         return
@@ -122,13 +123,13 @@ def _check_hook(hook: Any, found: Diagnosis) -> None:
         return
 
     for seam in seams.present(seams.IN_DVC):
-        found.details.append(f"seam: {seam}")
+        found.details.append(f"patched: {seam}")
         misfit = seam.misfit()
         if misfit or not seam.installed:
             found.problems.append(misfit or f"{seam} is not patched")
     for when, group in GROUPS:
         for seam in seams.present(group):
-            found.details.append(f"seam: {seam} (in {when} runs)")
+            found.details.append(f"patched: {seam} (in {when} runs)")
         found.problems += seams.misfits(group)
 
 
@@ -144,15 +145,7 @@ def _check_settings(found: Diagnosis) -> None:
         found.problems.append(str(exc))
         return
 
-    settings = {}
-    for option in OPTIONS:
-        for path, (level, core) in levels.items():
-            if option in core:
-                settings[option] = core[option], path
-                found.facts.append(
-                    f"core.{option} is set in {path}; before you remove dvc-parallel: "
-                    f"`dvc config --{FLAGS.get(level, level)} --unset core.{option}`"
-                )
+    settings = _settings(levels, found)
     if pools.ENV in os.environ:
         settings[pools.CONFIG_OPTION] = os.environ[pools.ENV], pools.ENV
     if choose_runner.ENV in os.environ:
@@ -168,7 +161,34 @@ def _check_settings(found: Diagnosis) -> None:
         if option in settings:
             check(*settings[option], found)
     if job_count.CONFIG_OPTION not in settings:
-        found.facts.append("jobs: 1, the default; `dvc repro --jobs` wins over it")
+        found.facts.append("jobs: 1 (default); `dvc repro -j` overrides it")
+
+
+def _settings(
+    levels: dict[str, tuple[str, dict]], found: Diagnosis
+) -> dict[str, tuple[str, str]]:
+    """Our options in config files, each with the file that has the last word.
+
+    Args:
+        levels: for each file, its level and its section "core".
+    """
+    settings = {}
+    for option in OPTIONS:
+        for path, (level, core) in levels.items():
+            if option in core:
+                settings[option] = core[option], path
+                found.facts.append(
+                    f"core.{option} is set in {path}; before you remove dvc-parallel: "
+                    f"`dvc config --{FLAGS.get(level, level)} --unset core.{option}`"
+                )
+    by_level = dict(levels.values())
+    if "repo" not in by_level:
+        found.facts.append(
+            "Not in a DVC repo: only global and system settings were checked."
+        )
+    elif shared := [f"'core.{name}'" for name in OPTIONS if name in by_level["repo"]]:
+        found.facts.append(f"warning: {TEAMMATES.format(', '.join(shared))}")
+    return settings
 
 
 def _check_jobs(setting: Any, source: str, found: Diagnosis) -> None:
@@ -179,7 +199,7 @@ def _check_jobs(setting: Any, source: str, found: Diagnosis) -> None:
         return
     meaning = "" if str(count) == str(setting) else f" ({setting})"
     found.facts.append(
-        f"jobs: {count}{meaning} from {source}; `dvc repro --jobs` wins over it"
+        f"jobs: {count}{meaning} from {source}; `dvc repro -j` overrides it"
     )
 
 
@@ -200,7 +220,7 @@ def _check_runner(name: str, source: str, found: Diagnosis) -> None:
         found.problems.append(f"runner from {source}: {exc}")
         return
     found.facts.append(
-        f"runner: {name} from {source}; `dvc repro --runner` wins over it"
+        f"runner: {name} from {source}; `dvc repro --runner` overrides it"
     )
     if choose_runner.needs_dask(name) and find_spec("distributed") is None:
         found.problems.append(f"runner '{name}' {choose_runner.NEEDS_DASK}")

@@ -37,7 +37,7 @@ from .shown import (
     write,
 )
 
-HELP = "Show what the stages of a parallel run printed."
+HELP = "Show the outcome and the output of the stages of a run."
 DESCRIPTION = """\
 Show the outcome of each stage of a run and where its output is kept, or the
 output of some stages. `dvc repro` with more than one job keeps the last 20

@@ -23,6 +23,10 @@ DESCRIPTION = (
     "Show which stages would run, why, in which order, and how long that takes."
 )
 
+# What help says of options of `dvc repro` that a plan only accepts, by their places.
+NO_EFFECT = "Has no effect on a plan."
+IGNORED = frozenset({"dry", "interactive", "on_error"})
+
 # How many reasons of a stage are shown, and how many stages of the critical path.
 SHOWN = 3
 PATH = 8
@@ -228,6 +232,9 @@ def add_parser(subparsers, parent_parser) -> None:
     description = f"{DESCRIPTION} Nothing is run or changed."
     parser = add_command(subparsers, parent_parser, "plan", DESCRIPTION, description)
     repro.add_arguments(parser)
+    for action in parser._actions:
+        if action.dest in IGNORED:
+            action.help = NO_EFFECT
     add_switch(parser, "--glob", text=GLOB)
     job_count.add_argument(parser)
     formats = parser.add_mutually_exclusive_group()

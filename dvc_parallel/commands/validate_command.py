@@ -2,7 +2,7 @@
 
 import sys
 from contextlib import ExitStack, redirect_stdout
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING
 
 from dvc.cli import completion
 from dvc.cli.command import CmdBase
@@ -14,7 +14,7 @@ from dvc_parallel.engine.terminal import plural, visible
 from .shown import GLOB, ShowsSafely, add_command, add_switch, error_write, write
 
 if TYPE_CHECKING:
-    from .validation import Validation, Verdict
+    from .validation import Difference, Validation, Verdict
 
 DESCRIPTION = "Run stages again in a copy, and show which are not reproducible."
 
@@ -60,15 +60,14 @@ def _show(validation: "Validation") -> None:
 def _words(verdict: "Verdict") -> str:
     if verdict.error is not None:
         return verdict.error
-    return ", ".join(
-        f"{visible(one.path)} is {_short(one.found)}, not {_short(one.recorded)}"
-        for one in verdict.differences
-    )
+    return "; ".join(map(_difference, verdict.differences))
 
 
-def _short(value: Optional[str]) -> str:
-    """A hash for people; ``--json`` has all of it."""
-    return value[:8] if value else "missing"
+def _difference(one: "Difference") -> str:
+    """What differs, with hashes for people; ``--json`` has all of them."""
+    found = f"has hash {one.found[:8]}" if one.found else "is missing"
+    recorded = one.recorded[:8] if one.recorded else "none"
+    return f"{visible(one.path)} {found}, dvc.lock has {recorded}"
 
 
 def add_parser(subparsers, parent_parser) -> None:

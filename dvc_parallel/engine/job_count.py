@@ -35,8 +35,9 @@ def add_argument(parser: ArgumentParser) -> None:
         "--jobs",
         type=argument_type(parse_jobs),
         help=(
-            "Number of stages to run simultaneously, or 'auto' for the number of "
-            "CPUs. The default value is 'core.parallel_jobs' of the config, or 1."
+            "Number of stages whose commands run at the same time, or 'auto' for the "
+            "number of CPUs. The default value is 'core.parallel_jobs' of the config, "
+            "or 1."
         ),
         metavar="<number>",
     )

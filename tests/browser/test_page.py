@@ -300,6 +300,13 @@ def test_narrow(show):
     assert width <= 360
 
 
+@pytest.mark.parametrize("width", [1080, 1280])
+def test_tables_are_not_cut(show, width):
+    opened = show(small(), viewport={"width": width, "height": 900})
+    cut = "boxes => boxes.map(box => box.scrollWidth - box.clientWidth)"
+    assert set(opened.locator("#where .scroll").evaluate_all(cut)) == {0}
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 def test_names_of_stages_are_not_broken(show, width):
     opened = show(small(), viewport={"width": width, "height": 900})

@@ -10,7 +10,7 @@ from dvc.config import Config
 from dvc.exceptions import InvalidArgumentError
 
 from dvc_parallel import __version__
-from dvc_parallel.commands.cli import USAGE, main
+from dvc_parallel.commands.cli import USAGE, commands, main, main_parser
 from dvc_parallel.engine.job_count import available_cpus
 from tests.support.capabilities import TRACKS_EACH_STAGE
 
@@ -270,17 +270,22 @@ def test_doctor(make_project):
     result = run()
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.startswith("Everything is in place.\n")
-    assert "seam: " not in result.stdout
+    assert "patched: " not in result.stdout
     assert "jobs: 7 from " in result.stdout
     details = run("--verbose").stdout
     assert details.startswith("Everything is in place.\n")
     assert "hook in plain `dvc`: yes" in details
-    assert "seam: dvc.repo.reproduce._reproduce" in details
+    assert "patched: dvc.repo.reproduce._reproduce" in details
     assert ".dvc/config.local" in result.stdout
+
+    assert "teammates" not in result.stdout
+    assert run("-q").stdout == ""
 
     project.dvc("config", "--global", "core.parallel_jobs", "5")
     project.dvc("config", "--project", "core.parallel_jobs", "6")
     lines = run().stdout.splitlines()
+    start = "warning: teammates who get 'core.parallel_jobs' with .dvc/config "
+    assert any(line.startswith(start) for line in lines)
     for flag, folder, name in (
         ("global", Config.get_dir("global"), "config"),
         ("project", project.path / ".dvc", "config"),
@@ -299,6 +304,36 @@ def test_doctor(make_project):
     (verdict,) = result.stdout.partition("\n\n")[0].splitlines()
     assert verdict.startswith("problem: ")
     assert verdict.endswith("expected a positive integer or 'auto', got 'x'")
+    result = run("-q")
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", "")
+
+
+def test_doctor_outside_of_a_repo(make_project, tmp_path, monkeypatch, capsys):
+    outside = "Not in a DVC repo: only global and system settings were checked."
+    monkeypatch.chdir(make_project().path)
+    main(["doctor"])
+    assert outside not in capsys.readouterr().out
+    monkeypatch.chdir(tmp_path)
+    main(["doctor"])
+    assert outside in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize(
+    "command, hint",
+    [("plna", "; did you mean 'plan'?"), ("xyz", "."), ("a\x1bb", ".")],
+)
+def test_unknown_commands(command, hint, capsys):
+    assert main([command]) == 254
+    out, err = capsys.readouterr()
+    assert out == ""
+    shown = command.replace("\x1b", "\\x1b")
+    assert err == f"ERROR: unknown command '{shown}'{hint} See `dvc-parallel --help`\n"
+
+
+def test_options_without_an_effect_on_a_plan_say_so():
+    help_text = commands(main_parser())["plan"].format_help()
+    for option in ("--dry", "--interactive"):
+        assert re.search(rf"{option} +Has no effect on a plan\.", help_text)
 
 
 @pytest.mark.parametrize(

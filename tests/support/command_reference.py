@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from dvc_parallel.backport.config import OPTIONS
-from dvc_parallel.commands import cli, doctor_command
+from dvc_parallel.commands import cli, doctor_command, plan_command
 from dvc_parallel.engine import job_count
 from dvc_parallel.remote import choose_runner
 from dvc_parallel.reporting import output_settings
@@ -30,7 +30,7 @@ SETTINGS = {
     job_count.CONFIG_OPTION: (
         "",
         "`1`",
-        "stages to run at a time, or `auto`; also for `dvc exp run`",
+        "number of jobs, or `auto`; also for `dvc exp run`",
     ),
     output_settings.OUTPUT_OPTION: (
         "",
@@ -61,16 +61,9 @@ SETTINGS = {
 }
 
 
-def subparsers(parser: ArgumentParser) -> dict[str, ArgumentParser]:
-    (choices,) = [
-        action.choices for action in parser._actions if isinstance(action.choices, dict)
-    ]
-    return choices
-
-
 def text() -> str:
     """The page."""
-    parsers = subparsers(cli.main_parser())
+    parsers = cli.commands(cli.main_parser())
     repro = parsers["repro"]
     ours = [a for a in repro._actions if a.dest in ("load_average", "output", "runner")]
     jobs = [a for a in repro._actions if a.dest == "jobs"]
@@ -87,7 +80,7 @@ def text() -> str:
         "",
         "## Settings",
         "",
-        "The environment variable wins over the config, and an option over both.",
+        "The environment variable overrides the config, and an option overrides both.",
         "",
         "| `dvc config` | environment | default | |",
         "|---|---|---|---|",
@@ -119,10 +112,14 @@ def _command(parser: ArgumentParser, known: Iterable[str]) -> Iterator[str]:
     yield from _table(own)
     if own:
         yield ""
-    if shared := [
-        a.option_strings[0] for a in actions if a not in own and a.option_strings
-    ]:
-        yield f"And, as for `dvc repro`: {', '.join(map(_code, shared))}."
+    shared = [a for a in actions if a not in own and a.option_strings]
+    used = [a.option_strings[0] for a in shared if a.help != plan_command.NO_EFFECT]
+    rest = [a.option_strings[0] for a in shared if a.help == plan_command.NO_EFFECT]
+    if used:
+        yield f"And, as for `dvc repro`: {', '.join(map(_code, used))}."
+    if rest:
+        yield f"Accepted, but without an effect: {', '.join(map(_code, rest))}."
+    if shared:
         yield ""
 
 

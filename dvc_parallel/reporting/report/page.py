@@ -11,6 +11,8 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime, timezone
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -125,4 +127,8 @@ def _row(stage: StageTimes, summary: Summary) -> list[Any]:
 
 
 def _date(header: Mapping[str, Any]) -> str:
-    return str(header.get("started", "?")).replace("T", " ")
+    started = str(header.get("started", "?"))
+    with suppress(ValueError, OverflowError):
+        when = datetime.fromisoformat(started).astimezone(timezone.utc)
+        return f"{when:%Y-%m-%d %H:%M:%S} UTC"
+    return started

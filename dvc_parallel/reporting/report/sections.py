@@ -32,7 +32,7 @@ MOST_ERROR = 2000  # characters
 
 PHASE_TEXTS = {
     "command": "commands",
-    "check": "checks whether stages have changed",
+    "check": "checking for changes",
     "save": "saving: hashes, copies, dvc.lock",
     "lock": "waiting for the repo lock",
     "handover": "between one stage and the next",
@@ -137,10 +137,9 @@ def where(summary: Summary) -> str:
     return section(
         "where",
         "Where the time went",
-        f'<p id="advice">{html(summary.advice)}</p><div class="two">'
-        f"<div><h3>Time on the critical path</h3>{on_path}</div>"
-        f"<div><h3>Waiting, by cause</h3>{table(head, rows)}</div>"
-        "</div>",
+        f'<p id="advice">{html(summary.advice)}</p>'
+        f"<h3>Time on the critical path</h3>{on_path}"
+        f"<h3>Waiting, by cause</h3>{table(head, rows)}",
     )
 
 

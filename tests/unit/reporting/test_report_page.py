@@ -61,6 +61,19 @@ def make_page(tmp_path):
     return make
 
 
+@pytest.mark.parametrize(
+    "started, shown",
+    [
+        ("2026-11-29T01:45:46.011+00:00", "2026-11-29 01:45:46 UTC"),
+        ("2026-11-29T01:45:46+02:00", "2026-11-28 23:45:46 UTC"),
+        ("yesterday", "yesterday"),
+    ],
+)
+def test_when_the_run_started(make_page, started, shown):
+    text = make_page(Journal({}, [1.0]), started=started)
+    assert f", started {shown}: " in text
+
+
 def test_nothing_of_a_run_becomes_code(make_page):
     journal = Journal(
         {1: [0]}, [1.0, 1.0], names=[f"a{EVIL}", f"b{EVIL}"], failing=frozenset({1})
