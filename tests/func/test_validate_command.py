@@ -88,7 +88,8 @@ def test_only_the_stage_that_differs_is_to_blame(done, jobs):
 def test_text(done):
     result = validate(done)
     assert result.returncode == 1
-    assert "dice: dice.txt is " in result.stdout
+    differs = r"^dice: dice\.txt has hash [0-9a-f]{8}, dvc\.lock has [0-9a-f]{8}$"
+    assert re.search(differs, result.stdout, re.MULTILINE)
     assert result.stdout.endswith("\n3 of 4 stages are reproducible.\n")
     assert "git add" not in result.stdout
 
@@ -104,7 +105,7 @@ def test_controls_are_seen_and_do_nothing(make_project):
     project.reproduce(jobs=2)
     # NOTE: before, DVC says which stage it runs
     _, _, shown = validate(project).stdout.partition(" > out")
-    assert re.search(r"^dice\\x1bc: out\\x9b2J is ", shown, re.MULTILINE)
+    assert re.search(r"^dice\\x1bc: out\\x9b2J has hash ", shown, re.MULTILINE)
     assert r"skipped frozen\x1bc: " in shown
     assert not re.search(r"[\x1b\x9b]", shown)
 

@@ -113,9 +113,5 @@ def test_a_stage_whose_command_has_failed_is_not_being_saved(make_view):
 def test_only_the_name_of_a_stage_has_its_color(make_view):
     _, line = make_view(["train"]).lines(40, 10)
     assert not line.style
-<<<<<<< HEAD
     first = line.spans[0]
     assert line.plain[first.start : first.end] == "train"
-=======
-    assert next(line.plain[span.start : span.end] for span in line.spans) == "train"
->>>>>>> 360f5c0 (Unknown commands, the doctor, validate and the report: what a first reader could not make sense of)
