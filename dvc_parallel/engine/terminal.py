@@ -82,6 +82,8 @@ def last_states(data: bytes, columns: Optional[int] = None) -> tuple[bytes, byte
         what can be shown; and the last line if that is being overwritten, for which
         the rest is to come.
     """
+    if b"\r" not in data:
+        return data, b""
     *lines, rest = (_last_state(line, columns) for line in data.split(b"\n"))
     if not data.endswith(b"\n"):
         end = data[data.rfind(b"\n") + 1 :]

@@ -127,7 +127,9 @@ def test_an_object_that_is_not_in_the_remote_as_it_should_be(
         return result
 
     message = error_of(project, Carrier(carry), targets=["b"])
-    assert re.search(r"remote(/files/md5)?' does not have '[\w.]+', or not", message)
+    assert re.search(
+        r"remote(/files/md5)?' does not have '[\w.]+', or has it damaged", message
+    )
     assert not project.exists("b")
 
 

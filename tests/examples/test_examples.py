@@ -258,7 +258,7 @@ def test_demo_ends_with_1_on_differing_results(
     assert "DIFFERENT: dvc.lock" in out
     assert "dvc repro -j 3" in out
     assert ("Try there:" in out) is keep
-    assert ("With --keep" in out) is not keep
+    assert ("Add --keep" in out) is not keep
     assert all(folder.exists() is keep for folder in folders)
 
 

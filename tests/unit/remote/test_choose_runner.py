@@ -118,7 +118,7 @@ def test_without_the_extra(monkeypatch, tmp_path):
         return real(name, *args)
 
     monkeypatch.setattr(builtins, "__import__", without_dask)
-    with pytest.raises(InvalidArgumentError, match=r"pip install 'dvc-parallel\[dask"):
+    with pytest.raises(InvalidArgumentError, match="pip install 'distributed>="):
         connect("dask", str(tmp_path), str(tmp_path), 1)
 
 
