@@ -329,7 +329,7 @@ def test_our_own_commands_send_no_analytics(ran, mocker, monkeypatch):
 
     from dvc_parallel.commands import cli
 
-    mocker.patch.object(cli, "main_parser")
+    mocker.patch.object(cli, "_unknown", return_value=None)
     main = mocker.patch("dvc.cli.main")
     for name in ("DVC_NO_ANALYTICS", "DVC_TEST"):
         monkeypatch.delenv(name, raising=False)
