@@ -304,9 +304,7 @@ def test_narrow(show):
 def test_tables_are_not_cut(show, width):
     opened = show(small(), viewport={"width": width, "height": 900})
     cut = "boxes => boxes.map(box => box.scrollWidth - box.clientWidth)"
-    assert set(
-        opened.locator(".scroll").evaluate_all(cut)
-    ) == {0}
+    assert set(opened.locator(".scroll").evaluate_all(cut)) == {0}
 
 
 @pytest.mark.parametrize("width", [390, 1280])
