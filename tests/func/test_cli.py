@@ -10,7 +10,7 @@ from dvc.config import Config
 from dvc.exceptions import InvalidArgumentError
 
 from dvc_parallel import __version__
-from dvc_parallel.commands.cli import USAGE, commands, main, main_parser
+from dvc_parallel.commands.cli import USAGE, main
 from dvc_parallel.engine.job_count import available_cpus
 from tests.support.capabilities import TRACKS_EACH_STAGE
 
@@ -318,20 +318,27 @@ def test_doctor_outside_of_a_repo(make_project, tmp_path, monkeypatch, capsys):
     assert outside in capsys.readouterr().out.splitlines()
 
 
+def in_new_process(*args):
+    """``dvc-parallel`` where DVC has not made its parser yet."""
+    command = [sys.executable, "-m", "dvc_parallel", *args]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
 @pytest.mark.parametrize(
     "command, hint",
     [("plna", "; did you mean 'plan'?"), ("xyz", "."), ("a\x1bb", ".")],
 )
-def test_unknown_commands(command, hint, capsys):
-    assert main([command]) == 254
-    out, err = capsys.readouterr()
-    assert out == ""
+def test_unknown_commands(command, hint):
+    result = in_new_process(command)
+    assert (result.returncode, result.stdout) == (254, "")
     shown = command.replace("\x1b", "\\x1b")
-    assert err == f"ERROR: unknown command '{shown}'{hint} See `dvc-parallel --help`\n"
+    assert result.stderr == (
+        f"ERROR: unknown command '{shown}'{hint} See `dvc-parallel --help`\n"
+    )
 
 
 def test_options_without_an_effect_on_a_plan_say_so():
-    help_text = commands(main_parser())["plan"].format_help()
+    help_text = in_new_process("plan", "--help").stdout
     for option in ("--dry", "--interactive"):
         assert re.search(rf"{option} +Has no effect on a plan\.", help_text)
 
