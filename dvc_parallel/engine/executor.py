@@ -413,15 +413,16 @@ class Executor:
         job.tell_outcome(Phase.FAILED, error=str(error), **status)
         if isinstance(error, Exception):
             if self._plan.on_error == "fail":
-                self._reporter.failing(rank, error, self._running - 1)
+                self._reporter.failing(rank, error, self._running)
             else:
                 self._work.failed(rank, error)
         return plan.Failed(rank)
 
     @property
     def _running(self) -> int:
-        states = plan.State.RUNNING, plan.State.SAVING
-        return sum(self._plan.count(state) for state in states)
+        # NOTE: others that have been started do nothing any more: they find out when
+        # their turn of the repo comes
+        return sum(job.is_at_work for job in self._in_flight)
 
     def _notify(self, signum: int) -> None:
         if signum not in signals.STOPS:

@@ -44,6 +44,7 @@ class Job:
         owned (float): seconds for which it kept others from the repo.
         ran (bool): whether it has run a command, or has none to run.
         status (int): exit status of its last command, if that has failed.
+        is_at_work (bool): whether it has had the repo, and is not over.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Job:
         self.owned = 0.0
         self.ran = False
         self.status: Optional[int] = None
+        self.is_at_work = False
         self.turn: Optional[Turn] = None
         self._lock = lock
         self._reporter = reporter
@@ -133,6 +135,7 @@ class Job:
         finally:
             now = clock()
             self.busy += now - self._working_since
+            self.is_at_work = False
             assert self.turn
             self.owned += now - self.turn.since
             self.turn.ended = now
@@ -142,6 +145,7 @@ class Job:
         self.turn = turn
         self._lock.lock(turn)
         self._working_since = clock()
+        self.is_at_work = True
         if not self._has_failed:
             self.tell(self._work)
 

@@ -45,6 +45,8 @@ TAIL_WIDTH = 1000
 # Failed stages that are shown at the end, and how many of their last lines together.
 MOST_FAILED = 50
 MOST_LINES = 60
+# Outcomes that have a line of their own.
+NAMED = frozenset({Phase.RAN, Phase.RESTORED, Phase.FAILED})
 RETRYING = "%s | %s; attempt %d"
 COLORS = (Fore.CYAN, Fore.YELLOW, Fore.GREEN, Fore.MAGENTA, Fore.BLUE, Fore.RED)
 
@@ -112,6 +114,15 @@ class PlainReporter(Reporter):
                 self._tails.pop(stage, None)
             elif phase is Phase.FAILED:
                 self._failed[stage] = details
+            self._lines_ended(stage, phase, details)
+
+    def _lines_ended(
+        self, stage: int, phase: Phase, details: "Mapping[str, Any]"
+    ) -> None:
+        """Say how a stage has ended, if it has, after all that it has printed."""
+        if phase in NAMED:
+            took = duration(details.get("seconds", 0.0))
+            log(logging.INFO, "%s | %s in %s", self._name(stage), phase.value, took)
 
     def _retry(self, stage: int, attempt: int, error: str) -> None:
         with self._guard:

@@ -24,6 +24,8 @@ CI = ("TF_BUILD", "CODEBUILD_BUILD_ID", "JENKINS_URL", "TEAMCITY_VERSION")
 def reporters(tmp_dir: str, output: str, limits: Limits) -> list["Reporter"]:
     """The reporters of a run: its record first, as others read from it.
 
+    The view comes before what prints lines, which draws it with them.
+
     Args:
         tmp_dir: ``.dvc/tmp`` of the repo.
         output: how the output of stages is shown, one of ``OUTPUT_MODES``.
@@ -37,7 +39,7 @@ def reporters(tmp_dir: str, output: str, limits: Limits) -> list["Reporter"]:
     from .live import LiveView
 
     view = LiveView()
-    return [recorder, _shown(recorder, output, view.screen.write), view]
+    return [recorder, view, _shown(recorder, output, view.screen.write)]
 
 
 def _shown(

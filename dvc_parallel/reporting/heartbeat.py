@@ -70,7 +70,7 @@ class Heartbeat(Progress):
 
     def line(self) -> str:
         """Such as "[12/3000] 2 running: train@svm 61.0 s, b 2.1 s; about 2 h left"."""
-        stages = self.oldest_first()
+        stages = self.at_work()
         names = [
             f"{visible(self.run.stages[stage].name)} {duration(self.seconds(stage))}"
             for stage in stages[:NAMED]
@@ -82,7 +82,9 @@ class Heartbeat(Progress):
             parts[0] += f": {', '.join(names)}"
         if self.failed:
             parts.append(f"{self.failed} failed")
+        if self.not_run:
+            parts.append(f"{len(self.not_run)} not run")
         if left := self.left():
             parts.append(left)
-        count = f"[{len(self.over)}/{len(self.run.stages)}]"
+        count = f"[{self.done}/{len(self.run.stages)}]"
         return f"{count} {'; '.join(parts)}"

@@ -3,7 +3,6 @@
 Where it is shown, and when, is up to :mod:`dvc_parallel.reporting.screen`.
 """
 
-import logging
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -13,10 +12,9 @@ from typing import Any, Callable, Optional
 from rich.cells import cell_len
 from rich.text import Text
 
-from dvc_parallel.engine.plain_reporter import log
 from dvc_parallel.engine.reporter_events import FINAL, Phase, RunInfo
 from dvc_parallel.engine.signals import clock
-from dvc_parallel.engine.terminal import duration, visible
+from dvc_parallel.engine.terminal import visible
 
 from .progress import Progress
 from .screen import Screen
@@ -24,8 +22,6 @@ from .screen import Screen
 BAR_WIDTH = 24
 # Characters at the beginning of a name that are shown in any case.
 HEAD = 3
-# Outcomes of stages that are named above the view.
-NAMED = frozenset({Phase.RAN, Phase.RESTORED, Phase.FAILED})
 # What the stage does, where that is not to run its command.
 DOING = {
     Phase.LOCK: "waiting for the repo lock",
@@ -64,10 +60,9 @@ class LiveView(Progress):
             self._failing.discard(stage)
         elif details.get("failing"):
             self._failing.add(stage)
-        if phase in NAMED:
-            name = visible(self.run.stages[stage].name)
-            took = duration(details["seconds"])
-            log(logging.INFO, "%s | %s in %s", name, phase.value, took)
+        if phase is Phase.COMMAND or phase in FINAL:
+            # NOTE: what others print next is about it
+            self.screen.outdate()
 
     def due(self) -> Optional[float]:
         return self.screen.due()
@@ -99,10 +94,10 @@ class LiveView(Progress):
         for group, count in groups.items():
             more = " more" if group in some else ""
             of_group = self._groups[group]
-            over = sum(stage in self.over for stage in of_group)
+            over = sum(s in self.over and s not in self.not_run for s in of_group)
             share = f"{over}/{len(of_group)}"
             details.append(Text(f" {share:>7}  {count}{more} running"))
-        lines = [self._head(width, len(stages))]
+        lines = [self._head(width)]
         for name, detail in zip(fitted(names, column), details):
             line = Text(name)
             line.truncate(column, pad=True)
@@ -127,18 +122,21 @@ class LiveView(Progress):
         kept[""] = sum(groups.values()) - sum(kept.values())
         return listed, kept
 
-    def _head(self, width: int, running: int) -> Text:
+    def _head(self, width: int) -> Text:
+        running = sum(stage not in self._failing for stage in self.at_work())
         total = max(1, len(self.run.stages))
         size = min(BAR_WIDTH, width // 4)
-        full = size * len(self.over) // total
+        full = size * self.done // total
         ascii_only = not self.screen.encoding.lower().startswith("utf")
         done, rest = ("#", "-") if ascii_only else ("━", "─")
         head = Text().append(done * full, "green")
         head.append(rest * (size - full), "dim")
-        head.append(f" {len(self.over)}/{len(self.run.stages)}", "bold")
+        head.append(f" {self.done}/{len(self.run.stages)}", "bold")
         head.append(f", {running} running")
         if self.failed:
             head.append(f", {self.failed} failed", "red")
+        if self.not_run:
+            head.append(f", {len(self.not_run)} not run")
         if left := self._time_left():
             head.append(f", {left}")
         return head

@@ -17,6 +17,8 @@ from dvc_parallel.engine.terminal import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .records.log_files import LogReader
     from .records.writer import Recorder
 
@@ -62,8 +64,13 @@ class GroupedReporter(PlainReporter):
             self._to_show.add(stage)
         elif phase is Phase.RETRY:
             self._shown.discard(stage)
-        elif stage in self._to_show and self._is_time(phase):
+
+    def _lines_ended(
+        self, stage: int, phase: Phase, details: "Mapping[str, Any]"
+    ) -> None:
+        if stage in self._to_show and self._is_time(phase):
             self._show_all(stage)
+        super()._lines_ended(stage, phase, details)
 
     def command(self, stage: int, cmd: str) -> None:
         if self._recorder.logs is None:

@@ -30,6 +30,7 @@ class Progress(Reporter):
         phases: the phase of each of these.
         workers: where the command of each of these runs, if not on this machine.
         over: stages that have ended.
+        not_run: those of them that did not run, as another has failed.
         failed (int): how many of these have failed.
     """
 
@@ -40,6 +41,8 @@ class Progress(Reporter):
         self.phases: dict[int, Phase] = {}
         self.workers: dict[int, str] = {}
         self.over: set[int] = set()
+        self.not_run: set[int] = set()
+        self._begun: set[int] = set()  # those that have had the repo, and are not over
         self.failed = 0
         self._last: dict[int, bytes] = {}
         self._owned = 0.0  # seconds for which those that are over kept others waiting
@@ -62,12 +65,17 @@ class Progress(Reporter):
     def phase(self, stage: int, phase: Phase, **details: Any) -> None:
         if phase in FINAL:
             self.over.add(stage)
+            self._begun.discard(stage)
+            if phase is Phase.NOT_RUN:
+                self.not_run.add(stage)
             self.failed += phase is Phase.FAILED
             self._owned += details.get("owned", 0.0)
             for known in (self.running, self.phases, self.workers, self._last):
                 known.pop(stage, None)
         elif phase is not Phase.READY:
             self.phases[stage] = phase
+            if phase is not Phase.LOCK:
+                self._begun.add(stage)
             self.running.setdefault(stage, self.clock())
             if worker := details.get("worker"):
                 self.workers[stage] = worker
@@ -82,8 +90,17 @@ class Progress(Reporter):
         return self._last.get(stage, b"").decode(errors="replace")
 
     def oldest_first(self) -> list[int]:
-        """The stages that are at work."""
+        """The stages that have been started."""
         return sorted(self.running.copy(), key=lambda s: (self.running.get(s, 0.0), s))
+
+    def at_work(self) -> list[int]:
+        """Those of them that do not wait for their first turn, the oldest first."""
+        return [stage for stage in self.oldest_first() if stage in self._begun]
+
+    @property
+    def done(self) -> int:
+        """How many stages have ended, without those that did not run."""
+        return len(self.over) - len(self.not_run)
 
     def seconds(self, stage: int) -> float:
         """For how long a stage has been at work."""

@@ -66,6 +66,7 @@ class Screen:
         self._view: tuple[str, list[int]] = "", []  # as last rendered, and its widths
         self._size = ConsoleDimensions(0, 0)  # for a terminal of this size
         self._rendered = self._drawn = -DRAW_EVERY
+        self._changes = self._seen = 0  # that have to be there with the next text
         self._text: list[bytes] = []  # that is to be written, and where
         self._stream: Optional[TextIO] = None
         self._device: Optional[int] = None
@@ -86,6 +87,10 @@ class Screen:
                 self._flush(redraw=True)
                 self._is_open = False
                 tqdm.external_write_mode = self._external_write_mode  # type: ignore[method-assign]
+
+    def outdate(self) -> None:
+        """Have the view rendered anew with the next text; for any thread."""
+        self._changes += 1
 
     def due(self) -> Optional[float]:
         return None if not self._is_open else TOGETHER if self._text else LOOK_EVERY
@@ -190,8 +195,9 @@ class Screen:
         return text
 
     def _render_if_old(self) -> None:
-        size = self.console.size
-        if self._clock() - self._rendered < LOOK_EVERY and self._size == size:
+        size, changes = self.console.size, self._changes
+        is_new = self._clock() - self._rendered < LOOK_EVERY
+        if is_new and self._size == size and self._seen == changes:
             return
         # NOTE: what fills a whole row may or may not go on to the next one
         lines = self._lines(size.width - 1, size.height)
@@ -200,7 +206,7 @@ class Screen:
                 self.console.print(line, no_wrap=True, crop=False, soft_wrap=True)
         text = capture.get().encode(self.encoding, "replace").decode(self.encoding)
         self._view = text, [cell_len(line.plain) for line in lines]
-        self._size = size
+        self._size, self._seen = size, changes
         self._rendered = self._clock()
 
 

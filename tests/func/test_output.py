@@ -61,6 +61,8 @@ def test_prefixed(project):
     for line in HARD_BYTES:
         assert lines.count(line) == 2, line
     assert b"good | \xff\xfe raw\ngood | 2%\n" in result.stdout
+    assert re.search(rb"^good \| ran in \d\.\d s$", result.stdout, re.MULTILINE)
+    assert re.search(rb"^bad \| failed in \d\.\d s$", result.stdout, re.MULTILINE)
 
 
 def test_grouped(project):
@@ -76,7 +78,10 @@ def test_grouped(project):
 def test_failed(project):
     result = repro(project, "--output", "failed")
     assert b"=== bad\n" in result.stdout
-    assert b"good" not in result.stdout.replace(b"Running stage 'good':", b"")
+    assert re.findall(rb"^.*good.*$", result.stdout, re.MULTILINE) == [
+        b"Running stage 'good':",
+        *re.findall(rb"^good \| ran in .*$", result.stdout, re.MULTILINE),
+    ]
     lines = lines_of(result)
     assert all(lines.count(line) == 1 for line in HARD_BYTES)
 

@@ -167,6 +167,7 @@ def test_a_line_for_each_running_stage(on_terminal, project):
     terminal.wait_for(r"^bad \| failed in ")
     go_on(project, *ALL)
     text = terminal.finish()
+    assert_view_is_of_now(terminal.frames)
     assert "━" not in text
     assert "5 stages: 4 ran, 1 failed; " in text
     assert "dvc-parallel logs bad" in text
@@ -179,6 +180,7 @@ def test_lines_scroll_above_the_view(on_terminal, project):
     terminal.wait_for(r"(?s)work@two \| the last line of two.*3 running")
     go_on(project, *ALL)
     lines = terminal.finish().splitlines()
+    assert_view_is_of_now(terminal.frames)
     for name in ALL[:2]:
         for line in (f"{name} says", f"the last line of {name}"):
             assert lines.count(f"work@{name} | {line}") == 1
@@ -219,6 +221,17 @@ def assert_view_throughout(frames):
     # NOTE: what comes later is not of stages
     assert frames[last:]
     assert not any("line" in frame.splitlines()[-1] for frame in frames[last:])
+
+
+def assert_view_is_of_now(frames):
+    """See that what is printed says nothing later than the view below it."""
+    for frame in frames:
+        above, _, view = frame.rpartition(" running")
+        ended = re.findall(r"^(\S+) \| (?:ran|failed) in ", above, re.MULTILINE)
+        listed = re.findall(r"^(\S+) +\d:\d\d  ", view, re.MULTILINE)
+        assert not {*ended} & {*listed}, frame
+        checked = re.findall(r"^(\S+) +\d:\d\d  checking", view, re.MULTILINE)
+        assert not any(f"{name} | " in above for name in checked), frame
 
 
 # Prints as fast as it can, to both streams, below a bar.

@@ -155,6 +155,7 @@ class Run:
         self.in_cache = set()
         self.errors = {}
         self.came_to_end = 0
+        self.saves_now = kwargs.pop("saves_now", False)
         self.threads = 0
         ready = kwargs.pop("ready", None)
         self.plan = Plan(
@@ -192,7 +193,7 @@ class Run:
             try:
                 self.runner.run(partial_of(self.commands.get(job.rank), job))
             finally:
-                job.command_ended(failed=False)
+                job.command_ended(failed=False, saves_now=self.saves_now)
         assert self.lock.is_locked
         return f"stage {job.rank}"
 
@@ -326,7 +327,8 @@ def test_after_a_failure_those_that_run_end_and_no_other_starts():
         # NOTE: it is still running when the other one has failed
         assert failed.wait(HANGS)
 
-    run = Run({0: [], 1: [], 2: [0]}, {0: first, 1: fail})
+    # NOTE: 3 gets the slot of 1, but not the repo before 1 is found to have failed
+    run = Run({0: [], 1: [], 2: [0], 3: []}, {0: first, 1: fail}, saves_now=True)
     tell = run.story.failing
 
     def failing(stage, exc, running):
@@ -338,10 +340,11 @@ def test_after_a_failure_those_that_run_end_and_no_other_starts():
     assert outcome.results == {0: "stage 0"}
     assert [*outcome.failed] == [1]
     assert ("failing", 1, 1) in run.story.told
-    assert 2 not in run.order
+    assert not {2, 3} & {*run.order}
+    assert run.story.of(3)[-1] == Phase.NOT_RUN
     assert not run.came_to_end
     assert run.story.summary.end == "failed"
-    assert run.story.summary.outcomes[Phase.NOT_RUN] == 1
+    assert run.story.summary.outcomes[Phase.NOT_RUN] == 2
 
 
 def test_keep_going_skips_what_depends_on_the_failed():

@@ -39,9 +39,11 @@ def run(clock):
 
 def test_once_a_minute(run, clock, beats):
     run.phase(0, Phase.RAN)
+    run.phase(1, Phase.CHECK)
     run.phase(1, Phase.LOCK)
     clock.now += 40
-    run.phase(2, Phase.LOCK)
+    run.phase(2, Phase.CHECK)
+    run.phase(3, Phase.LOCK)
     assert run.due() == EVERY - 40
     clock.now += 19
     run.tick()

@@ -98,6 +98,23 @@ def test_many_groups_and_other_stages_share_a_line(make_view):
     assert len(listed) + sum(grouped) + int(shown[-1][1]) == len(names)
 
 
+def test_what_does_not_run_is_neither_running_nor_done(make_view):
+    view = make_view(["good", "bad", "late", "never", "runs", "fails"], over=1)
+    view.phase(1, Phase.FAILED, seconds=1.0, error="why")
+    for stage in (2, 3):
+        view.phase(stage, Phase.NOT_RUN, failed=1)
+    view.phase(5, Phase.LOCK, failing=True)
+    head = texts(view, 80, 24)[0]
+    assert head.endswith(" 2/6, 1 running, 1 failed, 2 not run")
+    assert head.count("━") == (80 // 4) * 2 // 6
+    view = make_view([])
+    view.begun(RunInfo([StageInfo("waits")], 1, "fail"))
+    view.phase(0, Phase.LOCK)
+    head, line = texts(view, 80, 24)
+    assert head.endswith(" 0/1, 0 running")
+    assert line.split()[2:] == DOING[Phase.LOCK].split()
+
+
 def test_a_stage_whose_command_has_failed_is_not_being_saved(make_view):
     view = make_view(["good", "bad"])
     view.phase(0, Phase.LOCK)

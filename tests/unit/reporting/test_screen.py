@@ -248,3 +248,20 @@ def test_in_the_end_tqdm_is_as_it_was(terminal, start):
     assert vars(tqdm)["external_write_mode"] is before
     screen.write(sys.stdout, TEXT)
     assert terminal.new() == [TEXT]
+
+
+def test_a_view_that_is_out_of_date_is_rendered_with_the_next_text(
+    start, terminal, clock
+):
+    screen = start()
+    screen.write(sys.stdout, TEXT)
+    screen._lines = lambda *_: [Text("another view")]
+    for outdated in (False, True):
+        clock.now += 1.01 * TOGETHER / 2
+        if outdated:
+            clock.now += TOGETHER / 2
+            screen.outdate()
+        terminal.new()
+        screen.write(sys.stdout, TEXT)
+        screen._flush()
+        assert (b"another view" in b"".join(terminal.new())) == outdated
