@@ -283,7 +283,7 @@ def test_each_failure_has_its_name_and_its_reason(make_project, mode):
         r"  exits  3 +\d.* s  dvc-parallel logs exits\n    \| exits",
         r"  dies   SIGKILL +\d.* s",
         r"  child  143 \(SIGTERM\) +\d.* s",
-        r"  lacks  - +\d.* s\n    \| output 'missing' does not exist",
+        r"  lacks  - +\d.* s\n    output 'missing' does not exist",
     ):
         assert re.search(f"^{row}", end, re.MULTILINE), end
     assert (result.returncode == 0) == (mode == "--ignore-errors")

@@ -264,7 +264,7 @@ def test_the_view_is_there_in_each_frame(make_project):
     terminal = Terminal(project, "repro", "-j", "8", "-v", columns=100, rows=30)
     sizes = iter([(60, 15), (100, 30), (100, 10), (80, 24)])
     try:
-        terminal.wait_for("8 running")
+        terminal.wait_for(r"\d running")
         while terminal.read():
             if terminal.raw.count(b"line 100 of") > 1 and (size := next(sizes, None)):
                 terminal.resize(*size)

@@ -15,18 +15,18 @@ def make_view(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     views = []
 
-    def make(names, over=0):
+    def make(names, over=0, phase=Phase.COMMAND):
         view = LiveView(clock=lambda: 1000.0)
         views.append(view)
         view.begun(RunInfo([StageInfo(name) for name in names], 40, "fail"))
         for stage in range(len(names)):
-            view.phase(stage, Phase.COMMAND, cmd="")
+            view.phase(stage, phase, cmd="")
             if stage < over:
                 view.phase(stage, Phase.UNCHANGED, seconds=1.0)
         return view
 
     yield make
-    for view in views:
+    for view in reversed(views):
         view.close()
 
 
@@ -107,9 +107,7 @@ def test_what_does_not_run_is_neither_running_nor_done(make_view):
     head = texts(view, 80, 24)[0]
     assert head.endswith(" 2/6, 1 running, 1 failed, 2 not run")
     assert head.count("━") == (80 // 4) * 2 // 6
-    view = make_view([])
-    view.begun(RunInfo([StageInfo("waits")], 1, "fail"))
-    view.phase(0, Phase.LOCK)
+    view = make_view(["waits"], phase=Phase.LOCK)
     head, line = texts(view, 80, 24)
     assert head.endswith(" 0/1, 0 running")
     assert line.split()[2:] == DOING[Phase.LOCK].split()
