@@ -202,8 +202,8 @@ class Screen:
         # NOTE: what fills a whole row may or may not go on to the next one
         lines = self._lines(size.width - 1, size.height)
         with self.console.capture() as capture:
-            for line in lines:
-                self.console.print(line, no_wrap=True, crop=False, soft_wrap=True)
+            view = Text("\n").join(lines)
+            self.console.print(view, no_wrap=True, crop=False, soft_wrap=True)
         text = capture.get().encode(self.encoding, "replace").decode(self.encoding)
         self._view = text, [cell_len(line.plain) for line in lines]
         self._size, self._seen = size, changes
