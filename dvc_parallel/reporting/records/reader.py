@@ -209,9 +209,10 @@ class Run:
         """
         self._read()
         self.goes_on = self.end is None and is_alive(self.header)
-        if not self.goes_on:
+        if self.end is None and not self.goes_on:
             # NOTE: what it has written between that and its end
             self._read()
+        if not self.goes_on:
             for stage in self.stages:
                 if not stage.over:
                     begun = stage.started is not None
