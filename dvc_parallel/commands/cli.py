@@ -62,7 +62,8 @@ def main(argv: Optional[list[str]] = None) -> int:
     if command == "doctor":
         from .doctor_command import main as doctor
 
-        return doctor([word for word in argv if word != command], hook)
+        place = argv.index(command)
+        return doctor([*argv[:place], *argv[place + 1 :]], hook)
 
     from dvc.cli import main as dvc
 

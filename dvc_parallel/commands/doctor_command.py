@@ -146,18 +146,13 @@ def _check_settings(found: Diagnosis) -> None:
         return
 
     settings = _settings(levels, found)
-    if pools.ENV in os.environ:
-        settings[pools.CONFIG_OPTION] = os.environ[pools.ENV], pools.ENV
-    if choose_runner.ENV in os.environ:
-        settings[choose_runner.CONFIG_OPTION] = (
-            os.environ[choose_runner.ENV],
-            choose_runner.ENV,
-        )
-    for option, check in (
-        (job_count.CONFIG_OPTION, _check_jobs),
-        (pools.CONFIG_OPTION, _check_pools),
-        (choose_runner.CONFIG_OPTION, _check_runner),
+    for option, env, check in (
+        (job_count.CONFIG_OPTION, None, _check_jobs),
+        (pools.CONFIG_OPTION, pools.ENV, _check_pools),
+        (choose_runner.CONFIG_OPTION, choose_runner.ENV, _check_runner),
     ):
+        if env and env in os.environ:
+            settings[option] = os.environ[env], env
         if option in settings:
             check(*settings[option], found)
     if job_count.CONFIG_OPTION not in settings:

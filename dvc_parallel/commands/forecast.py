@@ -1,7 +1,7 @@
 """What ``dvc-parallel plan`` says: which stages would run, why, when, how long.
 
 DryRun     which stages run, and why           (dry_run.py)
-StageTimes what DVC itself takes for each, by the records of runs
+EarlierTimes what DVC itself takes for each, by the records of runs
 Forecast   how long that takes                 (simulation.py)
 """
 
@@ -24,7 +24,6 @@ from .dry_run import DryRun, Step
 # Version of what `as_dict` returns; new keys do not change it.
 SCHEMA_VERSION = 1
 
-
 # Runs whose records are looked at for what DVC itself takes.
 MOST_RUNS = 5
 # Seconds up to which a command is short: what it takes is what it took when others
@@ -33,7 +32,7 @@ SHORT = 0.5
 
 
 @dataclass(frozen=True)
-class StageTimes:
+class EarlierTimes:
     """What stages took in earlier runs.
 
     Attributes:
@@ -45,7 +44,7 @@ class StageTimes:
     least: dict[str, float]
 
 
-def stage_times(runs: Iterable[Run], names: Iterable[str]) -> StageTimes:
+def earlier_times(runs: Iterable[Run], names: Iterable[str]) -> EarlierTimes:
     """What stages took in earlier runs.
 
     Args:
@@ -77,7 +76,7 @@ def stage_times(runs: Iterable[Run], names: Iterable[str]) -> StageTimes:
         for name, seconds in commands.items()
         if name in running
     }
-    return StageTimes(repo, least)
+    return EarlierTimes(repo, least)
 
 
 def last_runs(tmp_dir: str) -> Iterable[Run]:
@@ -130,7 +129,7 @@ class Outlook:
             after = {rank: {rank - 1} for rank in ranks[1:]}
         running = {rank for rank in ranks if steps[rank].runs}
         self._names = names
-        times = stage_times(runs, names)
+        times = earlier_times(runs, names)
         known = durations.load()
         for name, least in times.least.items():
             if known.get(name, 0.0) <= least + SHORT:

@@ -30,8 +30,6 @@ IGNORED = frozenset({"dry", "interactive", "on_error"})
 # How many reasons of a stage are shown, and how many stages of the critical path.
 SHOWN = 3
 PATH = 8
-# The part of a run that has to be DVC's own work, so that this is what limits it.
-LIMITING = 0.7
 
 
 class CmdPlan(ShowsSafely, repro.CmdRepro):
@@ -109,6 +107,9 @@ def _show_jobs(outlook: "Outlook") -> None:
 
 def _advice(outlook: "Outlook") -> str:
     """What would make the run shorter."""
+    # NOTE: as the report of the run will say it
+    from dvc_parallel.reporting.report.summary import LIMITING
+
     if outlook.error is not None:
         return "With more, it cannot run: see the warning."
     forecast, enough = outlook.forecast, outlook.enough

@@ -168,18 +168,16 @@ def wait_for(
         except dvc_lock.LockError as exc:
             if not goes_on():
                 raise
-            if clock() < next_look:
-                sleep(TRY_EVERY)
-                continue
-            next_look = clock() + LOOK_EVERY
-            holder = _holder_of(lock)
-            in_vain = _why_in_vain(exc, lock, holder)
-            if in_vain and gives_up:
-                raise DvcException(f"cannot lock {name}: {in_vain}") from None
-            if (lasting := wait.is_to_be_told()) is not None:
-                safe = not gives_up and not lasting
-                note = "; no result is lost" if safe else ""
-                say(_told(name, lock, holder, lasting, in_vain) + note)
+            if clock() >= next_look:
+                next_look = clock() + LOOK_EVERY
+                holder = _holder_of(lock)
+                in_vain = _why_in_vain(exc, lock, holder)
+                if in_vain and gives_up:
+                    raise DvcException(f"cannot lock {name}: {in_vain}") from None
+                if (lasting := wait.is_to_be_told()) is not None:
+                    safe = not gives_up and not lasting
+                    note = "; no result is lost" if safe else ""
+                    say(_told(name, lock, holder, lasting, in_vain) + note)
         sleep(TRY_EVERY)
 
 

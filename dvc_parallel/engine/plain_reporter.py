@@ -19,8 +19,8 @@ from .reporter_events import (
     Reporter,
     RunInfo,
     Summary,
-    in_words,
     logger,
+    outcomes_in_words,
 )
 from .signals import exit_name, failure_reason
 from .terminal import (
@@ -223,7 +223,7 @@ class PlainReporter(Reporter):
             logging.INFO,
             "\n%s: %s; %s of stage time in %s with %s%s",
             plural(len(self._run.stages), "stage"),
-            in_words(summary.outcomes),
+            outcomes_in_words(summary.outcomes),
             duration(summary.busy),
             duration(summary.seconds),
             plural(self._run.jobs, "job"),

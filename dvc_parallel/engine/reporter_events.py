@@ -45,7 +45,7 @@ FINAL = frozenset(OUTCOMES)
 GOOD = frozenset({Phase.RAN, Phase.RESTORED, Phase.UNCHANGED})
 
 
-def in_words(outcomes: Mapping[str, int]) -> str:
+def outcomes_in_words(outcomes: Mapping[str, int]) -> str:
     """How many stages have which outcome, such as "3 ran, 1 failed"."""
     known = [*OUTCOMES, *(other for other in outcomes if other not in FINAL)]
     counts = ((outcomes.get(outcome, 0), str.__str__(outcome)) for outcome in known)

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
 from dvc_parallel.commands.dry_run import DryRun
-from dvc_parallel.commands.forecast import last_runs, stage_times
+from dvc_parallel.commands.forecast import earlier_times, last_runs
 from dvc_parallel.scheduling.durations import Durations
 from tests.support.capabilities import GOES_IN_ORDER, HAS_KEEP_GOING
 from tests.support.journals import Journal
@@ -250,7 +250,7 @@ def test_what_dvc_itself_takes_is_by_the_records_of_runs(tmp_path):
     Journal({}, first, names=names, check=0.1, save=0.3, id=OLD).write(runs)
     last = [0.05, 70.0, None]
     Journal({}, last, names=[*names[:2], "same"], check=0.2, save=0.3).write(runs)
-    times = stage_times(last_runs(str(tmp_path)), ["short", "long", "new"])
+    times = earlier_times(last_runs(str(tmp_path)), ["short", "long", "new"])
     owned = pytest.approx((0.2, 0.3))
     assert times.repo.running == {"short": owned, "long": owned, "new": owned}
     assert times.repo.unchanged == 0.2

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
 
-from dvc_parallel.engine.reporter_events import in_words
+from dvc_parallel.engine.reporter_events import outcomes_in_words
 from dvc_parallel.engine.signals import failure_reason
 from dvc_parallel.engine.terminal import plural, speedup
 
@@ -67,7 +67,7 @@ def facts(summary: Summary) -> str:
     timeline, outcomes = summary.timeline, summary.outcomes
     speed = speedup(summary.busy, timeline.seconds, "{} the time of the run")
     facts = [
-        ("Stages", str(len(timeline.stages)), in_words(outcomes)),
+        ("Stages", str(len(timeline.stages)), outcomes_in_words(outcomes)),
         ("Time", time(timeline.seconds), f"with {plural(timeline.jobs, 'job')}"),
         ("Stage time", time(summary.busy), speed),
         ("Longest chain", time(summary.chain), "no number of jobs beats this"),

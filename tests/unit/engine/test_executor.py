@@ -19,7 +19,7 @@ from dvc_parallel.engine.reporter_events import (
     Reporter,
     Reporters,
     RunInfo,
-    in_words,
+    outcomes_in_words,
 )
 from dvc_parallel.engine.runner import RunnerClosedError
 from dvc_parallel.engine.signals import SIGKILL
@@ -291,7 +291,7 @@ def test_what_has_not_changed_is_no_result():
     ends = [Phase.UNCHANGED, Phase.RESTORED, Phase.RAN]
     assert [run.story.of(stage)[-1] for stage in range(3)] == ends
     outcomes = run.story.summary.outcomes
-    assert in_words(outcomes) == "1 ran, 1 restored, 1 unchanged"
+    assert outcomes_in_words(outcomes) == "1 ran, 1 restored, 1 unchanged"
 
 
 def test_how_long_a_stage_took_is_told_once_and_adds_up():
