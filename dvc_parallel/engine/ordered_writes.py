@@ -15,6 +15,7 @@ import errno
 import json
 import logging
 import os
+import re
 import stat
 from bisect import bisect_left
 from collections import defaultdict
@@ -140,25 +141,23 @@ class SerialOrder:
         """
         self._take(self._new_lines())
         before = _content(gitignore)
-        after = self._with_line(add, before)
-        # NOTE: after a line break, if the file ended without one
-        line = after[len(before) :].strip(b"\r\n")
+        added = self._with_line(add, before)[len(before) :]
+        # NOTE: after a line break, if the file ended without one; a name may have some
+        line = added.strip(b"\r\n")
         if not line:
             return
         self._lines[rank] += 1
         text = line.decode(errors="surrogateescape")
         later = self._add(self._key(gitignore), rank, self._lines[rank], text)
-        lines = before.split(b"\n") if later else []
-        known = [other.rstrip(b"\r") for other in lines]
-        successors = (other.encode(errors="surrogateescape") for other in later)
-        successor = next((other for other in successors if other in known), None)
-        if successor is None:
+        starts = (_start_of(other, before) for other in later)
+        start = next((it for it in starts if it is not None), None)
+        if start is None:
             add(gitignore)
             return
-        *lines, last, end = after.split(b"\n")
-        lines.insert(known.index(successor), last)
+        at = added.index(line)
+        parts = [before[:start], added[at:], before[start:], added[:at]]
         with atomic_write(gitignore, self._tmp_dir, newline="") as fobj:
-            fobj.write(b"\n".join([*lines, end]).decode(errors="surrogateescape"))
+            fobj.write(b"".join(parts).decode(errors="surrogateescape"))
 
     def _with_line(self, add: Callable[[str], Any], before: bytes) -> bytes:
         """The content of a file after the line has been added."""
@@ -317,6 +316,13 @@ def _makes_sense(line: Any) -> bool:
     texts = (line.get("file"), line.get("stage"), line.get("text"))
     is_number = type(number) is int and 0 <= number <= MOST
     return is_number and all(isinstance(text, str) for text in texts)
+
+
+def _start_of(text: str, content: bytes) -> Optional[int]:
+    """Where an addition begins in a .gitignore, whatever its line breaks are."""
+    line = re.escape(text.encode(errors="surrogateescape")).replace(b"\\\n", rb"\r?\n")
+    found = re.search(rb"^%b\r?$" % line, content, re.MULTILINE)
+    return found.start() if found else None
 
 
 def _content(path: str) -> bytes:
