@@ -1,0 +1,13 @@
+"""Which code something uses: a function, a module, a script.
+
+    closure ── summary ── canonical
+               places, harmless
+
+It reads the source, and runs nothing.  A :class:`Project` gives the :class:`Closure` of
+some entries: the definitions that they can come to, and the versions of the packages.
+When in doubt, code counts.  The standard library is all that this room needs.
+"""
+
+from .closure import Closure, CodeError, Project
+
+__all__ = ["Closure", "CodeError", "Project"]
