@@ -1,6 +1,7 @@
 """Commands of ``dvc-parallel`` that DVC does not have.
 
-    cli ── logs_command
+    cli ── deps_command ────── undeclared, stage_edits
+           logs_command
            plan_command ────── dry_run, forecast
            report_command
            validate_command ── validation, workspace_copy

@@ -13,6 +13,7 @@ USAGE = """\
 usage: dvc-parallel COMMAND ...
 
 commands:
+  deps        find modules that stages import but do not declare
   plan        show what would run, why, and how long it would take
   logs        show the outcome and the output of the stages of a run
   report      show a run as a page: what ran when, and what took so long
@@ -35,7 +36,7 @@ _ANSWERS = {
 }
 
 # Commands of our own that go through DVC's command line.
-OWN = frozenset({"logs", "plan", "report", "validate"})
+OWN = frozenset({"deps", "logs", "plan", "report", "validate"})
 
 
 def main(argv: Optional[list[str]] = None) -> int:
@@ -122,9 +123,21 @@ def main_parser() -> ArgumentParser:
     """The parser of ``dvc.cli.main`` in this process, with our commands from now on."""
     from dvc.cli import parser as cli
 
-    from . import logs_command, plan_command, report_command, validate_command
+    from . import (
+        deps_command,
+        logs_command,
+        plan_command,
+        report_command,
+        validate_command,
+    )
 
-    cli.COMMANDS += [logs_command, plan_command, report_command, validate_command]
+    cli.COMMANDS += [
+        deps_command,
+        logs_command,
+        plan_command,
+        report_command,
+        validate_command,
+    ]
     parser = cli.get_main_parser()
     parser.prog = "dvc-parallel"
     for name, subparser in commands(parser).items():

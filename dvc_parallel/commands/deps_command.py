@@ -1,0 +1,95 @@
+"""``dvc-parallel deps``: do stages declare the code that they use?"""
+
+from typing import TYPE_CHECKING
+
+from dvc.cli import completion
+from dvc.cli.command import CmdBase
+
+from dvc_parallel.engine.terminal import plural
+
+from .shown import GLOB, ShowsSafely, add_command, add_switch, write
+
+if TYPE_CHECKING:
+    from .undeclared import Entry
+
+DESCRIPTION = "Show modules that stages import but do not declare."
+
+
+class CmdDeps(ShowsSafely, CmdBase):
+    def run(self) -> int:
+        from dvc.repo import lock_repo
+
+        from .undeclared import find_undeclared
+
+        with lock_repo(self.repo):
+            entries = find_undeclared(self.repo, self._stages())
+            if self.args.write:
+                self._write(entries)
+        _show(entries, written=self.args.write)
+        missing = any(entry.missing for entry in entries)
+        return 1 if self.args.check and missing else 0
+
+    def _stages(self) -> list:
+        stages: dict = {}
+        for target in self.args.targets or [None]:
+            found = self.repo.stage.collect(
+                target, recursive=self.args.recursive, glob=self.args.glob
+            )
+            stages.update(dict.fromkeys(found))
+        return list(stages)
+
+    def _write(self, entries: "list[Entry]") -> None:
+        from .stage_edits import add_deps
+
+        files: dict[str, dict[str, list[str]]] = {}
+        for entry in entries:
+            if entry.missing:
+                files.setdefault(entry.dvcfile, {})[entry.name] = entry.missing
+        for path, deps in files.items():
+            add_deps(path, self.repo.tmp_dir, deps)
+
+
+def _show(entries: "list[Entry]", written: bool) -> None:
+    for entry in entries:
+        if entry.missing or entry.unclear:
+            write(f"{entry.address}:")
+        verb = "added" if written else "not declared"
+        for path in entry.missing:
+            write(f"  {verb}: {path}")
+        for text in entry.unclear:
+            write(f"  not understood: {text}")
+    count = sum(len(entry.missing) for entry in entries)
+    unclear = sum(bool(entry.unclear) for entry in entries)
+    if not count and not unclear:
+        total = sum(len(entry.stages) for entry in entries)
+        write(f"All modules are declared ({plural(total, 'stage')}).")
+    elif count and not written:
+        write(f"\n{plural(count, 'module')} not declared. Add with --write.")
+
+
+def add_parser(subparsers, parent_parser) -> None:
+    description = (
+        "Show modules of the project that the scripts of stages import, and that the "
+        "stages do not have in their deps. Nothing is run, nor changed without --write."
+    )
+    parser = add_command(subparsers, parent_parser, "deps", DESCRIPTION, description)
+    parser.add_argument(
+        "targets",
+        nargs="*",
+        help="Stages or files with stages. The default is all stages of the repo.",
+    ).complete = completion.DVCFILES_AND_STAGE
+    what = parser.add_mutually_exclusive_group()
+    add_switch(what, "--check", text="Exit with 1 if some are not declared.")
+    add_switch(
+        what,
+        "--write",
+        text="Add them to dvc.yaml, and leave the rest of it as it stands.",
+    )
+    add_switch(
+        parser,
+        "-R",
+        "--recursive",
+        text="Take all stages in the specified folders.",
+    )
+    add_switch(parser, "--glob", text=GLOB)
+    parser.set_defaults(func=CmdDeps)
