@@ -8,22 +8,18 @@ not what it has made.  So a stage is to blame for its own outputs only.
 
 import os
 from collections.abc import Iterable
-from contextlib import ExitStack
 from copy import copy
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import shortuuid
 from dvc.exceptions import DvcException
-from dvc.repo import lock_repo
 
-from dvc_parallel.engine import logger, signals
-from dvc_parallel.engine.plain_reporter import PlainReporter
-from dvc_parallel.engine.terminal import plural
+from dvc_parallel.engine import logger
 from dvc_parallel.remote.clones.leaves import remove
 
 from .dry_run import DryRun, Step
-from .workspace_copy import WorkspaceCopy, check_out_inputs
+from .workspace_copy import ShowsStages, check_out_inputs, copy_of
 
 if TYPE_CHECKING:
     from dvc.output import Output
@@ -31,7 +27,6 @@ if TYPE_CHECKING:
     from dvc.stage import Stage
 
     from dvc_parallel.backport.repro import PendingRun
-    from dvc_parallel.engine.reporter_events import Summary
     from dvc_parallel.run.parallel_run import ParallelRun
 
 
@@ -129,27 +124,23 @@ def validate(
         DvcException: stages have not run, or are not up to date, or their inputs are
             missing from the cache.
     """
-    place = WorkspaceCopy(repo)
-    with ExitStack() as stack:
-        with lock_repo(repo):
-            # NOTE: of those that are asked for, not of what they depend on
-            alone = not kwargs.get("all_pipelines")
-            dry_run = DryRun.of(repo, single_item=alone, jobs=jobs, **kwargs)
-            skipped = _skipped(dry_run.steps)
-            chosen = [
-                step for step in dry_run.steps if step.stage.addressing not in skipped
-            ]
-            _check_that_all_are_up_to_date(chosen)
-            if not chosen:
-                return Validation([], skipped)
-            stages = [step.stage for step in chosen]
-            count = plural(len(stages), "stage")
-            tell(f"Copying the workspace to run {count} again.")
-            stack.enter_context(place.made_for(stages))
-        stack.enter_context(signals.before_death(place.remove))
-        other = stack.enter_context(place.opened())
-        names = [stage.addressing for stage in stages]
-        tell("Checking out their dependencies.")
+    skipped: dict[str, str] = {}
+
+    def choose() -> list["Stage"]:
+        # NOTE: of those that are asked for, not of what they depend on
+        alone = not kwargs.get("all_pipelines")
+        dry_run = DryRun.of(repo, single_item=alone, jobs=jobs, **kwargs)
+        skipped.update(_skipped(dry_run.steps))
+        chosen = [
+            step for step in dry_run.steps if step.stage.addressing not in skipped
+        ]
+        _check_that_all_are_up_to_date(chosen)
+        return [step.stage for step in chosen]
+
+    with copy_of(repo, choose, tell, purpose="again") as copied:
+        if copied is None:
+            return Validation([], skipped)
+        _, other, names = copied
         check_out_inputs(
             other, [s for s in other.index.stages if s.addressing in names]
         )
@@ -194,13 +185,6 @@ def _check_that_all_are_up_to_date(steps: Iterable[Step]) -> None:
         )
 
 
-class _ShowsStages(PlainReporter):
-    """Leaves the summary to the results: a stage that fails does not fail the run."""
-
-    def ended(self, summary: "Summary") -> None:
-        pass
-
-
 class _Validator:
     """Runs the stages of a copy.
 
@@ -221,7 +205,7 @@ class _Validator:
         )
 
     def _take(self, run: "PendingRun") -> None:
-        parallel = run.side_by_side(repro_fn=self._check, reporters=[_ShowsStages()])
+        parallel = run.side_by_side(repro_fn=self._check, reporters=[ShowsStages()])
         if parallel is None:
             raise DvcException("stages with checkpoints cannot be validated")
         self._run = parallel

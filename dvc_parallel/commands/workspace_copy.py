@@ -15,8 +15,8 @@ The user's cache is only read.  ``dvc`` in a command of the copy has a cache of 
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from dvc.config import Config
 from dvc.fs import localfs
@@ -24,10 +24,13 @@ from dvc.repo import Repo, lock_repo
 from pygtrie import Trie
 from scmrepo.git import Git
 
+from dvc_parallel.engine import signals
 from dvc_parallel.engine.atomic import about
 from dvc_parallel.engine.own_files import OwnFolder
 from dvc_parallel.engine.path_conflicts import parts_of
+from dvc_parallel.engine.plain_reporter import PlainReporter
 from dvc_parallel.engine.settings import variables
+from dvc_parallel.engine.terminal import plural
 from dvc_parallel.remote.clones.git import git
 from dvc_parallel.remote.clones.leaves import real
 from dvc_parallel.remote.clones.snapshot import remove_stale
@@ -35,6 +38,8 @@ from dvc_parallel.remote.clones.snapshot import remove_stale
 if TYPE_CHECKING:
     from dvc.output import Output
     from dvc.stage import Stage
+
+    from dvc_parallel.engine.reporter_events import Summary
 
 FOLDER = "validate"
 SITE_CACHE = "DVC_SITE_CACHE_DIR"
@@ -57,6 +62,30 @@ class WorkspaceCopy:
         self._own = self._all.folder(str(os.getpid()))
         self._folder = self._own.path
         self._copy = self._own.path_of("workspace")
+
+    @property
+    def root(self) -> str:
+        """Root of the workspace."""
+        return self._root
+
+    @property
+    def copy(self) -> str:
+        """Root of the copy."""
+        return self._copy
+
+    def own_file(self, name: str) -> str:
+        """A place for a file, beside the copy."""
+        return self._own.path_of(name)
+
+    def now(self) -> int:
+        """The time by the clock of the file system, in ns."""
+        path = self.own_file("clock")
+        with open(path, "w"):
+            pass
+        try:
+            return os.stat(path).st_mtime_ns
+        finally:
+            os.unlink(path)
 
     def path(self, path: str) -> str:
         """The place in the copy of a path of the workspace."""
@@ -168,8 +197,57 @@ class WorkspaceCopy:
             yield os.path.join(dvc_dir, *name.split("/"))
 
 
-def check_out_inputs(repo: Repo, stages: Iterable["Stage"]) -> None:
+@contextmanager
+def copy_of(
+    repo: Repo,
+    choose: Callable[[], Sequence["Stage"]],
+    tell: Callable[[str], None],
+    purpose: str,
+) -> Iterator[Optional[tuple[WorkspaceCopy, Repo, list[str]]]]:
+    """A copy of a workspace for some stages, opened as a repo.
+
+    Args:
+        choose: picks the stages; called while the repo is locked.
+        tell: called with what is done, in words.
+        purpose: how the stages are to be run, for that.
+
+    Yields:
+        it, its repo, and the names of the stages; None if there are no stages.
+
+    Raises:
+        DvcException, OSError: as :meth:`WorkspaceCopy.made_for`.
+    """
+    place = WorkspaceCopy(repo)
+    with ExitStack() as stack:
+        with lock_repo(repo):
+            stages = choose()
+            if stages:
+                count = plural(len(stages), "stage")
+                tell(f"Copying the workspace to run {count} {purpose}.")
+                stack.enter_context(place.made_for(stages))
+        if not stages:
+            yield None
+            return
+        stack.enter_context(signals.before_death(place.remove))
+        other = stack.enter_context(place.opened())
+        tell("Checking out their dependencies.")
+        yield place, other, [stage.addressing for stage in stages]
+
+
+class ShowsStages(PlainReporter):
+    """Leaves the summary to the results: a stage that fails does not fail the run."""
+
+    def ended(self, summary: "Summary") -> None:
+        pass
+
+
+def check_out_inputs(
+    repo: Repo, stages: Iterable["Stage"], made: Iterable["Stage"] = ()
+) -> None:
     """Check out the outputs that stages of a copy depend on, as dvc.lock has them.
+
+    Args:
+        made: stages whose outputs will be made anew before they are needed.
 
     Raises:
         CheckoutError: something is missing from the cache.
@@ -179,9 +257,10 @@ def check_out_inputs(repo: Repo, stages: Iterable["Stage"]) -> None:
         for dep in stage.deps:
             if dep.protocol == "local" and dep.fs_path:
                 deps[parts_of(dep.fs_path)] = True
+    new = {stage.addressing for stage in made}
     with lock_repo(repo):
         for stage in repo.index.stages:
-            for out in stage.outs:
+            for out in stage.outs if stage.addressing not in new else ():
                 if out.use_cache and _is_needed(out, deps):
                     out.checkout(force=True)
 

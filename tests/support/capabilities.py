@@ -10,6 +10,8 @@ import pytest
 from dvc.repo import Repo, reproduce
 from dvc.repo.experiments.executor.base import BaseExecutor
 
+from dvc_parallel.commands.trace.strace import Strace
+
 # From 3.4.0 on. Before, targets are a set, whose order is that of hashes.
 GOES_IN_ORDER = not hasattr(reproduce, "_get_steps")
 # From 3.6.0 on.
@@ -35,3 +37,7 @@ needs_keep_going = pytest.mark.skipif(
 resets_config = pytest.mark.skipif(
     not RESETS_CONFIG, reason="DVC before 3.8.0 loads its config once"
 )
+# From commands of `dvc-parallel deps --trace`; None where it cannot trace anything.
+STRACE, _WHY_NOT = Strace.find()
+
+needs_strace = pytest.mark.skipif(STRACE is None, reason=f"needs strace: {_WHY_NOT}")

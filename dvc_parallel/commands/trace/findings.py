@@ -1,0 +1,374 @@
+"""What stages do to files, and dvc.yaml does not say.
+
+Two stages are *ordered* if one depends on the other, by whatever stages lie in between:
+then no run has them at a time, and theirs is the order of serial DVC.  What they do to
+one file matters only if they are not.
+"""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Optional, Union
+
+import networkx as nx
+from dvc.dependency import ParamsDependency
+
+from dvc_parallel.engine.path_conflicts import real_paths_of
+from dvc_parallel.engine.terminal import plural
+from dvc_parallel.scheduling.pools import MUTEX
+from dvc_parallel.scheduling.resources import machine_pools
+
+if TYPE_CHECKING:
+    from dvc.dependency import Dependency
+    from dvc.output import Output
+    from dvc.repo import Repo
+    from dvc.stage import Stage
+
+    from .scope import Scope
+    from .used_files import UsedFiles
+
+# From how many undeclared files of a folder on they are one finding.
+MANY = 10
+
+
+@dataclass
+class Entry:
+    """A dependency or output, as dvc.yaml has it.
+
+    Attributes:
+        names: its names, without and with links.
+        is_file: whether a command has to read it, as it is no param.
+    """
+
+    path: str
+    names: set[str]
+    is_file: bool = True
+
+
+@dataclass
+class StageTrace:
+    """What a stage has done, and what dvc.yaml says of it.
+
+    Attributes:
+        pools: how many slots it takes of each pool.
+        error: why it has failed or was not run, if so.
+        lost: how many lines of its trace were not understood, and one of them.
+    """
+
+    name: str
+    used: "UsedFiles"
+    deps: list[Entry]
+    outs: list[Entry]
+    pools: Mapping[str, int] = field(default_factory=dict)
+    error: Optional[str] = None
+    lost: int = 0
+    lost_line: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        stage: "Stage",
+        used: "UsedFiles",
+        scope: "Scope",
+        pools: Mapping[str, int],
+    ) -> "StageTrace":
+        deps, outs = (list(_entries(e, scope)) for e in (stage.deps, stage.outs))
+        return cls(stage.addressing, used, deps, outs, pools)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that dvc.yaml does not say.
+
+    Attributes:
+        stage: the name of the stage.
+        kind: "failed", "incomplete", "unordered", "race", "reads", "looks", "writes"
+            or "never read".
+        paths: of the files, from the current folder; or of their folder, where it
+            is about many.
+        count: how many files.
+        others: stages that make them, or write to them as well.
+        detail: more of it, in words.
+    """
+
+    stage: str
+    kind: str
+    path: str = ""
+    place: str = ""
+    count: int = 1
+    others: tuple[str, ...] = ()
+    detail: str = ""
+
+    @property
+    def is_error(self) -> bool:
+        """Whether stages must not run side by side for it, or that is not known."""
+        return self.kind in ("failed", "incomplete", "unordered", "race")
+
+    def __str__(self) -> str:
+        path, others = self._path, " and ".join(self.others)
+        texts = {
+            "failed": self.detail,
+            "incomplete": f"its trace has lines that are not understood: {self.detail}",
+            "unordered": f"reads {path}, which {others} writes, and does not depend on "
+            f"it: {self.detail}",
+            "race": f"writes {path}, and so does {others}: {self.detail}",
+            "reads": f"reads {path}, which is no dependency{self.detail}",
+            "looks": f"looks whether {path} is there, which {others} writes, and does "
+            "not depend on it",
+            "writes": f"writes {path}, which is no output{self.detail}",
+            "never read": f"never reads {path}, which is a dependency",
+        }
+        return texts[self.kind]
+
+    @property
+    def _path(self) -> str:
+        if self.count == 1:
+            return self.path
+        return f"{plural(self.count, 'file')} in {os.path.join(self.path, '')}"
+
+
+def findings(
+    traces: Sequence[StageTrace], repo: "Repo", scope: "Scope"
+) -> list[Finding]:
+    """Compare what stages have done with what dvc.yaml says.
+
+    Args:
+        traces: of stages, in the order of serial DVC.
+        repo: the copy in which they have run.
+    """
+    judge = _Judge(traces, repo, scope)
+    return [finding for one in traces for finding in judge.stage(one)]
+
+
+class _Judge:
+    def __init__(self, traces: Sequence[StageTrace], repo: "Repo", scope: "Scope"):
+        self._repo = repo
+        self._scope = scope
+        self._stages = {stage.addressing: stage for stage in repo.index.stages}
+        self._sizes = machine_pools(repo)
+        self._pools = {one.name: one.pools for one in traces}
+        self._above: dict[str, set[str]] = {}
+        # who writes, or says that he does, by the names of files
+        self._writers: dict[str, set[str]] = defaultdict(set)
+        self._outs: dict[str, set[str]] = defaultdict(set)
+        self._readers: dict[str, set[str]] = defaultdict(set)
+        for one in traces:
+            for name in one.used.writes:
+                self._writers[name].add(one.name)
+            for name, names in one.used.names_read():
+                for other in (name, *names):
+                    self._readers[other].add(one.name)
+        for stage in repo.index.stages:
+            for entry in _entries(stage.outs, scope):
+                for name in entry.names:
+                    self._outs[name].add(stage.addressing)
+
+    def stage(self, one: StageTrace) -> Iterator[Finding]:
+        if one.error:
+            yield Finding(one.name, "failed", detail=one.error)
+        if one.lost:
+            detail = f"{plural(one.lost, 'line')}, such as {one.lost_line[:200]}"
+            yield Finding(one.name, "incomplete", detail=detail)
+        yield from sorted(self._reads(one), key=lambda finding: not finding.is_error)
+        yield from sorted(self._writes(one), key=lambda finding: not finding.is_error)
+        if not one.error:
+            yield from self._never_read(one)
+
+    def _reads(self, one: StageTrace) -> Iterator[Finding]:
+        used, undeclared = one.used, []
+        declared = {name for entry in (*one.deps, *one.outs) for name in entry.names}
+        for name, names in used.names_read():
+            if makers := self._unordered(one.name, names):
+                yield self._unordered_read(one, name, makers)
+            elif not _is_in(names, declared) and not self._scope.is_scratch(name):
+                undeclared.append(name)
+        for name in sorted(used.missing):
+            if makers := self._unordered(one.name, {name}):
+                yield self._unordered_read(one, name, makers)
+            elif not _is_in({name}, declared) and self._is_left_behind(one, name):
+                undeclared.append(name)
+        for name in sorted(used.looks):
+            # NOTE: who lists a folder asks for all that is in it
+            is_walk = os.path.dirname(name) in used.listed
+            if not is_walk and (makers := self._unordered(one.name, {name})):
+                yield self._finding(one, "looks", name, others=makers)
+        yield from self._grouped(one, "reads", undeclared)
+
+    def _unordered_read(
+        self, one: StageTrace, name: str, makers: Sequence[str]
+    ) -> Finding:
+        path = self._shown(name)
+        lacking = [maker for maker in makers if not self._makes(maker, name)]
+        todo = [f"the outputs of {maker}" for maker in lacking]
+        if not _is_in({name}, {n for entry in one.deps for n in entry.names}):
+            todo.append(f"the dependencies of {one.name}")
+        detail = f"add {path} to {' and to '.join(todo)}" if todo else "one is frozen"
+        if any(one.name in self._upstream(maker) for maker in makers):
+            detail = "they would depend on each other; use two files"
+        return self._finding(one, "unordered", name, others=makers, detail=detail)
+
+    def _writes(self, one: StageTrace) -> Iterator[Finding]:
+        used, undeclared = one.used, []
+        declared = {name for entry in one.outs for name in entry.names}
+        for name in sorted(used.writes):
+            others = [
+                other
+                for other in self._unordered(one.name, {name})
+                if not self._share_mutex(one.name, other)
+            ]
+            if others:
+                detail = "give each its own"
+                yield self._finding(one, "race", name, others=others, detail=detail)
+            if (
+                name in used.left
+                and not _is_in({name}, declared)
+                and not self._scope.is_scratch(name)
+                and os.path.lexists(self._scope.in_copy(name))
+            ):
+                undeclared.append(name)
+        yield from self._grouped(one, "writes", undeclared)
+
+    def _never_read(self, one: StageTrace) -> Iterator[Finding]:
+        used = one.used
+        touched = {*used.reads, *used.looks, *used.listed, *used.writes, *used.missing}
+        touched.update(name for _, names in used.names_read() for name in names)
+        prefixes = {above for name in touched for above in _upwards(name)}
+        for entry in one.deps:
+            if entry.is_file and not entry.names & prefixes:
+                yield Finding(one.name, "never read", path=entry.path)
+
+    def _unordered(self, name: str, names: Iterable[str]) -> list[str]:
+        """Stages that write one of some files, and are not ordered with a stage."""
+        found = {
+            writer
+            for path in names
+            for above in _upwards(path)
+            for writer in (
+                *self._writers.get(above, ()),
+                *(w for w in self._outs.get(above, ()) if self._runs(w)),
+            )
+        }
+        return sorted(o for o in found if o != name and not self._ordered(name, o))
+
+    def _runs(self, name: str) -> bool:
+        stage = self._stages[name]
+        return bool(stage.cmd) and not stage.frozen
+
+    def _ordered(self, one: str, other: str) -> bool:
+        if one in self._upstream(other) or other in self._upstream(one):
+            return True
+        return any(
+            self._paths.meet(path, out)
+            for a, b in ((one, other), (other, one))
+            for path in _paths((*self._stages[a].deps, *self._stages[a].outs))
+            for out in _paths(self._stages[b].outs)
+        )
+
+    @cached_property
+    def _paths(self):
+        return real_paths_of(self._repo)
+
+    @cached_property
+    def _graph(self) -> nx.DiGraph:
+        names = {stage: stage.addressing for stage in self._repo.index.graph}
+        return nx.relabel_nodes(self._repo.index.graph, names)
+
+    def _upstream(self, name: str) -> set[str]:
+        if name not in self._above:
+            self._above[name] = nx.descendants(self._graph, name)
+        return self._above[name]
+
+    def _share_mutex(self, one: str, other: str) -> bool:
+        """Whether a pool keeps two stages from running at a time."""
+        pools = self._pools[one], self._pools.get(other, {})
+        return any(
+            amount + pools[1][pool] > self._sizes.get(pool, MUTEX).slots
+            for pool, amount in pools[0].items()
+            if pool in pools[1]
+        )
+
+    def _makes(self, stage: str, name: str) -> bool:
+        return any(stage in self._outs.get(above, ()) for above in _upwards(name))
+
+    def _is_left_behind(self, one: StageTrace, name: str) -> bool:
+        """Whether it is not in the copy, but is where the stage runs otherwise."""
+        if any(self._outs.get(above) for above in _upwards(name)):
+            return not any(
+                self._runs(w) for a in _upwards(name) for w in self._outs.get(a, ())
+            )
+        return one.error is not None and os.path.isfile(name)
+
+    def _grouped(
+        self, one: StageTrace, kind: str, names: Sequence[str]
+    ) -> Iterator[Finding]:
+        folders: Mapping[str, list[str]] = defaultdict(list)
+        for name in names:
+            folders[os.path.dirname(name)].append(name)
+        for folder, files in sorted(folders.items()):
+            if len(files) > MANY:
+                yield self._finding(one, kind, folder, count=len(files))
+                continue
+            for name in files:
+                yield self._finding(one, kind, name, detail=self._more(kind, one, name))
+
+    def _more(self, kind: str, one: StageTrace, name: str) -> str:
+        if kind == "reads":
+            makers = {w for a in _upwards(name) for w in self._outs.get(a, ())}
+            makers |= self._writers.get(name, set())
+            makers.discard(one.name)
+            return f"; {' and '.join(sorted(makers))} makes it" if makers else ""
+        readers = self._readers.get(name, set()) - {one.name}
+        return f"; {' and '.join(sorted(readers))} reads it" if readers else ""
+
+    def _finding(
+        self,
+        one: StageTrace,
+        kind: str,
+        name: str,
+        *,
+        others: Sequence[str] = (),
+        detail: str = "",
+        count: int = 1,
+    ) -> Finding:
+        shown = self._shown(name)
+        return Finding(one.name, kind, shown, name, count, tuple(others), detail)
+
+    def _shown(self, name: str) -> str:
+        return self._scope.shown(name)
+
+
+def _entries(
+    entries: "Iterable[Union[Dependency, Output]]", scope: "Scope"
+) -> Iterator[Entry]:
+    for entry in entries:
+        if entry.protocol != "local" or not entry.fs_path:
+            continue
+        path = entry.fs_path
+        folder, name = os.path.split(path)
+        real = os.path.join(os.path.realpath(folder), name)
+        paths = {path, real, os.path.realpath(path)}
+        yield Entry(
+            str(entry),
+            {scope.name(one) for one in paths},
+            not isinstance(entry, ParamsDependency),
+        )
+
+
+def _paths(entries: "Iterable[Union[Dependency, Output]]") -> Iterator[str]:
+    for entry in entries:
+        if entry.protocol == "local" and entry.fs_path:
+            yield entry.fs_path
+
+
+def _is_in(names: Iterable[str], declared: set[str]) -> bool:
+    return any(above in declared for name in names for above in _upwards(name))
+
+
+def _upwards(name: str) -> Iterator[str]:
+    """A path, and all folders above it."""
+    yield name
+    while (above := os.path.dirname(name)) != name:
+        yield above
+        name = above

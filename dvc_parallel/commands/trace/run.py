@@ -1,0 +1,314 @@
+"""Runs stages one after the other in a copy, and sees what they do to files."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
+
+import networkx as nx
+from dvc.exceptions import DvcException
+
+from dvc_parallel.commands.dry_run import DryRun
+from dvc_parallel.commands.workspace_copy import (
+    ShowsStages,
+    WorkspaceCopy,
+    check_out_inputs,
+    copy_of,
+)
+from dvc_parallel.engine import logger
+from dvc_parallel.engine.local_runner import LocalRunner
+from dvc_parallel.engine.runner import (
+    Command,
+    OnStart,
+    Output,
+    Runner,
+    ignore_start,
+)
+from dvc_parallel.engine.terminal import plural, visible
+from dvc_parallel.processes.supervisor import RunSupervisor
+from dvc_parallel.run.parallel_run import ParallelRun
+from dvc_parallel.run.stage_run import current_stage_run
+
+from .audit_hook import AuditHook
+from .findings import Finding, StageTrace, findings
+from .scope import Scope
+from .strace import Strace
+from .used_files import UsedFiles
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from dvc.repo import Repo
+    from dvc.stage import Stage
+
+    from dvc_parallel.backport.repro import PendingRun
+
+    Tracer = Union[Strace, AuditHook]
+
+LIMITED = (
+    "Seen by Python's audit hooks, as {}: what programs other than Python read and "
+    "write is not known."
+)
+CALLED_OFF = "not run, as '{}' has failed"
+
+
+@dataclass
+class Tracing:
+    """What was found.
+
+    Attributes:
+        traces: what the stages that were run have done, in the order of serial DVC.
+        findings: what dvc.yaml does not say of that.
+        skipped: why other stages were not run, by their names.
+        tracer: by what it was seen: "strace" or "Python's audit hooks".
+        limits: why not by strace.
+    """
+
+    traces: list[StageTrace] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    tracer: str = Strace.name
+    limits: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether stages can run side by side, as far as is known."""
+        return not any(finding.is_error for finding in self.findings)
+
+    def lines(self) -> Iterator[str]:
+        """All of it, in words."""
+        for name, reason in self.skipped.items():
+            yield f"skipped {visible(name)}: {reason}"
+        errors = 0
+        for one in self.traces:
+            found = [finding for finding in self.findings if finding.stage == one.name]
+            if found:
+                yield f"{visible(one.name)}:"
+            for finding in found:
+                errors += finding.is_error
+                begin = "error: " if finding.is_error else ""
+                yield f"  {begin}{visible(str(finding))}"
+        others = len(self.findings) - errors
+        yield (
+            f"{plural(len(self.traces), 'stage')}: {plural(errors, 'error')}, "
+            f"{plural(others, 'other finding')}"
+        )
+        if self.limits:
+            yield LIMITED.format(self.limits)
+
+
+def trace(
+    repo: "Repo",
+    *,
+    tell: Callable[[str], None] = lambda _: None,
+    ignore: Sequence[str] = (),
+    **kwargs: Any,
+) -> Tracing:
+    """Run stages in a copy of the workspace, and compare what they do with dvc.yaml.
+
+    Args:
+        repo: nothing in it is changed.
+        tell: called with what is done next, in words.
+        ignore: patterns of files that do not matter.
+        kwargs: which stages, as for ``Repo.reproduce``.
+
+    Raises:
+        DvcException: inputs of stages are missing from the cache, or it fails for
+            another reason than a stage.
+    """
+    tracing = Tracing()
+
+    def choose() -> list["Stage"]:
+        alone = not kwargs.get("all_pipelines")
+        steps = DryRun.of(repo, single_item=alone, **kwargs).steps
+        chosen = []
+        for stage in (step.stage for step in steps):
+            if reason := _unfit(stage):
+                tracing.skipped[stage.addressing] = reason
+            else:
+                chosen.append(stage)
+        return chosen
+
+    with copy_of(repo, choose, tell, purpose="with their files watched") as copied:
+        if copied is None:
+            return tracing
+        place, other, names = copied
+        stages = [s for s in other.index.stages if s.addressing in names]
+        check_out_inputs(other, stages, made=stages)
+        tracing.tracer, tracing.limits, tracer = _tracer(place)
+        scope = Scope(
+            place.root,
+            place.copy,
+            is_ignored=other.dvcignore.is_ignored_file,
+            patterns=ignore,
+            folders=[cache] if (cache := _cache_of(repo)) else [],
+        )
+        tracing.traces = _Run(other, place, tracer, scope, set(names)).run(**kwargs)
+        tracing.findings = findings(tracing.traces, other, scope)
+    return tracing
+
+
+def _unfit(stage: "Stage") -> Optional[str]:
+    if not stage.cmd:
+        return "has no command"
+    return "is frozen" if stage.frozen else None
+
+
+def _tracer(place: WorkspaceCopy) -> "tuple[str, str, Tracer]":
+    strace, reason = Strace.find()
+    if strace is not None:
+        return strace.name, "", strace
+    hook = AuditHook(place.own_file("hook"))
+    return hook.name, reason, hook
+
+
+def _cache_of(repo: "Repo") -> Optional[str]:
+    return repo.cache.local.path if repo.cache.local is not None else None
+
+
+class _TracingRunner(Runner):
+    """Has each command of a runner traced.
+
+    Args:
+        runner: runs them.
+        tracer: how to trace one.
+        new_trace: called with each command, in the thread of its stage; gives the path
+            of its trace.
+    """
+
+    def __init__(
+        self, runner: Runner, tracer: "Tracer", new_trace: Callable[[Command], str]
+    ):
+        self._runner = runner
+        self._tracer = tracer
+        self._new_trace = new_trace
+
+    def run(
+        self, command: Command, output: Output, on_start: OnStart = ignore_start
+    ) -> int:
+        traced = self._tracer.wrap(command, self._new_trace(command))
+        return self._runner.run(traced, output, on_start)
+
+    def signal(self, signum: int) -> None:
+        self._runner.signal(signum)
+
+    def stopped(self) -> "AbstractContextManager[None]":
+        return self._runner.stopped()
+
+    def close(self) -> None:
+        self._runner.close()
+
+
+class _Run:
+    """Runs the stages of a copy.
+
+    Args:
+        names: of the stages to run.
+    """
+
+    def __init__(
+        self,
+        repo: "Repo",
+        place: WorkspaceCopy,
+        tracer: "Tracer",
+        scope: Scope,
+        names: set[str],
+    ):
+        self._repo = repo
+        self._place = place
+        self._tracer = tracer
+        self._scope = scope
+        self._names = names
+        self._upstream: nx.DiGraph
+        self._run: ParallelRun
+        # of the stage that runs: the commands so far, each with its trace and folder
+        self._files: list[tuple[str, str]] = []
+        self._traces: dict[str, StageTrace] = {}
+
+    def run(self, **kwargs: Any) -> list[StageTrace]:
+        self._repo.reproduce(
+            force=True, no_commit=True, run_cache=False, instead=self._take, **kwargs
+        )
+        return [*self._traces.values()]
+
+    def _take(self, run: "PendingRun") -> None:
+        parallel = run.side_by_side()
+        if parallel is None:
+            raise DvcException("stages with checkpoints cannot be traced")
+        self._upstream = parallel.graph
+        steps = [s for s in parallel.steps if s.addressing in self._names]
+        # NOTE: one after the other, as serial DVC has them: what is not declared may
+        # depend on that
+        chain = nx.DiGraph(zip(steps[1:], steps))
+        chain.add_nodes_from(steps)
+        runner = LocalRunner(RunSupervisor(self._repo.tmp_dir))
+        self._run = ParallelRun(
+            steps,
+            chain,
+            1,
+            repro_fn=self._reproduce,
+            reporters=[ShowsStages()],
+            runner=_TracingRunner(runner, self._tracer, self._new_trace),
+            force=True,
+            no_commit=True,
+            run_cache=False,
+        )
+        run.perform(self._run)
+
+    def _new_trace(self, command: Command) -> str:
+        stage_run = current_stage_run()
+        assert stage_run
+        path = self._place.own_file(f"trace{len(self._files)}")
+        self._files.append((path, command.cwd or os.getcwd()))
+        return path
+
+    def _reproduce(self, stage: "Stage", **kwargs: Any) -> "Stage":
+        del kwargs["upstream"]  # not known to DVC before 3.0.0, not needed to force
+        kwargs["interactive"] = False
+        used = UsedFiles(self._scope.place)
+        rank = self._run.steps.index(stage)
+        pools = self._run.provision.needs(rank).pools
+        found = StageTrace.of(stage, used, self._scope, pools)
+        self._traces[stage.addressing] = found
+        if failed := self._failed_upstream(stage):
+            found.error = CALLED_OFF.format(failed)
+            return stage
+        self._files = []
+        begun = self._place.now()
+        try:
+            stage.reproduce(**kwargs)
+        except Exception as exc:
+            if self._run.is_interrupted:
+                raise
+            logger.warning("%s | %s", stage.addressing, exc)
+            found.error = str(exc)
+        for path, folder in self._files:
+            self._read(found, path, folder)
+        used.settle(partial(self._is_changed, begun), self._is_folder)
+        return stage
+
+    def _read(self, found: StageTrace, path: str, folder: str) -> None:
+        try:
+            lost, line = self._tracer.read(path, folder, found.used)
+            os.unlink(path)
+        except FileNotFoundError:
+            lost, line = 1, "none"
+        found.lost += lost
+        found.lost_line = found.lost_line or line
+
+    def _is_changed(self, since: int, name: str) -> bool:
+        try:
+            return os.stat(self._scope.in_copy(name)).st_mtime_ns >= since
+        except OSError:
+            return True  # it has been removed
+
+    def _is_folder(self, name: str) -> bool:
+        return os.path.isdir(self._scope.in_copy(name))
+
+    def _failed_upstream(self, stage: "Stage") -> Optional[str]:
+        for other in nx.descendants(self._upstream, stage):
+            name = other.addressing
+            if name in self._traces and self._traces[name].error:
+                return name
+        return None
