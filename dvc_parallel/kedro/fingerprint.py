@@ -1,0 +1,314 @@
+"""What decides, besides its data, what nodes of Kedro make: their fingerprint.
+
+It is a small file of JSON in the project, which the stage depends on. Names in it say
+what has changed, to those who read a diff and in the error of a stage that is stale.
+"""
+
+import ast
+import functools
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from functools import cached_property, lru_cache
+from importlib import metadata
+from pathlib import Path
+from types import FunctionType, MethodType, ModuleType
+from typing import Any, NamedTuple, Optional
+
+from dvc_parallel.code import CodeError
+from dvc_parallel.code import Project as CodeProject
+
+from . import FOLDER, KedroError
+from .datasets import Dataset, dataset_of, role_config
+from .parameters import ParameterSources, digest, is_parameter
+from .project import KedroProject
+
+VERSION = 1
+
+
+def path_of(stage: str) -> str:
+    """Path of the fingerprint of a stage, relative to the project."""
+    return f"{FOLDER}/{stage}.json"
+
+
+def text_of(content: Mapping[str, Any]) -> str:
+    """The text of a fingerprint's file."""
+    return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+class Fingerprints:
+    """Makes the fingerprints of nodes of a project."""
+
+    def __init__(self, project: KedroProject):
+        self._project = project
+        self._parameters = ParameterSources(project)
+        self._datasets: dict[str, Dataset] = {}
+
+    @cached_property
+    def _code(self) -> CodeProject:
+        root = self._project.root
+        repos = [folder / ".dvc" for folder in (root, *root.parents)]
+        found = [
+            str(dvc / "tmp" / "parallel" / "code") for dvc in repos if dvc.is_dir()
+        ]
+        return CodeProject([str(self._project.source)], found[0] if found else None)
+
+    def dataset(self, name: str) -> Dataset:
+        """A dataset of the catalog that is no parameter.
+
+        Raises:
+            KedroError: DVC cannot have it.
+        """
+        if name not in self._datasets:
+            entry = self._project.entry(name)
+            self._datasets[name] = dataset_of(name, entry, self._project.root)
+        return self._datasets[name]
+
+    def is_in_catalog(self, dataset: str) -> bool:
+        """Whether the catalog has a dataset, by name or by pattern."""
+        return self._project.pattern(dataset) is not None
+
+    def has_credentials(self, dataset: str) -> bool:
+        """Whether a dataset has credentials of its own, which DVC does not know."""
+        return self._project.has_credentials(dataset)
+
+    def parameter(self, name: str) -> str:
+        """Where a parameter is defined, see :class:`ParameterSources`."""
+        return self._parameters.source(name)
+
+    def of(self, nodes: Iterable[Any], inner: Iterable[str] = ()) -> dict[str, Any]:
+        """The fingerprint of nodes that run together, in their order.
+
+        Args:
+            inner: names of datasets that stay in memory.
+
+        Raises:
+            KedroError: it cannot be made.
+        """
+        nodes = list(nodes)
+        inner = sorted(inner)
+        functions = Functions(str(self._project.source))
+        said: dict[str, Any] = {}
+        data: dict[str, Any] = {}
+        parameters: dict[str, str] = {}
+        for node in nodes:
+            functions.add(node.func)
+            said[node.name] = {
+                "function": functions.name(node.func),
+                "inputs": _named(node._inputs),
+                "outputs": _named(node._outputs),
+            }
+            for is_input, names in ((True, node.inputs), (False, node.outputs)):
+                for name in names:
+                    if is_parameter(name):
+                        parameters[name] = self.parameter(name)
+                    elif name not in inner:
+                        self._say_data(data, name, is_input, functions)
+        content = {
+            "version": VERSION,
+            "nodes": said,
+            "data": data,
+            "parameters": parameters,
+            **self._say_code(functions),
+        }
+        if inner:
+            content["in memory"] = inner
+        return content
+
+    def _say_data(
+        self, data: dict, name: str, is_input: bool, functions: "Functions"
+    ) -> None:
+        dataset = self.dataset(name)
+        kind = str(dataset.config.get("type"))
+        functions.add_path(kind)
+        said = data.setdefault(name, {"path": dataset.stored, "type": kind})
+        said["loaded by" if is_input else "saved by"] = digest(
+            role_config(dataset.config, is_input)
+        )
+
+    def _say_code(self, functions: "Functions") -> dict[str, Any]:
+        try:
+            closure = self._code.closure(sorted(functions.entries))
+        except CodeError as exc:
+            raise KedroError(str(exc)) from exc
+        said: dict[str, Any] = {
+            "code": dict(closure.definitions),
+            "packages": {**closure.distributions, **functions.distributions},
+        }
+        if functions.values:
+            said["values"] = functions.values
+        return said
+
+
+def _named(datasets: Any) -> Any:
+    """Names of a node's inputs or outputs, as the node has them."""
+    if isinstance(datasets, dict):
+        return dict(datasets)
+    return [datasets] if isinstance(datasets, str) else list(datasets or ())
+
+
+class Functions:
+    """Finds the definitions that functions of nodes begin with.
+
+    Attributes:
+        entries: ``module:name`` of definitions of the project.
+        distributions: versions of packages that functions of nodes come from.
+        values: digests of what is bound to functions outside of their definitions.
+    """
+
+    def __init__(self, source: str):
+        self._source = Path(source)
+        self._seen: set[int] = set()
+        self.entries: set[str] = set()
+        self.distributions: dict[str, str] = {}
+        self.values: dict[str, str] = {}
+
+    def name(self, function: Any) -> str:
+        """How a function is called in a fingerprint."""
+        while isinstance(function, functools.partial):
+            function = function.func
+        if isinstance(function, (FunctionType, MethodType, type)):
+            return f"{function.__module__}:{function.__qualname__}"
+        kind = type(function)
+        name = getattr(function, "__qualname__", kind.__qualname__)
+        return f"{getattr(function, '__module__', kind.__module__)}:{name}"
+
+    def add(self, function: Any, place: Optional[str] = None) -> None:
+        """Add a function, whatever kind of callable it is."""
+        if id(function) in self._seen:
+            return
+        self._seen.add(id(function))
+        place = place or self.name(function)
+        if isinstance(function, functools.partial):
+            self.add(function.func, place)
+            bound: dict[Any, Any] = {
+                **dict(enumerate(function.args)),
+                **function.keywords,
+            }
+            for key, value in bound.items():
+                self._add_value(value, f"{place} argument {key}")
+        elif isinstance(function, MethodType):
+            self.add(function.__func__, place)
+            self._add_value(function.__self__, f"{place} self")
+        elif isinstance(function, type):
+            self._add_definition(function.__module__, function.__qualname__)
+        elif isinstance(function, FunctionType):
+            self._add_function(function, place)
+        elif not hasattr(function, "__wrapped__") and not hasattr(function, "__name__"):
+            self._add_value(function, f"{place} attributes")
+        elif getattr(function, "__module__", None):
+            self._add_module(function.__module__)
+        wrapped = getattr(function, "__wrapped__", None)
+        if callable(wrapped):
+            self.add(wrapped, place)
+
+    def add_path(self, path: str) -> None:
+        """Add a class by its dotted path, if it is one of the project."""
+        module, _, name = path.rpartition(".")
+        top = module.partition(".")[0]
+        if top and (
+            (self._source / top).is_dir() or (self._source / f"{top}.py").is_file()
+        ):
+            self.entries.add(f"{module}:{name}")
+
+    def _add_function(self, function: FunctionType, place: str) -> None:
+        module = function.__globals__.get("__name__", function.__module__)
+        code = function.__code__
+        name = function.__qualname__
+        if code.co_name != function.__name__ or "<" in name:
+            name = _definition_at(code.co_filename, code.co_firstlineno) or ""
+        self._add_definition(module, name)
+        for variable, cell in zip(code.co_freevars, function.__closure__ or ()):
+            try:
+                content = cell.cell_contents
+            except ValueError:
+                continue  # not bound yet
+            self._add_value(content, f"{place} variable {variable}")
+
+    def _add_value(self, value: Any, place: str) -> None:
+        if isinstance(value, ModuleType):
+            self._add_module(value.__name__)
+        elif callable(value) and (
+            isinstance(value, (FunctionType, MethodType, type, functools.partial))
+            or hasattr(value, "__name__")
+        ):
+            self.add(value)
+        else:
+            kind = type(value)
+            if kind.__module__ != "builtins":
+                self._add_definition(kind.__module__, kind.__qualname__)
+            self.values[place] = digest(value)
+
+    def _add_definition(self, module: str, name: str) -> None:
+        file = getattr(sys.modules.get(module), "__file__", None)
+        if file and Path(file).resolve().is_relative_to(self._source):
+            self.entries.add(f"{module}:{name}" if name else module)
+        else:
+            self._add_module(module)
+
+    def _add_module(self, module: str) -> None:
+        file = getattr(sys.modules.get(module), "__file__", None)
+        if file and Path(file).resolve().is_relative_to(self._source):
+            self.entries.add(module)
+            return
+        top = module.partition(".")[0]
+        if top in sys.builtin_module_names or top in sys.stdlib_module_names:
+            return
+        for distribution in _distributions().get(top, ()):
+            self.distributions[distribution] = metadata.version(distribution)
+
+
+@lru_cache(maxsize=1)
+def _distributions() -> Mapping[str, list[str]]:
+    return metadata.packages_distributions()
+
+
+class _Span(NamedTuple):
+    first: int
+    last: int
+    name: str
+
+
+@lru_cache(maxsize=4096)
+def _definitions(file: str) -> tuple[_Span, ...]:
+    try:
+        tree = ast.parse(Path(file).read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return ()
+    return tuple(_span(statement) for statement in tree.body)
+
+
+def _span(statement: ast.stmt) -> _Span:
+    decorators = getattr(statement, "decorator_list", [])
+    first = min([statement.lineno, *(line.lineno for line in decorators)])
+    name = getattr(statement, "name", "")
+    if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+        name = statement.targets[0].id
+    return _Span(first, statement.end_lineno or first, name)
+
+
+def _definition_at(file: str, line: int) -> Optional[str]:
+    """The top-level name that a line of a file belongs to, if it has one."""
+    for span in _definitions(file):
+        if span.first <= line <= span.last:
+            return span.name or None
+    return None
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What has changed between two fingerprints, a few words each."""
+    found = []
+    for section in sorted({*old, *new}):
+        one, other = old.get(section), new.get(section)
+        if one == other:
+            continue
+        if not (isinstance(one, dict) and isinstance(other, dict)):
+            found.append(section)
+            continue
+        for key in sorted({*one, *other}):
+            if one.get(key) != other.get(key):
+                state = "is new" if key not in one else "is gone"
+                found.append(
+                    f"{key} {'has changed' if key in one and key in other else state}"
+                )
+    return found

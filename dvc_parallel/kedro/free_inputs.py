@@ -1,0 +1,116 @@
+"""Data that stages read and no stage makes: is it in git, in DVC, or nowhere?"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from . import KedroError
+from .fingerprint import path_of
+from .stages import NodeStage
+
+
+class FreeInputs:
+    """Inputs of stages that no stage makes."""
+
+    def __init__(self, root: Path, repo_root: Path, stages: Sequence[NodeStage]):
+        self._root = root
+        self._repo_root = repo_root
+        made = {path for stage in stages for path in stage.out_paths}
+        own = {path_of(stage.name) for stage in stages}
+        self._paths = sorted(
+            {
+                dep
+                for stage in stages
+                for dep in stage.deps
+                if "://" not in dep
+                and dep not in own
+                and not any(_is_in(dep, out) or _is_in(out, dep) for out in made)
+            }
+        )
+
+    def tell(self, add: bool) -> None:
+        """Name those that neither git nor DVC knows, or have DVC track them.
+
+        Raises:
+            KedroError: git would ignore their ``.dvc`` files.
+        """
+        missing = [path for path in self._paths if not (self._root / path).exists()]
+        for path in missing:
+            sys.stderr.write(
+                f"WARNING: '{path}' does not exist, and no stage makes it\n"
+            )
+        unknown = self._unknown([path for path in self._paths if path not in missing])
+        if not unknown:
+            return
+        if not add:
+            listed = "".join(f"  {path}\n" for path in unknown)
+            sys.stderr.write(
+                "WARNING: neither git nor DVC tracks these inputs; "
+                f"`kedro dvc update --add` has DVC track them:\n{listed}"
+            )
+            return
+        self._add(unknown)
+
+    def _unknown(self, paths: Sequence[str]) -> list[str]:
+        if not paths:
+            return []
+        tracked = self._in_git(paths)
+        rest = [path for path in paths if path not in tracked]
+        outs = self._outs() if rest else []
+        return [
+            path
+            for path in rest
+            if not any(_is_in(os.path.normpath(self._root / path), out) for out in outs)
+        ]
+
+    def _in_git(self, paths: Sequence[str]) -> set[str]:
+        found = set()
+        for path in paths:
+            result = self._git("ls-files", "--", path)
+            if result.returncode == 0 and result.stdout:
+                found.add(path)
+        return found
+
+    def _git(self, *args: str) -> Any:
+        return subprocess.run(  # noqa: S603
+            ["git", *args],  # noqa: S607
+            cwd=self._root,
+            capture_output=True,
+            check=False,
+            text=True,
+        )
+
+    def _outs(self) -> list[str]:
+        from dvc.repo import Repo
+
+        with Repo(str(self._repo_root)) as repo:
+            return [out.fs_path for out in repo.index.outs if out.protocol == "local"]
+
+    def _add(self, paths: Sequence[str]) -> None:
+        from dvc.exceptions import DvcException
+        from dvc.repo import Repo
+
+        hidden = [
+            path
+            for path in paths
+            if self._git("check-ignore", "-q", f"{path}.dvc").returncode == 0
+        ]
+        if hidden:
+            raise KedroError(
+                f"git ignores '{hidden[0]}.dvc', which DVC needs; add the lines "
+                "'!*.dvc' and '!.gitignore' to the end of .gitignore"
+            )
+        with Repo(str(self._repo_root)) as repo:
+            try:
+                repo.add([str(self._root / path) for path in paths])
+            except DvcException as exc:
+                raise KedroError(f"DVC cannot add them: {exc}") from exc
+        for path in paths:
+            print(f"added {path}.dvc")  # noqa: T201
+
+
+def _is_in(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")

@@ -1,0 +1,190 @@
+"""``kedro dvc run``: what the command of a stage does."""
+
+import json
+import logging
+import pickle
+import sys
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Optional
+
+from kedro.framework.hooks import hook_impl
+from kedro.io import AbstractDataset
+
+from . import MARKERS, MEMORY, KedroError
+from .fingerprint import Fingerprints, differences, path_of
+from .project import KedroProject, find, session_of
+from .stages import stage_name
+
+# NOTE: the newest one that all supported Pythons have: the same bytes from each of them
+_PROTOCOL = 5
+
+
+class MemoryPickle(AbstractDataset):
+    """What Kedro would keep in memory, between the stages of DVC."""
+
+    def __init__(self, filepath: str, dataset: str):
+        self._filepath = Path(filepath)
+        self._dataset = dataset
+
+    def load(self) -> Any:
+        """Load the object."""
+        with self._filepath.open("rb") as file:
+            return pickle.load(file)  # noqa: S301
+
+    def save(self, data: Any) -> None:
+        """Write the object.
+
+        Raises:
+            KedroError: it cannot be pickled.
+        """
+        self._filepath.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with self._filepath.open("wb") as file:
+                pickle.dump(data, file, _PROTOCOL)
+        except (pickle.PicklingError, AttributeError, TypeError) as exc:
+            self._filepath.unlink()
+            raise KedroError(
+                f"dataset '{self._dataset}' cannot be pickled: {exc}; give it an entry "
+                "in the catalog, or run `kedro dvc update --group-by memory`, by which "
+                "nodes that share memory are one stage"
+            ) from exc
+
+    def _exists(self) -> bool:
+        return self._filepath.exists()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath)}
+
+
+class StageHooks:
+    """Hooks of Kedro that have a session run as a stage of DVC.
+
+    Args:
+        stage: its name.
+        fingerprint: content of its file.
+    """
+
+    def __init__(
+        self, stage: str, fingerprint: Mapping[str, Any], root: Path, source: Path
+    ):
+        self._stage = stage
+        self._fingerprint = fingerprint
+        self._root = root
+        self._source = source
+        self._project: Optional[KedroProject] = None
+
+    @hook_impl(trylast=True)
+    def after_context_created(self, context: Any) -> None:
+        """Give datasets the places that they have in DVC."""
+        self._project = KedroProject(self._root, self._source, context)
+        project = self._project
+        pattern_of = {name: project.pattern(name) for name in self._fingerprint["data"]}
+        conf = dict(context.config_loader["catalog"])
+        for name, said in self._fingerprint["data"].items():
+            if said["path"].startswith(f"{MEMORY}/"):
+                entry = project.entry(name)
+                conf[name] = {
+                    "type": f"{__name__}.{MemoryPickle.__qualname__}",
+                    "filepath": said["path"],
+                    "dataset": name,
+                    **{key: entry[key] for key in ("validator",) if key in entry},
+                }
+            elif "saved by" in said or said.get("made"):
+                key = pattern_of[name]
+                entry = project.entry(name)
+                if not entry.pop("versioned", False):
+                    continue
+                if "credentials" in conf.get(key, {}):
+                    entry["credentials"] = conf[key]["credentials"]
+                conf[name] = entry
+        context.config_loader["catalog"] = conf
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, pipeline: Any) -> None:
+        """Check that the fingerprint is that of today's code.
+
+        Raises:
+            KedroError: it is not.
+        """
+        assert self._project is not None
+        # NOTE: with the catalog as it is written, not as it has been changed above
+        nodes = {node.name: node for node in pipeline.nodes}
+        known = self._fingerprint
+        found = Fingerprints(self._project).of(
+            [nodes[name] for name in known["nodes"]], known.get("in memory", ())
+        )
+        found["pipeline"] = known["pipeline"]
+        made = differences(known, found)
+        if made:
+            few = ", ".join(made[:5]) + (", ..." if len(made) > 5 else "")
+            raise KedroError(
+                f"stage '{self._stage}' is stale: {few}; run `kedro dvc update`, and "
+                "then `dvc repro` again"
+            )
+
+
+def run(stage: str, env: Optional[str] = None) -> None:
+    """Run the nodes of a stage.
+
+    Args:
+        stage: its name, or that of its node.
+
+    Raises:
+        KedroError: they cannot be run; nothing has been written.
+        Exception: the one that a node has raised.
+    """
+    root = find(Path.cwd())
+    stage = stage_name(stage)
+    path = root / path_of(stage)
+    try:
+        fingerprint = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise KedroError(
+            f"there is no stage '{stage}' ({path_of(stage)}); run `kedro dvc update`"
+        ) from None
+    except ValueError as exc:
+        raise KedroError(
+            f"{path_of(stage)} is not JSON; run `kedro dvc update`"
+        ) from exc
+    _write_plain_logs()
+    with session_of(root, env) as (session, source):
+        session._hook_manager.register(StageHooks(stage, fingerprint, root, source))
+        session.run(
+            node_names=list(fingerprint["nodes"]), **_only(fingerprint["pipeline"])
+        )
+    for said in fingerprint["data"].values():
+        if "saved by" in said and said["path"].startswith(f"{MARKERS}/"):
+            marker = root / said["path"]
+            marker.parent.mkdir(parents=True, exist_ok=True)
+            marker.write_text(f"{uuid.uuid4()}\n", encoding="ascii")
+
+
+def _only(pipeline: str) -> dict[str, Any]:
+    """The arguments of a session's ``run`` for one pipeline, as of this Kedro."""
+    import inspect
+
+    from kedro.framework.session import KedroSession
+
+    known = inspect.signature(KedroSession.run).parameters
+    if "pipeline_names" in known:
+        return {"pipeline_names": [pipeline]}
+    return {"pipeline_name": pipeline}
+
+
+def _write_plain_logs() -> None:
+    """Have no log line cut at 80 columns, where there is no terminal."""
+    if sys.stdout.isatty():
+        return
+    names = [None, *logging.root.manager.loggerDict]
+    for logger in map(logging.getLogger, names):
+        for handler in list(logger.handlers):
+            if type(handler).__name__ == "RichHandler":
+                plain = logging.StreamHandler(sys.stdout)
+                plain.setLevel(handler.level)
+                plain.setFormatter(
+                    logging.Formatter("%(levelname)s %(name)s: %(message)s")
+                )
+                logger.removeHandler(handler)
+                logger.addHandler(plain)

@@ -1,0 +1,196 @@
+"""``kedro dvc update``: dvc.yaml and fingerprints as the pipelines are now."""
+
+import difflib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Optional
+
+from . import FOLDER, KedroError
+from .dvc_yaml import DvcYaml
+from .fingerprint import Fingerprints, path_of, text_of
+from .free_inputs import FreeInputs
+from .project import DEFAULT, find, project_of, registered_pipelines, selected
+from .stages import GROUPS, NodeStage, StageMaker, smallest_pipeline, warn
+
+OPTIONS = f"{FOLDER}/options.json"
+
+
+class Options(NamedTuple):
+    """What an update is about; the same for the next one unless it says otherwise."""
+
+    pipelines: list[str]
+    env: Optional[str]
+    group_by: str
+
+    @classmethod
+    def of(
+        cls,
+        root: Path,
+        pipelines: Sequence[str],
+        env: Optional[str],
+        group_by: Optional[str],
+    ) -> "Options":
+        """Those given, and those of the last update for what is not given."""
+        last: dict[str, Any] = {}
+        path = root / OPTIONS
+        if path.exists():
+            try:
+                last = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError as exc:
+                raise KedroError(f"{OPTIONS} is not JSON: {exc}; delete it") from exc
+        group_by = group_by or last.get("group_by", GROUPS[0])
+        if group_by not in GROUPS:
+            raise KedroError(
+                f"{OPTIONS} has an unknown group_by '{group_by}'; delete it"
+            )
+        return cls(
+            list(pipelines) or last.get("pipelines", [DEFAULT]),
+            env if env is not None else last.get("env"),
+            group_by,
+        )
+
+    @property
+    def text(self) -> str:
+        """What is kept of them; nothing if they are what nobody has asked for."""
+        default = Options([DEFAULT], None, GROUPS[0])
+        changed = {
+            key: value
+            for key, value in self._asdict().items()
+            if value != default._asdict()[key]
+        }
+        return json.dumps(changed, indent=1) + "\n" if changed else ""
+
+
+def update(
+    pipelines: Sequence[str] = (),
+    env: Optional[str] = None,
+    group_by: Optional[str] = None,
+    check: bool = False,
+    add: bool = False,
+) -> int:
+    """Write dvc.yaml and fingerprints, all of them or none.
+
+    Args:
+        check: write nothing, and print what would change.
+        add: have DVC track inputs that neither git nor DVC knows.
+
+    Returns:
+        int: exit status; 1 if there is something to change, and ``check``.
+
+    Raises:
+        KedroError: the project cannot be had in DVC.
+    """
+    root = find(Path.cwd())
+    repo_root = _repo_root(root)
+    options = Options.of(root, pipelines, env, group_by)
+    with project_of(root, options.env) as project:
+        registered = registered_pipelines(root)
+        pipeline = selected(registered, options.pipelines)
+        maker = StageMaker(
+            pipeline,
+            Fingerprints(project),
+            root,
+            repo_root,
+            options.group_by,
+            options.env,
+            smallest_pipeline(registered, options.pipelines),
+        )
+        stages = maker.stages()
+    changes = _changes(root, stages, options)
+    warn(stages)
+    if check:
+        for change in changes:
+            sys.stdout.write(change.diff())
+        return 1 if changes else 0
+    for change in changes:
+        change.make()
+    changed = len([change for change in changes if change.name.endswith(".json")])
+    print(f"{len(stages)} stages, {changed} of their fingerprints changed")  # noqa: T201
+    FreeInputs(root, repo_root, stages).tell(add)
+    return 0
+
+
+def _repo_root(root: Path) -> Path:
+    from dvc.exceptions import NotDvcRepoError
+    from dvc.repo import Repo
+
+    try:
+        return Path(Repo.find_root(str(root)))
+    except NotDvcRepoError:
+        raise KedroError(
+            f"'{root}' is in no DVC repo; run `git init` and `dvc init` there"
+        ) from None
+
+
+class _Change(NamedTuple):
+    """A file that is to have another text; none at all if it is empty."""
+
+    root: Path
+    name: str
+    old: str
+    new: str
+
+    def diff(self) -> str:
+        lines = difflib.unified_diff(
+            self.old.splitlines(keepends=True),
+            self.new.splitlines(keepends=True),
+            self.name,
+            self.name,
+        )
+        return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
+
+    def make(self) -> None:
+        path = self.root / self.name
+        if not self.new:
+            path.unlink()
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary.write_bytes(self.new.encode("utf-8"))
+        if path.exists():
+            temporary.chmod(path.stat().st_mode & 0o7777)
+        temporary.replace(os.path.realpath(path))
+
+
+def _changes(
+    root: Path, stages: Sequence[NodeStage], options: Options
+) -> list[_Change]:
+    """All files to change, dvc.yaml last: it is what makes stages of the others."""
+    file = DvcYaml(_text(root / "dvc.yaml"))
+    old = {name: _text(root / path_of(name)) for name in file.ours}
+    before = {name: written_paths(name, text) for name, text in old.items()}
+    text = file.with_stages(stages, before)
+    wanted = {path_of(stage.name): text_of(stage.fingerprint) for stage in stages}
+    wanted.update({path_of(name): "" for name in old if path_of(name) not in wanted})
+    wanted[OPTIONS] = options.text
+    wanted["dvc.yaml"] = text
+    found = [
+        _Change(root, name, _text(root / name), new) for name, new in wanted.items()
+    ]
+    return [change for change in found if change.old != change.new]
+
+
+def _text(path: Path) -> str:
+    return path.read_bytes().decode("utf-8") if path.is_file() else ""
+
+
+def written_paths(name: str, fingerprint: str) -> list[str]:
+    """Paths and keys of parameters that the stage of a fingerprint has in dvc.yaml."""
+    try:
+        content = json.loads(fingerprint) if fingerprint else {}
+    except ValueError:
+        content = {}
+    data = content.get("data", {}).values()
+    return [
+        path_of(name),
+        *(
+            path
+            for said in data
+            for path in (said.get("path"), said.get("query"))
+            if path
+        ),
+        *content.get("parameters", {}).values(),
+    ]

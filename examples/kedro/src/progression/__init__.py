@@ -1,0 +1,1 @@
+"""How far diabetes has progressed after a year, from ten measurements."""

@@ -1,0 +1,25 @@
+import pytest
+
+from tests.kedro.shop import Shop
+
+
+@pytest.fixture(autouse=True)
+def _no_telemetry(monkeypatch):
+    monkeypatch.setenv("DO_NOT_TRACK", "1")
+    for name in ("KEDRO_ENV", "KEDRO_LOGGING_CONFIG", "PYTHONPATH"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def make_shop(tmp_path):
+    """Make a small Kedro project: ``make_shop(name, files)``."""
+
+    def make(name="shop", files=None):
+        return Shop(tmp_path / name, files or {})
+
+    return make
+
+
+@pytest.fixture
+def shop(make_shop):
+    return make_shop()

@@ -1,0 +1,104 @@
+"""What runs again after an edit: what the edit can change, and what depends on it."""
+
+import pytest
+
+from tests.kedro.shop import STAGES
+
+pytest.importorskip("kedro", reason="needs the extra dvc-parallel[kedro]")
+
+NODES = "src/shop/nodes.py"
+
+
+@pytest.fixture(scope="module")
+def ran_before(tmp_path_factory):
+    """A project that has run, to be copied."""
+    import shutil
+
+    from tests.kedro.shop import Shop
+
+    made = []
+
+    def copy(path):
+        if not made:
+            shop = Shop(tmp_path_factory.mktemp("before") / "shop", {})
+            shop.update()
+            shop.dvc("repro", "-q")
+            shop.commit()
+            made.append(shop)
+        shutil.rmtree(path)
+        shutil.copytree(made[0].path, path)
+
+    return copy
+
+
+@pytest.fixture
+def done(shop, ran_before):
+    ran_before(shop.path)
+    return shop
+
+
+@pytest.mark.parametrize(
+    "name, old, new",
+    [
+        (NODES, "# a comment", "# another comment, and more of it"),
+        (NODES, "def clean(raw, more):", "def clean(\n    raw,\n    more\n):"),
+        (NODES, "def total(", "def unused():\n    return 1\n\n\ndef total("),
+        ("src/shop/prices.py", "TAX = 1.5", '"""Prices."""\n\nTAX = 1.5\nOTHER = 3'),
+        ("src/shop/base.py", "class Rule:", "class Other:\n    a = 1\n\n\nclass Rule:"),
+        ("conf/base/parameters.yml", "unused: 1", "unused: 2"),
+        ("conf/base/catalog.yml", "raw: {", "other: {type: a.B}\n# ...\nraw: {"),
+    ],
+)
+def test_nothing_runs(done, name, old, new):
+    done.edit(name, old, new)
+    result = done.update()
+    assert "0 of their fingerprints changed" in result.stdout
+    assert done.ran() == []
+
+
+CATALOG, PARAMETERS = "conf/base/catalog.yml", "conf/base/parameters.yml"
+EDITS = {
+    "node": (NODES, "for value in raw]", "for value in raw[1:]]", STAGES),
+    "second node": (NODES, "value * factor", "value * factor + 1", STAGES[1:]),
+    "helper": ("src/shop/prices.py", "* TAX", "* TAX + 1", STAGES),
+    "constant": ("src/shop/prices.py", "1.5", "2.5", STAGES),
+    "base class": ("src/shop/base.py", "1000", "1", STAGES[1:]),
+    "decorator": (NODES, "function(*args)", "function(*args)[1:]", STAGES[1:]),
+    "string import": (
+        "src/shop/plugins/addition.py",
+        "sum(values)",
+        "-sum(values)",
+        ["total"],
+    ),
+    "data": ("data/raw.json", "[1, ", "[5, ", STAGES),
+    "load_args": (CATALOG, "raw.json", "raw.json, load_args: {first: 2}", STAGES),
+    "save_args": (
+        CATALOG,
+        "cleaned.json",
+        "cleaned.json, save_args: {indent: 1}",
+        # NOTE: which makes the same of it
+        ["clean", "double"],
+    ),
+    "swapped inputs": (
+        "src/shop/pipeline_registry.py",
+        '["raw", "more"]',
+        '["more", "raw"]',
+        STAGES,
+    ),
+    "parameter": (PARAMETERS, "factor: 2", "factor: 3", STAGES[1:]),
+    "class of a dataset": (
+        "src/shop/datasets.py",
+        "json.dumps(data, ",
+        "json.dumps(data + [0], ",
+        STAGES,
+    ),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_it_and_what_depends_on_it_run(done, edit):
+    name, old, new, stages = EDITS[edit]
+    done.edit(name, old, new)
+    done.update()
+    assert done.ran() == stages
+    assert "up to date" in done.dvc("status").stdout

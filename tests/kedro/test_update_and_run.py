@@ -1,0 +1,80 @@
+"""``kedro dvc update`` writes stages, and ``dvc repro`` runs them."""
+
+import pytest
+
+from tests.kedro.shop import STAGES
+from tests.support.project import assert_same
+
+pytest.importorskip("kedro", reason="needs the extra dvc-parallel[kedro]")
+
+
+def test_a_stage_for_each_node(shop):
+    shop.update()
+    stages = shop.stages()
+    assert list(stages) == STAGES
+    assert stages["double"] == {
+        "cmd": "kedro dvc run double",
+        "deps": [".kedro-dvc/double.json", "data/cleaned.json"],
+        "params": [{"conf/base/parameters.yml": ["factor"]}],
+        "outs": [".kedro-dvc/memory/doubled.pkl"],
+        "meta": {"kedro": "double"},
+    }
+    assert stages["total"]["deps"] == [
+        ".kedro-dvc/total.json",
+        ".kedro-dvc/memory/doubled.pkl",
+    ]
+
+
+def test_serially_and_in_parallel(make_shop):
+    serial, parallel = make_shop("serial"), make_shop("parallel")
+    for project, options in ((serial, []), (parallel, ["-j", 4])):
+        project.update()
+        project.dvc("repro", *options)
+        assert project.read("data/total.json") == "[26.0]"
+    assert_same(serial, parallel)
+    assert "up to date" in parallel.dvc("status").stdout
+
+
+def test_again_changes_nothing(shop):
+    shop.update()
+    before = shop.left()
+    result = shop.update()
+    assert "0 of their fingerprints changed" in result.stdout
+    assert shop.left() == before
+    assert "+++" not in shop.update("--check").stdout
+
+
+def test_check_prints_what_would_change(shop):
+    result = shop.update("--check", check=False)
+    assert result.returncode == 1
+    assert "+  clean:\n" in result.stdout
+    assert not shop.exists("dvc.yaml")
+    assert not shop.exists(".kedro-dvc")
+    shop.update()
+    shop.edit("src/shop/prices.py", "1.5", "2")
+    before = shop.left()
+    result = shop.update("--check", check=False)
+    assert result.returncode == 1
+    assert "+++ .kedro-dvc/clean.json" in result.stdout
+    assert "shop.prices:TAX" in result.stdout
+    assert shop.left() == before
+
+
+def test_a_stage_that_is_stale_writes_nothing(shop):
+    shop.update()
+    shop.edit("src/shop/prices.py", "1.5", "2")
+    result = shop.kedro("run", "clean", check=False)
+    assert result.returncode == 1
+    assert "stage 'clean' is stale: shop.prices:TAX has changed" in result.stderr
+    assert "run `kedro dvc update`" in result.stderr
+    assert not shop.exists("data/cleaned.json")
+    shop.update()
+    shop.kedro("run", "clean")
+    assert shop.read("data/cleaned.json") == "[2, 4, 6, 4]"
+
+
+def test_lines_of_a_log_are_whole(shop):
+    shop.update()
+    lines = shop.kedro("run", "clean").stdout.splitlines()
+    (line,) = [line for line in lines if "Running node" in line]
+    assert line.endswith("Running node: clean: clean([raw;more]) -> [cleaned]")
