@@ -30,6 +30,7 @@ OLD = "dvc_parallel.backport.before_3_6"
 CLI = "dvc_parallel.backport.dvc_cli"
 SEAMS = "dvc_parallel.backport.seams"
 LOADING = "dvc_parallel.caches.stage_loading"
+FACTS = "dvc_parallel.caches.path_facts"
 RUN = "dvc_parallel.run.overrides"
 DRY_RUN = "dvc_parallel.commands.dry_run"
 RUN_CACHE = "dvc_parallel.caches.run_cache"
@@ -95,7 +96,28 @@ IN_DVC = (
     Seam("dvc.lock:Lock.unlock", "self", "dvc_parallel.engine.lock_wait:unlock"),
 )
 
+# Paths are made relative ten times a stage.
+PATHS = (
+    *(
+        Seam(f"{module}:relpath", "path start", f"{FACTS}:relpath", dispensable=True)
+        for module in (
+            "dvc.dvcfile",
+            "dvc.output",
+            "dvc.repo.scm_context",
+            "dvc.stage",
+            "dvc_data.hashfile.state",
+        )
+    ),
+    Seam(
+        "dvc_objects.fs.base:FileSystem.relpath",
+        "self path start",
+        f"{FACTS}:relpath_of",
+        dispensable=True,
+    ),
+)
+
 IN_LOADING = (
+    *PATHS,
     Seam(
         "dvc.dependency:_get",
         "stage p info",
@@ -128,7 +150,6 @@ IN_JOBS = (
         dispensable=True,
     ),
     Seam("dvc.prompt:ask", "prompt limited_to", f"{RUN}:ask"),
-    Seam("dvc.output:Output._checkout", "self", f"{SAVING}:checkout"),
     Seam("dvc.stage.cache:StageCache._cache_type_copy", "self", f"{SAVING}:copy_links"),
 )
 
@@ -136,6 +157,7 @@ IN_JOBS = (
 IN_CLONES = tuple(seam for seam in IN_JOBS if seam.name in ("_run", "display_command"))
 
 IN_RUNS = (
+    *PATHS,
     Seam(
         "dvc.ignore:DvcIgnoreFilter.__init__",
         "self fs root_dir",
@@ -146,6 +168,12 @@ IN_RUNS = (
         "dvc.ignore:DvcIgnoreFilter._get_trie_pattern",
         "self dirname dnames ignore_subrepos",
         f"{RUN}:trie_pattern",
+        dispensable=True,
+    ),
+    Seam(
+        "dvc.ignore:DvcIgnoreFilter.is_ignored",
+        "self fs path ignore_subrepos",
+        f"{RUN}:is_dvcignored",
         dispensable=True,
     ),
     Seam(
@@ -198,6 +226,7 @@ IN_RUNS = (
     ),
     Seam("dvc.output:ocheck", "odb obj", f"{DAMAGED}:check"),
     Seam("dvc.output:otransfer", "src dest obj_ids", f"{SAVING}:transfer"),
+    Seam("dvc.output:Output._checkout", "self", f"{SAVING}:checkout"),
     Seam("dvc.stage:Stage.commit", "self allow_missing", f"{SAVING}:commit"),
     Seam("dvc.stage.run:unlocked_repo", "f", f"{RUN}:unlocked_repo"),
     # NOTE: before 3.8.0, it leaves the config alone

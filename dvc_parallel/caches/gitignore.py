@@ -8,6 +8,7 @@ match the path, and a file is read again only when it has changed.
 Owned by the owner of the repo.
 """
 
+import itertools
 import os
 import re
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from dvc.utils import relpath
 
 from dvc_parallel.engine.atomic import about
 from dvc_parallel.engine.file_stamp import Signature, is_settled, signature_of
+
+from .path_facts import below
 
 GITIGNORE = ".gitignore"
 
@@ -32,6 +35,7 @@ class _Lines(NamedTuple):
     known: set[bytes]
     by_name: dict[bytes, set[bytes]]
     others: set[bytes]
+    number: int  # another one whenever it has been read
 
 
 class IgnoreFiles:
@@ -42,6 +46,10 @@ class IgnoreFiles:
         self._manager: Any = None  # what dulwich has made of git's settings
         # the files that it was made of, as they were before that
         self._settings: Optional[list[tuple[str, Optional[Signature]]]] = None
+        self._paths_of_settings: dict[str, list[str]] = {}
+        self._numbers = itertools.count(1)
+        # by path: what it was made of, and whether git ignores it
+        self._answers: dict[str, tuple[Any, list[int], bool]] = {}
 
     def is_ignored(self, original: Callable, backend: Any, path: str) -> bool:
         """As ``DulwichBackend.is_ignored``, which is ``original``."""
@@ -50,7 +58,25 @@ class IgnoreFiles:
         # NOTE: other versions of dulwich may not have these
         if filters is None or getattr(manager, "_ignorecase", True):
             return original(backend, path)
-        manager._path_filters = _Filters(self, backend.root_dir, path)
+        rules = _Filters(self, backend.root_dir, path)
+        numbers = rules.numbers()
+        if numbers is None:
+            return self._ask(original, backend, path, manager, rules)
+        manager._path_filters = {}
+        if not _has_lines(manager) and not rules.may_match():
+            return False
+        numbers.append(os.path.isdir(path))
+        known = self._answers.get(path)
+        if known is None or known[0] is not manager or known[1] != numbers:
+            answer = self._ask(original, backend, path, manager, rules)
+            self._answers[path] = known = manager, numbers, answer
+        return known[2]
+
+    @staticmethod
+    def _ask(
+        original: Callable, backend: Any, path: str, manager: Any, rules: "_Filters"
+    ) -> bool:
+        manager._path_filters = rules
         try:
             return original(backend, path)
         finally:
@@ -60,7 +86,12 @@ class IgnoreFiles:
         """What DVC drops around each command, for as long as nothing of it changes."""
         if "ignore_manager" in vars(backend) or os.name != "posix":
             return backend.ignore_manager
-        settings = [(path, signature_of(path)) for path in _settings_of(backend.repo)]
+        root_dir = backend.root_dir
+        if root_dir not in self._paths_of_settings:
+            # NOTE: they depend on variables, which stay as they are
+            self._paths_of_settings[root_dir] = _settings_of(backend.repo)
+        paths = self._paths_of_settings[root_dir]
+        settings = [(path, signature_of(path)) for path in paths]
         if settings == self._settings:
             vars(backend)["ignore_manager"] = self._manager
             return self._manager
@@ -79,7 +110,7 @@ class IgnoreFiles:
         Raises:
             OSError: it cannot be read.
         """
-        file = self._read(gitignore)
+        file = self.read(gitignore)
         if file is None:
             return None
         found = file.others | file.by_name.get(name, set())
@@ -89,8 +120,13 @@ class IgnoreFiles:
         data = b"\n%b\n" % file.data
         return sorted(found, key=lambda line: data.rindex(b"\n%b\n" % line))
 
-    def _read(self, gitignore: str) -> Optional[_Lines]:
-        file = self._known.get(gitignore) or _Lines(None, b"", set(), {}, set())
+    def read(self, gitignore: str) -> Optional[_Lines]:
+        """What a file has; None if it is not there.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        file = self._known.get(gitignore) or _Lines(None, b"", set(), {}, set(), 0)
         signature = signature_of(gitignore)
         if signature is None:
             self._known.pop(gitignore, None)
@@ -116,7 +152,9 @@ class IgnoreFiles:
             _group(file, line).add(line)
         file.others.discard(b"")
         self._known[gitignore] = file._replace(
-            signature=signature if settled else None, data=data
+            signature=signature if settled else None,
+            data=data,
+            number=next(self._numbers),
         )
         return self._known[gitignore]
 
@@ -124,6 +162,12 @@ class IgnoreFiles:
 def _group(file: _Lines, line: bytes) -> set[bytes]:
     match = ONE_ENTRY.match(line)
     return file.by_name.setdefault(match[1], set()) if match else file.others
+
+
+def _has_lines(manager: Any) -> bool:
+    """Whether there are lines that hold everywhere."""
+    filters = getattr(manager, "_global_filters", None)
+    return filters is None or any(getattr(it, "_patterns", True) for it in filters)
 
 
 def _settings_of(repo: Any) -> list[str]:
@@ -158,7 +202,29 @@ class _Filters(dict):
         super().__init__()
         self._files = files
         self._root_dir = root_dir
-        self._parts = relpath(path, root_dir).replace(os.sep, "/").split("/")
+        name = below(path, root_dir) or relpath(path, root_dir)
+        self._parts = name.replace(os.sep, "/").split("/")
+        self._way: list[tuple[Optional[_Lines], bytes]] = []
+
+    def numbers(self) -> Optional[list[int]]:
+        """Those of the files on the way; None if others may count, too."""
+        folder = self._root_dir
+        for part in self._parts:
+            gitignore = f"{folder}{os.sep}{GITIGNORE}"
+            if part == os.pardir or os.path.islink(gitignore):
+                return None
+            lines = self._files.read(gitignore)
+            self._way.append((lines, os.fsencode(part)))
+            folder = f"{folder}{os.sep}{part}"
+        return [lines.number if lines else 0 for lines, _ in self._way]
+
+    def may_match(self) -> bool:
+        """Whether there is a line on the way that can match, see :meth:`numbers`."""
+        return any(
+            lines.others or lines.by_name.get(name)
+            for lines, name in self._way
+            if lines is not None
+        )
 
     def __missing__(self, folder: str) -> Any:
         """Called for a folder that is not read yet; ``KeyError`` has dulwich do it."""

@@ -5,6 +5,8 @@ Owned by the owner of the repo, but for :meth:`LinkTypes.reflink`.
 
 import errno
 import os
+import re
+import stat
 from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +23,30 @@ if TYPE_CHECKING:
     from dvc_parallel.engine.file_stamp import Signature
 
 DVCIGNORE = ".dvcignore"
+# What a path has that is not in its plainest form, or that is split as a URL.
+_NOT_PLAIN = re.compile(r"//|/\.\.?(?:/|\Z)|/\Z|[?#\x00-\x1f\x7f]")
+
+
+def below(path: Any, start: Any) -> Optional[str]:
+    """The path from a folder to what is in it; None if that is not plain to see."""
+    if type(path) is not str or type(start) is not str or os.name != "posix":
+        return None
+    start = os.getcwd() if start == os.curdir else start
+    if not path.startswith(f"{start}/") or _NOT_PLAIN.search(path):
+        return None
+    return path[len(start) + 1 :]
+
+
+def relpath(original: Callable, path: Any, start: Any = os.curdir) -> str:
+    """``dvc.utils.relpath``, and those of the packages that DVC is made of."""
+    return below(path, start) or original(path, start)
+
+
+def relpath_of(original: Callable, fs: Any, path: str, start: Any = None) -> str:
+    """``FileSystem.relpath`` of dvc_objects."""
+    if fs.protocol != "local":
+        return original(fs, path, start)
+    return below(path, start or os.curdir) or original(fs, path, start)
 
 
 class LinkTypes:
@@ -68,7 +94,7 @@ class LinkTypes:
         Raises:
             OSError: with an ``errno`` that makes DVC copy instead.
         """
-        disks = os.stat(src).st_dev, os.stat(os.path.dirname(dst) or ".").st_dev
+        disks = _disks(src, os.path.dirname(dst) or ".")
         if disks in self._no_reflinks:
             raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP), dst)
         try:
@@ -77,6 +103,20 @@ class LinkTypes:
             if exc.errno in (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY):
                 self._no_reflinks.add(disks)
             raise
+
+    def are_copies(self, src: str, folder: str) -> bool:
+        """Whether a file cannot be cloned to a folder, which was tried before.
+
+        Called by any thread.
+
+        Raises:
+            OSError
+        """
+        return _disks(src, folder) in self._no_reflinks
+
+
+def _disks(src: str, folder: str) -> tuple[int, int]:
+    return os.stat(src).st_dev, os.stat(folder).st_dev
 
 
 def _is_on(disk: int, path: str) -> bool:
@@ -146,6 +186,8 @@ class IgnoreRules:
     def __init__(self) -> None:
         self._read: Optional[tuple[Any, str, tuple]] = None  # fs, root, signature
         self._rules: dict[str, Any] = {}  # attributes
+        # by folder: what was read then, the files on the way, and what they say of it
+        self._folders: dict[str, tuple[Any, list[Optional[Signature]], Any]] = {}
 
     def load(self, original: Callable, rules: Any, fs: Any, root_dir: str) -> None:
         """As ``DvcIgnoreFilter.__init__``, which is ``original``."""
@@ -154,14 +196,73 @@ class IgnoreRules:
             return
         signature = self._signature_of(root_dir)
         if self._read == (fs, root_dir, signature):
-            vars(rules).update(_with_own_tries(self._rules))
+            vars(rules).update(_with_own_tries(self._rules), _read_as=self._read)
             return
         settled = signature[0] is None or is_settled(signature[0])
         self._read = None
         original(rules, fs, root_dir)
         if settled:
             self._rules = _with_own_tries(vars(rules))
-            self._read = fs, root_dir, signature
+            self._read = rules._read_as = fs, root_dir, signature
+
+    def is_ignored(
+        self,
+        original: Callable,
+        rules: Any,
+        fs: Any,
+        path: str,
+        ignore_subrepos: bool = True,
+    ) -> bool:
+        """As ``DvcIgnoreFilter.is_ignored``, which is ``original``.
+
+        DVC asks some five times for an output.  What has been read of the rules does
+        not change until all of it is read anew.
+        """
+        if ignore_subrepos or fs.protocol != "local":
+            return original(rules, fs, path, ignore_subrepos)
+        try:
+            mode = os.stat(path).st_mode
+        except OSError:
+            mode = 0
+        key = path, stat.S_ISREG(mode), stat.S_ISDIR(mode)
+        known = vars(rules).setdefault("_known_paths", {})
+        if key not in known:
+            known[key] = original(rules, fs, path, ignore_subrepos)
+        return known[key]
+
+    def trie_pattern(
+        self,
+        original: Callable,
+        rules: Any,
+        dirname: str,
+        dnames: Optional[list[str]] = None,
+        ignore_subrepos: bool = True,
+    ) -> Any:
+        """As ``DvcIgnoreFilter._get_trie_pattern``, which is ``original``.
+
+        DVC keeps it until all of the rules are read anew, and asks for it by a path
+        that it puts together from others.
+        """
+        if dnames is not None or ignore_subrepos:
+            return original(rules, dirname, dnames, ignore_subrepos)
+        patterns = vars(rules).setdefault("_known_patterns", {})
+        if not (found := patterns.get(dirname)):
+            found = patterns[dirname] = self._pattern_of(original, rules, dirname)
+        return found
+
+    def _pattern_of(self, original: Callable, rules: Any, folder: str) -> Any:
+        read_as = getattr(rules, "_read_as", None)
+        files = _files_below(rules.root_dir, folder)
+        if read_as is None or files is None:
+            return original(rules, folder, None, False)
+        signatures = [signature_of(file) for file in files]
+        known_as, known, found = self._folders.get(folder, (None, None, None))
+        if known_as is not read_as or known != signatures:
+            settled = all(map(is_settled, filter(None, signatures)))
+            found = original(rules, folder, None, False)
+            if settled:
+                self._folders[folder] = read_as, signatures, found
+        return found
 
     @staticmethod
     def _signature_of(root_dir: str) -> tuple[Optional["Signature"], tuple[str, ...]]:
@@ -171,6 +272,17 @@ class IgnoreRules:
         repos = (path for path in folders if os.path.exists(os.path.join(path, ".dvc")))
         path = os.path.join(root_dir, DVCIGNORE)
         return signature_of(path), tuple(sorted(repos))
+
+
+def _files_below(root_dir: str, folder: str) -> Optional[list[str]]:
+    """Files with rules that hold in a folder, but for that in the root of the repo."""
+    if not (folder + os.sep).startswith(root_dir + os.sep):
+        return None
+    files = []
+    while len(folder) > len(root_dir):
+        files.append(f"{folder}{os.sep}{DVCIGNORE}")
+        folder = os.path.dirname(folder)
+    return files
 
 
 def _with_own_tries(attributes: dict[str, Any]) -> dict[str, Any]:
@@ -203,7 +315,8 @@ class TrackedPaths:
             self._paths = sorted(backend.repo.open_index())
             self._signature = signature if settled else None
 
-        relpath = os.path.relpath(path, backend.root_dir).replace(os.sep, "/").encode()
+        name = below(path, backend.root_dir) or os.path.relpath(path, backend.root_dir)
+        relpath = name.replace(os.sep, "/").encode()
         folder = relpath + b"/"
         return self._next(relpath) == relpath or self._next(folder).startswith(folder)
 

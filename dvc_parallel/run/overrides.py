@@ -71,6 +71,8 @@ reset = _kept("config.reset")
 read_param_file = _kept("params_files.read_param_file")
 # ``DvcIgnoreFilter.__init__``: what DVC leaves out.
 dvcignore = _kept("ignore_rules.load")
+is_dvcignored = _kept("ignore_rules.is_ignored")
+trie_pattern = _kept("ignore_rules.trie_pattern")
 # ``DulwichBackend.is_ignored``, ``is_tracked``: whether git does that with a path.
 is_ignored = _kept("ignore_files.is_ignored")
 is_tracked = _kept("tracked_paths.is_tracked")
@@ -290,22 +292,6 @@ def pattern(
     if key not in books.patterns:
         books.patterns[key] = original(text, ignorecase)
     return books.patterns[key]
-
-
-@in_runs
-def trie_pattern(
-    _books, original: Callable, rules, dirname, dnames=None, ignore_subrepos=True
-) -> Any:
-    """``DvcIgnoreFilter._get_trie_pattern``: what is left out in a folder.
-
-    DVC keeps it, and asks for it by a path that it puts together from others.
-    """
-    if dnames is not None or ignore_subrepos:
-        return original(rules, dirname, dnames, ignore_subrepos)
-    known = vars(rules).setdefault("_known_patterns", {})
-    if not (found := known.get(dirname)):
-        found = known[dirname] = original(rules, dirname, dnames, ignore_subrepos)
-    return found
 
 
 @in_runs

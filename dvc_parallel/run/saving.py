@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 from dvc.dependency import Dependency
 from dvc.exceptions import DvcException
 from dvc.utils import relpath
+from dvc_data.hashfile import checkout as dvc_checkout
 from dvc_data.hashfile import load
 from dvc_data.hashfile.obj import HashFile
 
+from dvc_parallel.caches import plain_files
 from dvc_parallel.caches.bookkeeping import current_books
 from dvc_parallel.caches.damaged import remove_damaged
 from dvc_parallel.engine.durable import write_out
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
     from dvc_parallel.caches.bookkeeping import Bookkeeping
     from dvc_parallel.caches.hashes import KnownHashes
+    from dvc_parallel.caches.path_facts import LinkTypes
 
 # What takes longer than a change of owners: 8 MiB are hashed in some 10 ms.
 LARGE_SIZE = 8 * 2**20
@@ -139,8 +142,8 @@ def _build(
     stage_run = current_stage_run()
     is_folder = fs.protocol == "local" and os.path.isdir(path)
     if stage_run is None or fs.protocol != "local":
-        build = partial(known.build_folder, original) if is_folder else original
-        return build(odb, path, fs, *args, **kwargs)
+        look = known.build_folder if is_folder else plain_files.build
+        return look(original, odb, path, fs, *args, **kwargs)
 
     large = is_large(path)
     if large and not is_folder:
@@ -149,7 +152,7 @@ def _build(
     job, reads, name = stage_run.job, stage_run.reads, stage_run.name
     # NOTE: a file that a stage has made is its own; what changes it is an error
     may_move = is_folder or kwargs.get("dry_run")
-    hash_it = original
+    hash_it = original if large or is_folder else partial(plain_files.build, original)
     if may_move and (large or reads.others(name)):
 
         def hash_it(odb, path, fs, *args, **kwargs):
@@ -172,7 +175,9 @@ def transfer(original: Callable, src, dest, obj_ids, *args, **kwargs):
     """``otransfer`` in ``dvc.output``: copy what was just hashed into the cache."""
     books = current_books()
     if books is not None and dest.fs.protocol == "local":
-        original = partial(_copy, original)
+        stage_run = current_stage_run()
+        is_small = stage_run is None or not stage_run.data_is_large
+        original = partial(_copy, original, books.link_types if is_small else None)
     result = _transfer(original, src, dest, obj_ids, *args, **kwargs)
     if books is not None:
         books.written.add(dest.path)
@@ -207,13 +212,25 @@ def _transfer(original: Callable, src, dest, obj_ids, *args, **kwargs):
     return result
 
 
-def _copy(original: Callable, src, dest, obj_ids, *args, **kwargs):
+def _copy(
+    original: Callable,
+    links: "Optional[LinkTypes]",
+    src,
+    dest,
+    obj_ids,
+    *args,
+    **kwargs,
+):
     """Have what is in the cache then whole, and on the disk."""
     oids = _oids(src, obj_ids)
     for oid in oids:
         if os.path.isfile(dest.oid_to_path(oid)):
             remove_damaged(dest, oid, _size(src, oid))
-    result = original(src, dest, obj_ids, *args, **kwargs)
+    result = None
+    if links is not None and not kwargs.get("hardlink"):
+        result = plain_files.transfer(links, src, dest, obj_ids)
+    if result is None:
+        result = original(src, dest, obj_ids, *args, **kwargs)
     # NOTE: also what was there, as another stage may just have put it there
     write_out(map(dest.oid_to_path, oids))
     return result
@@ -242,14 +259,16 @@ def _oids(src, hash_infos: Iterable) -> set[str]:
 
 def checkout(original: Callable, out: "Output", *args, **kwargs):
     """``Output._checkout``: copy or link from the cache."""
-    stage_run = current_stage_run()
+    stage_run, meta = current_stage_run(), out.meta
+    large = (meta.size or 0) >= LARGE_SIZE or (meta.nfiles or 0) >= MANY_FILES
+    leave = partial(plain_files.leave, dvc_checkout.test_links)
+    if current_books() is not None and not large and leave(*args, **kwargs):
+        return False
     if stage_run is None:
         return original(out, *args, **kwargs)
 
     # NOTE: the owner's ignore rules, before it is no longer the owner
     kwargs.setdefault("ignore", out.dvcignore)
-    meta = out.meta
-    large = (meta.size or 0) >= LARGE_SIZE or (meta.nfiles or 0) >= MANY_FILES
     # NOTE: to link what was just saved takes no time
     with stage_run.job.away_if(large and not kwargs.get("relink")):
         return original(out, *args, **kwargs)

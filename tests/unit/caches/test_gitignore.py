@@ -1,11 +1,13 @@
 import os
 import subprocess
+from unittest.mock import Mock
 
 import pytest
 from dulwich.ignore import IgnoreFilterManager
 from hypothesis import given
 from hypothesis import strategies as st
 from scmrepo.git import Git
+from scmrepo.git.backend.dulwich import DulwichBackend
 
 from dvc_parallel.caches.gitignore import IgnoreFiles
 
@@ -186,6 +188,34 @@ def test_settings_that_name_other_files_are_read_each_time(tmp_path, home):
     assert ask(top, files, str(top / "a")) == (False, False)
     (home / "mine").write_text("a\n")
     assert ask(top, files, str(top / "a")) == (True, True)
+
+
+@pytest.mark.usefixtures("time_passes")
+def test_a_path_is_matched_again_when_a_line_may_have_changed_that(tmp_path, home):
+    top = tmp_path / "repo"
+    subprocess.run(["git", "init", "-q", top], check=True)
+    (top / "sub").mkdir()
+    files, path = IgnoreFiles(), str(top / "sub" / "a")
+    original = Mock(side_effect=DulwichBackend.is_ignored)
+    backend = Git(str(top)).dulwich
+    for folder, text, is_ignored in (
+        (top, "*.c\n", False),
+        (top, "*.c\n/sub/a\n", True),
+        (top / "sub", "!a\n", False),
+        (top / "sub", "b\n/a/\n", True),
+        (top, "/x\n*.c\n", False),
+    ):
+        write(folder / ".gitignore", text)
+        before = original.call_count
+        for _ in range(3):
+            backend._reset()
+            assert files.is_ignored(original, backend, path) == is_ignored, text
+        assert original.call_count == before + 1
+    # A folder is matched by other lines than a file
+    (top / "sub" / "a").mkdir()
+    backend._reset()
+    assert files.is_ignored(original, backend, path)
+    backend.close()
 
 
 def write(path, text):

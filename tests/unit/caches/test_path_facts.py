@@ -2,6 +2,7 @@ import errno
 import os
 import subprocess
 
+import dvc.utils
 import pytest
 from dvc.config import Config
 from dvc.ignore import DvcIgnoreFilter
@@ -9,6 +10,8 @@ from dvc.output import Output
 from dvc.repo import Repo
 from dvc_objects.fs import localfs
 from dvc_objects.fs.generic import test_links as dvc_test_links
+from hypothesis import given
+from hypothesis import strategies as st
 from scmrepo.git import Git
 
 from dvc_parallel.caches.bookkeeping import Bookkeeping
@@ -17,6 +20,8 @@ from dvc_parallel.caches.path_facts import (
     LinkTypes,
     LoadedConfig,
     TrackedPaths,
+    relpath,
+    relpath_of,
 )
 from dvc_parallel.run.overrides import changed, is_in_repo, name_of, trie_pattern
 from tests.support.capabilities import resets_config
@@ -408,3 +413,75 @@ def test_whether_a_stage_has_to_run_is_asked_again_where_it_matters(tmp_path, mo
         # in the next run of the stage, with `--allow-missing`
         assert not changed(original, stage, True, None)
     assert original.call_count == 4
+
+
+PARTS = ["a", "b", "..", ".", "", "a b", "ü", "x?", "x#y", "a\n", ".a", "~"]
+RELATIVE = st.lists(st.sampled_from(PARTS), max_size=5).map("/".join)
+
+
+@pytest.mark.skipif(
+    not hasattr(type(localfs), "relpath"), reason="dvc-objects before 1.0"
+)
+@given(RELATIVE, RELATIVE, st.tuples(st.booleans(), st.booleans()))
+def test_paths_are_made_relative_as_by_dvc(path, start, are_absolute):
+    path, start = (
+        f"{os.getcwd()}/{text}" if is_absolute else text or "x"
+        for text, is_absolute in zip((path, start), are_absolute)
+    )
+    for args in ((path, start), (f"{start}/{path}", start), (path,)):
+        assert relpath(dvc.utils.relpath, *args) == dvc.utils.relpath(*args)
+        found = relpath_of(type(localfs).relpath, localfs, *args)
+        assert found == localfs.relpath(*args)
+
+
+@pytest.mark.usefixtures("time_passes")
+@pytest.mark.parametrize("name", ["sub/.dvcignore", "sub/sub/.dvcignore"])
+def test_rules_of_folders_are_read_again_when_they_have_changed(tmp_path, mocker, name):
+    (tmp_path / "sub" / "sub").mkdir(parents=True)
+    original = mocker.Mock(side_effect=DvcIgnoreFilter._get_trie_pattern)
+    kept = IgnoreRules()
+
+    def ask():
+        rules = DvcIgnoreFilter.__new__(DvcIgnoreFilter)
+        kept.load(DvcIgnoreFilter.__init__, rules, localfs, str(tmp_path))
+        real = DvcIgnoreFilter(localfs, str(tmp_path))
+        for folder in ("sub/sub", "sub", "", ".."):
+            path = os.path.normpath(tmp_path / folder)
+            found = kept.trie_pattern(original, rules, path, ignore_subrepos=False)
+            expected = real._get_trie_pattern(path, ignore_subrepos=False)
+            assert getattr(found, "pattern_list", None) == (
+                getattr(expected, "pattern_list", None)
+            )
+        return original.call_count
+
+    count = ask()
+    for text in ("a", "b\n", None):
+        assert ask() - count == 1  # that of the folder outside
+        if text is None:
+            (tmp_path / name).unlink()
+        else:
+            (tmp_path / name).write_text(text)
+        before = ask()
+        assert before - count > 2
+        count = before
+
+
+def test_whether_a_path_is_left_out_is_asked_once(tmp_path, mocker):
+    (tmp_path / ".dvcignore").write_text("a\nb/")
+    original = mocker.Mock(side_effect=DvcIgnoreFilter.is_ignored)
+    kept = IgnoreRules()
+    rules = DvcIgnoreFilter(localfs, str(tmp_path))
+
+    def ask(name):
+        args = rules, localfs, str(tmp_path / name), False
+        assert kept.is_ignored(original, *args) == DvcIgnoreFilter.is_ignored(*args)
+
+    for name in ("a", "b", "c", "a", "b", "c"):
+        ask(name)
+    assert original.call_count == 3
+    (tmp_path / "b").mkdir()  # which is left out as a folder, and not as a file
+    ask("b")
+    (tmp_path / "b").rmdir()
+    (tmp_path / "b").touch()
+    ask("b")
+    assert original.call_count == 5
