@@ -1,6 +1,6 @@
 """Commands of ``dvc-parallel`` that DVC does not have.
 
-    cli ── deps_command ────── undeclared, stage_edits
+    cli ── deps_command ────── undeclared, stage_edits, trace
            logs_command
            plan_command ────── dry_run, forecast
            report_command

@@ -13,7 +13,7 @@ USAGE = """\
 usage: dvc-parallel COMMAND ...
 
 commands:
-  deps        find modules that stages import but do not declare
+  deps        find what stages import, or read and write, but do not declare
   plan        show what would run, why, and how long it would take
   logs        show the outcome and the output of the stages of a run
   report      show a run as a page: what ran when, and what took so long

@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING
 
 from dvc.cli import completion
 from dvc.cli.command import CmdBase
+from dvc.exceptions import InvalidArgumentError
 
 from dvc_parallel.engine.terminal import plural
 
-from .shown import GLOB, ShowsSafely, add_command, add_switch, write
+from .shown import GLOB, ShowsSafely, add_command, add_switch, error_write, write
 
 if TYPE_CHECKING:
     from .undeclared import Entry
@@ -21,6 +22,10 @@ class CmdDeps(ShowsSafely, CmdBase):
 
         from .undeclared import find_undeclared
 
+        if self.args.trace:
+            return self._trace()
+        if self.args.ignore:
+            raise InvalidArgumentError("--ignore needs --trace")
         with lock_repo(self.repo):
             entries = find_undeclared(self.repo, self._stages())
             if self.args.write:
@@ -28,6 +33,31 @@ class CmdDeps(ShowsSafely, CmdBase):
         _show(entries, written=self.args.write)
         missing = any(entry.missing for entry in entries)
         return 1 if self.args.check and missing else 0
+
+    def _trace(self) -> int:
+        from dvc.repo import lock_repo
+
+        from .trace.run import trace
+        from .undeclared import entries_lacking
+
+        tracing = trace(
+            self.repo,
+            ignore=self.args.ignore,
+            tell=error_write,
+            targets=self.args.targets or None,
+            recursive=self.args.recursive,
+            glob=self.args.glob,
+            all_pipelines=not self.args.targets,
+        )
+        for line in tracing.lines():
+            write(line)
+        if self.args.write:
+            with lock_repo(self.repo):
+                entries = entries_lacking(self._stages(), tracing.missing_deps)
+                self._write(entries)
+            _show_changes(entries)
+        lacks = self.args.check and tracing.lacks_deps
+        return 0 if tracing.passed and not lacks else 1
 
     def _stages(self) -> list:
         stages: dict = {}
@@ -67,10 +97,19 @@ def _show(entries: "list[Entry]", written: bool) -> None:
         write(f"\n{plural(count, 'module')} not declared. Add with --write.")
 
 
+def _show_changes(entries: "list[Entry]") -> None:
+    for entry in entries:
+        for path in entry.missing:
+            write(f"Added to the dependencies of {entry.address}: {path}")
+        for text in entry.unclear:
+            write(f"{entry.address}: {text}")
+
+
 def add_parser(subparsers, parent_parser) -> None:
     description = (
         "Show modules of the project that the scripts of stages import, and that the "
-        "stages do not have in their deps. Nothing is run, nor changed without --write."
+        "stages do not have in their deps; with --trace, all files that their commands "
+        "read and write. Without --write, nothing in the workspace is changed."
     )
     parser = add_command(subparsers, parent_parser, "deps", DESCRIPTION, description)
     parser.add_argument(
@@ -84,6 +123,25 @@ def add_parser(subparsers, parent_parser) -> None:
         what,
         "--write",
         text="Add them to dvc.yaml, and leave the rest of it as it stands.",
+    )
+    add_switch(
+        parser,
+        "--trace",
+        text=(
+            "Run the stages, one by one in a copy of the workspace, and show what they "
+            "read or write and do not declare. Exit with 1 if stages with more than "
+            "one job would get in each other's way."
+        ),
+    )
+    parser.add_argument(
+        "--ignore",
+        metavar="PATTERN",
+        action="append",
+        default=[],
+        help=(
+            "With --trace, leave out files and folders with such a name, or, with a "
+            "slash in it, such a path. May be given several times."
+        ),
     )
     add_switch(
         parser,

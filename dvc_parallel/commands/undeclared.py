@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from dvc.parsing import JOIN
 from dvc.utils.serialize import load_yaml
@@ -47,11 +47,22 @@ def find_undeclared(repo: "Repo", stages: Iterable["Stage"]) -> list[Entry]:
     Nothing is an error: what is not understood is said of each entry.
     """
     projects = Projects(repo)
+    return entries_lacking(stages, lambda stage: _missing(projects, repo, stage))
+
+
+def entries_lacking(
+    stages: Iterable["Stage"], missing: Callable[["Stage"], tuple[list[str], list[str]]]
+) -> list[Entry]:
+    """Entries of dvc.yaml, with the dependencies that all of their stages lack.
+
+    Args:
+        missing: dependencies that a stage lacks, and what is not understood of it.
+    """
     entries = _entries(stages)
     for entry in entries:
         found: list[dict[str, None]] = []
         for stage in entry.stages:
-            paths, unclear = _missing(projects, repo, stage)
+            paths, unclear = missing(stage)
             found.append(dict.fromkeys(paths))
             entry.unclear += [text for text in unclear if text not in entry.unclear]
         for path in dict.fromkeys(path for paths in found for path in paths):
@@ -61,7 +72,7 @@ def find_undeclared(repo: "Repo", stages: Iterable["Stage"]) -> list[Entry]:
             else:
                 names = ", ".join(stage.name for stage in having)
                 entry.unclear.append(
-                    f"only {names} imports '{path}': add it by hand, with the variable "
+                    f"only {names} uses '{path}': add it by hand, with the variable "
                     "that it depends on"
                 )
     return entries

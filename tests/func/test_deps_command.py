@@ -90,7 +90,7 @@ def test_shows_what_is_not_declared(project):
         assert f"{name}:\n{lines}" in shown
     assert "declared:\n  not" not in shown
     assert "shell" not in shown
-    assert "only grid@one-1, grid@one-2 imports 'src/one.py': add it by hand" in shown
+    assert "only grid@one-1, grid@one-2 uses 'src/one.py': add it by hand" in shown
     assert "10 modules not declared." in shown
     assert deps(project, "--check", status=1) == shown
     assert project.read("dvc.yaml") == before

@@ -1,6 +1,7 @@
 """Stages whose files are watched, in a copy, with the real commands."""
 
 import os
+import sys
 import textwrap
 
 import pytest
@@ -42,7 +43,7 @@ def test_a_stage_that_reads_what_another_makes_unsaid(make_project):
         "raw.csv to the outputs of fetch and to the dependencies of train",
     ]
     assert not tracing.passed
-    assert [*tracing.lines()][-1] == "2 stages: 1 error, 1 other finding"
+    assert [*tracing.lines()][-1] == "2 stages: 1 error, 1 other finding."
     assert sorted(os.listdir(project.path)) == before
 
 
@@ -359,3 +360,59 @@ open(sys.argv[2], "w").write(open(sys.argv[1]).read())
         "Seen by Python's audit hooks, as strace is not installed: what programs other "
         "than Python read and write is not known."
     )
+
+
+def deps(project, *args, status=0):
+    command = [sys.executable, "-m", "dvc_parallel", "deps", *args]
+    result = project.run(command, check=False)
+    assert result.returncode == status, result.stdout + result.stderr
+    return result
+
+
+WRITTEN = """\
+# The pipeline.
+stages:
+  fetch:
+    cmd: seq 5 > raw.csv  # from afar
+    outs: [raw.csv]
+  each:
+    foreach: [one, two]
+    do:
+      cmd: cat ../raw.csv ../${item}.txt in > ${item}
+      wdir: sub
+      deps:
+        - in  # raw
+%s      outs: ["${item}"]
+  chicken: {%scmd: cp egg chicken, outs: [chicken]}
+  egg: {cmd: cat chicken > egg || date > egg, outs: [egg]}
+"""
+
+
+def test_the_command_adds_dependencies(make_project):
+    files = {"one.txt": "1\n", "two.txt": "2\n", "egg": "1\n", "sub/in": "1\n"}
+    project = make_project(dvc_yaml=WRITTEN % ("", ""), files=files)
+    out = deps(project, "--trace", "--write", status=1).stdout
+    added = "        - ../raw.csv\n", "deps: [egg], "
+    assert project.read("dvc.yaml") == WRITTEN % added
+    assert "error: reads raw.csv, which fetch writes" in out
+    assert "\nAdded to the dependencies of each: ../raw.csv\n" in out
+    assert (
+        "reads chicken, which chicken writes, and does not depend on it: if it " in out
+    )
+    assert "only each@one uses '../one.txt': add it by hand" in out
+
+
+def test_the_command_shows_findings(make_project):
+    files = {**FILES, "dvc.yaml": "stages: {a: {cmd: cp in a, outs: [a]}}\n"}
+    project = make_project(files=files)
+    shown = deps(project, "--trace")
+    assert shown.stdout.endswith(
+        "a:\n  reads in, which is no dependency\n1 stage: 0 errors, 1 other finding.\n"
+    )
+    deps(project, "--trace", "--check", status=1)
+    deps(project, "--trace", "--check", "--ignore", "in")
+    assert (
+        "--ignore needs --trace" in deps(project, "--ignore", "in", status=255).stderr
+    )
+    assert not (project.path / ".dvc/tmp/validate").exists()
+    assert project.read("dvc.yaml") == files["dvc.yaml"]

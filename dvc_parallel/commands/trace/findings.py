@@ -86,20 +86,21 @@ class Finding:
         stage: the name of the stage.
         kind: "failed", "incomplete", "unordered", "race", "reads", "looks", "writes"
             or "never read".
-        paths: of the files, from the current folder; or of their folder, where it
-            is about many.
+        path: of the file, from the current folder; or of their folder, where it is
+            about many.
         count: how many files.
-        others: stages that make them, or write to them as well.
+        others: stages that make it, or write to it as well.
         detail: more of it, in words.
+        dep: the absolute path to add to the dependencies of the stage, if any.
     """
 
     stage: str
     kind: str
     path: str = ""
-    place: str = ""
     count: int = 1
     others: tuple[str, ...] = ()
     detail: str = ""
+    dep: Optional[str] = None
 
     @property
     def is_error(self) -> bool:
@@ -202,12 +203,32 @@ class _Judge:
         path = self._shown(name)
         lacking = [maker for maker in makers if not self._makes(maker, name)]
         todo = [f"the outputs of {maker}" for maker in lacking]
-        if not _is_in({name}, {n for entry in one.deps for n in entry.names}):
-            todo.append(f"the dependencies of {one.name}")
-        detail = f"add {path} to {' and to '.join(todo)}" if todo else "one is frozen"
-        if any(one.name in self._upstream(maker) for maker in makers):
-            detail = "they would depend on each other; use two files"
-        return self._finding(one, "unordered", name, others=makers, detail=detail)
+        is_dep = _is_in({name}, {n for entry in one.deps for n in entry.names})
+        dep = None
+        if not self._can_depend(one.name, makers):
+            detail = "if it did, stages would depend on each other"
+        else:
+            if not is_dep:
+                todo.append(f"the dependencies of {one.name}")
+                dep = name
+            detail = f"add {path} to {' and to '.join(todo)}"
+        return self._finding(
+            one, "unordered", name, others=makers, detail=detail, dep=dep
+        )
+
+    def _can_depend(self, name: str, makers: Iterable[str]) -> bool:
+        """Whether a stage can depend on others; if so, it does from now on."""
+        graph = self._with_deps
+        for maker in makers:
+            if maker not in graph or nx.has_path(graph, maker, name):
+                return False
+        graph.add_edges_from((name, maker) for maker in makers)
+        return True
+
+    @cached_property
+    def _with_deps(self) -> nx.DiGraph:
+        """The graph as it will be with what is added."""
+        return self._graph.copy()
 
     def _writes(self, one: StageTrace) -> Iterator[Finding]:
         used, undeclared = one.used, []
@@ -308,19 +329,32 @@ class _Judge:
             folders[os.path.dirname(name)].append(name)
         for folder, files in sorted(folders.items()):
             if len(files) > MANY:
-                yield self._finding(one, kind, folder, count=len(files))
+                dep = folder if kind == "reads" and self._is_dep(folder) else None
+                yield self._finding(one, kind, folder, count=len(files), dep=dep)
                 continue
             for name in files:
-                yield self._finding(one, kind, name, detail=self._more(kind, one, name))
+                makers = self._makers(name) - {one.name}
+                detail, dep = "", None
+                if kind == "writes":
+                    readers = self._readers.get(name, set()) - {one.name}
+                    detail = f"; {_all(readers)} reads it" if readers else ""
+                else:
+                    if self._can_depend(one.name, makers):
+                        dep = name
+                    detail = f"; {_all(makers)} makes it" if makers else ""
+                yield self._finding(one, kind, name, detail=detail, dep=dep)
 
-    def _more(self, kind: str, one: StageTrace, name: str) -> str:
-        if kind == "reads":
-            makers = {w for a in _upwards(name) for w in self._outs.get(a, ())}
-            makers |= self._writers.get(name, set())
-            makers.discard(one.name)
-            return f"; {' and '.join(sorted(makers))} makes it" if makers else ""
-        readers = self._readers.get(name, set()) - {one.name}
-        return f"; {' and '.join(sorted(readers))} reads it" if readers else ""
+    def _makers(self, name: str) -> set[str]:
+        declared = {w for above in _upwards(name) for w in self._outs.get(above, ())}
+        return declared | self._writers.get(name, set())
+
+    def _is_dep(self, folder: str) -> bool:
+        """Whether a folder can be a dependency: nobody writes to it."""
+        inside = os.path.join(folder, "")
+        return not any(
+            name == folder or name.startswith(inside)
+            for name in (*self._outs, *self._writers)
+        ) and self._scope.is_below_root(folder)
 
     def _finding(
         self,
@@ -331,9 +365,10 @@ class _Judge:
         others: Sequence[str] = (),
         detail: str = "",
         count: int = 1,
+        dep: Optional[str] = None,
     ) -> Finding:
         shown = self._shown(name)
-        return Finding(one.name, kind, shown, name, count, tuple(others), detail)
+        return Finding(one.name, kind, shown, count, tuple(others), detail, dep)
 
     def _shown(self, name: str) -> str:
         return self._scope.shown(name)
@@ -354,6 +389,10 @@ def _entries(
             {scope.name(one) for one in paths},
             not isinstance(entry, ParamsDependency),
         )
+
+
+def _all(names: Iterable[str]) -> str:
+    return " and ".join(sorted(names))
 
 
 def _paths(entries: "Iterable[Union[Dependency, Output]]") -> Iterator[str]:

@@ -63,6 +63,7 @@ class Tracing:
         skipped: why other stages were not run, by their names.
         tracer: by what it was seen: "strace" or "Python's audit hooks".
         limits: why not by strace.
+        root: of the workspace.
     """
 
     traces: list[StageTrace] = field(default_factory=list)
@@ -70,11 +71,32 @@ class Tracing:
     skipped: dict[str, str] = field(default_factory=dict)
     tracer: str = Strace.name
     limits: str = ""
+    root: str = ""
 
     @property
     def passed(self) -> bool:
         """Whether stages can run side by side, as far as is known."""
         return not any(finding.is_error for finding in self.findings)
+
+    @property
+    def lacks_deps(self) -> bool:
+        return any(finding.dep for finding in self.findings)
+
+    def missing_deps(self, stage: "Stage") -> tuple[list[str], list[str]]:
+        """What is to be added to the dependencies of a stage, as dvc.yaml has paths."""
+        wdir = os.path.realpath(stage.wdir)
+        deps = [
+            finding.dep
+            for finding in self.findings
+            if finding.stage == stage.addressing and finding.dep
+        ]
+        inside = os.path.join(self.root, "")
+        return [
+            os.path.relpath(dep, wdir).replace(os.sep, "/")
+            if dep.startswith(inside)
+            else dep
+            for dep in dict.fromkeys(deps)
+        ], []
 
     def lines(self) -> Iterator[str]:
         """All of it, in words."""
@@ -89,11 +111,9 @@ class Tracing:
                 errors += finding.is_error
                 begin = "error: " if finding.is_error else ""
                 yield f"  {begin}{visible(str(finding))}"
-        others = len(self.findings) - errors
-        yield (
-            f"{plural(len(self.traces), 'stage')}: {plural(errors, 'error')}, "
-            f"{plural(others, 'other finding')}"
-        )
+        stages = plural(len(self.traces), "stage")
+        others = plural(len(self.findings) - errors, "other finding")
+        yield f"{stages}: {plural(errors, 'error')}, {others}."
         if self.limits:
             yield LIMITED.format(self.limits)
 
@@ -134,6 +154,7 @@ def trace(
         if copied is None:
             return tracing
         place, other, names = copied
+        tracing.root = place.root
         stages = [s for s in other.index.stages if s.addressing in names]
         check_out_inputs(other, stages, made=stages)
         tracing.tracer, tracing.limits, tracer = _tracer(place)

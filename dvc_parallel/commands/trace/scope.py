@@ -95,6 +95,9 @@ class Scope:
             return os.path.relpath(self.in_copy(name))
         return name
 
+    def is_below_root(self, name: str) -> bool:
+        return name.startswith(_inside(self._root))
+
     def in_copy(self, name: str) -> str:
         """Where stages of the copy find what has a name."""
         if name == self._root or name.startswith(_inside(self._root)):
