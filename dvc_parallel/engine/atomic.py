@@ -5,6 +5,8 @@ import itertools
 import os
 import shutil
 import stat
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
@@ -17,6 +19,9 @@ from .durable import sync_disk, sync_folder, write_out_open
 # Why a file cannot be replaced though it may well be written to: it belongs to somebody
 # else, its folder does, or it is a mount point.
 UNCHANGEABLE = (errno.EPERM, errno.EACCES, errno.EBUSY, errno.EROFS)
+# How often a file is tried to be replaced while somebody reads it, with so many seconds
+# between.
+ATTEMPTS, PAUSE = 20, 0.05
 ACL = "system.posix_acl_access"
 DEFAULT_ACL = "system.posix_acl_default"
 
@@ -90,13 +95,13 @@ def _write(
         try:
             _take_over(target, tmp)
             try:
-                os.replace(tmp, target)
+                replace(tmp, target)
             except OSError as exc:
                 if exc.errno != errno.EXDEV:
                     raise
                 tmp = _move(tmp, os.path.join(folder, name))
                 _take_over(target, tmp)
-                os.replace(tmp, target)
+                replace(tmp, target)
         except OSError as exc:
             if exc.errno not in UNCHANGEABLE or not os.access(target, os.W_OK):
                 raise
@@ -109,6 +114,26 @@ def _write(
         with suppress(OSError):
             os.unlink(tmp)
         raise
+
+
+def replace(src: str, dst: str, **folders: Optional[int]) -> None:
+    """Rename a file, as :func:`os.replace`.
+
+    Windows does not replace a file while somebody reads it; that takes a moment.
+
+    Args:
+        src, dst: the file, and what it is called then.
+        folders: as :func:`os.replace` has them.
+
+    Raises:
+        OSError: it could not be renamed.
+    """
+    for _ in range(ATTEMPTS - 1 if os.name == "nt" else 0):
+        with suppress(PermissionError):
+            os.replace(src, dst, **folders)
+            return
+        time.sleep(PAUSE)
+    os.replace(src, dst, **folders)
 
 
 def _move(src: str, dst: str) -> str:
@@ -151,7 +176,7 @@ def _take_over(target: str, tmp: str) -> None:
     Raises:
         OSError: it cannot have them.
     """
-    if os.name == "nt":
+    if sys.platform == "win32":
         return
     own, has = os.stat(tmp), _attributes(tmp)
     try:
@@ -170,10 +195,11 @@ def _take_over(target: str, tmp: str) -> None:
 
     if (own.st_uid, own.st_gid) != (uid, gid):
         os.chown(tmp, uid, gid)
-    for name in has.keys() - attributes.keys():
-        os.removexattr(tmp, name)
-    for name, value in attributes.items() - has.items():
-        os.setxattr(tmp, name, value)
+    if sys.platform == "linux":
+        for name in has.keys() - attributes.keys():
+            os.removexattr(tmp, name)
+        for name, value in attributes.items() - has.items():
+            os.setxattr(tmp, name, value)
     if ACL in attributes:
         mode &= stat.S_IMODE(os.stat(tmp).st_mode)
     if attributes or has or mode != stat.S_IMODE(own.st_mode):
@@ -182,7 +208,7 @@ def _take_over(target: str, tmp: str) -> None:
 
 def _attributes(path: str) -> dict[str, bytes]:
     """Extended attributes of a file, such as an ACL; not those of the system's."""
-    if not hasattr(os, "listxattr"):
+    if sys.platform != "linux":
         return {}
     try:
         return {

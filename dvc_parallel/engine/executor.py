@@ -14,7 +14,6 @@ It knows nothing of DVC: stages are ranks, what it does to one of them is passed
 """
 
 import queue
-import signal
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, suppress
 from functools import partial
@@ -430,7 +429,7 @@ class Executor:
         # NOTE: each attempt at the terminal from the background sends one
         elif not self._is_to_stop:
             self._is_to_stop = True
-            if self._is_looping and signum == signal.SIGTSTP:
+            if self._is_looping and signum == signals.SIGTSTP:
                 self._inbox.put(signum)
             else:
                 # NOTE: the loop may be what tries to use the terminal
@@ -439,7 +438,7 @@ class Executor:
     def _stop(self, signum: int) -> None:
         """Stop with all commands, and go on with them when the shell says so."""
         try:
-            if signum == signal.SIGTSTP or not signals.is_in_foreground():
+            if signum == signals.SIGTSTP or not signals.is_in_foreground():
                 with self._runner.stopped():
                     signals.stop(signum)
         finally:

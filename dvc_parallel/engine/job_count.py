@@ -1,6 +1,7 @@
 """How many stages to run at a time."""
 
 import os
+import sys
 from argparse import ArgumentParser
 from typing import Optional, Union
 
@@ -127,10 +128,9 @@ def make_room(jobs: int) -> int:
     Returns:
         int: how many jobs there is room for, at least 1.
     """
-    try:
-        import resource
-    except ImportError:  # not on Windows, where there is no such limit
-        return jobs
+    if sys.platform == "win32":
+        return jobs  # NOTE: there is no such limit
+    import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = jobs * PER_JOB + OTHERS

@@ -17,7 +17,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import psutil
 
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 GRACE = 3.0
 LOOK = 0.02
 
-POSIX = os.name == "posix"
 
 # The sessions of commands in which there are processes, at the time of the call.
 Sessions = Callable[[], set[int]]
@@ -146,11 +145,9 @@ class LocalRunner(Runner):
                 self._ended.add(process.pid)
 
     def _start(self, command: Command) -> subprocess.Popen:
-        apart = (
-            {"start_new_session": True}
-            if POSIX
-            else {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}  # type: ignore[attr-defined]
-        )
+        apart: dict[str, Any] = {"start_new_session": True}
+        if sys.platform == "win32":
+            apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
         if self._no_input is None:
             self._no_input = os.open(os.devnull, os.O_RDONLY)
         args = command.args
@@ -198,7 +195,7 @@ class LocalRunner(Runner):
 
     def _sessions(self) -> set[int]:
         """Sessions of commands in which there are processes."""
-        if not POSIX:
+        if sys.platform == "win32":
             return set()
         alive = set()
         for pid in psutil.pids():
@@ -212,17 +209,16 @@ class LocalRunner(Runner):
 
 def signal_all(process: subprocess.Popen, signum: int) -> None:
     """Send a signal to all processes of a command, as far as the system can."""
-    if POSIX:
+    if sys.platform != "win32":
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signum)
-        return
-    if sys.platform == "win32" and signum == signal.SIGINT:
+    elif signum == signal.SIGINT:
         process.send_signal(signal.CTRL_BREAK_EVENT)
-        return
-    with suppress(psutil.Error):
-        for child in psutil.Process(process.pid).children(recursive=True):
-            child.kill()
-    process.kill()
+    else:
+        with suppress(psutil.Error):
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
+        process.kill()
 
 
 def kill_sessions(sessions: Collection[int]) -> None:
@@ -238,6 +234,8 @@ def kill_sessions(sessions: Collection[int]) -> None:
 
 
 def _processes_of(sessions: Collection[int]) -> Iterator[int]:
+    if sys.platform == "win32":
+        return
     for pid in psutil.pids() if sessions else ():
         with suppress(OSError, psutil.Error):
             if os.getsid(pid) not in sessions:

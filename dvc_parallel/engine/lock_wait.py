@@ -15,6 +15,7 @@ import errno
 import os
 import re
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -284,6 +285,8 @@ def _pid_that_locks(status: os.stat_result) -> Optional[int]:
 
     Format: Linux kernel documentation, filesystems/proc.rst ("locks").
     """
+    if sys.platform == "win32":
+        return None
     device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
     with suppress(OSError, ValueError, IndexError):
         with open("/proc/locks", encoding="ascii") as fobj:

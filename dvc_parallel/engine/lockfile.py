@@ -19,6 +19,9 @@ from .atomic import about, atomic_write
 from .file_stamp import Signature, mark_time, signature_of
 from .lockfile_text import LockfileText, keep_floats
 
+# What DVC writes for a line break: it opens the file for text.
+LINE_END = os.linesep.encode()
+
 Place = Callable[[str], Sequence[str]]
 
 
@@ -140,6 +143,8 @@ class Lockfiles:
         pieces: list[bytes],
         text: Optional[LockfileText],
     ) -> _File:
+        if LINE_END != b"\n":
+            pieces = [piece.replace(b"\n", LINE_END) for piece in pieces]
         after = _File(pieces, text, found.signature)
         if pieces == found.pieces or (not found.signature and after.data == found.data):
             return after

@@ -17,9 +17,12 @@ from typing import BinaryIO, Callable, Optional, TextIO
 
 import shortuuid
 
+from .atomic import replace
+
 _BINARY = getattr(os, "O_BINARY", 0)
 # NOTE: the last of them so as not to wait for who writes to a pipe
-_CAREFULLY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | _BINARY
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+_CAREFULLY = _NO_LINK | getattr(os, "O_NONBLOCK", 0) | _BINARY
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _CAREFULLY
 _HAS_DIR_FD = os.open in os.supports_dir_fd and os.scandir in os.supports_fd
 # What a folder may have of the permissions of ``.dvc/tmp``.
@@ -119,7 +122,7 @@ class OwnFolder:
         """Rename a file; what has the new name, if it is no folder, is replaced."""
         with self._naming(new), self._opened() as at:
             src, dst = self._at(at, name), self._at(at, new)
-            os.replace(src, dst, src_dir_fd=at, dst_dir_fd=at)
+            replace(src, dst, src_dir_fd=at, dst_dir_fd=at)
 
     def remove(self, name: str) -> None:
         """Remove a file, or as much of a folder as can be."""
@@ -164,7 +167,7 @@ class OwnFolder:
                     raise NotADirectoryError(errno.ENOTDIR, "not a folder", path)
             yield None
             return
-        fd = os.open(self._tmp_dir, _FOLDER & ~os.O_NOFOLLOW)
+        fd = os.open(self._tmp_dir, _FOLDER & ~_NO_LINK)
         try:
             for name in self._names:
                 above, fd = fd, os.open(name, _FOLDER, dir_fd=fd)

@@ -7,6 +7,7 @@ is no waiting for their end.  What it prints is still read and passed on.
 import os
 import select
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -37,7 +38,7 @@ def follow(process: subprocess.Popen, output: Output) -> int:
     """
     pipes = [_Pipe(getattr(process, n), n, output) for n in ("stdout", "stderr")]
     ended = pidfd_open(process.pid)
-    if ended is None:
+    if sys.platform == "win32" or ended is None:
         return _follow_in_threads(process, pipes)
     try:
         pipes = _poll(pipes, until=ended)
@@ -131,9 +132,9 @@ def _poll(
     """
     deadline = None if seconds is None else time.monotonic() + seconds
     unfinished = {pipe.fd: pipe for pipe in pipes}
-    poll = select.poll()
+    poll = select.poll()  # type: ignore[attr-defined]
     for fd in (*unfinished, *([] if until is None else [until])):
-        poll.register(fd, select.POLLIN)
+        poll.register(fd, select.POLLIN)  # type: ignore[attr-defined]
 
     while unfinished or until is not None:
         timeout = None if deadline is None else 1000 * (deadline - time.monotonic())
@@ -142,6 +143,6 @@ def _poll(
             if fd in unfinished and not unfinished[fd].read():
                 poll.unregister(fd)
                 del unfinished[fd]
-        if not ready or (until, select.POLLIN) in ready:
+        if not ready or (until, select.POLLIN) in ready:  # type: ignore[attr-defined]
             break
     return list(unfinished.values())

@@ -32,8 +32,12 @@ COMMAND_FAILED = re.compile(
     r"failed to run: (.*), (?:exited with (-?\d+)|(timed out after .*|worker '.*))",
     re.DOTALL,
 )
-# Windows has no SIGKILL; there, whatever is not an interrupt kills.
-SIGKILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+# What Ctrl-Z sends; Windows has no such thing.
+SIGTSTP = getattr(signal, "SIGTSTP", None)
+# Windows has none of these; there, whatever is not an interrupt kills.
+SIGKILL, SIGCONT = (
+    getattr(signal, name, signal.SIGTERM) for name in ("SIGKILL", "SIGCONT")
+)
 # What says that no more signals are waited for, as none has this number.
 END = b"\0"
 # DVC's exit code for "interrupted by the user"
@@ -132,9 +136,11 @@ def _children_get_past_stops() -> Iterator[None]:
 
 def _has_terminal() -> bool:
     """Whether this process has one, wherever its output goes."""
+    if sys.platform == "win32":
+        return False
     try:
         os.close(os.open(os.ctermid(), os.O_RDONLY | os.O_NOCTTY))
-    except (AttributeError, OSError):
+    except OSError:
         return False
     return True
 
@@ -154,13 +160,15 @@ def stop(signum: int) -> None:
     """Stop this process as a signal does by default, until somebody continues it.
 
     Called by the main thread.  Ctrl-Z does nothing where there is no shell that would
-    continue it; who is sent one of the others has a shell.
+    continue it; who is sent one of the others has a shell.  Windows sends none.
     """
+    if sys.platform == "win32":
+        return
     global _stopped  # noqa: PLW0603
     # NOTE: whoever wakes up because a time is over has to see that it is not
     with _while_stopped:
         since = time.monotonic()
-        if signum == signal.SIGTSTP:
+        if signum == SIGTSTP:
             handler = signal.signal(signum, signal.SIG_DFL)
             try:
                 signal.raise_signal(signum)
@@ -174,6 +182,8 @@ def stop(signum: int) -> None:
 
 def is_in_foreground() -> bool:
     """Whether this process may use the terminal: a shell may be doing so instead."""
+    if sys.platform == "win32":
+        return True
     try:
         return os.tcgetpgrp(sys.stderr.fileno()) == os.getpgrp()
     except (AttributeError, OSError, ValueError):  # no terminal

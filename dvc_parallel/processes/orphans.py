@@ -19,7 +19,7 @@ from dvc_parallel.engine.own_files import OwnFolder
 
 from . import watchdog
 
-if sys.platform == "linux":
+if sys.platform != "win32":
     import fcntl
 
 
@@ -53,7 +53,7 @@ class RunFile:
         name = f".{run_id}"
         self._fd = folder.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[name-defined]
             folder.rename(name, run_id)
         except OSError:
             with suppress(OSError):
@@ -129,7 +129,7 @@ def _is_locked(folder: OwnFolder, name: str) -> bool:
     except OSError:
         return True
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[name-defined]
         return False
     except OSError:
         return True

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Optional
 import psutil
 
 from dvc_parallel.engine.local_runner import signal_all
-from dvc_parallel.engine.signals import SIGKILL, clock
+from dvc_parallel.engine.signals import SIGCONT, SIGKILL, clock
 
 from . import watchdog
 
@@ -80,7 +80,7 @@ class Stopper:
         self.fired = True
         end = clock() + GRACE
         # NOTE: all of them get it before one can see another one die of it
-        self._signal(signal.SIGTERM, signal.SIGCONT)
+        self._signal(signal.SIGTERM, SIGCONT)
         self._ended.wait(GRACE)
         while self._has_others() and clock() < end:
             time.sleep(LOOK)

@@ -1,7 +1,6 @@
 """The supervisor of a run: none of its processes outlives DVC."""
 
 import os
-import signal
 import subprocess
 import threading
 import time
@@ -22,7 +21,7 @@ from dvc_parallel.engine.runner import (
     RunnerClosedError,
     TimeIsUpError,
 )
-from dvc_parallel.engine.signals import SIGKILL
+from dvc_parallel.engine.signals import SIGCONT, SIGKILL
 from dvc_parallel.engine.terminal import visible
 
 from . import orphans, watchdog
@@ -142,7 +141,7 @@ class RunSupervisor(Supervisor):
             yield
         finally:
             for pid in pids:
-                watchdog.send(pid, signal.SIGCONT)
+                watchdog.send(pid, SIGCONT)
 
     def _freeze(self, sessions: Sessions) -> set[int]:
         """Stop all processes that there are; return them."""

@@ -84,7 +84,7 @@ def _belongs(
     try:
         if not (
             (mark and mark in _marks(pid))
-            or (sessions and os.getsid(pid) in sessions)
+            or (sessions and os.getsid(pid) in sessions)  # type: ignore[attr-defined]
             or (known and (pid in known or _stat(pid)[1] in known))
         ):
             return False
@@ -154,7 +154,7 @@ def freeze(look: Callable[[Collection[int]], Iterable[int]]) -> set[int]:
             if frozen:
                 return frozen
             raise
-        stopped |= {pid for pid in new if send(pid, signal.SIGSTOP)}
+        stopped |= {pid for pid in new if send(pid, signal.SIGSTOP)}  # type: ignore[attr-defined]
         frozen |= new
         if (are_settled and not new) or time.monotonic() > end:
             return frozen
@@ -201,7 +201,7 @@ def kill_all(
         if clean == 2:
             return True
         for pid in pids:
-            send(pid, signal.SIGKILL)
+            send(pid, signal.SIGKILL)  # type: ignore[attr-defined]
         time.sleep(PAUSE)
     return False
 
@@ -254,7 +254,7 @@ class Watchdog:
 
 def main(run_id: str) -> None:
     # NOTE: not by these, which all of a group or a service get, but after DVC
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # type: ignore[attr-defined]
         signal.signal(signum, signal.SIG_IGN)
     said, deadline, over = b"", None, False
     while not over:

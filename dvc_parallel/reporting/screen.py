@@ -211,7 +211,9 @@ class Screen:
 
 
 def _device(stream: Any) -> Optional[int]:
-    """Which terminal a stream writes to, if it is one."""
+    """Which terminal a stream writes to, if it is one; Windows does not tell."""
+    if sys.platform == "win32":
+        return None
     try:
         status = os.fstat(stream.fileno())
     except (AttributeError, OSError, ValueError):

@@ -63,8 +63,8 @@ class Jobserver:
 
     def has_tokens(self) -> bool:
         # NOTE: not `select`, which knows descriptors up to 1023 only
-        poll = select.poll()
-        poll.register(self.fd, select.POLLIN)
+        poll = select.poll()  # type: ignore[attr-defined]
+        poll.register(self.fd, select.POLLIN)  # type: ignore[attr-defined]
         return bool(poll.poll(0))
 
     def environment(self) -> dict[str, str]:
@@ -93,8 +93,8 @@ class Server(Jobserver):
             folder = tempfile.mkdtemp(prefix="dvc-parallel-")
             self._resources.callback(shutil.rmtree, folder, ignore_errors=True)
             self._path = os.path.join(folder, "jobserver")
-            os.mkfifo(self._path, 0o600)
-            super().__init__(self._open(os.O_RDWR | os.O_NONBLOCK))
+            os.mkfifo(self._path, 0o600)  # type: ignore[attr-defined]
+            super().__init__(self._open(os.O_RDWR | os.O_NONBLOCK))  # type: ignore[attr-defined]
             # NOTE: a path in MAKEFLAGS ends at a space
             if not fifo or len(self._path.split()) > 1:
                 self.inherited = self._open(os.O_RDONLY), self._open(os.O_WRONLY)
@@ -150,7 +150,7 @@ def connect(makeflags: str) -> Optional[Jobserver]:
 
 def _open_pipe(path: str, auth: str, mode: int) -> int:
     try:
-        fd = os.open(path, mode | os.O_NONBLOCK)
+        fd = os.open(path, mode | os.O_NONBLOCK)  # type: ignore[attr-defined]
     except OSError as exc:
         raise JobserverError(f"{auth}: {exc}") from None
     if not stat.S_ISFIFO(os.fstat(fd).st_mode):
@@ -165,13 +165,13 @@ def _is_inherited_pipe(fd: int, mode: int) -> bool:
     if fd < 0:
         return False
     try:
-        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL)  # type: ignore[attr-defined]
         is_fifo = stat.S_ISFIFO(os.fstat(fd).st_mode)
         # NOTE: what Python opens itself is not (PEP 446), and may have got the number
         is_inherited = os.get_inheritable(fd)
     except OSError:
         return False
-    return is_fifo and is_inherited and flags & os.O_ACCMODE in (mode, os.O_RDWR)
+    return is_fifo and is_inherited and flags & os.O_ACCMODE in (mode, os.O_RDWR)  # type: ignore[attr-defined]
 
 
 def make_knows_fifo() -> bool:

@@ -9,6 +9,7 @@ stages would start at once.
 
 import math
 import os
+import sys
 import time
 from typing import TYPE_CHECKING, Any, Callable, Union
 
@@ -35,9 +36,11 @@ def parse_load(value: Union[float, str]) -> float:
 
 def load_average() -> float:
     """The load average of the last minute; 0 where there is none."""
+    if sys.platform == "win32":
+        return 0.0
     try:
         return os.getloadavg()[0]
-    except (AttributeError, OSError):
+    except OSError:
         return 0.0
 
 

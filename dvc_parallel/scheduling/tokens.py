@@ -164,9 +164,9 @@ class Watch:
     def _work(self) -> None:
         while True:
             self._begin.acquire()
-            poll = select.poll()
-            poll.register(self._fd, select.POLLIN)
-            poll.register(self._wake, select.POLLIN)
+            poll = select.poll()  # type: ignore[attr-defined]
+            poll.register(self._fd, select.POLLIN)  # type: ignore[attr-defined]
+            poll.register(self._wake, select.POLLIN)  # type: ignore[attr-defined]
             poll.poll()
             if self._ended:
                 return

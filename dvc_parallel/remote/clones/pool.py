@@ -48,7 +48,7 @@ def _lock(fd: int, path: str, wait: bool) -> bool:
     telling = Wait()
     while True:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[attr-defined]
         except BlockingIOError:
             if not wait:
                 return False

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -73,10 +74,17 @@ class InFolder:
 
         # NOTE: <local directory>/dask-scratch-space/<of this worker>
         scratch = get_worker().local_directory
-        name = f"{FOLDER}-{os.getuid()}"
+        name = f"{FOLDER}-{_user_id()}"
         folder = os.path.join(os.path.dirname(os.path.dirname(scratch)), name)
         have_alone(folder)
         return self.work(folder, output, runner)
+
+
+def _user_id() -> int:
+    """Of who runs this; 0 on Windows, where all files are of that user."""
+    if sys.platform == "win32":
+        return 0
+    return os.getuid()
 
 
 def have_alone(folder: str) -> None:
@@ -90,7 +98,7 @@ def have_alone(folder: str) -> None:
     with suppress(FileExistsError):
         os.mkdir(folder, 0o700)
     status = os.lstat(folder)
-    own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+    own = stat.S_ISDIR(status.st_mode) and status.st_uid == _user_id()
     if not own or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise DvcException(
             f"'{folder}' on the worker has to be a folder that only its user can write "

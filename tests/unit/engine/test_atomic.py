@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -109,6 +110,29 @@ def test_a_new_file_has_the_permissions_of_any_new_file(tmp_path, tmp_dir):
         fobj.write("new")
     modes = {(tmp_path / name).stat().st_mode for name in ("file", "other")}
     assert len(modes) == 1
+
+
+@pytest.mark.parametrize("attempts", [3, atomic.ATTEMPTS])
+def test_windows_lets_readers_finish(tmp_path, tmp_dir, monkeypatch, attempts):
+    path = tmp_path / "file"
+    path.write_text("old")
+    calls, replace = [], os.replace
+
+    def replace_later(*args, **kwargs):
+        calls.append(args)
+        if len(calls) < attempts:
+            raise PermissionError(errno.EACCES, "somebody reads it")
+        replace(*args, **kwargs)
+
+    monkeypatch.setattr(atomic, "os", SimpleNamespace(**{**vars(os), "name": "nt"}))
+    monkeypatch.setattr(atomic.os, "replace", replace_later)
+    monkeypatch.setattr(atomic, "PAUSE", 0)
+    inode = path.stat().st_ino
+    with atomic_write(str(path), str(tmp_dir)) as fobj:
+        fobj.write("new")
+    assert path.read_text() == "new"
+    assert path.stat().st_ino != inode
+    assert len(calls) == attempts
 
 
 def test_tmp_dir_on_another_file_system(tmp_path, tmp_dir, monkeypatch):

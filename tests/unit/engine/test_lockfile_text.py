@@ -485,6 +485,20 @@ def test_a_file_of_ours_is_not_read_again(tmp_path, mocker):
     assert path.read_text() == expected
 
 
+def test_line_ends_of_windows(tmp_path, mocker):
+    mocker.patch.object(lockfile, "LINE_END", b"\r\n")
+    path, lockfiles = tmp_path / "dvc.lock", Lockfiles(str(tmp_path))
+    path.write_bytes(LOCK.replace("\n", "\r\n").encode())
+    parse = mocker.spy(LockfileText, "parse")
+    expected = LOCK
+    for name in ("first", "second", "first"):
+        with lockfiles.modify(str(path), None, at_the_end) as data:
+            data.setdefault("stages", {})[name] = ENTRY
+        expected = dvc_put(expected, name, ENTRY)
+        assert path.read_bytes() == expected.replace("\n", "\r\n").encode()
+    assert parse.call_count == 1
+
+
 @pytest.mark.parametrize("by_rename", [False, True])
 def test_what_others_do_in_the_same_tick_is_seen(tmp_path, by_rename):
     path, lockfiles = tmp_path / "dvc.lock", Lockfiles(str(tmp_path))
