@@ -204,17 +204,20 @@ def _in_order(items: list, old: Optional[Sequence]) -> list:
 
 def _params(ours: Mapping[str, list[str]], old: Any, before: set[str]) -> list:
     """Keys by file; those of the user are the ones that we have not written."""
-    by_file: dict[str, Optional[list[str]]] = {file: list(ours[file]) for file in ours}
+    by_file: dict[str, Optional[list[str]]] = {
+        file: None if "" in keys else list(keys) for file, keys in ours.items()
+    }
     plain: list[str] = []
     for item in old or ():
         if not isinstance(item, dict):
             plain.append(item)
             continue
         for file, keys in item.items():
-            if keys is None:
-                by_file.setdefault(file, None)
+            if keys is None and f"{file}:" not in before:
+                by_file[file] = None
+            have = by_file.get(file, [])
+            if keys is None or have is None:
                 continue
-            have = by_file.get(file) or []
             more = [key for key in keys if f"{file}:{key}" not in before]
             more = [key for key in more if key not in have]
             if have or more:
@@ -262,16 +265,19 @@ def _assign(old: Any, new: Mapping[str, Any]) -> None:
     """Make a mapping equal to another; what is equal keeps its comments."""
     for key in [key for key in old if key not in new]:
         del old[key]
+    place = 0
     for key, value in new.items():
         if key not in old:
-            old[key] = value
-        elif isinstance(value, dict) and isinstance(old[key], dict):
+            old.insert(place, key, value)
+        place = list(old).index(key) + 1
+        if _plain(old[key]) == value:
+            continue
+        if isinstance(value, dict) and isinstance(old[key], dict):
             _assign(old[key], value)
-        elif _plain(old[key]) != value:
-            if isinstance(old[key], list) and isinstance(value, list):
-                _assign_items(old[key], value)
-            else:
-                old[key] = value
+        elif isinstance(value, list) and isinstance(old[key], list):
+            _assign_items(old[key], value)
+        else:
+            old[key] = value
 
 
 def _assign_items(old: list, new: Sequence[Any]) -> None:

@@ -72,9 +72,9 @@ class Fingerprints:
         """Whether a dataset has credentials of its own, which DVC does not know."""
         return self._project.has_credentials(dataset)
 
-    def parameter(self, name: str) -> str:
+    def parameter(self, name: str) -> list[str]:
         """Where a parameter is defined, see :class:`ParameterSources`."""
-        return self._parameters.source(name)
+        return self._parameters.sources(name)
 
     def of(self, nodes: Iterable[Any], inner: Iterable[str] = ()) -> dict[str, Any]:
         """The fingerprint of nodes that run together, in their order.
@@ -90,7 +90,7 @@ class Fingerprints:
         functions = Functions(str(self._project.source))
         said: dict[str, Any] = {}
         data: dict[str, Any] = {}
-        parameters: dict[str, str] = {}
+        parameters: dict[str, list[str]] = {}
         for node in nodes:
             functions.add(node.func)
             said[node.name] = {

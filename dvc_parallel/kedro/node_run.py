@@ -24,9 +24,9 @@ _PROTOCOL = 5
 class MemoryPickle(AbstractDataset):
     """What Kedro would keep in memory, between the stages of DVC."""
 
-    def __init__(self, filepath: str, dataset: str):
+    def __init__(self, filepath: str, what: str):
         self._filepath = Path(filepath)
-        self._dataset = dataset
+        self._what = what
 
     def load(self) -> Any:
         """Load the object."""
@@ -46,8 +46,8 @@ class MemoryPickle(AbstractDataset):
         except (pickle.PicklingError, AttributeError, TypeError) as exc:
             self._filepath.unlink()
             raise KedroError(
-                f"dataset '{self._dataset}' cannot be pickled: {exc}; give it an entry "
-                "in the catalog, or run `kedro dvc update --group-by memory`, by which "
+                f"{self._what} cannot be pickled: {exc}; give it an entry in the "
+                "catalog, or run `kedro dvc update --group-by memory`, by which "
                 "nodes that share memory are one stage"
             ) from exc
 
@@ -88,7 +88,7 @@ class StageHooks:
                 conf[name] = {
                     "type": f"{__name__}.{MemoryPickle.__qualname__}",
                     "filepath": said["path"],
-                    "dataset": name,
+                    "what": f"dataset '{name}'{self._maker(name)}",
                     **{key: entry[key] for key in ("validator",) if key in entry},
                 }
             elif "saved by" in said or said.get("made"):
@@ -100,6 +100,13 @@ class StageHooks:
                     entry["credentials"] = conf[key]["credentials"]
                 conf[name] = entry
         context.config_loader["catalog"] = conf
+
+    def _maker(self, dataset: str) -> str:
+        for name, said in self._fingerprint["nodes"].items():
+            outputs = said["outputs"]
+            if dataset in (outputs.values() if isinstance(outputs, dict) else outputs):
+                return f" of node '{name}'"
+        return ""
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Any) -> None:
@@ -151,14 +158,26 @@ def run(stage: str, env: Optional[str] = None) -> None:
     _write_plain_logs()
     with session_of(root, env) as (session, source):
         session._hook_manager.register(StageHooks(stage, fingerprint, root, source))
-        session.run(
-            node_names=list(fingerprint["nodes"]), **_only(fingerprint["pipeline"])
-        )
+        try:
+            session.run(
+                node_names=list(fingerprint["nodes"]), **_only(fingerprint["pipeline"])
+            )
+        except Exception as exc:
+            if ours := _ours(exc):
+                raise ours from exc
+            raise
     for said in fingerprint["data"].values():
         if "saved by" in said and said["path"].startswith(f"{MARKERS}/"):
             marker = root / said["path"]
             marker.parent.mkdir(parents=True, exist_ok=True)
             marker.write_text(f"{uuid.uuid4()}\n", encoding="ascii")
+
+
+def _ours(exc: Optional[BaseException]) -> Optional[KedroError]:
+    """The error of ours that Kedro has made one of its own of, if there is one."""
+    while exc is not None and not isinstance(exc, KedroError):
+        exc = exc.__cause__
+    return exc
 
 
 def _only(pipeline: str) -> dict[str, Any]:
@@ -177,6 +196,7 @@ def _write_plain_logs() -> None:
     """Have no log line cut at 80 columns, where there is no terminal."""
     if sys.stdout.isatty():
         return
+    sys.excepthook = sys.__excepthook__
     names = [None, *logging.root.manager.loggerDict]
     for logger in map(logging.getLogger, names):
         for handler in list(logger.handlers):

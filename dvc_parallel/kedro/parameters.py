@@ -11,6 +11,7 @@ from .project import KedroProject, errors_of_the_project
 
 ALL = "parameters"
 PREFIX = "params:"
+HASH = "sha256:"
 
 
 def is_parameter(dataset: str) -> bool:
@@ -28,8 +29,10 @@ class ParameterSources:
     def __init__(self, project: KedroProject):
         self._project = project
 
-    def source(self, dataset: str) -> str:
+    def sources(self, dataset: str) -> list[str]:
         """``file:key`` of a parameter, or ``sha256:...`` of its value.
+
+        All parameters together come from whole files, each ``file:``.
 
         Args:
             dataset: an input for which :func:`is_parameter`.
@@ -39,11 +42,14 @@ class ParameterSources:
         """
         name = "" if dataset == ALL else dataset[len(PREFIX) :]
         value = self._value(name)
-        if name:
-            found = self._in_files(name)
-            if found and found[1] == value:
-                return f"{found[0]}:{name}"
-        return f"sha256:{digest(value)}"
+        if not name:
+            files = self._files
+            total = {key: content[key] for content in files.values() for key in content}
+            if total == value and len(total) == sum(map(len, files.values())):
+                return [f"{file}:" for file in files]
+        elif (found := self._in_files(name)) and found[1] == value:
+            return [f"{found[0]}:{name}"]
+        return [f"{HASH}{digest(value)}"]
 
     def _value(self, name: str) -> Any:
         with errors_of_the_project(f"'{PREFIX}{name}'", self._project.root):

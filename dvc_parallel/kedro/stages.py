@@ -13,7 +13,7 @@ import networkx as nx
 from . import KedroError
 from .datasets import FILE, MEMORY_KIND, SERVICE, URL, Dataset, versions_in
 from .fingerprint import Fingerprints, path_of
-from .parameters import is_parameter
+from .parameters import HASH, is_parameter
 
 GROUPS = ("none", "memory", "namespace")
 
@@ -24,7 +24,8 @@ class NodeStage:
 
     Attributes:
         nodes: names of its nodes, in the order in which they run.
-        params: keys by file; paths of all are relative to the project.
+        params: keys by file, an empty one for all that it has.
+        deps: paths, as all of them relative to the project.
         outs: flags by path and by section, which is ``outs``, ``metrics`` or ``plots``.
         fingerprint: content of its file.
     """
@@ -228,10 +229,9 @@ class StageMaker:
         )
 
     def _add_parameter(self, stage: NodeStage, name: str) -> None:
-        source = stage.fingerprint["parameters"][name]
-        if not source.startswith("sha256:"):
+        for source in stage.fingerprint["parameters"][name]:
             file, _, key = source.partition(":")
-            keys = stage.params.setdefault(file, [])
+            keys = stage.params.setdefault(file, []) if source[:7] != HASH else [key]
             if key not in keys:
                 keys.append(key)
 
@@ -316,9 +316,9 @@ class StageMaker:
             )
         if dataset.versioned and (versions := versions_in(absolute)):
             raise KedroError(
-                f"dataset '{dataset.name}': '{path}' has {len(versions)} versions of "
-                f"Kedro in it, the last of {versions[-1]}, which DVC would delete; "
-                "move that folder away. DVC keeps the versions from now on"
+                f"dataset '{dataset.name}': '{path}' is a folder of Kedro's versions "
+                f"(the last is {versions[-1]}), which DVC would delete; move it away. "
+                "DVC keeps the versions from now on"
             )
 
     def _check_paths(self, stages: Sequence[NodeStage]) -> None:

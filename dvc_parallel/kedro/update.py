@@ -192,5 +192,9 @@ def written_paths(name: str, fingerprint: str) -> list[str]:
             for path in (said.get("path"), said.get("query"))
             if path
         ),
-        *content.get("parameters", {}).values(),
+        *(
+            source
+            for sources in content.get("parameters", {}).values()
+            for source in sources
+        ),
     ]

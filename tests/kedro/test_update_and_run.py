@@ -78,3 +78,14 @@ def test_lines_of_a_log_are_whole(shop):
     lines = shop.kedro("run", "clean").stdout.splitlines()
     (line,) = [line for line in lines if "Running node" in line]
     assert line.endswith("Running node: clean: clean([raw;more]) -> [cleaned]")
+
+
+def test_what_a_node_raises_is_shown_whole(shop):
+    shop.edit(
+        "src/shop/prices.py", "return value * TAX", f"raise ValueError('{'x' * 90}')"
+    )
+    shop.update()
+    result = shop.kedro("run", "clean", check=False)
+    assert result.returncode == 1
+    assert result.stderr.endswith(f"\nValueError: {'x' * 90}\n")
+    assert "src/shop/prices.py" in result.stderr

@@ -144,6 +144,15 @@ def test_params_by_hand_stay():
     assert "    params:\n    - lr\n    - p.yml:\n      - new\n      - mine\n" in text
 
 
+def test_all_params_of_a_file_and_back():
+    some, every = (stage("one", params={"p.yml": keys}) for keys in (["a"], [""]))
+    with_some = written(ONE, some)
+    with_all = written(with_some, every, before={"one": ["in", "p.yml:a"]})
+    assert "    params:\n    - p.yml:\n    outs:" in with_all
+    assert written(with_all, every, before={"one": ["in", "p.yml:"]}) == with_all
+    assert written(with_all, some, before={"one": ["in", "p.yml:"]}) == with_some
+
+
 def test_an_output_stays_in_the_section_that_its_user_has_chosen():
     text = ONE.replace(
         "outs:\n    - out\n", "metrics:\n    - out:\n        cache: false\n"
