@@ -168,6 +168,10 @@ def run_stages(
     output, load_average = _output(options, config), _load_average(options)
     if not stages:
         return serially()
+    if [stage for stage in stages if stage.meta]:
+        from dvc_parallel.run.code_files import refresh
+
+        refresh(stages)
 
     name, value = choose_runner.setting(options.runner, config)
     runner = checked(name, choose_runner.parse_runner, value)

@@ -1,8 +1,9 @@
 """Where released DVC is patched, in one place.
 
 There are five kinds of seams.  ``IN_DVC`` give DVC the command and the option, a quick
-way to read dvc.lock, one to lock the repo beside a run, and the place of a new line of
-.gitignore; the import hook installs them with their modules.
+way to read dvc.lock, one to lock the repo beside a run, the place of a new line of
+.gitignore, and a status that knows of code; the import hook installs them with their
+modules.
 ``IN_LOADING`` have it load the stages of a run quickly, ``IN_RUNS`` make its
 bookkeeping cheap while they are reproduced, and ``IN_JOBS`` change what DVC does in a
 job of a parallel run; all of these are in place only then.  With ``IN_DRY_RUNS``, DVC
@@ -19,6 +20,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Callable
+
+from dvc_parallel.engine import logger
 
 from .seam import Seam
 
@@ -81,6 +84,12 @@ IN_DVC = (
         "repo targets recursive glob",
         f"{SEAMS}:collect_stages",
         since=(3, 4, 0),
+        dispensable=True,
+    ),
+    Seam(
+        "dvc.repo.status:_joint_status",
+        "pairs check_updates",
+        f"{SEAMS}:joint_status",
         dispensable=True,
     ),
     Seam(
@@ -348,6 +357,22 @@ def collect_stages(original: Callable, *args, **kwargs) -> "list[Stage]":
 
     with installed(IN_LOADING):
         return stage_loading.collect_stages(original, *args, **kwargs)
+
+
+def joint_status(original: Callable, pairs: Iterable, *args, **kwargs) -> Any:
+    """``dvc.repo.status._joint_status``: the status of stages, and of their code."""
+    from dvc.exceptions import DvcException
+
+    pairs = list(pairs)
+    stages = [stage for stage, _ in pairs if stage.meta]
+    if stages:
+        from dvc_parallel.run.code_files import refresh
+
+        try:
+            refresh(stages)
+        except DvcException as exc:
+            logger.warning("%s", exc)
+    return original(pairs, *args, **kwargs)
 
 
 def install(module: Any) -> None:

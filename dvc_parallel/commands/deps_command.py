@@ -69,6 +69,8 @@ class CmdDeps(ShowsSafely, CmdBase):
         return list(stages)
 
     def _write(self, entries: "list[Entry]") -> None:
+        from dvc_parallel.run.code_files import refresh
+
         from .stage_edits import add_deps
 
         files: dict[str, dict[str, list[str]]] = {}
@@ -77,20 +79,21 @@ class CmdDeps(ShowsSafely, CmdBase):
                 files.setdefault(entry.dvcfile, {})[entry.name] = entry.missing
         for path, deps in files.items():
             add_deps(path, self.repo.tmp_dir, deps)
+        self.repo._reset()
+        refresh(self._stages())
 
 
 def _show(entries: "list[Entry]", written: bool) -> None:
     for entry in entries:
-        if entry.missing or entry.unclear:
+        if entry.missing or entry.notes:
             write(f"{entry.address}:")
         verb = "added" if written else "not declared"
         for path in entry.missing:
             write(f"  {verb}: {path}")
-        for text in entry.unclear:
-            write(f"  not understood: {text}")
+        for text in entry.notes:
+            write(f"  {text}")
     count = sum(len(entry.missing) for entry in entries)
-    unclear = sum(bool(entry.unclear) for entry in entries)
-    if not count and not unclear:
+    if not count and not any(entry.notes for entry in entries):
         total = sum(len(entry.stages) for entry in entries)
         write(f"All modules are declared ({plural(total, 'stage')}).")
     elif count and not written:
@@ -101,7 +104,7 @@ def _show_changes(entries: "list[Entry]") -> None:
     for entry in entries:
         for path in entry.missing:
             write(f"Added to the dependencies of {entry.address}: {path}")
-        for text in entry.unclear:
+        for text in entry.notes:
             write(f"{entry.address}: {text}")
 
 

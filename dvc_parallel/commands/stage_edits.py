@@ -35,10 +35,9 @@ def add_deps(path: str, tmp_dir: str, deps: Mapping[str, Sequence[str]]) -> None
         text = before = file.read()
     left = {}
     for name, paths in deps.items():
-        escaped = list(map(_escaped, paths))
-        changed = _with_deps(text, path, name, escaped)
+        changed = _with_deps(text, path, name, paths)
         if changed is None:
-            left[name] = escaped
+            left[name] = paths
         text = changed or text
     if text != before:
         with atomic_write(path, tmp_dir, newline="") as output:
@@ -48,10 +47,6 @@ def add_deps(path: str, tmp_dir: str, deps: Mapping[str, Sequence[str]]) -> None
             for name, paths in left.items():
                 stage = _template(data["stages"][name])
                 stage["deps"] = [*(stage.get("deps") or ()), *paths]
-
-
-def _escaped(path: str) -> str:
-    return path.replace("${", "\\${")
 
 
 def _template(entry: Any) -> Any:

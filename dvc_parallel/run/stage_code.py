@@ -65,6 +65,18 @@ class Projects:
                 unclear.append(f"there is no module '{run.name}'")
         return StageCode(entries, unclear)
 
+    def named(
+        self, stage: "Stage", entries: Sequence[str], code: StageCode
+    ) -> list[tuple[str, tuple[str, ...]]]:
+        """Entries of a stage, where it finds modules; scripts by their paths."""
+        roots = [root for _, found in code.entries for root in found]
+        roots += self._roots(stage.wdir, stage.wdir, ())
+        where = tuple(dict.fromkeys(roots))
+        return [
+            (os.path.join(stage.wdir, it) if it.endswith(".py") else it, where)
+            for it in entries
+        ]
+
     def _is_installed(self, name: str) -> bool:
         packages = Packages(self._packages)
         return packages.is_standard(name) or bool(packages.of(name))

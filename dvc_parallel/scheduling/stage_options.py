@@ -12,6 +12,7 @@
             timeout: 2h               # or seconds
             retries: 3
             workers: [lab-*]          # of a cluster, by their names
+            code: true                # no need; run/code_files.py has it
 
 DVC allows anything below ``meta``, and does not look at it.
 """
@@ -22,7 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-KEYS = ("pools", "priority", "timeout", "retries", "workers")
+KEYS = ("pools", "priority", "timeout", "retries", "workers", "code")
 
 POOL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*", re.ASCII)
 
@@ -91,6 +92,8 @@ def read_needs(stage: str, meta: Any) -> Needs:
 
     needs: dict[str, Any] = {}
     for key, value in declared.items():
+        if key not in _READERS:
+            continue
         try:
             needs[key] = _READERS[key](value)
         except NeedsError as exc:

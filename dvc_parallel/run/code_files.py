@@ -1,0 +1,198 @@
+"""Files that say which code a stage uses: ``meta.parallel.code`` in dvc.yaml.
+
+::
+
+    stages:
+      train:
+        cmd: python src/train.py
+        deps:
+          - .dvc-code/train.json
+        meta:
+          parallel:
+            code: true               # or entries: [pkg.train:main, src/other.py]
+
+Such a file is an ordinary dependency, of a stage or of all those of a template.  It has
+a line for each definition that the command can come to, and for each package, so that
+git shows what has changed, and merges it.  It is beside dvc.yaml, under version
+control: a DVC without this plugin sees a file that has changed, or has not.
+
+It is written before stages are compared with dvc.lock, by who has the repo locked, and
+never while another process runs a stage that depends on it: what that stage has read is
+what is to be recorded.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Optional, Union
+
+from dvc.exceptions import DvcException
+from dvc.lock import LockError
+from dvc.rwlock import rwlock
+
+from dvc_parallel.code import Closure, CodeError
+from dvc_parallel.engine import logger
+from dvc_parallel.engine.atomic import atomic_write
+
+from .stage_code import Projects
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dvc.repo import Repo
+    from dvc.stage import Stage
+
+FOLDER = ".dvc-code"
+# Digits of a digest that are kept.
+DIGITS = 16
+
+
+class StageCodeError(DvcException):
+    """The code of a stage cannot be known; names the stage, and what would be right."""
+
+
+def wanted(stage: "Stage") -> Union[bool, list[str]]:
+    """What ``meta.parallel.code`` of a stage says: entries, or True for its command's.
+
+    Raises:
+        StageCodeError: it is neither.
+    """
+    meta = stage.meta
+    parallel = meta.get("parallel") if isinstance(meta, dict) else None
+    value = parallel.get("code", False) if isinstance(parallel, dict) else False
+    is_list = isinstance(value, list) and all(isinstance(it, str) for it in value)
+    if value is None or not (isinstance(value, bool) or (is_list and value)):
+        raise StageCodeError(
+            f"stage '{stage.addressing}': meta.parallel.code: expected true, or a list "
+            f"such as [pkg.train:main, src/other.py], got {value!r}"
+        )
+    return value
+
+
+def code_file(stage: "Stage") -> Optional[str]:
+    """The path of the file that says which code a stage uses, if it depends on one."""
+    for dep in stage.deps:
+        folder, name = os.path.split(dep.fs_path)
+        # NOTE: the names of stages of a template can have slashes
+        if name.endswith(".json") and FOLDER in folder.split(os.sep):
+            return dep.fs_path
+    return None
+
+
+def refresh(stages: "Iterable[Stage]") -> None:
+    """Write the files of all stages that ask for it, where they have changed.
+
+    The caller must have the repo locked.
+
+    Raises:
+        StageCodeError: the code of a stage cannot be known.
+    """
+    asking = [stage for stage in stages if stage.meta and wanted(stage)]
+    if not asking:
+        return
+    projects = Projects(asking[0].repo)
+    files: dict[str, dict[Stage, None]] = {}
+    for stage in asking:
+        path = code_file(stage)
+        if path is None:
+            raise StageCodeError(
+                f"stage '{stage.addressing}' has meta.parallel.code, but no file in "
+                f"'{FOLDER}' among its deps; `dvc-parallel deps --write` adds it"
+            )
+        if path not in files:
+            files[path] = dict.fromkeys([*_siblings(stage), stage])
+    for path, sharing in files.items():
+        closures = [closure for it in sharing for closure in closures_of(projects, it)]
+        for stage in sharing:
+            _warn_of_scripts(stage, closures)
+        _write(asking[0].repo, path, _text(closures))
+
+
+def _siblings(stage: "Stage") -> "Iterator[Stage]":
+    """Stages of the same template, which may share its file."""
+    name = getattr(stage, "name", None) or ""
+    if "@" not in name:
+        return
+    path = code_file(stage)
+    for other in stage.dvcfile.stages.values():
+        if other.meta and wanted(other) and code_file(other) == path:
+            yield other
+
+
+def closures_of(projects: Projects, stage: "Stage") -> list[Closure]:
+    """The code of a stage that asks for it.
+
+    Raises:
+        StageCodeError: it cannot be known.
+    """
+    code = projects.code_of(stage)
+    entries, unclear = code.entries, code.unclear
+    value = wanted(stage)
+    if isinstance(value, list):
+        entries, unclear = projects.named(stage, value, code), []
+    where = f"stage '{stage.addressing}': meta.parallel.code"
+    advice = "; give a list of entries, such as [pkg.train:main], in place of `true`"
+    if unclear:
+        raise StageCodeError(f"{where}: {unclear[0]}{advice}")
+    if not entries:
+        raise StageCodeError(f"{where}: its command runs no Python script{advice}")
+    try:
+        return [projects.of(roots).closure([entry]) for entry, roots in entries]
+    except CodeError as exc:
+        raise StageCodeError(f"{where}: {exc}") from exc
+
+
+def declared_scripts(stage: "Stage", closures: Iterable[Closure]) -> list[str]:
+    """Dependencies of a stage that run it at each change of a file of its code."""
+    files = {path for closure in closures for path in closure.files}
+    return [
+        dep.def_path
+        for dep in stage.deps
+        if dep.protocol == "local"
+        and any(_is_in(path, os.path.realpath(dep.fs_path)) for path in files)
+    ]
+
+
+def _is_in(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder + os.sep)
+
+
+def _warn_of_scripts(stage: "Stage", closures: Iterable[Closure]) -> None:
+    for path in declared_scripts(stage, closures):
+        logger.warning(
+            "stage '%s' has meta.parallel.code, but also '%s' in its deps: any change "
+            "of that, such as a comment, runs it. Remove it from deps.",
+            stage.addressing,
+            path,
+        )
+
+
+def _text(closures: Iterable[Closure]) -> str:
+    """The content of a file; in order, so that it says the same whoever writes it."""
+    definitions: dict[str, str] = {}
+    packages: dict[str, str] = {}
+    for closure in closures:
+        for name, digest in closure.definitions.items():
+            definitions[name] = digest[:DIGITS]
+        packages.update(closure.distributions)
+    data: dict[str, Any] = {"definitions": definitions, "packages": packages}
+    return json.dumps(data, indent=2, sort_keys=True) + "\n"
+
+
+def _write(repo: "Repo", path: str, text: str) -> None:
+    with suppress(OSError, UnicodeDecodeError):
+        with open(path, encoding="utf-8") as file:
+            if file.read() == text:
+                return
+    hardlink = repo.config["core"].get("hardlink_lock", False)
+    try:
+        with rwlock(repo.tmp_dir, repo.fs, "code", [], [path], hardlink):
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with atomic_write(path, repo.tmp_dir) as output:
+                output.write(text)
+    except LockError:
+        logger.warning(
+            "'%s' is not refreshed, as another process runs a stage that depends on it",
+            os.path.relpath(path),
+        )
