@@ -36,6 +36,7 @@ LOADING = "dvc_parallel.caches.stage_loading"
 FACTS = "dvc_parallel.caches.path_facts"
 RUN = "dvc_parallel.run.overrides"
 DRY_RUN = "dvc_parallel.commands.dry_run"
+SHAPES = "dvc_parallel.caches.entry_shapes"
 RUN_CACHE = "dvc_parallel.caches.run_cache"
 DAMAGED = "dvc_parallel.caches.damaged"
 SAVING = "dvc_parallel.run.saving"
@@ -115,6 +116,7 @@ PATHS = (
             "dvc.repo.scm_context",
             "dvc.stage",
             "dvc_data.hashfile.state",
+            "scmrepo.git",
         )
     ),
     Seam(
@@ -127,6 +129,12 @@ PATHS = (
 
 IN_LOADING = (
     *PATHS,
+    Seam(
+        "dvc.utils.strictyaml:validate",
+        "data schema text path rev",
+        f"{SHAPES}:validate",
+        dispensable=True,
+    ),
     Seam(
         "dvc.dependency:_get",
         "stage p info",
@@ -199,6 +207,18 @@ IN_RUNS = (
         dispensable=True,
     ),
     Seam("dvc.stage.cache:StageCache.save", "self stage", f"{RUN_CACHE}:save"),
+    Seam(
+        "dvc.utils:dict_filter",
+        "d exclude",
+        f"{RUN_CACHE}:dict_filter",
+        dispensable=True,
+    ),
+    Seam(
+        "dvc_data.hashfile.db.local:LocalHashFileDB.move",
+        "self from_info to_info",
+        f"{RUN_CACHE}:move",
+        dispensable=True,
+    ),
     Seam("dvc.output:Output._build", "self", f"{SAVING}:build", since=(3, 5, 0)),
     Seam("dvc.output:Output.__str__", "self", f"{RUN}:name_of", dispensable=True),
     Seam("dvc.output:Output.is_in_repo", "self", f"{RUN}:is_in_repo", dispensable=True),
@@ -224,7 +244,7 @@ IN_RUNS = (
     Seam(
         "dvc.schema:COMPILED_LOCK_FILE_STAGE_SCHEMA",
         "data",
-        f"{RUN_CACHE}:check_entry",
+        f"{SHAPES}:check_entry",
         dispensable=True,
     ),
     Seam("dvc.output:build", "odb path fs name", f"{OLD}:build", before=(3, 5, 0)),

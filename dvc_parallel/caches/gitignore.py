@@ -18,8 +18,7 @@ from dvc.utils import relpath
 
 from dvc_parallel.engine.atomic import about
 from dvc_parallel.engine.file_stamp import Signature, is_settled, signature_of
-
-from .path_facts import below
+from dvc_parallel.engine.real_paths import below
 
 GITIGNORE = ".gitignore"
 

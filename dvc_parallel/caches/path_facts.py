@@ -5,7 +5,6 @@ Owned by the owner of the repo, but for :meth:`LinkTypes.reflink`.
 
 import errno
 import os
-import re
 import stat
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from pygtrie import Trie
 
 from dvc_parallel.engine.atomic import umask
 from dvc_parallel.engine.file_stamp import is_settled, signature_of
+from dvc_parallel.engine.real_paths import below
 
 if TYPE_CHECKING:
     from dvc_data.hashfile.state import StateBase
@@ -23,18 +23,6 @@ if TYPE_CHECKING:
     from dvc_parallel.engine.file_stamp import Signature
 
 DVCIGNORE = ".dvcignore"
-# What a path has that is not in its plainest form, or that is split as a URL.
-_NOT_PLAIN = re.compile(r"//|/\.\.?(?:/|\Z)|/\Z|[?#\x00-\x1f\x7f]")
-
-
-def below(path: Any, start: Any) -> Optional[str]:
-    """The path from a folder to what is in it; None if that is not plain to see."""
-    if type(path) is not str or type(start) is not str or os.name != "posix":
-        return None
-    start = os.getcwd() if start == os.curdir else start
-    if not path.startswith(f"{start}/") or _NOT_PLAIN.search(path):
-        return None
-    return path[len(start) + 1 :]
 
 
 def relpath(original: Callable, path: Any, start: Any = os.curdir) -> str:
@@ -269,8 +257,8 @@ class IgnoreRules:
         """What it says may change with: the file, and repos in folders beside it."""
         with os.scandir(root_dir) as entries:
             folders = [entry.path for entry in entries if entry.is_dir()]
-        repos = (path for path in folders if os.path.exists(os.path.join(path, ".dvc")))
-        path = os.path.join(root_dir, DVCIGNORE)
+        repos = (path for path in folders if os.path.exists(f"{path}{os.sep}.dvc"))
+        path = f"{root_dir}{os.sep}{DVCIGNORE}"
         return signature_of(path), tuple(sorted(repos))
 
 

@@ -6,24 +6,21 @@ the folder, and finds none.
 """
 
 import os
-import re
 import shutil
 from copy import copy
 from typing import TYPE_CHECKING, Any, Callable
 
-import shortuuid
 from dvc.stage import cache as stage_cache
 from dvc.stage.serialize import to_single_stage_lockfile
+from dvc_data.hashfile.db.local import LocalHashFileDB
+
+from dvc_parallel.engine.atomic import temporary_name
 
 from .bookkeeping import in_runs
 
 if TYPE_CHECKING:
     from dvc.stage import Stage
     from dvc.stage.cache import StageCache
-
-# Of what a dependency has in an entry
-_TYPES = {"path": str, "hash": str, "md5": str, "size": int, "isexec": bool}
-_MD5 = re.compile("[0-9a-f]{32}")
 
 
 @in_runs
@@ -42,7 +39,7 @@ def save(books: Any, original: Callable, cache: "StageCache", stage: "Stage") ->
     elsewhere: Any = copy(cache)
     # NOTE: where the entry is there already, DVC takes that, or removes a damaged one
     elsewhere._load_cache = cache._load_cache
-    elsewhere.cache_dir = os.path.join(parent, f".{shortuuid.uuid()}.tmp")
+    elsewhere.cache_dir = os.path.join(parent, temporary_name(""))
     try:
         original(elsewhere, stage)
         _move(elsewhere.cache_dir, cache.cache_dir)
@@ -60,22 +57,34 @@ def get_stage_hash(_books: Any, _original: Callable, stage: "Stage") -> str:
     return stage_cache._get_cache_hash(to_single_stage_lockfile(stage), key=True)
 
 
-def check_entry(original: Callable, entry: Any) -> Any:
-    """``COMPILED_LOCK_FILE_STAGE_SCHEMA``: see that an entry is one.
-
-    That takes long for each dependency; most have nothing but what is plainly right.
-    """
-    deps = entry.get("deps") if isinstance(entry, dict) else None
-    if type(deps) is not list or not all(map(_is_plain, deps)):
-        return original(entry)
-    return {**original({**entry, "deps": []}), "deps": deps}
+def dict_filter(original: Callable, data: Any, exclude: Any = ()) -> Any:
+    """``dvc.utils.dict_filter``: leave out keys, for a hash of the rest."""
+    return _without(data, exclude) if exclude else original(data, exclude)
 
 
-def _is_plain(dep: Any) -> bool:
-    if type(dep) is not dict or not dep.get("path") or not dep.get("md5"):
-        return False
-    is_right = all(type(value) is _TYPES.get(key) for key, value in dep.items())
-    return is_right and bool(_MD5.fullmatch(dep["md5"]))
+def _without(data: Any, keys: Any) -> Any:
+    if isinstance(data, list):
+        return [it if type(it) is str else _without(it, keys) for it in data]
+    if not isinstance(data, dict):
+        return data
+    return {
+        key: it if type(it) in (str, int, bool) else _without(it, keys)
+        for key, it in data.items()
+        if key not in keys
+    }
+
+
+def move(original: Callable, odb: Any, from_path: str, to_path: str) -> None:
+    """``LocalHashFileDB.move``: move an entry from beside its place."""
+    if type(odb) is not LocalHashFileDB or os.path.lexists(to_path):
+        original(odb, from_path, to_path)
+        return
+    try:
+        os.rename(from_path, to_path)
+    except OSError:
+        original(odb, from_path, to_path)
+    else:
+        os.chmod(to_path, odb._file_mode)
 
 
 def _move(src: str, dst: str) -> None:

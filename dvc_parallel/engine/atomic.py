@@ -78,11 +78,16 @@ def about(path: str) -> Iterator[None]:
         raise
 
 
+def temporary_name(name: str) -> str:
+    """A name that no other file has, also among machines."""
+    return f"{name}.{_PROCESS}-{os.getpid()}-{next(_numbers)}.tmp"
+
+
 def _write(
     target: str, tmp_dir: str, newline: Optional[str], sync: bool
 ) -> Iterator[TextIO]:
     folder, basename = os.path.split(target)
-    name = f"{basename}.{_PROCESS}-{os.getpid()}-{next(_numbers)}.tmp"
+    name = temporary_name(basename)
     tmp = os.path.join(tmp_dir, name)
     try:
         with open(

@@ -22,11 +22,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
-from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 
-from .atomic import about, atomic_write
+from .atomic import about, atomic_write, temporary_name
 from .plain_reporter import log
+from .real_paths import below
 from .settings import variables
 
 if TYPE_CHECKING:
@@ -152,7 +152,8 @@ class SerialOrder:
         starts = (_start_of(other, before) for other in later)
         start = next((it for it in starts if it is not None), None)
         if start is None:
-            add(gitignore)
+            with about(gitignore), open(gitignore, "ab") as fobj:
+                fobj.write(added)
             return
         at = added.index(line)
         parts = [before[:start], added[at:], before[start:], added[:at]]
@@ -161,17 +162,23 @@ class SerialOrder:
 
     def _with_line(self, add: Callable[[str], Any], before: bytes) -> bytes:
         """The content of a file after the line has been added."""
-        with NamedTemporaryFile(dir=self._tmp_dir, suffix=".tmp") as copy:
-            copy.write(before)
-            copy.flush()
-            add(copy.name)
-            return _content(copy.name)
+        copy = os.path.join(self._tmp_dir, temporary_name(".gitignore"))
+        try:
+            with open(copy, "xb") as fobj:
+                fobj.write(before)
+            add(copy)
+            return _content(copy)
+        finally:
+            with suppress(OSError):
+                os.unlink(copy)
 
     def successors(self, path: str, name: str) -> list[str]:
         """Entries that a new one of a dvc.lock has to precede, in a run with one job.
 
         There are only some if the last run has left this one out.
         """
+        if not self._ranks:
+            return []
         dvc_yaml = os.path.relpath(path, self._root)
         dvc_yaml = os.path.splitext(dvc_yaml)[0].replace(os.sep, "/") + ".yaml"
         rank = self._ranks.get(f"{dvc_yaml}:{name}")
@@ -191,7 +198,8 @@ class SerialOrder:
 
     def _key(self, path: str) -> str:
         """The name of a file, the same in each working directory and run."""
-        return os.path.relpath(os.path.realpath(path), self._root)
+        path = os.path.realpath(path)
+        return below(path, self._root) or os.path.relpath(path, self._root)
 
     def _add(self, file: str, rank: int, number: int, text: str) -> list[str]:
         """Take note of an addition; return those that it has to precede."""
@@ -230,6 +238,8 @@ class SerialOrder:
     def _new_lines(self) -> Iterator[dict[str, Any]]:
         """The lines written since the last call, as far as they make sense."""
         try:
+            if os.lstat(self._path).st_size == self._read_to:
+                return
             with os.fdopen(self._open(os.O_RDONLY), "rb") as fobj:
                 fobj.seek(self._read_to)
                 rows = fobj.read()
@@ -251,9 +261,13 @@ class SerialOrder:
         # NOTE: in front of it, as the last one may have been cut off
         row = b"\n" + json.dumps(line).encode()
         try:
-            os.makedirs(self._folder, exist_ok=True)
+            if not os.path.isdir(self._folder):
+                os.makedirs(self._folder, exist_ok=True)
             with os.fdopen(self._open(os.O_WRONLY | os.O_CREAT), "ab", 0) as fobj:
                 fobj.write(row)
+                # NOTE: one's own lines need not be read, if nobody else has added some
+                if fobj.tell() == self._read_to + len(row):
+                    self._read_to += len(row)
         except OSError as exc:
             self._warn(exc)
             return False

@@ -25,7 +25,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from stat import S_ISDIR, S_ISLNK, S_ISREG
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 Place = tuple[str, ...]
 
@@ -35,6 +35,19 @@ MAX_LINKS = 40
 MAX_TRIED = 1000
 
 MOUNTS = "/proc/self/mountinfo"
+
+# What a path has that is not in its plainest form, or that is split as a URL.
+_NOT_PLAIN = re.compile(r"//|/\.\.?(?:/|\Z)|/\Z|[?#\x00-\x1f\x7f]")
+
+
+def below(path: Any, start: Any) -> Optional[str]:
+    """The path from a folder to what is in it; None if that is not plain to see."""
+    if type(path) is not str or type(start) is not str or os.name != "posix":
+        return None
+    start = os.getcwd() if start == os.curdir else start
+    if not path.startswith(f"{start}/") or _NOT_PLAIN.search(path):
+        return None
+    return path[len(start) + 1 :]
 
 
 class Route(NamedTuple):

@@ -9,7 +9,7 @@ jobs of a parallel run only.  Those for large data are in
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from functools import partial, wraps
+from functools import cache, partial, wraps
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
@@ -82,6 +82,7 @@ test_links = _kept("link_types.test_links")
 reflink = _kept("link_types.reflink")
 
 
+@cache
 def unlocked_repo(original: Callable, func: Callable) -> Callable:
     """``dvc.stage.decorators.unlocked_repo``: run ``func`` without the repo."""
     serial = original(func)

@@ -152,7 +152,9 @@ def _build(
     job, reads, name = stage_run.job, stage_run.reads, stage_run.name
     # NOTE: a file that a stage has made is its own; what changes it is an error
     may_move = is_folder or kwargs.get("dry_run")
-    hash_it = original if large or is_folder else partial(plain_files.build, original)
+    if not large and not is_folder:
+        original = partial(plain_files.build, original)
+    hash_it = original
     if may_move and (large or reads.others(name)):
 
         def hash_it(odb, path, fs, *args, **kwargs):

@@ -1,12 +1,16 @@
+import errno
 import os
-from functools import partial
 from types import SimpleNamespace
 
+import dvc.utils
 import pytest
-from voluptuous import Invalid
+from dvc_data.hashfile.db.local import LocalHashFileDB
+from dvc_objects.fs import localfs
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dvc_parallel.caches.bookkeeping import Bookkeeping
-from dvc_parallel.caches.run_cache import check_entry, save
+from dvc_parallel.caches.run_cache import dict_filter, move, save
 
 
 @pytest.fixture
@@ -84,40 +88,41 @@ def test_nothing_to_save(tmp_path, cache):
     assert not os.listdir(tmp_path)
 
 
-RIGHT = {"path": "a", "hash": "md5", "md5": "0" * 32, "size": 1}
-
-
-@pytest.mark.parametrize(
-    "dep",
-    [
-        RIGHT,
-        {**RIGHT, "isexec": True},
-        {**RIGHT, "md5": "0" * 32 + ".dir", "nfiles": 1},
-        {**RIGHT, "md5": "A" * 32},
-        {**RIGHT, "md5": "a"},
-        {**RIGHT, "md5": None},
-        {**RIGHT, "md5": 12345},
-        {**RIGHT, "size": "1"},
-        {**RIGHT, "size": True},
-        {**RIGHT, "hash": 1},
-        {**RIGHT, "path": 1},
-        {**RIGHT, "other": 1},
-        {"path": "a"},
-        {"md5": "0" * 32},
-        "a",
-    ],
+DATA = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from("abc"),
+    lambda it: st.lists(it) | st.dictionaries(st.sampled_from(["size", "a", "b"]), it),
 )
-@pytest.mark.parametrize("more", [{}, {"cmd": 1}, {"outs": [{"path": 1}]}, {"x": 1}])
-def test_entries_are_as_the_schema_has_them(dep, more):
-    from dvc.schema import COMPILED_LOCK_FILE_STAGE_SCHEMA as SCHEMA
 
-    def outcome(check):
-        try:
-            return check({"cmd": "s", "deps": [RIGHT, dep], **more})
-        except Invalid as exc:
-            return type(exc)
 
-    assert outcome(partial(check_entry, SCHEMA)) == outcome(SCHEMA)
-    for deps in (None, {}, "a"):
-        more = {**more, "deps": deps}
-        assert outcome(partial(check_entry, SCHEMA)) == outcome(SCHEMA)
+@given(DATA, st.sampled_from([(), [], ["size"], ["size", "a"]]))
+def test_keys_are_left_out_as_by_dvc(data, exclude):
+    original = dvc.utils.dict_filter
+    assert repr(dict_filter(original, data, exclude)) == repr(original(data, exclude))
+
+
+@pytest.mark.parametrize("shared", [None, "group"])
+@pytest.mark.parametrize("problem", [None, "there", "no rename"])
+def test_an_entry_is_moved_as_by_dvc(tmp_path, monkeypatch, shared, problem):
+    odb, found = LocalHashFileDB(localfs, str(tmp_path), shared=shared), []
+    real = os.rename
+
+    def rename(src, dst):
+        if src.endswith("from"):
+            raise OSError(errno.EXDEV, "no")
+        real(src, dst)
+
+    if problem == "no rename":
+        monkeypatch.setattr(os, "rename", rename)
+    for name in ("ours", "dvcs"):
+        src, dst = tmp_path / name / "from", tmp_path / name / "to"
+        src.parent.mkdir()
+        src.write_text("new")
+        src.chmod(0o600)
+        if problem == "there":
+            dst.write_text("old")
+        if name == "dvcs":
+            odb.move(str(src), str(dst))
+        else:
+            move(LocalHashFileDB.move, odb, str(src), str(dst))
+        found.append((os.listdir(src.parent), dst.read_text(), dst.stat().st_mode))
+    assert found[0] == found[1]
