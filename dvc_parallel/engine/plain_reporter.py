@@ -259,13 +259,16 @@ class PlainReporter(Reporter):
         )
 
     def _last_words(self, stage: int, count: int) -> Iterator[str]:
-        """The last lines of a stage, and why it failed if its command did not."""
-        for line in [*self._tails.get(stage, ())][-count:]:
+        """The last lines of a stage, and why it has failed, as far as that is known."""
+        tail = [*self._tails.get(stage, ())]
+        for line in tail[-count:]:
             yield f"| {without_controls(line).decode(errors='replace')}"
         details = self._failed.get(stage, {})
         if "exit" not in details:
             why = failure_reason(str(details.get("error", "")))
             yield from visible(why, lines=True).splitlines()
+        for hint in self._run.hints(stage, tail):
+            yield f"hint: {visible(hint)}"
 
 
 def log(level: int, message: str, *args: Any) -> None:

@@ -1,6 +1,6 @@
 """The events of a run, and their delivery to several reporters."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -69,13 +69,24 @@ class StageInfo:
     seconds: Optional[float] = None
 
 
+def no_hints(_stage: int, _lines: Iterable[bytes]) -> Iterable[str]:
+    """Hints of a run that has none."""
+    return ()
+
+
 @dataclass(frozen=True)
 class RunInfo:
-    """What is known when a run begins."""
+    """What is known when a run begins.
+
+    Attributes:
+        hints: tells why a stage may have failed, from the last lines that it has
+            printed.
+    """
 
     stages: Sequence[StageInfo]
     jobs: int
     on_error: str
+    hints: Callable[[int, Iterable[bytes]], Iterable[str]] = no_hints
 
 
 @dataclass(frozen=True)

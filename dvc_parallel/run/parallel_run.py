@@ -28,6 +28,7 @@ from dvc_parallel.scheduling.path_waits import PathWaits
 from dvc_parallel.scheduling.resources import Provision
 from dvc_parallel.scheduling.retries import Attempts
 
+from .missing_files import MissingFiles
 from .refresh import catch_up
 from .stable_reads import StableReads
 from .stage_run import Carrier, StageRun
@@ -116,7 +117,8 @@ class ParallelRun:
         self._durations = Durations(tmp_dir)
         self.path_order = PathOrder(steps)
         stages = describe(steps, graph, self.path_order, self._durations.load())
-        self.info = RunInfo(stages, jobs, on_error)
+        missing = MissingFiles(steps, graph, tmp_dir, self._has_run)
+        self.info = RunInfo(stages, jobs, on_error, missing.hints)
         plan = plan_of(
             self.info,
             force=force,
@@ -208,6 +210,11 @@ class ParallelRun:
         if not self.reads.any_command and not self._lock.intrusions:
             return {}
         return self.path_order.found_late(ranks)
+
+    def _has_run(self, stage: "Stage") -> bool:
+        rank = self.steps.index(stage)
+        job = self.executor.jobs.get(rank)
+        return job is not None and job.ran and rank not in self.executor.outcome.failed
 
     def _wake(self) -> None:
         self.executor.wake()

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
@@ -27,6 +28,7 @@ from dvc_parallel.engine.runner import (
 )
 from dvc_parallel.engine.terminal import plural, visible
 from dvc_parallel.processes.supervisor import RunSupervisor
+from dvc_parallel.run.missing_files import save_written
 from dvc_parallel.run.parallel_run import ParallelRun
 from dvc_parallel.run.stage_run import current_stage_run
 
@@ -167,6 +169,8 @@ def trace(
         )
         tracing.traces = _Run(other, place, tracer, scope, set(names)).run(**kwargs)
         tracing.findings = findings(tracing.traces, other, scope)
+        with suppress(OSError):
+            save_written(repo.tmp_dir, _undeclared(tracing.traces, stages, place))
     return tracing
 
 
@@ -182,6 +186,23 @@ def _tracer(place: WorkspaceCopy) -> "tuple[str, str, Tracer]":
         return strace.name, "", strace
     hook = AuditHook(place.own_file("hook"))
     return hook.name, reason, hook
+
+
+def _undeclared(
+    traces: Sequence[StageTrace], stages: Sequence["Stage"], place: WorkspaceCopy
+) -> dict["Stage", list[str]]:
+    """What stages write and do not declare, from the root of the repo."""
+    by_name = {stage.addressing: stage for stage in stages}
+    found = {}
+    for one in traces:
+        stage = by_name[one.name]
+        root = os.path.join(
+            place.root, os.path.relpath(stage.repo.root_dir, place.copy)
+        )
+        outs = {name for entry in one.outs for name in entry.names}
+        left = [os.path.relpath(name, root) for name in one.used.left - outs]
+        found[stage] = [name for name in left if not name.startswith(os.pardir)]
+    return found
 
 
 def _cache_of(repo: "Repo") -> Optional[str]:
