@@ -141,6 +141,19 @@ IN_LOADING = (
         f"{LOADING}:get_dependency",
         dispensable=True,
     ),
+    Seam("dvc.output:_get", "stage path", f"{LOADING}:get_output", dispensable=True),
+    Seam(
+        "dvc.output:Output.is_in_repo",
+        "self",
+        f"{LOADING}:is_in_repo",
+        dispensable=True,
+    ),
+    Seam(
+        "dvc.stage.loader:resolve_paths",
+        "fs path wdir",
+        f"{LOADING}:resolve_paths",
+        dispensable=True,
+    ),
     Seam(
         "dvc.output:get_cloud_fs",
         "repo_config",

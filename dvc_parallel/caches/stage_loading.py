@@ -15,9 +15,11 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
-from dvc.annotations import Annotation
+from dvc.annotations import ANNOTATION_FIELDS, Annotation
 from dvc.dependency import Dependency
+from dvc.dvcfile import is_valid_filename
 from dvc.fs import LocalFileSystem
+from dvc.output import Output
 from dvc.stage.loader import StageLoader
 from dvc_data.hashfile.hash_info import HashInfo
 from dvc_data.hashfile.meta import Meta
@@ -32,6 +34,9 @@ _local = threading.local()
 
 # A path that is no URL, and has nothing in it that may be a part of one
 _PATH = re.compile(r"(?!//)[^:?#]+")
+# A path that is what it looks like, below the folder that it is relative to
+_BELOW = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*", re.ASCII)
+_IS_POSIX = os.name == "posix"
 
 
 class _StagesOnce(StageLoader):
@@ -55,6 +60,11 @@ class _Files:
         self._known: dict[str, tuple[list, Any]] = {}
         self._dependencies: dict[tuple[str, str], Dependency] = {}
         self._local: Optional[tuple[Any, Any]] = None  # with a config
+        # attributes of outputs and dependencies, by what these have in common
+        self._templates: dict[tuple, dict[str, Any]] = {}
+        # rules about what is left out, and what they say of folders
+        self._ignored_in: tuple[Any, dict[str, Any]] = (None, {})
+        self._resolved: dict[tuple, tuple[str, str]] = {}
 
     def load(self, original: Callable, path: str) -> Any:
         path = os.path.abspath(path)
@@ -79,10 +89,73 @@ class _Files:
         dep = Dependency.__new__(Dependency)
         vars(dep).update(vars(found))
         dep.stage = stage
-        # NOTE: what may be changed is each stage's own
-        dep.annot, dep.meta = Annotation(labels=[], meta={}), Meta()
-        dep.hash_info = HashInfo(found.hash_info.name)
+        _give_its_own(dep)
         return dep
+
+    def like_others(
+        self, make: Callable, kind: Any, stage: "Stage", path: str, options: tuple
+    ) -> Any:
+        """An output or dependency like the first one that has the same options.
+
+        Args:
+            make: makes it as DVC does.
+            kind: its type.
+            options: all that it is made of besides, but for annotations.
+        """
+        key = kind, stage.wdir, options
+        fs_path = f"{stage.wdir}/{path}"
+        is_below = _IS_POSIX and _BELOW.fullmatch(path) and not is_valid_filename(path)
+        template = self._templates.get(key) if is_below else None
+        # NOTE: if DVC is to leave out an output, it says so
+        if template is None or (kind is Output and self._is_ignored(fs_path)):
+            found = make()
+            is_usual = type(found) is kind and found.meta == Meta()
+            is_usual = is_usual and (found.def_path, found.fs_path) == (path, fs_path)
+            if is_below and is_usual:
+                self._templates[key] = vars(found).copy()
+            return found
+        new = kind.__new__(kind)
+        vars(new).update(template)
+        new.stage, new.def_path, new.fs_path = stage, path, fs_path
+        _give_its_own(new)
+        return new
+
+    def _is_ignored(self, path: str) -> bool:
+        """As ``DvcIgnoreFilter.is_ignored``."""
+        rules, patterns = self._ignored_in
+        if rules is not self.repo.dvcignore:
+            rules, patterns = self.repo.dvcignore, {}
+            self._ignored_in = rules, patterns
+        folder, name = os.path.split(path)
+        if folder not in patterns:
+            patterns[folder] = rules._get_trie_pattern(folder, None, False)
+        pattern = patterns[folder]
+        if pattern is None:
+            return False
+        kinds = {False: os.path.isfile(path), True: os.path.isdir(path)}
+        return any(
+            pattern.matches(folder, name, is_dir)
+            for is_dir, is_it in kinds.items()
+            if is_it or not any(kinds.values())
+        )
+
+    def is_in_repo(self, original: Callable, out: Output) -> bool:
+        """As ``Output.is_in_repo``: some are for all that they are relative to."""
+        wdir, root_dir = f"{out.stage.wdir}/", f"{self.repo.root_dir}/"
+        is_inside = wdir.startswith(root_dir) and out.fs is self.repo.fs
+        if is_inside and _IS_POSIX and _BELOW.fullmatch(out.def_path):
+            return True
+        return original(out)
+
+    def resolve_paths(
+        self, original: Callable, fs: Any, path: str, wdir: Optional[str]
+    ) -> tuple[str, str]:
+        """The paths of a dvc.yaml and of the folder that a stage is run in."""
+        if not os.path.isabs(path) or fs is not self.repo.fs:
+            return original(fs, path, wdir)
+        if (path, wdir) not in self._resolved:
+            self._resolved[path, wdir] = original(fs, path, wdir)
+        return self._resolved[path, wdir]
 
     def get_cloud_fs(self, original: Callable, config: Any, url: str) -> tuple:
         """What a local path has in common with all others: its file system."""
@@ -93,6 +166,12 @@ class _Files:
                 return partial(_given, fs), {}, path
             self._local = config, partial(_given, fs)
         return self._local[1], {}, LocalFileSystem._strip_protocol(url)
+
+
+def _give_its_own(it: Any) -> None:
+    """Have a copy of an output or dependency not share what may be changed."""
+    it.annot, it.meta = Annotation(labels=[], meta={}), Meta()
+    it.hash_info = HashInfo(it.hash_info.name)
 
 
 def _given(it: Any) -> Any:
@@ -137,7 +216,41 @@ def get_dependency(
     is_plain = type(path) is str and not info and not any(kwargs.values())
     if files is None or not is_plain or files.repo is not stage.repo:
         return original(stage, path, info, **kwargs)
+    if _BELOW.fullmatch(path):
+        make = partial(original, stage, path, {})
+        return files.like_others(make, Dependency, stage, path, ())
     return files.dependency(original, stage, path)
+
+
+def get_output(original: Callable, stage: "Stage", path: Any, **kwargs: Any) -> Any:
+    """``dvc.output._get``: an output; most have the same options as others."""
+    files: Optional[_Files] = getattr(_local, "files", None)
+    options = kwargs.copy()
+    is_plain = type(path) is str and options.pop("info", None) == {}
+    is_plain = is_plain and kwargs.keys().isdisjoint(ANNOTATION_FIELDS)
+    is_plain = is_plain and all(type(it) in (bool, str) for it in options.values())
+    make = partial(original, stage, path, **kwargs)
+    if files is None or not is_plain or not stage or files.repo is not stage.repo:
+        return make()
+    return files.like_others(make, Output, stage, path, tuple(options.items()))
+
+
+def is_in_repo(original: Callable, out: Output) -> bool:
+    """``Output.is_in_repo``: whether a path is one of the repo."""
+    files: Optional[_Files] = getattr(_local, "files", None)
+    if files is None or out.repo is not files.repo or not out.stage:
+        return original(out)
+    return files.is_in_repo(original, out)
+
+
+def resolve_paths(
+    original: Callable, fs: Any, path: str, wdir: Optional[str] = None
+) -> tuple[str, str]:
+    """``dvc.stage.utils.resolve_paths``, most often asked for the same."""
+    files: Optional[_Files] = getattr(_local, "files", None)
+    if files is None:
+        return original(fs, path, wdir)
+    return files.resolve_paths(original, fs, path, wdir)
 
 
 def get_cloud_fs(original: Callable, repo_config: Any, **kwargs: Any) -> tuple:

@@ -1,6 +1,8 @@
 import gc
+from itertools import product
 
 import pytest
+from dvc.exceptions import DvcException
 from dvc.repo import Repo, reproduce
 from dvc.repo.index import Index
 from dvc.repo.reproduce import collect_stages
@@ -119,6 +121,19 @@ def test_another_repo_has_files_of_its_own(repo, tmp_path, load):
         assert all(stage.repo is other for stage in other.index.stages)
 
 
+def described(repo, stages):
+    return [
+        {
+            **vars(it),
+            "stage": it.stage.name,
+            "fs": (type(it.fs), it.fs is repo.fs),
+            "in repo": it.is_in_repo,
+        }
+        for stage in stages
+        for it in [*stage.deps, *stage.outs]
+    ]
+
+
 def test_dependencies_are_as_dvc_makes_them_and_each_its_own(repo, tmp_path):
     outside = tmp_path.parent / "outside"
     deps = f"deps: [a, sub/../b, {outside}, 'remote://r/a', 'c#d', ./a/]"
@@ -133,17 +148,10 @@ def test_dependencies_are_as_dvc_makes_them_and_each_its_own(repo, tmp_path):
     with repo.config.edit() as config:
         config["remote"]["r"] = {"url": str(outside)}
 
-    def described(stages):
-        return [
-            {**vars(it), "stage": it.stage.name, "fs": (type(it.fs), it.fs is repo.fs)}
-            for stage in stages
-            for it in [*stage.deps, *stage.outs]
-        ]
-
     ours = collect(repo)
     stage_loading.forget()
     theirs = Index.from_repo(repo).stages
-    assert described(ours) == described(theirs)
+    assert described(repo, ours) == described(repo, theirs)
 
     one, other, _ = ours
     for mine, its in zip(one.deps, other.deps):
@@ -159,3 +167,71 @@ def test_errors_of_dependencies_are_dvcs(repo, tmp_path):
     for _ in range(2):
         with pytest.raises(Exception, match="cannot be a dependency"):
             collect(repo)
+
+
+OPTIONS = ["cache: false", "persist: true", "push: false", "desc: a", "remote: r"]
+
+
+def test_outputs_are_as_dvc_makes_them_and_each_its_own(repo, tmp_path):
+    names = ["a", "b", "sub/c", ".d", "sub/.e", "f g", "sub/../h", "./i", "ü", "j#k"]
+    rows = []
+    for number, (wdir, option) in enumerate(product([".", "sub"], ["", *OPTIONS])):
+        outs = [f"{name}{number}" for name in names]
+        items = [f"{{{out!r}: {{{option}}}}}" if option else repr(out) for out in outs]
+        rows.append(
+            f"  s{number}:\n    cmd: s\n    wdir: {wdir}\n    deps: [x/y, x/{number}]\n"
+            f"    outs: [{', '.join(items)}]\n"
+            f"    metrics: [m{number}, {{n{number}: {{cache: false}}}}]\n"
+            f"    plots: [p{number}, {{q{number}: {{x: a}}}}]\n"
+        )
+    (tmp_path / "sub" / "sub").mkdir(parents=True)
+    (tmp_path / "dvc.yaml").write_text("stages:\n" + "".join(rows))
+    (tmp_path / "dvc.lock").write_text(
+        "schema: '2.0'\nstages:\n  s0:\n    cmd: s\n    outs:\n"
+        f"    - path: b0\n      hash: md5\n      md5: {'a' * 32}\n      size: 1\n"
+        f"    - path: m0\n      md5: {'a' * 32}\n"
+    )
+    with repo.config.edit() as config:
+        config["remote"]["r"] = {"url": str(tmp_path.parent / "outside")}
+    ours = collect(repo)
+    stage_loading.forget()
+    theirs = Index.from_repo(repo).stages
+    assert described(repo, ours) == described(repo, theirs)
+    outs = [out for stage in ours for out in stage.outs]
+    for name in ("annot", "meta", "hash_info"):
+        assert len({id(getattr(out, name)) for out in outs}) == len(outs)
+
+
+@pytest.mark.parametrize(
+    "path,rules",
+    [
+        ("b", "b"),
+        ("sub/b", "sub/"),
+        ("sub/b", "/sub/b"),
+        ("b", "b/"),
+        ("c/b", "/c/*\n!b"),
+        ("c/b", "/c/*"),
+        ("b.dvc", ""),
+        ("sub/dvc.yaml", ""),
+    ],
+)
+@pytest.mark.parametrize("there", [None, "file", "folder"])
+def test_outputs_that_cannot_be_are_none(repo, tmp_path, path, rules, there):
+    (tmp_path / "dvc.yaml").write_text(
+        f"stages:\n  s:\n    cmd: s\n    outs: [a, z, {path}]\n"
+    )
+    (tmp_path / ".dvcignore").write_text(rules)
+    if there:
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch() if there == "file" else (tmp_path / path).mkdir()
+
+    def outcome(load):
+        repo._reset()
+        try:
+            return described(repo, load())
+        except DvcException as exc:
+            return str(exc)
+
+    ours = outcome(lambda: collect(repo))
+    stage_loading.forget()
+    assert ours == outcome(lambda: Index.from_repo(repo).stages)
