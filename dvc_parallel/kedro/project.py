@@ -70,7 +70,9 @@ def _in_one_line(exc: BaseException, root: Path) -> str:
     while (cause := causes[-1].__cause__) is not None and cause not in causes:
         causes.append(cause)
     first = causes[-1]
-    text = " ".join(str(first).split()) or "no message"
+    # NOTE: the last one knows which file or module it is about, the first one why
+    texts = [" ".join(str(cause).split()) or "no message" for cause in (exc, first)]
+    text = texts[1] if first is exc else f"{texts[0].rstrip('.')}: {texts[1]}"
     if isinstance(first, SyntaxError):
         return f"SyntaxError: {text}"
     frames = traceback.extract_tb(first.__traceback__)

@@ -1,0 +1,179 @@
+"""Projects that cannot be had in DVC, in one line; data that nothing tracks."""
+
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("kedro", reason="needs the extra dvc-parallel[kedro]")
+
+REGISTRY = "src/shop/pipeline_registry.py"
+
+
+@pytest.mark.parametrize(
+    "name, old, new, what",
+    [
+        (
+            REGISTRY,
+            "def register_pipelines():",
+            "def register_pipelines():\n    raise OSError('no disk')",
+            "the pipelines cannot be loaded: OSError: no disk "
+            "(src/shop/pipeline_registry.py, line 7)",
+        ),
+        (
+            "src/shop/nodes.py",
+            "def total(",
+            "def total(:",
+            "SyntaxError: invalid syntax (nodes.py, line 28)",
+        ),
+        (
+            "src/shop/nodes.py",
+            "from .base",
+            "import missing_package\nfrom .base",
+            "No module named 'missing_package' (src/shop/nodes.py, line 3)",
+        ),
+        (
+            "conf/base/catalog.yml",
+            "raw: {",
+            "raw: {{",
+            "conf/base/catalog.yml, unable to read line",
+        ),
+        (
+            "conf/base/catalog.yml",
+            "type: shop.datasets.Json, filepath: data/raw.json",
+            "filepath: '${globals:nothing}'",
+            "Globals key 'nothing' not found",
+        ),
+    ],
+)
+def test_what_the_project_raises(shop, name, old, new, what):
+    shop.edit(name, old, new)
+    assert what in shop.fails("update")
+
+
+def test_a_pipeline_that_kedro_only_warns_of(shop):
+    shop.update()
+    before = shop.read("dvc.yaml")
+    shop.write(
+        {
+            REGISTRY: """\
+from kedro.framework.project import find_pipelines
+
+
+def register_pipelines():
+    found = find_pipelines()
+    return {**found, "__default__": sum(found.values())}
+""",
+            "src/shop/pipelines/__init__.py": "",
+            "src/shop/pipelines/first/__init__.py": "from .pipeline import nothing\n",
+            "src/shop/pipelines/first/pipeline.py": "a = 1\n\nraise OSError('lost')\n",
+        }
+    )
+    error = shop.fails("update")
+    assert "'shop.pipelines.first'" in error
+    assert "OSError: lost (src/shop/pipelines/first/pipeline.py, line 3)" in error
+    assert shop.read("dvc.yaml") == before
+
+
+def test_no_dvc_repo(shop):
+    import shutil
+
+    shutil.rmtree(shop.path / ".dvc")
+    assert "is in no DVC repo; run `git init` and `dvc init`" in shop.fails("update")
+
+
+def test_a_repo_around_the_project(shop, tmp_path):
+    folder = shop.path / "projects" / "one"
+    folder.mkdir(parents=True)
+    for name in ("conf", "data", "src", "pyproject.toml"):
+        (shop.path / name).rename(folder / name)
+    command = shop.kedro("update", cwd=folder)
+    assert "3 stages" in command.stdout
+    stages = [f"projects/one/dvc.yaml:{name}" for name in ("clean", "double", "total")]
+    assert shop.ran("-R", "projects", "-j", "2") == stages
+    assert (folder / "data/total.json").read_text() == "[26.0]"
+    assert "up to date" in shop.dvc("status").stdout
+
+
+def test_dvc_yaml_that_is_none(shop):
+    shop.write({"dvc.yaml": "stages: [\n"})
+    assert "dvc.yaml cannot be read" in shop.fails("update")
+
+
+INSTALL = "`pip install 'dvc-parallel[kedro]'`"
+WITHOUT = """\
+import sys
+sys.modules["kedro"] = None if sys.argv[1] == "missing" else type(sys)("kedro")
+if sys.argv[1] == "old":
+    sys.modules["kedro"].__version__ = "0.19.14"
+from dvc_parallel.kedro import KedroError
+from dvc_parallel.kedro.update import update
+try:
+    update()
+except KedroError as exc:
+    print(exc)
+"""
+
+
+@pytest.mark.parametrize(
+    "which, what",
+    [
+        ("missing", f"Kedro is not installed here; run {INSTALL}"),
+        ("old", "Kedro 0.19.14 is too old; 1.0 or newer is needed"),
+    ],
+)
+def test_another_kedro(which, what, tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-c", WITHOUT, which],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout == f"{what}\n"
+
+
+def test_no_kedro_project(tmp_path):
+    from dvc_parallel.kedro import KedroError
+    from dvc_parallel.kedro.project import find
+
+    with pytest.raises(KedroError, match=r"is in no Kedro project: no pyproject\.toml"):
+        find(tmp_path)
+
+
+def test_inputs_that_nothing_tracks(shop):
+    shop.write({".gitignore": "data/**\n!data/**/\n"})
+    forget = ["git", "rm", "-q", "--cached", "-r", "data"]
+    subprocess.run(forget, cwd=shop.path, check=True)
+    (shop.path / "data/more.json").unlink()
+    warned = shop.update().stderr
+    assert "'data/more.json' does not exist, and no stage makes it" in warned
+    assert "`kedro dvc update --add` has DVC track them:\n  data/raw.json\n" in warned
+    shop.write({"data/more.json": "[4]"})
+    error = shop.kedro("update", "--add", check=False).stderr
+    assert error == (
+        "ERROR: git ignores 'data/more.json.dvc', which DVC needs; add the lines "
+        "'!*.dvc' and '!.gitignore' to the end of .gitignore\n"
+    )
+    shop.write({".gitignore": "data/**\n!data/**/\n!*.dvc\n!.gitignore\n"})
+    added = shop.update("--add")
+    assert "added data/more.json.dvc\nadded data/raw.json.dvc\n" in added.stdout
+    assert shop.exists("data/raw.json.dvc")
+    assert shop.update().stderr == ""
+    assert shop.ran() == ["clean", "double", "total"]
+
+
+def test_a_pull_and_a_clone_need_no_run(shop, tmp_path):
+    shop.update()
+    shop.dvc("repro", "-q")
+    remote = tmp_path / "remote"
+    shop.dvc("remote", "add", "-q", "-d", "store", str(remote))
+    shop.commit()
+    shop.dvc("push", "-q")
+    clone = type(shop).__new__(type(shop))
+    clone.path, clone._started = tmp_path / "clone", []
+    subprocess.run(["git", "clone", "-q", shop.path, clone.path], check=True)
+    clone.dvc("pull", "-q")
+    assert clone.read("data/total.json") == "[26.0]"
+    assert clone.ran() == []
+    assert "0 of their fingerprints changed" in clone.update().stdout
