@@ -106,8 +106,9 @@ IN_DVC = (
     Seam("dvc.lock:Lock.unlock", "self", "dvc_parallel.engine.lock_wait:unlock"),
 )
 
-# Paths are made relative ten times a stage.
+# What is asked of paths, in loading and in runs.
 PATHS = (
+    Seam("dvc.output:Output.is_in_repo", "self", f"{RUN}:is_in_repo", dispensable=True),
     *(
         Seam(f"{module}:relpath", "path start", f"{FACTS}:relpath", dispensable=True)
         for module in (
@@ -142,12 +143,6 @@ IN_LOADING = (
         dispensable=True,
     ),
     Seam("dvc.output:_get", "stage path", f"{LOADING}:get_output", dispensable=True),
-    Seam(
-        "dvc.output:Output.is_in_repo",
-        "self",
-        f"{LOADING}:is_in_repo",
-        dispensable=True,
-    ),
     Seam(
         "dvc.stage.loader:resolve_paths",
         "fs path wdir",
@@ -234,7 +229,6 @@ IN_RUNS = (
     ),
     Seam("dvc.output:Output._build", "self", f"{SAVING}:build", since=(3, 5, 0)),
     Seam("dvc.output:Output.__str__", "self", f"{RUN}:name_of", dispensable=True),
-    Seam("dvc.output:Output.is_in_repo", "self", f"{RUN}:is_in_repo", dispensable=True),
     Seam(
         "dvc.output:Output._get_hash_meta",
         "self",

@@ -20,6 +20,7 @@ from dvc.stage import PipelineStage
 from dvc.stage.exceptions import StageCmdFailedError
 from dvc.stage.run import _make_cmd
 
+from dvc_parallel.caches import stage_loading
 from dvc_parallel.caches.bookkeeping import current_books, in_runs
 from dvc_parallel.caches.path_facts import CacheOfCopies
 from dvc_parallel.engine.atomic import about
@@ -341,12 +342,14 @@ def compute_md5(
     return None if isinstance(stage, PipelineStage) else original(stage)
 
 
-@in_runs
-def is_in_repo(books: "Bookkeeping", original: Callable, out: "Output") -> bool:
+def is_in_repo(original: Callable, out: "Output") -> bool:
     """``Output.is_in_repo``: whether a path is one of the repo.
 
     DVC asks for each output and dependency some ten times a stage.
     """
+    books = current_books()
+    if books is None:
+        return stage_loading.is_in_repo(original, out)
     root_dir = out.repo.root_dir if out.repo else None
     key = out.def_path, out.fs_path, out.fs.protocol, root_dir
     if key not in books.in_repo:
