@@ -19,7 +19,7 @@ from benchmarks.__main__ import parser, parts
 from benchmarks.table import update
 from benchmarks.tools import PEERS
 from dvc_parallel.backport.seam import NEWEST
-from patches import PATCHES
+from patches import PATCHES, lines_added
 from tests.support import prose
 from tests.support.capabilities import HAS_DASK, HAS_KEEP_GOING
 from tests.support.docs import (
@@ -282,19 +282,22 @@ def test_commands_for_dvc_org(make_project):
     assert project.read("model") == "a\nb\n"
 
 
-def test_figures_are_those_of_the_benchmarks():
-    measured = (ROOT / "docs/benchmarks.md").read_text()
-    text = (UPSTREAM / "pull-request.md").read_text()
-    benchmarks = re.findall(r"^python -m benchmarks .+$", text, re.MULTILINE)
-    rows = re.findall(r"^\| \d.+ \| (.+) s \| (.+) s \|.*\|$", text, re.MULTILINE)
-    assert len(rows) >= len(benchmarks) > 0
-    sections = [
-        measured.partition(f"\n{command}\n")[2].partition("```sh")[0]
-        for command in benchmarks
-    ]
-    assert all(sections)
-    for figure in (figure for seconds in rows for figure in seconds):
-        assert any(f"| {figure} |" in section for section in sections), figure
+@pytest.mark.usefixtures("commands_in_path")
+def test_scripts_of_figures(tmp_path):
+    """They need nothing of ours: DVC, and what it is to be called with."""
+    scripts = [block for block in blocks("docs/upstream/series.md", "sh") if block.file]
+    assert {script.file for script in scripts} == {"copies.sh", "sleeps.sh"}
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    for script in scripts:
+        result = subprocess.run(
+            ["bash", "-c", script.text, script.file, "2", "-j 2"],
+            env=env,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        assert re.search(r"^real\t0m", result.stderr, re.MULTILINE)
+    assert len([*tmp_path.glob("*/dvc.lock")]) == len(scripts)
 
 
 def test_the_page_of_the_benchmarks_can_be_written_anew(tmp_path):
@@ -315,17 +318,26 @@ def test_the_page_of_the_benchmarks_can_be_written_anew(tmp_path):
 def test_pull_requests_have_the_titles_of_the_patches(number, patch):
     title = email.message_from_string(patch.read_text())["Subject"].replace("\n", "")
     title = title.partition("] ")[2]
-    overview = (UPSTREAM / "pull-request.md").read_text()
-    assert f" | {title} | " in overview
-    texts = [*UPSTREAM.glob(f"{number}-*.md"), UPSTREAM / "pull-request.md"]
-    assert texts[0].read_text().startswith(f"# {title}\n")
+    (text,) = UPSTREAM.glob(f"{number}-*.md")
+    assert text.read_text().startswith(f"# {title}\n")
+    overview = (UPSTREAM / "series.md").read_text()
+    (row,) = [row for row in overview.splitlines() if f" | {title} | " in row]
+    code, tests = lines_added(patch)
+    assert row.endswith(f" | {code}, {tests} |")
 
 
-def test_files_of_dvc_are_in_the_patches():
+def test_files_and_tests_of_dvc_are_in_the_patches():
     patches = "".join(path.read_text() for path in PATCHES)
     for page in UPSTREAM.glob("[!R]*.md"):
-        for name in re.findall(r"`((?:dvc|tests)/[\w./]+)`", page.read_text()):
-            assert f"+++ b/{name}" in patches, (page, name)
+        for name, test in re.findall(
+            r"`((?:dvc|tests)/[\w./]+)(?:::(\w+))?`", page.read_text()
+        ):
+            ours = ROOT / name
+            if ours.exists():
+                assert f"def {test}" in ours.read_text(), (page, name, test)
+            else:
+                assert f"+++ b/{name}" in patches, (page, name)
+                assert f"def {test}" in patches, (page, name, test)
 
 
 @pytest.mark.parametrize(
