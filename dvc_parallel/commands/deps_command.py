@@ -103,7 +103,7 @@ def _show(entries: "list[Entry]", written: bool) -> None:
 def _show_changes(entries: "list[Entry]") -> None:
     for entry in entries:
         for path in entry.missing:
-            write(f"Added to the dependencies of {entry.address}: {path}")
+            write(f"Added to the deps of {entry.address}: {path}")
         for text in entry.notes:
             write(f"{entry.address}: {text}")
 

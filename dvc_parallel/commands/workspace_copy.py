@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from dvc.config import Config
+from dvc.exceptions import DvcException
 from dvc.fs import localfs
 from dvc.repo import Repo, lock_repo
 from pygtrie import Trie
@@ -79,13 +80,12 @@ class WorkspaceCopy:
 
     def now(self) -> int:
         """The time by the clock of the file system, in ns."""
-        path = self.own_file("clock")
-        with open(path, "w"):
-            pass
+        fd = self._own.open("clock", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
-            return os.stat(path).st_mtime_ns
+            os.utime(fd)
+            return os.fstat(fd).st_mtime_ns
         finally:
-            os.unlink(path)
+            os.close(fd)
 
     def path(self, path: str) -> str:
         """The place in the copy of a path of the workspace."""
@@ -250,7 +250,7 @@ def check_out_inputs(
         made: stages whose outputs will be made anew before they are needed.
 
     Raises:
-        CheckoutError: something is missing from the cache.
+        DvcException: something is missing from the cache.
     """
     deps: Trie = Trie()
     for stage in stages:
@@ -262,7 +262,17 @@ def check_out_inputs(
         for stage in repo.index.stages:
             for out in stage.outs if stage.addressing not in new else ():
                 if out.use_cache and _is_needed(out, deps):
-                    out.checkout(force=True)
+                    _check_out(out)
+
+
+def _check_out(out: "Output") -> None:
+    try:
+        out.checkout(force=True)
+    except OSError as exc:
+        raise DvcException(
+            f"cannot check out '{out}', which stages depend on; run `dvc pull` or "
+            "`dvc repro` first"
+        ) from exc
 
 
 def _is_needed(out: "Output", deps: Trie) -> bool:

@@ -9,10 +9,10 @@ import pytest
 from dvc_parallel.commands.trace import run as trace_run
 from dvc_parallel.commands.trace.run import trace
 from dvc_parallel.commands.trace.strace import Strace
-from tests.support.capabilities import needs_strace
+from tests.support.capabilities import needs_order, needs_strace
 from tests.support.project import Project
 
-pytestmark = needs_strace
+pytestmark = [needs_strace, needs_order]
 
 UNDECLARED = """
     stages:
@@ -38,9 +38,9 @@ def test_a_stage_that_reads_what_another_makes_unsaid(make_project):
     before = sorted(os.listdir(project.path))
     texts, tracing = found(project)
     assert texts == [
-        "fetch: writes raw.csv, which is no output; train reads it",
+        "fetch: writes raw.csv, which is not in its outs; train reads it",
         "train: reads raw.csv, which fetch writes, and does not depend on it: add "
-        "raw.csv to the outputs of fetch and to the dependencies of train",
+        "raw.csv to the outs of fetch and to the deps of train",
     ]
     assert not tracing.passed
     assert [*tracing.lines()][-1] == "2 stages: 1 error, 1 other finding."
@@ -68,8 +68,8 @@ CASES = {
         b: {cmd: echo b > scratch; cp scratch b; rm scratch, outs: [b]}
         """,
         [
-            "a: writes scratch, and so does b: give each its own",
-            "b: writes scratch, and so does a: give each its own",
+            "a: writes scratch, which b writes as well: give each its own",
+            "b: writes scratch, which a writes as well: give each its own",
         ],
     ),
     "not at a time, as a pool keeps them apart": (
@@ -91,8 +91,8 @@ CASES = {
         b: {cmd: cat a >> log; cat log > b, deps: [a], outs: [b]}
         """,
         [
-            "a: writes log, which is no output",
-            "b: writes log, which is no output",
+            "a: writes log, which is not in its outs",
+            "b: writes log, which is not in its outs",
         ],
     ),
     "a temporary file of its own, renamed": (
@@ -105,10 +105,10 @@ CASES = {
         b: {cmd: cp latest/x b, outs: [b]}
         """,
         [
-            "a: writes latest, which is no output",
-            "a: writes v1/x, which is no output; b reads it",
+            "a: writes latest, which is not in its outs",
+            "a: writes v1/x, which is not in its outs; b reads it",
             "b: reads v1/x, which a writes, and does not depend on it: add v1/x to the "
-            "outputs of a and to the dependencies of b",
+            "outs of a and to the deps of b",
         ],
     ),
     "in folders": (
@@ -116,10 +116,13 @@ CASES = {
         a: {cmd: mkdir d && cp in d/x && cp in d/y, deps: [in], outs: [d]}
         b: {cmd: cat d/* > b, deps: [d], outs: [b]}
         c: {cmd: cat d/x > c, outs: [c]}
+        e: {cmd: cat d/* > e, outs: [e]}
         """,
         [
             "c: reads d/x, which a writes, and does not depend on it: add d/x to the "
-            "dependencies of c",
+            "deps of c",
+            "e: reads 2 files in d/, which a writes, and does not depend on it: add d "
+            "to the deps of e",
         ],
     ),
     "in another folder": (
@@ -129,7 +132,7 @@ CASES = {
         """,
         [
             "b: reads sub/a, which a writes, and does not depend on it: add sub/a to "
-            "the dependencies of b",
+            "the deps of b",
         ],
     ),
     "what it looks for in vain": (
@@ -139,7 +142,7 @@ CASES = {
         """,
         [
             "b: reads a, which z writes, and does not depend on it: add a to the "
-            "dependencies of b",
+            "deps of b",
         ],
     ),
     "what it only looks at": (
@@ -166,9 +169,9 @@ CASES = {
         b: {cmd: . ./run.sh > b, outs: [b]}
         """,
         [
-            "a: never reads idle, which is a dependency",
-            "b: reads params.yaml, which is no dependency",
-            "b: reads run.sh, which is no dependency",
+            "a: never reads idle, which is in its deps",
+            "b: reads params.yaml, which is not in its deps",
+            "b: reads run.sh, which is not in its deps",
         ],
     ),
     "what Python has compiled stands for its source": (
@@ -176,7 +179,7 @@ CASES = {
         a: {cmd: python3 src/main.py a, deps: [src/main.py], outs: [a]}
         b: {cmd: python3 src/main.py b, deps: [src], outs: [b]}
         """,
-        ["a: reads src/mod.py, which is no dependency"],
+        ["a: reads src/mod.py, which is not in its deps"],
     ),
     "what DVC and git keep for themselves, and what .dvcignore lists": (
         """
@@ -188,7 +191,7 @@ CASES = {
     "many files of a folder": (
         "a: {cmd: mkdir many; for i in $(seq 12); do date > many/$i; done; cp in a, "
         "deps: [in], outs: [a]}",
-        ["a: writes 12 files in many/, which is no output"],
+        ["a: writes 12 files in many/, which are not in its outs"],
     ),
     "one that fails, what it lacks in the copy, and what comes after it": (
         """
@@ -197,7 +200,7 @@ CASES = {
         """,
         [
             "a: failed to run: cat hidden/x > a, exited with 1",
-            "a: reads hidden/x, which is no dependency",
+            "a: reads hidden/x, which is not in its deps",
             "b: not run, as 'a' has failed",
         ],
     ),
@@ -275,7 +278,7 @@ def test_targets_alone(make_project):
     assert [one.name for one in tracing.traces] == ["train"]
     assert texts[1:] == [
         "train: reads raw.csv, which fetch writes, and does not depend on it: add "
-        "raw.csv to the dependencies of train"
+        "raw.csv to the deps of train"
     ]
 
 
@@ -310,7 +313,7 @@ def test_stages_without_a_command(make_project):
     )
     texts, tracing = found(project)
     assert tracing.skipped == {"c": "is frozen"}
-    assert texts == ["b: reads data, which is no dependency; data.dvc makes it"]
+    assert texts == ["b: reads data, which is not in its deps; data.dvc makes it"]
 
 
 def test_what_is_left_out_for_once(make_project):
@@ -352,9 +355,9 @@ open(sys.argv[2], "w").write(open(sys.argv[1]).read())
     )
     texts, tracing = found(project)
     assert texts == [
-        "fetch: writes raw.csv, which is no output; train reads it",
+        "fetch: writes raw.csv, which is not in its outs; train reads it",
         "train: reads raw.csv, which fetch writes, and does not depend on it: add "
-        "raw.csv to the outputs of fetch and to the dependencies of train",
+        "raw.csv to the outs of fetch and to the deps of train",
     ]
     assert [*tracing.lines()][-1] == (
         "Seen by Python's audit hooks, as strace is not installed: what programs other "
@@ -395,7 +398,7 @@ def test_the_command_adds_dependencies(make_project):
     added = "        - ../raw.csv\n", "deps: [egg], "
     assert project.read("dvc.yaml") == WRITTEN % added
     assert "error: reads raw.csv, which fetch writes" in out
-    assert "\nAdded to the dependencies of each: ../raw.csv\n" in out
+    assert "\nAdded to the deps of each: ../raw.csv\n" in out
     assert (
         "reads chicken, which chicken writes, and does not depend on it: if it " in out
     )
@@ -407,7 +410,8 @@ def test_the_command_shows_findings(make_project):
     project = make_project(files=files)
     shown = deps(project, "--trace")
     assert shown.stdout.endswith(
-        "a:\n  reads in, which is no dependency\n1 stage: 0 errors, 1 other finding.\n"
+        "a:\n  reads in, which is not in its deps\n"
+        "1 stage: 0 errors, 1 other finding.\n"
     )
     deps(project, "--trace", "--check", status=1)
     deps(project, "--trace", "--check", "--ignore", "in")

@@ -1,7 +1,7 @@
 """The code blocks of the documentation, and a run of all commands of a page.
 
 - ``console``: commands after ``$ ``, each with what it shows below it. They run, unless
-  the first line is ``# needs <what>``, with one of :data:`NEEDS`.
+  the first line is ``# needs <what>``, with one of :data:`NEEDS` that is not here.
 - A first line ``# <name of a file>``, in a block of any other language: the file.
 - ``sh``: commands for the clone, which have tests of their own.
 - No language: what something prints.
@@ -10,6 +10,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,9 +33,13 @@ NEEDS = {
     "Kubernetes",
     "scikit-learn",
     "Slurm",
+    "strace",
     "zsh",
     RUNNER,
 }
+
+# What of that is here: nothing, and what can be installed everywhere.
+HERE = {"", *(name for name in ("strace",) if shutil.which(name))}
 
 _BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 _FILE = re.compile(r"# ([~\w./-]*\.\w+)")
@@ -157,7 +162,7 @@ def _steps(page: str) -> Iterator[Union[Block, Command]]:
     for block in blocks(page):
         if block.file:
             yield block
-        elif block.language == "console" and not block.needs:
+        elif block.language == "console" and block.needs in HERE:
             yield from commands(block)
 
 

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Optional, Union
 
 import networkx as nx
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
     from .scope import Scope
     from .used_files import UsedFiles
 
-# From how many undeclared files of a folder on they are one finding.
+# From how many files of a folder on they are one finding.
 MANY = 10
+# How many stages are named at most that write a file.
+MOST_NAMED = 3
 
 
 @dataclass
@@ -109,17 +112,20 @@ class Finding:
 
     def __str__(self) -> str:
         path, others = self._path, " and ".join(self.others)
+        writes = "writes" if len(self.others) == 1 else "write"
+        are = "is" if self.count == 1 else "are"
         texts = {
             "failed": self.detail,
             "incomplete": f"its trace has lines that are not understood: {self.detail}",
-            "unordered": f"reads {path}, which {others} writes, and does not depend on "
-            f"it: {self.detail}",
-            "race": f"writes {path}, and so does {others}: {self.detail}",
-            "reads": f"reads {path}, which is no dependency{self.detail}",
-            "looks": f"looks whether {path} is there, which {others} writes, and does "
-            "not depend on it",
-            "writes": f"writes {path}, which is no output{self.detail}",
-            "never read": f"never reads {path}, which is a dependency",
+            "unordered": f"reads {path}, which {others} {writes}, and does not depend "
+            f"on it: {self.detail}",
+            "race": f"writes {path}, which {others} {writes} as well: "
+            "give each its own",
+            "reads": f"reads {path}, which {are} not in its deps{self.detail}",
+            "looks": f"looks whether {path} is there, which {others} {writes}, and "
+            "does not depend on it",
+            "writes": f"writes {path}, which {are} not in its outs{self.detail}",
+            "never read": f"never reads {path}, which is in its deps",
         }
         return texts[self.kind]
 
@@ -179,17 +185,21 @@ class _Judge:
 
     def _reads(self, one: StageTrace) -> Iterator[Finding]:
         used, undeclared = one.used, []
+        early: dict[tuple[str, ...], list[str]] = defaultdict(list)
         declared = {name for entry in (*one.deps, *one.outs) for name in entry.names}
-        for name, names in used.names_read():
+        missing = [(name, {name}) for name in sorted(used.missing)]
+        for name, names in (*used.names_read(), *missing):
             if makers := self._unordered(one.name, names):
-                yield self._unordered_read(one, name, makers)
-            elif not _is_in(names, declared) and not self._scope.is_scratch(name):
+                early[tuple(makers)].append(name)
+            elif _is_in(names, declared):
+                continue
+            elif name in used.missing:
+                if self._is_left_behind(one, name):
+                    undeclared.append(name)
+            elif not self._scope.is_scratch(name):
                 undeclared.append(name)
-        for name in sorted(used.missing):
-            if makers := self._unordered(one.name, {name}):
-                yield self._unordered_read(one, name, makers)
-            elif not _is_in({name}, declared) and self._is_left_behind(one, name):
-                undeclared.append(name)
+        for those, files in early.items():
+            yield from self._unordered_reads(one, files, those)
         for name in sorted(used.looks):
             # NOTE: who lists a folder asks for all that is in it
             is_walk = os.path.dirname(name) in used.listed
@@ -197,23 +207,36 @@ class _Judge:
                 yield self._finding(one, "looks", name, others=makers)
         yield from self._grouped(one, "reads", undeclared)
 
+    def _unordered_reads(
+        self, one: StageTrace, names: Iterable[str], makers: Sequence[str]
+    ) -> Iterator[Finding]:
+        outs = self._outs
+        groups: dict[str, list[str]] = defaultdict(list)
+        for name in names:
+            above = [path for path in _upwards(name) if path in outs]
+            groups[above[-1] if above else os.path.dirname(name)].append(name)
+        for folder, files in groups.items():
+            many = len(files) > (1 if folder in outs else MANY)
+            for name in [folder] if many else files:
+                count = len(files) if many else 1
+                yield self._unordered_read(one, name, makers, count)
+
     def _unordered_read(
-        self, one: StageTrace, name: str, makers: Sequence[str]
+        self, one: StageTrace, name: str, makers: Sequence[str], count: int
     ) -> Finding:
-        path = self._shown(name)
         lacking = [maker for maker in makers if not self._makes(maker, name)]
-        todo = [f"the outputs of {maker}" for maker in lacking]
+        todo = [f"the outs of {maker}" for maker in lacking]
         is_dep = _is_in({name}, {n for entry in one.deps for n in entry.names})
         dep = None
         if not self._can_depend(one.name, makers):
             detail = "if it did, stages would depend on each other"
         else:
             if not is_dep:
-                todo.append(f"the dependencies of {one.name}")
+                todo.append(f"the deps of {one.name}")
                 dep = name
-            detail = f"add {path} to {' and to '.join(todo)}"
+            detail = f"add {self._shown(name)} to {' and to '.join(todo)}"
         return self._finding(
-            one, "unordered", name, others=makers, detail=detail, dep=dep
+            one, "unordered", name, others=makers, detail=detail, dep=dep, count=count
         )
 
     def _can_depend(self, name: str, makers: Iterable[str]) -> bool:
@@ -232,16 +255,11 @@ class _Judge:
 
     def _writes(self, one: StageTrace) -> Iterator[Finding]:
         used, undeclared = one.used, []
+        races: dict[tuple[str, ...], list[str]] = defaultdict(list)
         declared = {name for entry in one.outs for name in entry.names}
         for name in sorted(used.writes):
-            others = [
-                other
-                for other in self._unordered(one.name, {name})
-                if not self._share_mutex(one.name, other)
-            ]
-            if others:
-                detail = "give each its own"
-                yield self._finding(one, "race", name, others=others, detail=detail)
+            if others := self._unordered(one.name, {name}, pools=True):
+                races[(os.path.dirname(name), *others)].append(name)
             if (
                 name in used.left
                 and not _is_in({name}, declared)
@@ -249,6 +267,11 @@ class _Judge:
                 and os.path.lexists(self._scope.in_copy(name))
             ):
                 undeclared.append(name)
+        for (folder, *others), files in races.items():
+            many = len(files) > MANY
+            for name in [folder] if many else files:
+                count = len(files) if many else 1
+                yield self._finding(one, "race", name, others=others, count=count)
         yield from self._grouped(one, "writes", undeclared)
 
     def _never_read(self, one: StageTrace) -> Iterator[Finding]:
@@ -260,8 +283,14 @@ class _Judge:
             if entry.is_file and not entry.names & prefixes:
                 yield Finding(one.name, "never read", path=entry.path)
 
-    def _unordered(self, name: str, names: Iterable[str]) -> list[str]:
-        """Stages that write one of some files, and are not ordered with a stage."""
+    def _unordered(
+        self, name: str, names: Iterable[str], pools: bool = False
+    ) -> list[str]:
+        """Stages that write one of some files, and are not ordered with a stage.
+
+        Args:
+            pools: leave out those that a pool keeps from running at the same time.
+        """
         found = {
             writer
             for path in names
@@ -271,7 +300,14 @@ class _Judge:
                 *(w for w in self._outs.get(above, ()) if self._runs(w)),
             )
         }
-        return sorted(o for o in found if o != name and not self._ordered(name, o))
+        unordered = (
+            other
+            for other in sorted(found - {name})
+            if not self._ordered(name, other)
+            and not (pools and self._share_mutex(name, other))
+        )
+        # NOTE: of a thousand stages that write one file, not all have to be looked at
+        return [*islice(unordered, MOST_NAMED)]
 
     def _runs(self, name: str) -> bool:
         stage = self._stages[name]
@@ -337,11 +373,11 @@ class _Judge:
                 detail, dep = "", None
                 if kind == "writes":
                     readers = self._readers.get(name, set()) - {one.name}
-                    detail = f"; {_all(readers)} reads it" if readers else ""
+                    detail = f"; {_all(readers, 'reads', 'read')} it" if readers else ""
                 else:
                     if self._can_depend(one.name, makers):
                         dep = name
-                    detail = f"; {_all(makers)} makes it" if makers else ""
+                    detail = f"; {_all(makers, 'makes', 'make')} it" if makers else ""
                 yield self._finding(one, kind, name, detail=detail, dep=dep)
 
     def _makers(self, name: str) -> set[str]:
@@ -391,8 +427,13 @@ def _entries(
         )
 
 
-def _all(names: Iterable[str]) -> str:
-    return " and ".join(sorted(names))
+def _all(names: Iterable[str], does: str, do: str) -> str:
+    """Who does something, such as "a and b read"."""
+    shown = sorted(names)
+    who = " and ".join(
+        [*shown[:MOST_NAMED], *(["others"] if shown[MOST_NAMED:] else [])]
+    )
+    return f"{who} {does if len(shown) == 1 else do}"
 
 
 def _paths(entries: "Iterable[Union[Dependency, Output]]") -> Iterator[str]:

@@ -146,9 +146,9 @@ def trace(
         steps = DryRun.of(repo, single_item=alone, **kwargs).steps
         chosen = []
         for stage in (step.stage for step in steps):
-            if reason := _unfit(stage):
-                tracing.skipped[stage.addressing] = reason
-            else:
+            if stage.cmd and stage.frozen:
+                tracing.skipped[stage.addressing] = "is frozen"
+            elif stage.cmd:
                 chosen.append(stage)
         return chosen
 
@@ -174,18 +174,18 @@ def trace(
     return tracing
 
 
-def _unfit(stage: "Stage") -> Optional[str]:
-    if not stage.cmd:
-        return "has no command"
-    return "is frozen" if stage.frozen else None
-
-
 def _tracer(place: WorkspaceCopy) -> "tuple[str, str, Tracer]":
     strace, reason = Strace.find()
     if strace is not None:
         return strace.name, "", strace
     hook = AuditHook(place.own_file("hook"))
     return hook.name, reason, hook
+
+
+def _raise_error(cause: Optional[Exception], *_stages: "Stage") -> None:
+    """Stands in for DVC's, which older releases do not have; stages do not fail."""
+    if cause:
+        raise cause
 
 
 def _undeclared(
@@ -290,6 +290,7 @@ class _Run:
             chain,
             1,
             repro_fn=self._reproduce,
+            raise_error=_raise_error,
             reporters=[ShowsStages()],
             runner=_TracingRunner(runner, self._tracer, self._new_trace),
             force=True,
