@@ -147,6 +147,32 @@ class Project:
         """Those of the files of a closure that have statements, in order."""
         return [path for path in sorted(files) if self._modules[path].units]
 
+    def uncovered(self, closure: Closure, ran: Iterable[tuple[str, int]]) -> list[str]:
+        """Code that ran, and is not in a closure; as entries of one that has it.
+
+        Args:
+            ran: paths of files, with first lines of functions; 0 for the file itself.
+
+        Raises:
+            CodeError: a file cannot be read.
+        """
+        found = set()
+        for path, line in ran:
+            module = self.at(self.places.at(path))
+            if path not in closure.files:
+                found.add(module.name)
+            for unit in module.units:
+                # NOTE: a decorator runs for functions that nobody uses, too
+                if (
+                    unit.lines
+                    and not unit.decorator
+                    and unit.lines[0] <= line <= unit.lines[1]
+                ):
+                    keys = {f"{module.title}:{name}" for name in unit.names}
+                    if keys and keys.isdisjoint(closure.definitions):
+                        found.add(f"{module.name}:{unit.names[0]}")
+        return sorted(found)
+
     def module(self, name: str) -> Optional[Module]:
         """A module of the project; None if it is not one.
 

@@ -27,9 +27,9 @@ _DECORATORS = words(
     """
     abc attr attrs backoff beartype builtins.classmethod builtins.property
     builtins.staticmethod contextlib dataclasses enum functools jax.checkpoint
-    jax.jit jax.vmap numba pydantic retry tenacity tensorflow.function
-    torch.compile torch.enable_grad torch.inference_mode torch.jit.script
-    torch.no_grad tqdm typeguard typing typing_extensions
+    jax.jit jax.vmap numba pydantic retry tenacity tensorflow.function torch.compile
+    torch.enable_grad torch.inference_mode torch.jit.script torch.no_grad tqdm
+    typeguard typing typing_extensions
     """
 )
 # Those that make a value, or look something up.
@@ -37,24 +37,24 @@ _CALLS = words(
     """
     argparse.ArgumentParser attr.field attr.ib attrs.field collections
     contextvars.ContextVar copy dataclasses.field datetime decimal enum fractions
-    functools inspect.getfile inspect.signature itertools json.dumps json.loads
-    logging.getLogger math numpy.arange numpy.array numpy.asarray numpy.dtype
-    numpy.eye numpy.finfo numpy.float32 numpy.float64 numpy.full numpy.geomspace
-    numpy.int32 numpy.int64 numpy.linspace numpy.log numpy.logspace numpy.ones
-    numpy.sqrt numpy.zeros operator os.cpu_count os.environ.copy os.environ.get
-    os.fspath os.getcwd os.getenv os.path pandas.DataFrame pandas.Index
-    pandas.Series pandas.Timedelta pandas.Timestamp pandas.to_datetime pathlib
-    platform pydantic.ConfigDict pydantic.Field re string struct textwrap
-    threading.Lock threading.RLock threading.local torch.cuda.is_available
-    torch.device torch.ones torch.tensor torch.zeros types typing
-    typing_extensions uuid weakref
+    functools.lru_cache functools.partial inspect.getfile inspect.signature
+    itertools json.dumps json.loads logging.getLogger math numpy.arange numpy.array
+    numpy.asarray numpy.dtype numpy.eye numpy.finfo numpy.float32 numpy.float64
+    numpy.full numpy.geomspace numpy.int32 numpy.int64 numpy.linspace numpy.log
+    numpy.logspace numpy.ones numpy.sqrt numpy.zeros operator os.cpu_count
+    os.environ.copy os.environ.get os.fspath os.getcwd os.getenv os.path
+    pandas.DataFrame pandas.Index pandas.Series pandas.Timedelta pandas.Timestamp
+    pandas.to_datetime pathlib platform pydantic.ConfigDict pydantic.Field
+    re.compile re.escape string struct textwrap threading.Lock threading.RLock
+    threading.local torch.cuda.is_available torch.device torch.ones torch.tensor
+    torch.zeros types typing typing_extensions uuid weakref
     """
 )
 # Methods that change nothing, whatever they are called on.
 METHODS = words(
     """
-    absolute as_posix casefold copy decode encode endswith exists expanduser
-    format get getenv index is_dir is_file items join joinpath keys lower lstrip
+    absolute as_posix casefold copy decode encode endswith exists expanduser format
+    get getenv index is_dir is_file items join joinpath keys lower lstrip
     removeprefix removesuffix replace resolve rsplit rstrip split splitlines
     startswith strip title upper values with_name with_suffix
     """
@@ -62,9 +62,9 @@ METHODS = words(
 _BUILTIN_CALLS = words(
     """
     Exception ValueError abs all any bool bytearray bytes chr complex dict divmod
-    enumerate filter float format frozenset hasattr hash hex int isinstance
-    issubclass iter len list map max min object oct ord pow property range repr
-    reversed round set slice sorted str sum super tuple type zip
+    enumerate float format frozenset hasattr hash hex int isinstance issubclass iter
+    len list max min object oct ord pow property range repr reversed round set slice
+    sorted str sum super tuple type zip
     """
 )
 

@@ -20,7 +20,7 @@ from .canonical import canonical, digest, docstrings, says_nothing
 from .harmless import METHODS
 
 # Changes whenever summaries of the same file do.
-FORMAT = 1
+FORMAT = 2
 
 # With these, a function can get at any name of its module, or bind it.
 _NAMESPACE = frozenset({"eval", "exec", "globals", "vars", "locals", "__dict__"})
@@ -65,6 +65,7 @@ class Unit:
             ("call", "method", "decorator", "factory" of one, or "base"), and its names.
         decorator: how many calls of it have no effect, if they only make functions.
         subclassed: whether a class does something when it gets a subclass.
+        lines: the first and the last one; not a part of what counts.
     """
 
     kind: str
@@ -86,6 +87,7 @@ class Unit:
     doubts: list[list[str]] = field(default_factory=list)
     decorator: int = 0
     subclassed: bool = False
+    lines: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -172,6 +174,9 @@ def _unit(statement: ast.stmt) -> Unit:
         or type(statement).__name__ == "TypeAlias"
     ):
         unit.kind = "value"
+    decorators = getattr(statement, "decorator_list", ())
+    first = min([statement.lineno, *(node.lineno for node in decorators)])
+    unit.lines = [first, statement.end_lineno or first]
     unit.main = _is_main(statement)
     unit.digest = digest(canonical(statement))
     if docs := list(docstrings(statement)):
@@ -220,7 +225,7 @@ class _Bound:
     Attributes:
         names: those of values and definitions.
         imports: the refs of those that are imported.
-        globals: those that are the file's, wherever they are bound.
+        globals: those of them that are the file's.
     """
 
     def __init__(self, body: Iterable[ast.AST]):
@@ -233,6 +238,9 @@ class _Bound:
             node = self._stack.pop()
             self._stack += self._look(node)
         self.imports.pop("*", None)
+        bound = self.names | set(self.imports)
+        # NOTE: those that it binds
+        self.globals &= bound
         self.names -= self._outer | self.globals | set(self.imports)
 
     def _look(self, node: ast.AST) -> Iterable[Any]:
@@ -282,6 +290,8 @@ class _Refs:
         self.unit = unit
         self.bound = bound
         self.scopes: list[tuple[str, _Bound]] = []
+        # Names of the file that its functions bind, with refs of those they import.
+        self.globals: dict[str, list[str]] = {}
         self.uses: set[str] = set()
         self.eager: set[str] = set()
         self.texts: set[str] = set()
@@ -303,7 +313,9 @@ class _Refs:
         unit.texts, unit.patterns = sorted(self.texts), sorted(self.patterns)
         unit.loads = list(dict.fromkeys(self.loads))
         unit.loads_later = list(dict.fromkeys(self.loads_later))
-        unit.imports = dict(self.bound.imports)
+        unit.names = sorted({*unit.names, *self.globals})
+        unit.imports = {**self.globals, **self.bound.imports}
+        unit.imports = {name: refs for name, refs in unit.imports.items() if refs}
 
     def visit(self, node: Any) -> None:
         if isinstance(node, list):
@@ -350,10 +362,10 @@ class _Refs:
                 continue
             if kind != "comprehension":
                 inner = False
-            if name in scope.globals:
-                break
             if name in scope.imports:
                 self.uses.update(_attribute(r, chain) for r in scope.imports[name])
+            if name in scope.globals:
+                break
             # NOTE: in the body of a class, it may be read before it is bound there
             if kind != "class" and (name in scope.names or name in scope.imports):
                 return
@@ -368,6 +380,14 @@ class _Refs:
             self.unit.open_ = True
         elif name in _DOCS:
             self.unit.reads_docs = True
+
+    def visit_BinOp(self, node: ast.BinOp) -> None:
+        # NOTE: long sums are deep trees, to the left
+        left: ast.expr = node
+        while isinstance(left, ast.BinOp):
+            self.visit(left.right)
+            left = left.left
+        self.visit(left)
 
     # scopes
 
@@ -436,6 +456,9 @@ class _Refs:
     visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_ListComp
 
     def inside(self, kind: str, bound: _Bound, body: Any) -> None:
+        for name in bound.globals:
+            refs = self.globals.setdefault(name, [])
+            refs += bound.imports.get(name, ())
         self.scopes.append((kind, bound))
         self.visit(body)
         self.scopes.pop()
@@ -533,6 +556,8 @@ def dotted(node: ast.AST) -> str:
     return ".".join([node.id, *reversed(chain)])
 
 
+# Arguments that functions are given to call them.
+_CALLED = ("key", "default", "object_hook")
 _WITHOUT_EFFECT = (ast.Import, ast.ImportFrom, ast.Global, ast.Break, ast.Continue)
 
 
@@ -638,6 +663,8 @@ class _Effects:
                     stack.append(method.value)
                 else:
                     self.doubt("call", method)
+                # NOTE: it is called, whatever it is
+                self.certain |= any(word.arg in _CALLED for word in node.keywords)
                 stack += [*node.args, *(word.value for word in node.keywords)]
                 continue
             if isinstance(node, (ast.Await, ast.Yield, ast.YieldFrom)):
@@ -660,6 +687,8 @@ def _decorator(node: Union[ast.FunctionDef, ast.AsyncFunctionDef]) -> int:
                 return 0
             made[item.name] = _decorator(item)
         elif isinstance(item, ast.Return):
+            if isinstance(item.value, ast.Lambda):
+                return 1
             if isinstance(item.value, ast.Name):
                 # NOTE: what it returns, if not made here, is what it got
                 return 1 + made.get(item.value.id, 0)

@@ -342,6 +342,10 @@ def closure_of(folder, text, entry="mod:run", **files):
         "try:\n    from nope import hidden\nexcept ImportError:\n"
         "    from lib import hidden\ndef run(): return hidden()",
         "from lib import lazy as run",
+        "def run():\n    setup()\n    return L.hidden()\n"
+        "def setup():\n    global L\n    import lib as L",
+        "def run():\n    setup()\n    return L()\n"
+        "def setup():\n    global L\n    from lib import hidden\n    L = hidden",
     ],
 )
 def test_what_may_be_used_counts(tmp_path, text):
