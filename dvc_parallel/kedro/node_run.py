@@ -13,6 +13,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import AbstractDataset
 
 from . import MARKERS, MEMORY, KedroError
+from .datasets import versions_in
 from .fingerprint import Fingerprints, differences, path_of
 from .project import KedroProject, find, session_of
 from .stages import stage_name
@@ -91,10 +92,12 @@ class StageHooks:
                     "what": f"dataset '{name}'{self._maker(name)}",
                     **{key: entry[key] for key in ("validator",) if key in entry},
                 }
-            elif "saved by" in said or said.get("made"):
+            else:
                 key = pattern_of[name]
                 entry = project.entry(name)
-                if not entry.pop("versioned", False):
+                # NOTE: what no stage makes may be in Kedro's folders
+                old = "saved by" not in said and versions_in(self._root / said["path"])
+                if not entry.pop("versioned", False) or old:
                     continue
                 if "credentials" in conf.get(key, {}):
                     entry["credentials"] = conf[key]["credentials"]

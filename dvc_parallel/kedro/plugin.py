@@ -59,7 +59,7 @@ def update_command(
     """
     from .update import update
 
-    sys.exit(_in_one_line(update, pipelines, env, group_by, check, add))
+    _in_one_line(update, pipelines, env, group_by, check, add)
 
 
 @dvc.command(name="run")
@@ -72,9 +72,9 @@ def run_command(stage: str, env: Optional[str]) -> None:
     _in_one_line(run, stage, env)
 
 
-def _in_one_line(function: Callable, *args: Any) -> Any:
+def _in_one_line(function: Callable, *args: Any) -> None:
     try:
-        return function(*args)
+        function(*args)
     except KedroError as exc:
         sys.stdout.flush()
         sys.stderr.write(f"ERROR: {exc}\n")

@@ -70,18 +70,16 @@ def update(
     group_by: Optional[str] = None,
     check: bool = False,
     add: bool = False,
-) -> int:
+) -> None:
     """Write dvc.yaml and fingerprints, all of them or none.
 
     Args:
         check: write nothing, and print what would change.
         add: have DVC track inputs that neither git nor DVC knows.
 
-    Returns:
-        int: exit status; 1 if there is something to change, and ``check``.
-
     Raises:
-        KedroError: the project cannot be had in DVC.
+        KedroError: the project cannot be had in DVC, or with ``check`` something would
+            change.
     """
     root = find(Path.cwd())
     repo_root = _repo_root(root)
@@ -104,13 +102,17 @@ def update(
     if check:
         for change in changes:
             sys.stdout.write(change.diff())
-        return 1 if changes else 0
+        if changes:
+            raise KedroError(
+                "dvc.yaml or fingerprints are not those of today's code; "
+                "run `kedro dvc update`"
+            )
+        return
     for change in changes:
         change.make()
     changed = len([change for change in changes if change.name.endswith(".json")])
     print(f"{len(stages)} stages, {changed} of their fingerprints changed")  # noqa: T201
     FreeInputs(root, repo_root, stages).tell(add)
-    return 0
 
 
 def _repo_root(root: Path) -> Path:

@@ -95,18 +95,25 @@ def test_patterns_and_two_names_of_a_file(with_entry):
 
 
 def test_versions_are_those_of_dvc(with_entry):
-    shop = with_entry(
-        "total",
-        "{type: shop.datasets.Versioned, filepath: data/total.json, versioned: true}",
+    entry = "{{type: shop.datasets.Versioned, filepath: data/{}.json, versioned: true}}"
+    shop = with_entry("cleaned", entry.format("cleaned"))
+    # NOTE: of what no stage makes, Kedro has versions
+    shop.edit(
+        CATALOG, "raw: {type: shop.datasets.Json", "raw: {type: shop.datasets.Versioned"
     )
     shop.write({"src/shop/datasets.py": shop.read("src/shop/datasets.py") + VERSIONED})
+    (shop.path / "data/raw.json").unlink()
+    shop.write({"data/raw.json/2026-01-02T03.04.05.678Z/raw.json": "[1, 2, 3]"})
+    shop.edit(CATALOG, "data/raw.json", "data/raw.json, versioned: true")
     shop.update()
     shop.dvc("repro", "-q")
+    assert shop.read("data/cleaned.json") == "[1.5, 3.0, 4.5, 4]"
     assert shop.read("data/total.json") == "[26.0]"
-    (shop.path / "data/total.json").unlink()
-    shop.write({"data/total.json/2026-01-02T03.04.05.678Z/total.json": "[1]"})
+
+    (shop.path / "data/cleaned.json").unlink()
+    shop.write({"data/cleaned.json/2026-01-02T03.04.05.678Z/cleaned.json": "[1]"})
     error = shop.fails("update")
-    assert "dataset 'total': 'data/total.json' is a folder of Kedro's versions" in error
+    assert "dataset 'cleaned': 'data/cleaned.json' is a folder of Kedro's" in error
     assert "2026-01-02T03.04.05.678Z" in error
 
 

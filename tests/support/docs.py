@@ -30,6 +30,7 @@ NEEDS = {
     "bash-completion",
     "fish",
     "half a minute",
+    "Kedro",
     "Kubernetes",
     "scikit-learn",
     "Slurm",
@@ -115,18 +116,19 @@ def _goes_on(text: list[str]) -> bool:
     return text[-1].endswith("\\")
 
 
-def run_page(page: str, folder: Path, edit=str) -> None:
+def run_page(page: str, folder: Path, edit=str, there: str = "") -> None:
     """Run all commands of a page, from top to bottom, in one shell.
 
     It begins in a folder that has the examples of the clone.
 
     Args:
         edit: changes a command before it runs.
+        there: that of :data:`NEEDS` which is there.
 
     Raises:
         AssertionError: one has failed, or has not shown what the page says.
     """
-    steps = list(_steps(page))
+    steps = list(_steps(page, there))
     script = ["exec 2>&1"]
     for step in steps:
         if isinstance(step, Block):
@@ -158,11 +160,11 @@ def run_page(page: str, folder: Path, edit=str) -> None:
         raise AssertionError(f"{page}: {steps[len(printed)].text}\n{rest}")
 
 
-def _steps(page: str) -> Iterator[Union[Block, Command]]:
+def _steps(page: str, there: str) -> Iterator[Union[Block, Command]]:
     for block in blocks(page):
         if block.file:
             yield block
-        elif block.language == "console" and block.needs in HERE:
+        elif block.language == "console" and block.needs in (*HERE, there):
             yield from commands(block)
 
 
