@@ -208,6 +208,14 @@ IN_RUNS = (
         since=(3, 6, 0),
         dispensable=True,
     ),
+    *(
+        Seam(f"dvc.stage:Stage.{name}", "self", f"{RUN}:{func}", dispensable=True)
+        for name, func in (
+            ("_changed_deps", "read_stage"),
+            ("changed_outs", "read_stage"),
+            ("_run_stage", "run_stage"),
+        )
+    ),
     Seam(
         "dvc.stage.cache:StageCache._uncached_outs",
         "self stage cache",

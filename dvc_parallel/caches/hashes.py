@@ -24,6 +24,8 @@ from dvc_parallel.engine.file_stamp import is_settled, signature_of
 # The database of an older dvc-data (before 3.16) keeps sizes only: asked once more, it
 # no longer says that a file is executable, and dvc.lock has what came last.
 ANSWERS_STAY = "nlink" in fields_dict(Meta)
+if ANSWERS_STAY:
+    from dvc_data.fsutils import _localfs_info
 DVCIGNORE = ".dvcignore"
 
 _values_of = attrgetter(*fields_dict(Meta))
@@ -78,7 +80,7 @@ class KnownHashes:
             if known == signature:
                 _, meta, obj = result
                 return Meta(*_values_of(meta)), _copied_info(obj.hash_info)
-        meta, hash_info = odb.state.get(path, fs)
+        meta, hash_info = odb.state.get(path, fs, _localfs_info(path))
         if hash_info is None or hash_info.name != name or _file(path) != signature:
             return None
         result = odb, meta, HashFile(path, fs, hash_info)

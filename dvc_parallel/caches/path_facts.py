@@ -206,17 +206,10 @@ class IgnoreRules:
         DVC asks some five times for an output.  What has been read of the rules does
         not change until all of it is read anew.
         """
-        if ignore_subrepos or fs.protocol != "local":
+        is_local = not ignore_subrepos and fs.protocol == "local"
+        if not is_local or below(path, rules.root_dir) is None:
             return original(rules, fs, path, ignore_subrepos)
-        try:
-            mode = os.stat(path).st_mode
-        except OSError:
-            mode = 0
-        key = path, stat.S_ISREG(mode), stat.S_ISDIR(mode)
-        known = vars(rules).setdefault("_known_paths", {})
-        if key not in known:
-            known[key] = original(rules, fs, path, ignore_subrepos)
-        return known[key]
+        return is_left_out(rules, path)
 
     def trie_pattern(
         self,
@@ -260,6 +253,29 @@ class IgnoreRules:
         repos = (path for path in folders if os.path.exists(f"{path}{os.sep}.dvc"))
         path = f"{root_dir}{os.sep}{DVCIGNORE}"
         return signature_of(path), tuple(sorted(repos))
+
+
+def is_left_out(rules: Any, path: str) -> bool:
+    """As ``DvcIgnoreFilter.is_ignored``, for a plain path in its repo."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        mode = 0
+    is_file, is_folder = stat.S_ISREG(mode), stat.S_ISDIR(mode)
+    known = vars(rules).setdefault("_known_paths", {})
+    key = path, is_file, is_folder
+    if key not in known:
+        folder, name = os.path.split(path)
+        patterns = vars(rules).setdefault("_known_patterns", {})
+        if folder not in patterns:
+            patterns[folder] = rules._get_trie_pattern(folder, None, False)
+        pattern = patterns[folder]
+        # NOTE: what is not there may be either
+        kinds = [is_folder] if is_file or is_folder else [False, True]
+        known[key] = bool(pattern) and any(
+            pattern.matches(folder, name, kind) for kind in kinds
+        )
+    return known[key]
 
 
 def _files_below(root_dir: str, folder: str) -> Optional[list[str]]:

@@ -25,6 +25,9 @@ from dvc_data.hashfile.hash_info import HashInfo
 from dvc_data.hashfile.meta import Meta
 
 from dvc_parallel.engine.file_stamp import signature_of
+from dvc_parallel.engine.real_paths import below
+
+from .path_facts import is_left_out
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -62,8 +65,6 @@ class _Files:
         self._local: Optional[tuple[Any, Any]] = None  # with a config
         # attributes of outputs and dependencies, by what these have in common
         self._templates: dict[tuple, dict[str, Any]] = {}
-        # rules about what is left out, and what they say of folders
-        self._ignored_in: tuple[Any, dict[str, Any]] = (None, {})
         self._resolved: dict[tuple, tuple[str, str]] = {}
 
     def load(self, original: Callable, path: str) -> Any:
@@ -107,7 +108,7 @@ class _Files:
         is_below = _IS_POSIX and _BELOW.fullmatch(path) and not is_valid_filename(path)
         template = self._templates.get(key) if is_below else None
         # NOTE: if DVC is to leave out an output, it says so
-        if template is None or (kind is Output and self._is_ignored(fs_path)):
+        if template is None or (kind is Output and self._is_left_out(fs_path)):
             found = make()
             is_usual = type(found) is kind and found.meta == Meta()
             is_usual = is_usual and (found.def_path, found.fs_path) == (path, fs_path)
@@ -120,32 +121,9 @@ class _Files:
         _give_its_own(new)
         return new
 
-    def _is_ignored(self, path: str) -> bool:
-        """As ``DvcIgnoreFilter.is_ignored``."""
-        rules, patterns = self._ignored_in
-        if rules is not self.repo.dvcignore:
-            rules, patterns = self.repo.dvcignore, {}
-            self._ignored_in = rules, patterns
-        folder, name = os.path.split(path)
-        if folder not in patterns:
-            patterns[folder] = rules._get_trie_pattern(folder, None, False)
-        pattern = patterns[folder]
-        if pattern is None:
-            return False
-        kinds = {False: os.path.isfile(path), True: os.path.isdir(path)}
-        return any(
-            pattern.matches(folder, name, is_dir)
-            for is_dir, is_it in kinds.items()
-            if is_it or not any(kinds.values())
-        )
-
-    def is_in_repo(self, original: Callable, out: Output) -> bool:
-        """As ``Output.is_in_repo``: some are for all that they are relative to."""
-        wdir, root_dir = f"{out.stage.wdir}/", f"{self.repo.root_dir}/"
-        is_inside = wdir.startswith(root_dir) and out.fs is self.repo.fs
-        if is_inside and _IS_POSIX and _BELOW.fullmatch(out.def_path):
-            return True
-        return original(out)
+    def _is_left_out(self, path: str) -> bool:
+        rules = self.repo.dvcignore
+        return below(path, rules.root_dir) is None or is_left_out(rules, path)
 
     def resolve_paths(
         self, original: Callable, fs: Any, path: str, wdir: Optional[str]
@@ -236,11 +214,14 @@ def get_output(original: Callable, stage: "Stage", path: Any, **kwargs: Any) -> 
 
 
 def is_in_repo(original: Callable, out: Output) -> bool:
-    """``Output.is_in_repo``: whether a path is one of the repo."""
-    files: Optional[_Files] = getattr(_local, "files", None)
-    if files is None or out.repo is not files.repo or not out.stage:
+    """``Output.is_in_repo``: whether a path is one of the repo.
+
+    A plain path in a folder of the repo is.
+    """
+    if not out.stage or not out.repo or out.fs is not out.repo.fs or not _IS_POSIX:
         return original(out)
-    return files.is_in_repo(original, out)
+    is_inside = f"{out.stage.wdir}/".startswith(f"{out.repo.root_dir}/")
+    return bool(is_inside and _BELOW.fullmatch(out.def_path)) or original(out)
 
 
 def resolve_paths(

@@ -19,7 +19,6 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, NamedTuple, Union
 
 from dvc.dvcfile import ProjectFile
-from pygtrie import Trie
 
 from .real_paths import Place, RealPaths, Route
 
@@ -95,10 +94,10 @@ class PathOrder:
         self._steps = steps
         self._paths = real_paths_of(steps[0].repo)
         self._uses = [Use.of(stage, self._paths) for stage in steps]
-        self._outs = _index(
+        self._outs = _Users(
             (place, rank) for rank, use in enumerate(self._uses) for place in use.writes
         )
-        self._files = _index(
+        self._files = _Users(
             (place, rank)
             for rank, stage in enumerate(steps)
             for path in _files_of(stage)
@@ -158,15 +157,15 @@ class PathOrder:
         readers = self._readers
         self._uses[rank] = new
         for place in writes:
-            self._outs.setdefault(place, []).append(rank)
+            self._outs.add(place, rank)
         for place in (new.read | new.links) - (old.read | old.links):
-            readers.setdefault(place, []).append(rank)
+            readers.add(place, rank)
         return True
 
     @cached_property
-    def _readers(self) -> Trie:
+    def _readers(self) -> "_Users":
         """Stages by what they read; seldom needed."""
-        return _index(
+        return _Users(
             (place, rank)
             for rank, use in enumerate(self._uses)
             for place in use.read | use.links
@@ -175,19 +174,19 @@ class PathOrder:
     def _users_of_outs(self, rank: int) -> Iterator[int]:
         """Stages that read what a stage writes, or write below it."""
         for place in self._uses[rank].writes:
-            yield from _above(self._readers, place)
-            yield from _below(self._readers, place)
-            yield from _below(self._outs, place)
+            yield from self._readers.above(place)
+            yield from self._readers.below(place)
+            yield from self._outs.below(place)
 
     def _writers(self, rank: int) -> Iterator[int]:
         """Stages that write to what a stage uses; of those below its outputs, none."""
         use = self._uses[rank]
         for place in use.read:
-            yield from _above(self._outs, place)
-            yield from _below(self._outs, place)
-            yield from _below(self._files, place)
+            yield from self._outs.above(place)
+            yield from self._outs.below(place)
+            yield from self._files.below(place)
         for place in use.links | use.writes:
-            yield from _above(self._outs, place)
+            yield from self._outs.above(place)
 
     def _may_need_any_before(self, rank: int) -> bool:
         """Whether a stage needs what is missing, and nobody says that he makes it."""
@@ -199,7 +198,7 @@ class PathOrder:
         )
 
     def _is_made(self, place: Place) -> bool:
-        return bool(self._outs.shortest_prefix(place)) or self._outs.has_node(place)
+        return bool(self._outs.above(place) or self._outs.below(place))
 
 
 def real_paths_of(repo: "Repo") -> RealPaths:
@@ -222,11 +221,48 @@ def _is_output(path: str, repo: "Repo") -> bool:
     return outs.has_node(parts) or bool(outs.shortest_prefix(parts))
 
 
-def _index(writers: Iterable[tuple[Path, int]]) -> Trie:
-    index = Trie()
-    for path, rank in writers:
-        index.setdefault(path, []).append(rank)
-    return index
+class _Users:
+    """Stages by the places that they use.
+
+    Args:
+        uses: places, and ranks of stages.
+    """
+
+    def __init__(self, uses: Iterable[tuple[Place, int]]):
+        self._at: defaultdict[Place, list[int]] = defaultdict(list)
+        # by folder: what there is in it, and the stages that use it or one above it
+        self._inside: defaultdict[Place, set[Place]] = defaultdict(set)
+        self._known_above: dict[Place, list[int]] = {}
+        for place, rank in uses:
+            self.add(place, rank)
+
+    def add(self, place: Place, rank: int) -> None:
+        self._known_above.clear()
+        self._at[place].append(rank)
+        while place and place not in (inside := self._inside[place[:-1]]):
+            inside.add(place)
+            place = place[:-1]
+
+    def above(self, place: Place) -> list[int]:
+        """Stages that use a place or a folder that it is in."""
+        if not place:
+            return self._at.get(place, [])
+        folder = place[:-1]
+        if folder not in self._known_above:
+            self._known_above[folder] = self.above(folder)
+        found, here = self._known_above[folder], self._at.get(place)
+        return [*found, *here] if found and here else found or here or []
+
+    def below(self, place: Place) -> list[int]:
+        """Stages that use a place, or one in it."""
+        if place not in self._inside:
+            return self._at.get(place, [])
+        found, places = list[int](), [place]
+        while places:
+            place = places.pop()
+            found += self._at.get(place, ())
+            places += self._inside.get(place, ())
+        return found
 
 
 def parts_of(path: str) -> Path:
@@ -241,14 +277,3 @@ def _files_of(stage: "Stage") -> Iterator[str]:
     for out in stage.outs:
         if out.use_scm_ignore:
             yield os.path.join(os.path.dirname(out.fs_path), ".gitignore")
-
-
-def _above(trie: Trie, path: Path) -> Iterator[int]:
-    for step in trie.prefixes(path):
-        yield from step.value
-
-
-def _below(trie: Trie, path: Path) -> Iterator[int]:
-    if trie.has_node(path):
-        for ranks in trie.itervalues(prefix=path):
-            yield from ranks

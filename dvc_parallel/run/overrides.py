@@ -234,6 +234,26 @@ def rwlock(
     return lock(tmp_dir, fs, cmd, *args, **kwargs)
 
 
+def unlocked(original: Callable, stage: "Stage", writes: bool = False) -> Callable:
+    """A method of a stage, without ``rwlocked`` if all of its paths are held."""
+    books, stage_run = current_books(), current_stage_run()
+    paths = stage_run.paths if stage_run else books and books.paths
+    if not paths or not paths.covers(stage, writes):
+        return original
+    assert stage.repo.lock.is_locked
+    return getattr(original, "__wrapped__", original)
+
+
+def read_stage(original: Callable, stage: "Stage", *args, **kwargs) -> Any:
+    """``Stage._changed_deps``, ``changed_outs``: look at what a stage has."""
+    return unlocked(original, stage)(stage, *args, **kwargs)
+
+
+def run_stage(original: Callable, stage: "Stage", *args, **kwargs) -> Any:
+    """``Stage._run_stage``: run the command of a stage, or restore its outputs."""
+    return unlocked(original, stage, writes=True)(stage, *args, **kwargs)
+
+
 @contextmanager
 def modify_yaml(original: Callable, path, fs=None) -> Iterator[Any]:
     """``dvc.dvcfile.modify_yaml``: change a dvc.yaml or dvc.lock."""
@@ -328,7 +348,7 @@ def changed(
     if not books.pulls and id(stage) in books.changed and allow_missing:
         books.changed.remove(id(stage))
         return True
-    is_changed = original(stage, allow_missing, upstream)
+    is_changed = unlocked(original, stage)(stage, allow_missing, upstream)
     if is_changed:
         books.changed.add(id(stage))
     return is_changed
@@ -353,7 +373,7 @@ def is_in_repo(original: Callable, out: "Output") -> bool:
     root_dir = out.repo.root_dir if out.repo else None
     key = out.def_path, out.fs_path, out.fs.protocol, root_dir
     if key not in books.in_repo:
-        books.in_repo[key] = original(out)
+        books.in_repo[key] = stage_loading.is_in_repo(original, out)
     return books.in_repo[key]
 
 
