@@ -9,6 +9,7 @@ import stat
 from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from pygtrie import Trie
@@ -344,10 +345,13 @@ def state_kept_open(state: "StateBase") -> Iterator[Callable[[], None]]:
     """
     databases = [vars(state)[key] for key in ("hashes", "links") if key in vars(state)]
     closes = [database.close for database in databases]
+    guard = Lock()
 
     def close() -> None:
-        for close_database in closes:
-            close_database()
+        # NOTE: of several at a time, sqlite takes none for the last
+        with guard:
+            for close_database in closes:
+                close_database()
 
     for database in databases:
         database.close = _leave_open

@@ -1,4 +1,6 @@
 import threading
+from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 from dvc_data.hashfile.hash_info import HashInfo
@@ -55,3 +57,25 @@ def test_each_thread_closes_its_own(state):
 def test_no_state(tmp_path):
     with state_kept_open(StateNoop()) as close:
         close()
+
+
+def test_connections_are_closed_one_after_the_other():
+    """Of two that are closed at a time, sqlite takes none for the last.
+
+    Its log would stay beside the database, and each later run would read that.
+    """
+    both, met = threading.Barrier(2), []
+
+    def close_database():
+        with suppress(threading.BrokenBarrierError):
+            both.wait(0.2)
+            met.append(True)
+
+    state = SimpleNamespace(hashes=SimpleNamespace(close=close_database))
+    with state_kept_open(state) as close:
+        threads = [threading.Thread(target=close) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not met
