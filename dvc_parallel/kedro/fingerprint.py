@@ -7,6 +7,7 @@ what has changed, to those who read a diff and in the error of a stage that is s
 import ast
 import functools
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from functools import cached_property, lru_cache
@@ -24,6 +25,11 @@ from .parameters import ParameterSources, digest, is_parameter
 from .project import KedroProject
 
 VERSION = 1
+
+
+def stage_name(node: str) -> str:
+    """The name of a node's stage: DVC allows no punctuation but ``_`` and ``-``."""
+    return re.sub(r"[^\w-]+", "-", node).strip("-")
 
 
 def path_of(stage: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import pickle
 import sys
 import uuid
@@ -14,9 +15,8 @@ from kedro.io import AbstractDataset
 
 from . import MARKERS, MEMORY, KedroError
 from .datasets import versions_in
-from .fingerprint import Fingerprints, differences, path_of
+from .fingerprint import Fingerprints, differences, path_of, stage_name
 from .project import KedroProject, find, session_of
-from .stages import stage_name
 
 # NOTE: the newest one that all supported Pythons have: the same bytes from each of them
 _PROTOCOL = 5
@@ -145,6 +145,8 @@ def run(stage: str, env: Optional[str] = None) -> None:
         KedroError: they cannot be run; nothing has been written.
         Exception: the one that a node has raised.
     """
+    # NOTE: what a stage does is in its command alone
+    os.environ.pop("KEDRO_ENV", None)
     root = find(Path.cwd())
     stage = stage_name(stage)
     path = root / path_of(stage)

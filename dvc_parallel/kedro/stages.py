@@ -1,7 +1,7 @@
 """Stages of DVC for nodes of Kedro: names, groups, what they depend on and make."""
 
 import os
-import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ import networkx as nx
 
 from . import KedroError
 from .datasets import FILE, MEMORY_KIND, SERVICE, URL, Dataset, versions_in
-from .fingerprint import Fingerprints, path_of
+from .fingerprint import Fingerprints, path_of, stage_name
 from .parameters import HASH, is_parameter
 
 GROUPS = ("none", "memory", "namespace")
@@ -44,11 +44,6 @@ class NodeStage:
     def out_paths(self) -> list[str]:
         """Paths of all that it makes."""
         return [path for section in self.outs.values() for path in section]
-
-
-def stage_name(node: str) -> str:
-    """The name of a node's stage: DVC allows no punctuation but ``_`` and ``-``."""
-    return re.sub(r"[^\w-]+", "-", node).strip("-")
 
 
 def groups_of(pipeline: Any, by: str, is_memory: Callable[[str], bool]) -> list[list]:
@@ -176,7 +171,7 @@ class StageMaker:
         inner = self._stays_in_memory(group)
         inputs = _unique(name for node in group for name in node.inputs)
         outputs = _unique(name for node in group for name in node.outputs)
-        env = f" --env {self._env}" if self._env else ""
+        env = f" --env {shlex.quote(self._env)}" if self._env else ""
         stage = NodeStage(
             name,
             [node.name for node in group],

@@ -48,7 +48,7 @@ class Options(NamedTuple):
             )
         return cls(
             list(pipelines) or last.get("pipelines", [DEFAULT]),
-            env if env is not None else last.get("env"),
+            env or os.environ.pop("KEDRO_ENV", None) or last.get("env"),
             group_by,
         )
 

@@ -60,12 +60,15 @@ def test_what_has_a_say_in_a_value_counts(shop):
     assert source(shop)[1] == of_test
 
 
-def test_a_value_of_an_environment_is_the_one_of_a_run(shop):
+def test_a_value_of_an_environment_is_the_one_of_a_run(shop, monkeypatch):
     shop.write({"conf/test/parameters.yml": "factor: 7\n"})
-    shop.update("--env", "test")
+    monkeypatch.setenv("KEDRO_ENV", "test")
+    shop.update()
+    monkeypatch.delenv("KEDRO_ENV")
     assert shop.ran() == ["clean", "double", "total"]
     assert shop.read("data/total.json") == "[91.0]"
     shop.write({"conf/test/parameters.yml": "factor: 8\n"})
+    monkeypatch.setenv("KEDRO_ENV", "other")
     error = shop.kedro("run", "--env", "test", "double", check=False).stderr
     assert "stage 'double' is stale: params:factor has changed" in error
 
