@@ -72,12 +72,13 @@ def wanted(stage: "Stage") -> Union[bool, list[str]]:
 
 def code_file(stage: "Stage") -> Optional[str]:
     """The path of the file that says which code a stage uses, if it depends on one."""
-    for dep in stage.deps:
-        folder, name = os.path.split(dep.fs_path)
-        # NOTE: the names of stages of a template can have slashes
-        if name.endswith(".json") and FOLDER in folder.split(os.sep):
-            return dep.fs_path
-    return None
+    paths = (dep.fs_path for dep in stage.deps if dep.protocol == "local")
+    return next(filter(is_code_file, paths), None)
+
+
+def is_code_file(path: str) -> bool:
+    # NOTE: the names of stages of a template can have slashes
+    return path.endswith(".json") and FOLDER in path.split(os.sep)[:-1]
 
 
 def refresh(stages: "Iterable[Stage]") -> None:

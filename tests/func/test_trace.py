@@ -298,6 +298,28 @@ def test_links_to_the_cache(make_project, kind):
     assert texts == []
 
 
+def test_code_that_a_stage_knows_is_declared(make_project):
+    """Whether it is read or not; and the file that says so is read by DVC alone."""
+    project = make_project(
+        dvc_yaml="""
+            stages:
+              a:
+                cmd: python src/a.py
+                deps: [.dvc-code/a.json]
+                outs: [a.txt]
+                meta: {parallel: {code: true}}
+        """,
+        files={
+            "src/a.py": "import b\nopen('a.txt', 'w').write(open('in.txt').read())\n",
+            "src/b.py": "def f():\n    import c\n",
+            "src/c.py": "",
+            "in.txt": "1",
+        },
+    )
+    texts, _ = found(project)
+    assert texts == ["a: reads in.txt, which is not in its deps"]
+
+
 def test_stages_without_a_command(make_project):
     project = make_project(files={"data": "1\n"})
     project.dvc("add", "data")

@@ -18,6 +18,8 @@ from dvc.dependency import ParamsDependency
 
 from dvc_parallel.engine.path_conflicts import real_paths_of
 from dvc_parallel.engine.terminal import plural
+from dvc_parallel.run.code_files import closures_of, is_code_file, wanted
+from dvc_parallel.run.stage_code import Projects
 from dvc_parallel.scheduling.pools import MUTEX
 from dvc_parallel.scheduling.resources import machine_pools
 
@@ -78,6 +80,8 @@ class StageTrace:
         pools: Mapping[str, int],
     ) -> "StageTrace":
         deps, outs = (list(_entries(e, scope)) for e in (stage.deps, stage.outs))
+        if stage.meta and wanted(stage):
+            deps = [*_code(stage, scope), *deps]
         return cls(stage.addressing, used, deps, outs, pools)
 
 
@@ -423,8 +427,19 @@ def _entries(
         yield Entry(
             str(entry),
             {scope.name(one) for one in paths},
-            not isinstance(entry, ParamsDependency),
+            not (isinstance(entry, ParamsDependency) or is_code_file(path)),
         )
+
+
+def _code(stage: "Stage", scope: "Scope") -> Iterator[Entry]:
+    """The files that a stage depends on by the file that says which code it uses.
+
+    Its command reads some of them, and never that file.
+    """
+    closures = closures_of(Projects(stage.repo), stage)
+    files = {path for closure in closures for path in closure.files}
+    for path in sorted(files):
+        yield Entry(path, {scope.name(path)}, is_file=False)
 
 
 def _all(names: Iterable[str], does: str, do: str) -> str:
