@@ -161,6 +161,7 @@ class _Judge:
         self._sizes = machine_pools(repo)
         self._pools = {one.name: one.pools for one in traces}
         self._above: dict[str, set[str]] = {}
+        self._known_makers: dict[str, Sequence[str]] = {}
         # who writes, or says that he does, by the names of files
         self._writers: dict[str, set[str]] = defaultdict(set)
         self._outs: dict[str, set[str]] = defaultdict(set)
@@ -295,23 +296,26 @@ class _Judge:
         Args:
             pools: leave out those that a pool keeps from running at the same time.
         """
-        found = {
-            writer
-            for path in names
-            for above in _upwards(path)
-            for writer in (
-                *self._writers.get(above, ()),
-                *(w for w in self._outs.get(above, ()) if self._runs(w)),
-            )
-        }
+        found = [maker for path in names for maker in self._makers_of(path)]
         unordered = (
             other
-            for other in sorted(found - {name})
-            if not self._ordered(name, other)
+            for other in dict.fromkeys(found)
+            if other != name
+            and not self._ordered(name, other)
             and not (pools and self._share_mutex(name, other))
         )
         # NOTE: of a thousand stages that write one file, not all have to be looked at
         return [*islice(unordered, MOST_NAMED)]
+
+    def _makers_of(self, path: str) -> Sequence[str]:
+        """Stages that write a file, or say that they do."""
+        if path not in self._known_makers:
+            makers: set[str] = set()
+            for above in _upwards(path):
+                makers.update(self._writers.get(above, ()))
+                makers.update(w for w in self._outs.get(above, ()) if self._runs(w))
+            self._known_makers[path] = sorted(makers)
+        return self._known_makers[path]
 
     def _runs(self, name: str) -> bool:
         stage = self._stages[name]
