@@ -85,7 +85,7 @@ def _insert(lines: list[str], row: int, column: int, text: str) -> None:
 
 
 def _scalar(text: str) -> str:
-    if _PLAIN.fullmatch(text) and parse_yaml(text, "") == text:
+    if _PLAIN.fullmatch(text) and parse_yaml(text, text) == text:
         return text
     return "'{}'".format(text.replace("'", "''"))
 
