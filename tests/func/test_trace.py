@@ -252,7 +252,10 @@ def found_in_cases(tmp_path_factory):
         files = {**FILES, "dvc.yaml": f"stages:\n{stages}\n"}
         project.write({f"{number}/{name}": text for name, text in files.items()})
         os.symlink("store", project.path / str(number) / "data")
-    texts, tracing = found(project, all_pipelines=True)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        # NOTE: this comes before the fixture for each test
+        monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(project.path.parent / "site"))
+        texts, tracing = found(project, all_pipelines=True)
     assert tracing.tracer == Strace.name
     by_case = {case: [] for case in CASES}
     for text in texts:
