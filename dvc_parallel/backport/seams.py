@@ -89,7 +89,7 @@ IN_DVC = (
     ),
     Seam(
         "dvc.repo.status:_joint_status",
-        "pairs check_updates",
+        "pairs",
         f"{SEAMS}:joint_status",
         dispensable=True,
     ),

@@ -141,7 +141,8 @@ def closures_of(projects: Projects, stage: "Stage") -> list[Closure]:
     try:
         return [projects.of(roots).closure([entry]) for entry, roots in entries]
     except CodeError as exc:
-        raise StageCodeError(f"{where}: {exc}") from exc
+        # NOTE: DVC would show what it is made of, once more
+        raise StageCodeError(f"{where}: {exc}") from None
 
 
 def declared_scripts(stage: "Stage", closures: Iterable[Closure]) -> list[str]:

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from dvc_parallel.run.code_files import refresh
+from tests.support.capabilities import HAS_MATRIX
 from tests.support.project import finish
 
 PROJECT = """
@@ -124,14 +125,17 @@ stages:
     do:
       cmd: python src/${item}.py
       meta: {parallel: {code: true}}
-  grid:
-    matrix: {script: [one, two], lr: [1]}
-    cmd: python src/${item.script}.py ${item.lr}
-    meta: {parallel: {code: true}}
   named:
     cmd: ./run.sh
     meta: {parallel: {code: ["lib:used", src/two.py]}}
     deps: [src/two.py]
+"""
+MATRIX = """
+stages:
+  grid:
+    matrix: {script: [one, two], lr: [1]}
+    cmd: python src/${item.script}.py ${item.lr}
+    meta: {parallel: {code: true}}
 """
 
 
@@ -149,26 +153,33 @@ def test_templates_and_entries(make_project):
     shown = deps(project)
     assert "same:\n  not declared: ../.dvc-code/same.json\n" in shown
     assert "own:\n  not declared: .dvc-code/own@${item}.json\n" in shown
-    assert "grid:\n  not declared: .dvc-code/grid@${key}.json\n" in shown
     assert "  to be removed from deps: src/two.py, as any change" in shown
     deps(project, "--write")
     assert sorted(os.listdir(project.path / ".dvc-code")) == [
-        "grid@one-1.json",
-        "grid@two-1.json",
         "named.json",
         "own@one.json",
         "own@two.json",
         "same.json",
     ]
-    assert len(project.reproduce(jobs=2)) == 7
+    assert len(project.reproduce(jobs=2)) == 5
     edit(project, "src/one.py", "1", "2; print(a)")
-    assert sorted(project.reproduce(jobs=2)) == ["grid@one-1", "own@one"]
+    assert project.reproduce(jobs=2) == ["own@one"]
     edit(project, "src/lib.py", "1", "2")
     # NOTE: what they share is that of all, whichever is asked for
     assert project.reproduce(jobs=1, targets=["same@us"]) == ["same@us"]
     assert project.reproduce(jobs=1) == ["same@eu"]
     edit(project, "lib.py", "1", "2")
     assert project.reproduce(jobs=1) == ["named"]
+
+
+@pytest.mark.skipif(not HAS_MATRIX, reason="this DVC has no matrix")
+def test_a_matrix(make_project):
+    files = {"src/one.py": "a = 1", "src/two.py": "b = 1"}
+    project = make_project(dvc_yaml=MATRIX, files=files)
+    assert "grid:\n  added: .dvc-code/grid@${key}.json\n" in deps(project, "--write")
+    assert project.reproduce(jobs=2) == ["grid@one-1", "grid@two-1"]
+    edit(project, "src/one.py", "1", "2; print(a)")
+    assert project.reproduce(jobs=2) == ["grid@one-1"]
 
 
 @pytest.mark.parametrize(

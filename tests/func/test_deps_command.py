@@ -38,11 +38,10 @@ stages:
     deps: [src, "in.csv"]
   flow: {cmd: python src/each.py, deps: [src/helper.py]}
   grid:
-    matrix:
-      script: [one, two]
-      lr: [1, 2]
-    cmd: python src/${item.script}.py ${item.lr}
-    deps: [in.csv]
+    foreach: [one, two]
+    do:
+      cmd: python src/${item}.py
+      deps: [in.csv]
   shell:
     cmd: cp in.csv out.csv
 """
@@ -90,7 +89,7 @@ def test_shows_what_is_not_declared(project):
         assert f"{name}:\n{lines}" in shown
     assert "declared:\n  not" not in shown
     assert "shell" not in shown
-    assert "only grid@one-1, grid@one-2 uses 'src/one.py': add it by hand" in shown
+    assert "only grid@one uses 'src/one.py': add it by hand" in shown
     assert "10 modules not declared." in shown
     assert deps(project, "--check", status=1) == shown
     assert project.read("dvc.yaml") == before
