@@ -164,7 +164,7 @@ class SerialOrder:
         """The content of a file after the line has been added."""
         copy = os.path.join(self._tmp_dir, temporary_name(".gitignore"))
         try:
-            with open(copy, "xb") as fobj:
+            with about(copy), open(copy, "xb") as fobj:
                 fobj.write(before)
             add(copy)
             return _content(copy)

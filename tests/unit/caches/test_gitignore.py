@@ -214,8 +214,11 @@ def test_a_path_is_matched_again_when_a_line_may_have_changed_that(tmp_path, hom
         assert original.call_count == before + 1
     # A folder is matched by other lines than a file
     (top / "sub" / "a").mkdir()
+    _, expected = ask(top, IgnoreFiles(), path)
+    before = original.call_count
     backend._reset()
-    assert files.is_ignored(original, backend, path)
+    assert files.is_ignored(original, backend, path) == expected
+    assert original.call_count == before + 1
     backend.close()
 
 
