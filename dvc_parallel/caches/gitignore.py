@@ -187,7 +187,7 @@ def _settings_of(repo: Any) -> list[str]:
 def _refers_to_others(path: str) -> bool:
     """Whether a file may name more files of settings, or of what is ignored."""
     try:
-        with open(path, "rb") as fobj:
+        with about(path), open(path, "rb") as fobj:
             text = fobj.read().lower()
     except FileNotFoundError:
         return False
