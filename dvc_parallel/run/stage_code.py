@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from glob import glob
 from typing import TYPE_CHECKING, NamedTuple, Optional
 
@@ -129,7 +128,6 @@ def _is_in(path: str, folder: str) -> bool:
     return f"{path}{os.sep}".startswith(f"{os.path.realpath(folder)}{os.sep}")
 
 
-@lru_cache(maxsize=1024)
 def _changes_path(script: str) -> bool:
     try:
         with open(script, "rb") as file:
