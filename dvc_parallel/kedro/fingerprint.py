@@ -26,6 +26,8 @@ from .project import KedroProject
 
 VERSION = 1
 
+_DOTTED = re.compile(r"[^\W\d]\w*([.:][^\W\d]\w*)+")
+
 
 def stage_name(node: str) -> str:
     """The name of a node's stage: DVC allows no punctuation but ``_`` and ``-``."""
@@ -108,6 +110,7 @@ class Fingerprints:
                 for name in names:
                     if is_parameter(name):
                         parameters[name] = self.parameter(name)
+                        functions.add_paths(self._parameters.value(name))
                     elif name not in inner:
                         self._say_data(data, name, is_input, functions)
         content = {
@@ -126,7 +129,7 @@ class Fingerprints:
     ) -> None:
         dataset = self.dataset(name)
         kind = str(dataset.config.get("type"))
-        functions.add_path(kind)
+        functions.add_paths(dataset.config)
         said = data.setdefault(name, {"path": dataset.stored, "type": kind})
         said["loaded by" if is_input else "saved by"] = digest(
             role_config(dataset.config, is_input)
@@ -208,14 +211,29 @@ class Functions:
         if callable(wrapped):
             self.add(wrapped, place)
 
-    def add_path(self, path: str) -> None:
-        """Add a class by its dotted path, if it is one of the project."""
-        module, _, name = path.rpartition(".")
-        top = module.partition(".")[0]
-        if top and (
-            (self._source / top).is_dir() or (self._source / f"{top}.py").is_file()
-        ):
-            self.entries.add(f"{module}:{name}")
+    def add_paths(self, value: Any) -> None:
+        """Add what a value names by dotted paths, of what is in the project."""
+        if isinstance(value, dict):
+            for item in value.values():
+                self.add_paths(item)
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                self.add_paths(item)
+        elif isinstance(value, str) and _DOTTED.fullmatch(value):
+            self._add_path(value.replace(":", ".").split("."))
+
+    def _add_path(self, parts: list[str]) -> None:
+        for length in range(len(parts), 0, -1):
+            place = self._source.joinpath(*parts[:length])
+            for file in (place / "__init__.py", Path(f"{place}.py")):
+                if file.is_file():
+                    module = ".".join(parts[:length])
+                    names = [span.name for span in _definitions(str(file))]
+                    is_there = parts[length:] and parts[length] in names
+                    self.entries.add(
+                        f"{module}:{parts[length]}" if is_there else module
+                    )
+                    return
 
     def _add_function(self, function: FunctionType, place: str) -> None:
         module = function.__globals__.get("__name__", function.__module__)

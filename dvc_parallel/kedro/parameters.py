@@ -41,7 +41,7 @@ class ParameterSources:
             KedroError: there is no such parameter.
         """
         name = "" if dataset == ALL else dataset[len(PREFIX) :]
-        value = self._value(name)
+        value = self.value(dataset)
         if not name:
             files = self._files
             total = {key: content[key] for content in files.values() for key in content}
@@ -51,7 +51,13 @@ class ParameterSources:
             return [f"{found[0]}:{name}"]
         return [f"{HASH}{digest(value)}"]
 
-    def _value(self, name: str) -> Any:
+    def value(self, dataset: str) -> Any:
+        """The value of a parameter, resolved.
+
+        Raises:
+            KedroError: there is no such parameter.
+        """
+        name = "" if dataset == ALL else dataset[len(PREFIX) :]
         with errors_of_the_project(f"'{PREFIX}{name}'", self._project.root):
             value: Any = self._project.parameters
             for part in name.split(".") if name else ():

@@ -102,3 +102,37 @@ def test_it_and_what_depends_on_it_run(done, edit):
     done.update()
     assert done.ran() == stages
     assert "up to date" in done.dvc("status").stdout
+
+
+NAMED = """\
+from kedro.pipeline import Pipeline, node
+
+from .nodes import clean
+
+
+def register_pipelines():
+    return {"__default__": Pipeline([
+        node(clean, ["raw", "params:model"], "cleaned", name="clean"),
+    ])}
+"""
+
+
+def test_code_that_parameters_and_entries_name(shop):
+    shop.write({"src/shop/pipeline_registry.py": NAMED})
+    shop.edit(
+        PARAMETERS, "factor: 2", "model: {class: shop.base.Rule, a: shop, b: a.b}"
+    )
+    inner = "{type: shop.datasets.Json, filepath: data/cleaned.json}"
+    shop.edit(CATALOG, inner, f"{{type: CachedDataset, dataset: {inner}}}")
+    shop.edit(
+        CATALOG,
+        "data/raw.json",
+        "data/raw.json, load_args: {by: shop.plugins.addition:add}",
+    )
+    shop.update()
+    code = shop.fingerprint("clean")["code"]
+    assert {"shop.base:Rule", "shop.datasets:Json", "shop.plugins.addition:add"} <= {
+        *code
+    }
+    shop.edit("src/shop/base.py", "1000", "1")
+    assert "1 of their fingerprints changed" in shop.update().stdout

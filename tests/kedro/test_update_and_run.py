@@ -1,5 +1,7 @@
 """``kedro dvc update`` writes stages, and ``dvc repro`` runs them."""
 
+import os
+
 import pytest
 
 from tests.kedro.shop import STAGES
@@ -89,3 +91,12 @@ def test_what_a_node_raises_is_shown_whole(shop):
     assert result.returncode == 1
     assert result.stderr.endswith(f"\nValueError: {'x' * 90}\n")
     assert "src/shop/prices.py" in result.stderr
+
+
+def test_a_node_starts_without_dvc(shop):
+    shop.update()
+    times = {**os.environ, "PYTHONPROFILEIMPORTTIME": "1"}
+    lines = shop.kedro("run", "clean", env=times).stderr.splitlines()
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
+    assert {"kedro", "dvc_parallel"} <= loaded
+    assert not {"dvc", "networkx"} & loaded
