@@ -37,9 +37,10 @@ for line in sys.stdin:
         os.setgid(gid)
         os.setuid(uid)
         os.umask(umask)
-        for name in ("dvc_data.hashfile.db.local", "dvc_parallel.caches.path_facts"):
-            if name in sys.modules:
-                sys.modules[name].umask = umask
+        for module in list(sys.modules.values()):
+            # NOTE: a process of the user's own finds it out as it starts
+            if type(vars(module).get("umask")) is int:
+                module.umask = umask
         os.chdir(folder)
         os.environ.update(env)
         code = dvc.cli.main(args)
