@@ -65,7 +65,7 @@ def download(release: str, folder: Path) -> Path:
 
 def as_ordinary_user() -> list:
     """Without what lets root write to read-only files, as some tests expect."""
-    if os.name != "posix" or os.geteuid() or not shutil.which("setpriv"):
+    if sys.platform == "win32" or os.geteuid() or not shutil.which("setpriv"):
         return []
     return ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
 
