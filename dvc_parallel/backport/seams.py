@@ -271,6 +271,7 @@ IN_RUNS = (
     Seam("dvc.output:ocheck", "odb obj", f"{DAMAGED}:check"),
     Seam("dvc.output:otransfer", "src dest obj_ids", f"{SAVING}:transfer"),
     Seam("dvc.output:Output._checkout", "self", f"{SAVING}:checkout"),
+    Seam("dvc.output:checkout", "path fs obj cache", f"{SAVING}:checkout_object"),
     Seam("dvc.stage:Stage.commit", "self allow_missing", f"{SAVING}:commit"),
     Seam("dvc.stage.run:unlocked_repo", "f", f"{RUN}:unlocked_repo"),
     # NOTE: before 3.8.0, it leaves the config alone
