@@ -1,9 +1,9 @@
 """Modules that stages import, and do not declare."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable
 
 from dvc.parsing import JOIN
 from dvc.utils.serialize import load_yaml
@@ -15,6 +15,7 @@ from dvc_parallel.run.code_files import (
     closures_of,
     code_file,
     declared_scripts,
+    is_in,
     wanted,
 )
 from dvc_parallel.run.stage_code import Projects
@@ -178,23 +179,14 @@ def _missing(
         files.update(dict.fromkeys(project.with_code(closure.files)))
     top = os.path.realpath(repo.root_dir)
     wdir = os.path.realpath(stage.wdir)
-    declared = [_real(dep) for dep in stage.deps]
-    outs = [_real(out) for out in stage.outs]
+    declared = [
+        os.path.realpath(item.fs_path)
+        for item in (*stage.deps, *stage.outs)
+        if item.protocol == "local"
+    ]
     missing = [
         os.path.relpath(path, wdir).replace(os.sep, "/").replace("${", "\\${")
         for path in files
-        if _is_in(path, [top]) and not _is_in(path, [*declared, *outs])
+        if is_in(path, top) and not any(is_in(path, it) for it in declared)
     ]
     return missing, unclear
-
-
-def _real(item: Any) -> Optional[str]:
-    return os.path.realpath(item.fs_path) if item.protocol == "local" else None
-
-
-def _is_in(path: str, folders: Sequence[Optional[str]]) -> bool:
-    """Whether a path is one of some, or in one."""
-    return any(
-        folder and (path == folder or path.startswith(folder.rstrip(os.sep) + os.sep))
-        for folder in folders
-    )

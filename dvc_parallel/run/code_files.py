@@ -152,12 +152,13 @@ def declared_scripts(stage: "Stage", closures: Iterable[Closure]) -> list[str]:
         dep.def_path
         for dep in stage.deps
         if dep.protocol == "local"
-        and any(_is_in(path, os.path.realpath(dep.fs_path)) for path in files)
+        and any(is_in(path, os.path.realpath(dep.fs_path)) for path in files)
     ]
 
 
-def _is_in(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder + os.sep)
+def is_in(path: str, folder: str) -> bool:
+    """Whether a path is a folder, or in it."""
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 def _warn_of_scripts(stage: "Stage", closures: Iterable[Closure]) -> None:
