@@ -15,8 +15,8 @@ from kedro.io import AbstractDataset
 
 from . import MARKERS, MEMORY, KedroError
 from .datasets import versions_in
-from .fingerprint import Fingerprints, differences, path_of, stage_name
-from .project import KedroProject, find, session_of
+from .fingerprint import VERSION, Fingerprints, differences, path_of, stage_name
+from .project import KedroProject, find, in_one_line, session_of
 
 # NOTE: the newest one that all supported Pythons have: the same bytes from each of them
 _PROTOCOL = 5
@@ -65,6 +65,9 @@ class StageHooks:
     Args:
         stage: its name.
         fingerprint: content of its file.
+
+    Attributes:
+        has_begun: whether the nodes run.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class StageHooks:
         self._root = root
         self._source = source
         self._project: Optional[KedroProject] = None
+        self.has_begun = False
 
     @hook_impl(trylast=True)
     def after_context_created(self, context: Any) -> None:
@@ -133,6 +137,7 @@ class StageHooks:
                 f"stage '{self._stage}' is stale: {few}; run `kedro dvc update`, and "
                 "then `dvc repro` again"
             )
+        self.has_begun = True
 
 
 def run(stage: str, env: Optional[str] = None) -> None:
@@ -152,17 +157,21 @@ def run(stage: str, env: Optional[str] = None) -> None:
     path = root / path_of(stage)
     try:
         fingerprint = json.loads(path.read_text(encoding="utf-8"))
+        is_one = fingerprint["version"] == VERSION
     except FileNotFoundError:
         raise KedroError(
             f"there is no stage '{stage}' ({path_of(stage)}); run `kedro dvc update`"
         ) from None
-    except ValueError as exc:
+    except (ValueError, TypeError, KeyError):
+        is_one = False
+    if not is_one:
         raise KedroError(
-            f"{path_of(stage)} is not JSON; run `kedro dvc update`"
-        ) from exc
+            f"{path_of(stage)} is not a fingerprint; run `kedro dvc update`"
+        )
     _write_plain_logs()
     with session_of(root, env) as (session, source):
-        session._hook_manager.register(StageHooks(stage, fingerprint, root, source))
+        hooks = StageHooks(stage, fingerprint, root, source)
+        session._hook_manager.register(hooks)
         try:
             session.run(
                 node_names=list(fingerprint["nodes"]), **_only(fingerprint["pipeline"])
@@ -170,7 +179,11 @@ def run(stage: str, env: Optional[str] = None) -> None:
         except Exception as exc:
             if ours := _ours(exc):
                 raise ours from exc
-            raise
+            if hooks.has_begun:
+                raise
+            raise KedroError(
+                f"the project cannot be loaded: {in_one_line(exc, root)}"
+            ) from exc
     for said in fingerprint["data"].values():
         if "saved by" in said and said["path"].startswith(f"{MARKERS}/"):
             marker = root / said["path"]

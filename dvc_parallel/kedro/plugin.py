@@ -1,11 +1,14 @@
 """The commands ``kedro dvc update`` and ``kedro dvc run``.
 
 Kedro loads this module with each of its commands, so it imports nothing but what it has
-imported itself.
+imported itself.  ``dvc_parallel.pth`` loads it a little earlier: when Kedro is about to
+configure its logging, which it does before it looks for plugins.
 """
 
+import logging
 import os
 import sys
+from pathlib import Path
 from typing import Any, Callable, Optional
 
 import click
@@ -17,6 +20,36 @@ if sys.argv[1:3] == ["dvc", "run"]:
     # would write its ID into pyproject.toml
     os.environ.setdefault("KEDRO_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("DO_NOT_TRACK", "1")
+
+
+def _no_logging(_kind: type, exc: BaseException, _traceback: Any) -> None:
+    from .project import in_one_line
+
+    sys.stderr.write(
+        "ERROR: Kedro cannot configure its logging (conf/logging.yml, or "
+        f"KEDRO_LOGGING_CONFIG): {in_one_line(exc, Path.cwd())}\n"
+    )
+
+
+if sys.argv[1:2] == ["dvc"]:
+    # NOTE: where the logging is configured; rich would wrap it at 80 columns
+    logging.getLogger("kedro.framework.project").addFilter(
+        lambda record: record.levelno > logging.INFO
+    )
+    sys.excepthook = _no_logging
+
+
+def init() -> None:
+    """Load the project, so that an error of its own code is one line.
+
+    Kedro calls this when it starts. It would show a traceback.
+    """
+    if sys.excepthook is _no_logging:
+        sys.excepthook = sys.__excepthook__
+    if sys.argv[1:3] in (["dvc", "run"], ["dvc", "update"]):
+        from .project import load
+
+        _in_one_line(load)
 
 
 @click.group(name="dvc commands")

@@ -7,8 +7,9 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Optional
 
@@ -62,10 +63,11 @@ def errors_of_the_project(what: str, root: Path) -> Iterator[None]:
     except KedroError:
         raise
     except Exception as exc:
-        raise KedroError(f"{what}: {_in_one_line(exc, root)}") from exc
+        raise KedroError(f"{what}: {in_one_line(exc, root)}") from exc
 
 
-def _in_one_line(exc: BaseException, root: Path) -> str:
+def in_one_line(exc: BaseException, root: Path) -> str:
+    """What an error is, and where in a project it was raised."""
     causes = [exc]
     while (cause := causes[-1].__cause__) is not None and cause not in causes:
         causes.append(cause)
@@ -73,14 +75,16 @@ def _in_one_line(exc: BaseException, root: Path) -> str:
     # NOTE: the last one knows which file or module it is about, the first one why
     texts = [" ".join(str(cause).split()) or "no message" for cause in (exc, first)]
     text = texts[1] if first is exc else f"{texts[0].rstrip('.')}: {texts[1]}"
-    if isinstance(first, SyntaxError):
-        return f"SyntaxError: {text}"
     frames = traceback.extract_tb(first.__traceback__)
-    own = [frame for frame in frames if Path(frame.filename).is_relative_to(root)]
+    places = [(frame.filename, frame.lineno) for frame in frames]
+    if isinstance(first, SyntaxError) and first.filename:
+        text = first.msg
+        places.append((first.filename, first.lineno))
+    own = [place for place in places if Path(place[0]).is_relative_to(root)]
     where = ""
     if own:
-        name = Path(own[-1].filename).relative_to(root).as_posix()
-        where = f" ({name}, line {own[-1].lineno})"
+        name = Path(own[-1][0]).relative_to(root).as_posix()
+        where = f" ({name}, line {own[-1][1]})"
     return f"{type(first).__name__}: {text}{where}"
 
 
@@ -163,6 +167,21 @@ def without_credentials(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [without_credentials(item) for item in value]
     return value
+
+
+def load() -> None:
+    """Load as much of the project of this folder as Kedro's command line does.
+
+    Raises:
+        KedroError: it cannot be loaded.
+    """
+    root = find(Path.cwd())
+    with errors_of_the_project("the project cannot be loaded", root):
+        from kedro.framework.startup import bootstrap_project
+
+        package = bootstrap_project(root).package_name
+        with suppress(ModuleNotFoundError):
+            import_module(f"{package}.cli").cli  # noqa: B018
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
+from dvc_parallel.engine.atomic import atomic_write
+
 from . import FOLDER, KedroError
 from .dvc_yaml import DvcYaml
 from .fingerprint import Fingerprints, path_of, text_of
@@ -108,9 +110,12 @@ def update(
                 "run `kedro dvc update`"
             )
         return
+    tmp_dir = repo_root / ".dvc" / "tmp"
+    tmp_dir.mkdir(exist_ok=True)
     for change in changes:
-        change.make()
-    changed = len([change for change in changes if change.name.endswith(".json")])
+        change.make(tmp_dir)
+    fingerprints = {path_of(stage.name) for stage in stages}
+    changed = len([change for change in changes if change.name in fingerprints])
     print(f"{len(stages)} stages, {changed} of their fingerprints changed")  # noqa: T201
     FreeInputs(root, repo_root, stages).tell(add)
 
@@ -144,17 +149,14 @@ class _Change(NamedTuple):
         )
         return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
 
-    def make(self) -> None:
+    def make(self, tmp_dir: Path) -> None:
         path = self.root / self.name
         if not self.new:
             path.unlink()
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        temporary.write_bytes(self.new.encode("utf-8"))
-        if path.exists():
-            temporary.chmod(path.stat().st_mode & 0o7777)
-        temporary.replace(os.path.realpath(path))
+        with atomic_write(str(path), str(tmp_dir), newline="") as file:
+            file.write(self.new)
 
 
 def _changes(

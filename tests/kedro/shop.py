@@ -157,10 +157,10 @@ class Shop(Project):
 
         return YAML(typ="safe").load(self.read("dvc.yaml"))["stages"]
 
-    def fails(self, *args) -> str:
+    def fails(self, *args, **kwargs) -> str:
         """What ``kedro dvc`` says when it fails: one line."""
         before = self.read("dvc.yaml") if self.exists("dvc.yaml") else None
-        result = self.kedro(*args, check=False)
+        result = self.kedro(*args, check=False, **kwargs)
         assert result.returncode == 1, result.stdout + result.stderr
         lines = [line for line in result.stderr.splitlines() if line.strip()]
         assert len(lines) == 1, result.stderr

@@ -24,7 +24,7 @@ REGISTRY = "src/shop/pipeline_registry.py"
             "src/shop/nodes.py",
             "def total(",
             "def total(:",
-            "SyntaxError: invalid syntax (nodes.py, line 28)",
+            "SyntaxError: invalid syntax (src/shop/nodes.py, line 28)",
         ),
         (
             "src/shop/nodes.py",
@@ -49,6 +49,63 @@ REGISTRY = "src/shop/pipeline_registry.py"
 def test_what_the_project_raises(shop, name, old, new, what):
     shop.edit(name, old, new)
     assert what in shop.fails("update")
+
+
+LOADED, LINE_1 = "the project cannot be loaded: ", "line 1)"
+SETTINGS, CLI = "src/shop/settings.py", "src/shop/cli.py"
+
+
+@pytest.mark.parametrize(
+    "name, text, what",
+    [
+        (SETTINGS, "raise OSError('lost')", f"OSError: lost ({SETTINGS}, {LINE_1}"),
+        (SETTINGS, "a = (", f"'(' was never closed ({SETTINGS}, {LINE_1}"),
+        (SETTINGS, "HOOKS = 5", "TypeError: 'int' object is not iterable"),
+        ("src/shop/__init__.py", "a b", f"syntax (src/shop/__init__.py, {LINE_1}"),
+        (CLI, "raise OSError('lost')", f"OSError: lost ({CLI}, {LINE_1}"),
+        (CLI, "", "AttributeError: module 'shop.cli' has no attribute 'cli'"),
+        ("pyproject.toml", "[tool.kedro]", "Missing required keys ["),
+        (
+            "pyproject.toml",
+            "[tool.kedro]\npackage_name = 'shop'\nproject_name = 'shop'\n"
+            "kedro_init_version = '0.19.1'",
+            "Your Kedro project version 0.19.1 does not match",
+        ),
+    ],
+)
+def test_what_kedro_loads_before_its_commands(shop, name, text, what):
+    shop.write({name: text})
+    error = shop.fails("update")
+    assert error.startswith(f"ERROR: {LOADED}")
+    assert what in error
+
+
+def test_a_logging_that_cannot_be(shop):
+    shop.write({"conf/logging.yml": "a: [\n"})
+    error = shop.fails("update")
+    assert "Kedro cannot configure its logging (conf/logging.yml" in error
+    assert "did not find expected" in error or "expected the node content" in error
+
+
+def test_a_folder_that_is_no_kedro_project(shop):
+    error = shop.fails("update", cwd=shop.path.parent)
+    assert f"'{shop.path.parent}' is in no Kedro project" in error
+
+
+@pytest.mark.parametrize(
+    "name, text, what",
+    [
+        ("conf/local/credentials.yml", "a: [", "conf/local/credentials.yml, unable"),
+        (REGISTRY, "a b", f"{LOADED}SyntaxError: invalid syntax ({REGISTRY}, {LINE_1}"),
+        (".kedro-dvc/clean.json", "[]", ".json is not a fingerprint; run `kedro dvc"),
+        (".kedro-dvc/clean.json", "{", ".json is not a fingerprint; run `kedro dvc"),
+    ],
+)
+def test_a_node_that_cannot_start(shop, name, text, what):
+    shop.update()
+    shop.write({name: text})
+    assert what in shop.fails("run", "clean")
+    assert not shop.exists("data/cleaned.json")
 
 
 def test_a_pipeline_that_kedro_only_warns_of(shop):

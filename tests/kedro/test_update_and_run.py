@@ -75,9 +75,35 @@ def test_a_stage_that_is_stale_writes_nothing(shop):
     assert shop.read("data/cleaned.json") == "[2, 4, 6, 4]"
 
 
-def test_lines_of_a_log_are_whole(shop):
+def test_options_and_what_is_gone_are_no_fingerprints_that_changed(shop):
     shop.update()
+    counted = shop.update("-p", "first", "-p", "second").stdout
+    assert shop.exists(".kedro-dvc/options.json")
+    assert "3 stages, 0 of their fingerprints changed" in counted
+    assert (
+        "1 stages, 0 of their fingerprints changed" in shop.update("-p", "first").stdout
+    )
+    assert not shop.exists(".kedro-dvc/total.json")
+
+
+def test_a_file_that_is_written_again_keeps_its_attributes(shop):
+    shop.update()
+    path = shop.path / ".kedro-dvc/clean.json"
+    try:
+        os.setxattr(path, "user.note", b"kept")
+    except OSError:
+        pytest.skip("the file system has no attributes")
+    path.chmod(0o640)
+    shop.edit("src/shop/prices.py", "1.5", "2")
+    assert "1 of their fingerprints changed" in shop.update().stdout
+    assert os.getxattr(path, "user.note") == b"kept"
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_lines_of_a_log_are_whole(shop):
+    assert shop.update().stdout == "3 stages, 3 of their fingerprints changed\n"
     lines = shop.kedro("run", "clean").stdout.splitlines()
+    assert all(line.startswith(("INFO ", "WARNING ")) for line in lines), lines
     (line,) = [line for line in lines if "Running node" in line]
     assert line.endswith("Running node: clean: clean([raw;more]) -> [cleaned]")
 
