@@ -43,8 +43,9 @@ def add_parser(original: Callable, subparsers, parent_parser) -> None:
             "How to show the output of stages that run simultaneously: each line as "
             "it comes, after the name of its stage ('prefixed'), all lines of a stage "
             "when it ends ('grouped'), only those of failed stages ('failed'), or "
-            "nothing ('none'). The default value is 'core.parallel_output' of the "
-            "config, or 'prefixed'."
+            "nothing ('none'). 'auto' is 'grouped' in GitHub Actions and GitLab CI, "
+            "and 'prefixed' elsewhere. The default value is 'core.parallel_output' of "
+            "the config, or 'auto'."
         ),
     )
     parser.add_argument(

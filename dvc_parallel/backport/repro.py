@@ -212,7 +212,7 @@ def _jobs(
 def _output(options: Options, config: "Mapping[str, Any]") -> str:
     output = options.output
     if output is None:
-        output = config.get(output_settings.OUTPUT_OPTION, output_settings.PREFIXED)
+        output = config.get(output_settings.OUTPUT_OPTION, output_settings.AUTO)
     return checked("output", output_settings.parse_output, output)
 
 

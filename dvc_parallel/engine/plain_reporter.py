@@ -242,7 +242,7 @@ class PlainReporter(Reporter):
             cells = (cell.ljust(width) for cell, width in zip(row, widths))
             yield f"  {'  '.join(cells)}".rstrip()
             if stage is not None:
-                yield from (f"    {line}" for line in self._last_words(stage, lines))
+                yield from (f"    {line}" for line in self.last_words(stage, lines))
         if left := len(stages) - len(shown):
             yield f"  and {left} more: dvc-parallel logs --failed"
 
@@ -258,7 +258,7 @@ class PlainReporter(Reporter):
             visible(f"dvc-parallel logs {shlex.quote(name)}") if is_kept else "",
         )
 
-    def _last_words(self, stage: int, count: int) -> Iterator[str]:
+    def last_words(self, stage: int, count: int = TAIL_LINES) -> Iterator[str]:
         """The last lines of a stage, and why it has failed, as far as that is known."""
         tail = [*self._tails.get(stage, ())]
         for line in tail[-count:]:

@@ -3,15 +3,16 @@
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING, Callable, TextIO
+from typing import TYPE_CHECKING, Callable, Optional, TextIO
 
 from dvc_parallel.engine.plain_reporter import PlainReporter, print_bytes
 from dvc_parallel.engine.reporter_events import logger
 from dvc_parallel.engine.terminal import is_dumb
 
+from . import ci_log
 from .heartbeat import Heartbeat
 from .output_reporters import FailedReporter, GroupedReporter, SilentReporter
-from .output_settings import FAILED, GROUPED, NONE, Limits
+from .output_settings import AUTO, FAILED, GROUPED, NONE, PREFIXED, Limits
 from .records.writer import Recorder
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ def reporters(tmp_dir: str, output: str, limits: Limits) -> list["Reporter"]:
     """
     recorder = Recorder(tmp_dir, limits=limits)
     if not _has_terminal():
+        if service := ci_log.service():
+            shown = _shown(recorder, output, ci_log.write, service)
+            told = ci_log.LogOfService(service, shown)
+            return [recorder, shown, told, Heartbeat(shown)]
         shown = _shown(recorder, output, print_bytes)
         return [recorder, shown, Heartbeat(shown)]
     # NOTE: this imports rich
@@ -43,10 +48,15 @@ def reporters(tmp_dir: str, output: str, limits: Limits) -> list["Reporter"]:
 
 
 def _shown(
-    recorder: Recorder, output: str, write: Callable[[TextIO, bytes], None]
+    recorder: Recorder,
+    output: str,
+    write: Callable[[TextIO, bytes], None],
+    service: "Optional[ci_log.Service]" = None,
 ) -> PlainReporter:
+    if output == AUTO:
+        output = GROUPED if service else PREFIXED
     if output == GROUPED:
-        return GroupedReporter(recorder, write)
+        return GroupedReporter(recorder, write, service)
     if output == FAILED:
         return FailedReporter(recorder, write)
     if output == NONE:

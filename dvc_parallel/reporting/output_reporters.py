@@ -3,14 +3,15 @@
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Callable, TextIO
+from typing import TYPE_CHECKING, Any, Callable, Optional, TextIO
 
 from dvc.progress import Tqdm
 
 from dvc_parallel.engine.plain_reporter import PlainReporter, print_bytes
-from dvc_parallel.engine.reporter_events import Phase
+from dvc_parallel.engine.reporter_events import FINAL, GOOD, Phase
 from dvc_parallel.engine.terminal import (
     columns_of,
+    duration,
     harmless_on,
     last_states,
     whole_lines,
@@ -19,6 +20,7 @@ from dvc_parallel.engine.terminal import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from .ci_log import Service
     from .records.log_files import LogReader
     from .records.writer import Recorder
 
@@ -42,20 +44,26 @@ class GroupedReporter(PlainReporter):
     Args:
         recorder: keeps the logs; has to be told everything first.
         write: writes lines to stdout or stderr.
+        service: folds the output of stages that have not failed, which is shown when
+            they have ended, with their outcome.
     """
 
     def __init__(
         self,
         recorder: "Recorder",
         write: Callable[[TextIO, bytes], None] = print_bytes,
+        service: "Optional[Service]" = None,
     ):
         super().__init__(recorder.log_of, write)
+        self._service = service
         self._recorder = recorder
         self._to_show: set[int] = set()
         self._shown: set[int] = set()
         self._readers: dict[int, LogReader] = {}  # of what has been shown
 
     def _is_time(self, phase: Phase) -> bool:
+        if self._service:
+            return phase in FINAL
         return phase in (Phase.LOCK, Phase.FAILED, Phase.INTERRUPTED)
 
     def phase(self, stage: int, phase: Phase, **details: Any) -> None:
@@ -69,6 +77,13 @@ class GroupedReporter(PlainReporter):
         self, stage: int, phase: Phase, details: "Mapping[str, Any]"
     ) -> None:
         if stage in self._to_show and self._is_time(phase):
+            if self._service and self._recorder.logs:
+                seconds = details.get("seconds", 0.0)
+                title = f"{self._name(stage)} | {phase.value} in {duration(seconds)}"
+                is_good = phase in GOOD
+                folds = self._service.folded(stage, title, seconds) if is_good else None
+                self._show_all(stage, title, folds)
+                return
             self._show_all(stage)
         super()._lines_ended(stage, phase, details)
 
@@ -83,7 +98,9 @@ class GroupedReporter(PlainReporter):
         if logs is None or stage in self._shown:
             super().show(stage, stream, data)
 
-    def _show_all(self, stage: int) -> None:
+    def _show_all(
+        self, stage: int, title: str = "", folds: Optional[tuple[bytes, bytes]] = None
+    ) -> None:
         with self._guard:
             if stage in self._shown:
                 return
@@ -95,13 +112,16 @@ class GroupedReporter(PlainReporter):
             self.times_shown += 1
             # NOTE: nothing of others in between, which tqdm's lock keeps away
             with suppress(OSError, ValueError), Tqdm.get_lock():
-                header = self._colored(f"=== {self._name(stage)}", stage, stream)
-                self._write(stream, header + b"\n")
-                last = b"\n"
-                for last in filter(None, self._log(stage)):
-                    self._write(stream, harmless_on(stream, last))
-                if not last.endswith(b"\n"):
-                    self._write(stream, b"\n")
+                if folds:
+                    print_bytes(stream, folds[0])
+                else:
+                    header = f"=== {title or self._name(stage)}\n"
+                    self._write(stream, self._colored(header, stage, stream))
+                for lines in filter(None, self._log(stage)):
+                    end = b"" if lines.endswith(b"\n") else b"\n"
+                    self._write(stream, harmless_on(stream, lines) + end)
+                if folds:
+                    print_bytes(stream, folds[1])
 
     def _log(self, stage: int) -> Iterator[bytes]:
         logs = self._recorder.logs

@@ -8,12 +8,13 @@ from typing import Any, Optional
 
 from dvc_parallel.engine.settings import checked, lookup
 
+AUTO = "auto"  # grouped in GitHub Actions and GitLab CI, or else prefixed
 PREFIXED = "prefixed"  # each line as it comes, with the name of its stage
 GROUPED = "grouped"  # all lines of a stage when its commands have ended
 FAILED = "failed"  # all lines of a stage that has failed
 NONE = "none"
 
-OUTPUT_MODES = (PREFIXED, GROUPED, FAILED, NONE)
+OUTPUT_MODES = (AUTO, PREFIXED, GROUPED, FAILED, NONE)
 OUTPUT_OPTION = "parallel_output"
 
 LOG_OPTION = "parallel_log_size"

@@ -11,6 +11,7 @@ from dvc.exceptions import InvalidArgumentError
 from dvc_parallel.reporting.records import Runs
 from tests import HANGS
 from tests.support.capabilities import HAS_KEEP_GOING, needs_keep_going
+from tests.support.ci import log_commands
 from tests.support.project import SCRIPTS
 
 PYTHON = sys.executable
@@ -112,6 +113,72 @@ def test_a_failure_shows_its_last_lines_once_and_names_its_log(project, output):
     )
 
 
+CI = """
+    stages:
+      good:
+        cmd:
+          - 'printf "::error::forged\\n ##[group]"'
+          - 'printf "1%%\\r::error::forged\\r\\nno end" >&2'
+      bad:
+        foreach: [1]
+        do:
+          cmd: 'printf "\\033[0Ksection_start:1:x\\r\\033[0K::error::forged\\n"; exit 3'
+"""
+
+
+def in_ci(make_project, service, *args):
+    """What a run shows in a service, by its streams."""
+    env = {**os.environ, service: "true", "CI": "true"}
+    project = make_project(service, CI)
+    result = project.dvc("repro", "-j", 2, *args, check=False, text=False, env=env)
+    assert result.returncode == 255
+    assert not list(log_commands(result.stderr))
+    found = list(log_commands(result.stdout))
+    assert {*found} <= {"group", "endgroup", "error", "start", "end"}
+    assert len(found) <= 3
+    return result.stdout.decode(), result.stderr.decode()
+
+
+def test_github_actions_folds_stages_and_shows_failures_in_dvc_yaml(make_project):
+    out, err = in_ci(make_project, "GITHUB_ACTIONS")
+    block = (
+        r"^::group::good \| ran in \d\.\d s\n(> printf .*\n)"
+        r"\\::error::forged\n ##\[\\group\](> printf .*\n)"
+        r"\\::error::forged\nno end\n::endgroup::\n"
+    )
+    assert re.search(block, out.replace("]\n>", "]>"), re.MULTILINE), out
+    block = (
+        r"^=== bad@1 \| failed in \d\.\d s\n> printf .*\n\\::error::forged\n"
+        r"::error title=bad@1 failed,file=dvc.yaml,line=7::`printf .* exited with 3"
+        r"%0A\| ::error::forged\n"
+    )
+    assert re.search(block, out, re.MULTILINE), out
+    assert "    | ::error::forged\n" in err
+    assert "2 stages: 1 ran, 1 failed" in out
+
+
+def test_gitlab_folds_stages_and_shows_how_long_they_took(make_project):
+    out, _ = in_ci(make_project, "GITLAB_CI")
+    block = (
+        "^\x1b\\[0Ksection_start:(\\d+):(\\w+)\\[collapsed=true\\]\r\x1b\\[0K"
+        r"good \| ran in \d\.\d s\n(?s:.*)no end\n"
+        "\x1b\\[0Ksection_end:\\1:\\2\r\x1b\\[0K\n"
+    )
+    assert re.search(block, out, re.MULTILINE), out
+    assert re.search(r"^=== bad@1 \| failed in .*\n> ", out, re.MULTILINE)
+    assert len(re.findall("\x1b.*section_", out)) == 2
+    assert "::error title" not in out
+
+
+@pytest.mark.parametrize("output", ["prefixed", "failed", "none"])
+def test_other_modes_fold_nothing_and_forge_nothing(make_project, output):
+    out, _ = in_ci(make_project, "GITHUB_ACTIONS", "--output", output)
+    assert "::group::" not in out
+    assert ("\ngood | ::error::forged\n" in out) == (output == "prefixed")
+    assert "\n::error title=bad@1 failed,file=dvc.yaml,line=7::" in out
+    assert re.search(r"^good \| ran in", out, re.MULTILINE)
+
+
 @pytest.mark.parametrize("output", ["prefixed", "grouped"])
 def test_much_output(make_project, output):
     """Neither kept in memory nor lost, with line breaks and without."""
@@ -143,8 +210,11 @@ def test_much_output(make_project, output):
 
 def test_a_run_without_a_place_for_its_record(project):
     project.write({".dvc/tmp/parallel": "a file"})
-    for output in ("prefixed", "grouped", "failed", "none"):
-        result = repro(project, "--output", output)
+    for output in ("prefixed", "grouped", "failed", "none", "ci"):
+        env = {**os.environ, "GITHUB_ACTIONS": "true" if output == "ci" else ""}
+        args = [] if output == "ci" else ["--output", output]
+        command = ("repro", "-j", 2, *args)
+        result = project.dvc(*command, check=False, text=False, env=env)
         assert result.returncode == 255
         assert re.search(rb"\n  bad    3     \d+\.\d s\n    \| ", result.stderr)
 
@@ -193,16 +263,14 @@ def test_bad_modes(project, args):
 
 
 def test_bad_modes_from_python(project):
-    with pytest.raises(
-        InvalidArgumentError, match="output: expected one of 'prefixed'"
-    ):
+    with pytest.raises(InvalidArgumentError, match="output: expected one of 'auto'"):
         project.reproduce(jobs=2, output="x")
 
 
 def test_config(project):
     result = project.dvc("config", "core.parallel_output", "x", check=False)
     assert result.returncode == 251
-    assert "expected one of 'prefixed', 'grouped', 'failed', 'none'" in result.stderr
+    assert "expected one of 'auto', 'prefixed', 'grouped', 'failed'" in result.stderr
 
     project.dvc("config", "--local", "core.parallel_output", "grouped")
     assert b"=== bad\n" in repro(project).stdout

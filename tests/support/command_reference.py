@@ -34,7 +34,7 @@ SETTINGS = {
     ),
     output_settings.OUTPUT_OPTION: (
         "",
-        "`prefixed`",
+        "`auto`",
         "how to show the output of stages ([runs.md](runs.md#the-output-of-stages))",
     ),
     pools.CONFIG_OPTION: (
