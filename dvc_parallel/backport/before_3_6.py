@@ -65,7 +65,10 @@ def reproduce_targets(
     def steps() -> list["Stage"]:
         from dvc.repo.reproduce import _get_steps
 
-        return _get_steps(graph, stages, downstream, single_item)
+        # NOTE: here, DVC has them from a set: in any order, another one each time
+        known = {stage: n for n, stage in enumerate(stages[0].repo.index.stages)}
+        targets = sorted(stages, key=lambda stage: known.get(stage, len(known)))
+        return _get_steps(graph, targets, downstream, single_item)
 
     return _reproduce(
         partial(original, graph, stages, downstream, single_item),

@@ -15,6 +15,7 @@ PATCHES = {
     "dvc": "_check_version",
     "dvc.config_schema": "_add_options",
     "dvc.repo.reproduce": "_install_seams",
+    "dvc.repo.commit": "_install_seams",
     "dvc.repo.status": "_install_seams",
     "dvc.commands.repro": "_install_seams",
     "dvc.commands.config": "_install_seams",

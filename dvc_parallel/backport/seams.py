@@ -2,8 +2,8 @@
 
 There are five kinds of seams.  ``IN_DVC`` give DVC the command and the option, a quick
 way to read dvc.lock, one to lock the repo beside a run, the place of a new line of
-.gitignore, and a status that knows of code; the import hook installs them with their
-modules.
+.gitignore, and a status and a commit that know of code; the import hook installs them
+with their modules.
 ``IN_LOADING`` have it load the stages of a run quickly, ``IN_RUNS`` make its
 bookkeeping cheap while they are reproduced, and ``IN_JOBS`` change what DVC does in a
 job of a parallel run; all of these are in place only then.  With ``IN_DRY_RUNS``, DVC
@@ -19,13 +19,14 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from dvc_parallel.engine import logger
 
 from .seam import Seam
 
 if TYPE_CHECKING:
+    from dvc.repo import Repo
     from dvc.stage import Stage
 
 REPRO = "dvc_parallel.backport.repro"
@@ -91,6 +92,12 @@ IN_DVC = (
         "dvc.repo.status:_joint_status",
         "pairs",
         f"{SEAMS}:joint_status",
+        dispensable=True,
+    ),
+    Seam(
+        "dvc.repo.commit:commit",
+        "self target with_deps recursive",
+        f"{SEAMS}:commit",
         dispensable=True,
     ),
     Seam(
@@ -397,18 +404,43 @@ def collect_stages(original: Callable, *args, **kwargs) -> "list[Stage]":
 
 def joint_status(original: Callable, pairs: Iterable, *args, **kwargs) -> Any:
     """``dvc.repo.status._joint_status``: the status of stages, and of their code."""
+    pairs = list(pairs)
+    _refresh_code(stage for stage, _ in pairs)
+    return original(pairs, *args, **kwargs)
+
+
+def commit(
+    original: Callable,
+    repo: "Repo",
+    target: Optional[str] = None,
+    with_deps: bool = False,
+    recursive: bool = False,
+    *args,
+    **kwargs,
+) -> Any:
+    """``Repo.commit``: accept stages as they are now, and so their code."""
+    from dvc.repo import lock_repo
+
+    with lock_repo(repo):
+        if not kwargs.get("data_only"):
+            found = repo.stage.collect_granular(
+                target, with_deps=with_deps, recursive=recursive
+            )
+            _refresh_code(info.stage for info in found)
+        return original(repo, target, with_deps, recursive, *args, **kwargs)
+
+
+def _refresh_code(stages: "Iterable[Stage]") -> None:
+    """Write the files of stages that know their code; a stage that cannot is told."""
     from dvc.exceptions import DvcException
 
-    pairs = list(pairs)
-    stages = [stage for stage, _ in pairs if stage.meta]
-    if stages:
+    if asking := [stage for stage in stages if stage.meta]:
         from dvc_parallel.run.code_files import refresh
 
         try:
-            refresh(stages)
+            refresh(asking)
         except DvcException as exc:
             logger.warning("%s", exc)
-    return original(pairs, *args, **kwargs)
 
 
 def install(module: Any) -> None:

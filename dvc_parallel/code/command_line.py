@@ -1,4 +1,4 @@
-"""Which Python scripts and modules a command of a shell runs.
+"""Which Python scripts, modules and other programs a command of a shell runs.
 
 It reads the words of a command, and looks at no file.
 """
@@ -8,7 +8,7 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Union
+from typing import Any, Union
 
 _PYTHON = re.compile(r"(?:python|pypy)[\d.]*w?(?:\.exe)?")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
@@ -35,6 +35,14 @@ _RUNNERS = frozenset(
 _LAUNCHERS = frozenset(
     ["accelerate", "coverage", "deepspeed", "kernprof", "pipx", "torchrun", "uv"]
 )
+# Commands that run the program after them.
+_WRAPPERS = frozenset(
+    ["env", "mpiexec", "mpirun", "nice", "nohup", "srun", "stdbuf", "time", "timeout"]
+)
+# Those that run commands from files of their own.
+_TASKS = frozenset(
+    ["inv", "invoke", "just", "make", "nox", "poe", "snakemake", "task", "tox"]
+)
 _NOTEBOOKS = frozenset(["jupyter", "jupytext", "papermill", "ploomber"])
 _SHELLS = frozenset(["bash", "dash", "ksh", "sh", "source", ".", "zsh"])
 
@@ -56,16 +64,34 @@ class PythonRun:
     paths: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class ProgramRun:
+    """A program that is run, which may be one of the project's own.
+
+    Attributes:
+        words: one of them is its name, or its path; the first that can be.
+        shown: the command.
+        folder, paths: as for a script.
+    """
+
+    words: tuple[str, ...]
+    shown: str
+    folder: str = ""
+    paths: tuple[str, ...] = ()
+
+
 @dataclass
 class CommandLine:
     """What a command runs.
 
     Attributes:
         runs: scripts and modules.
+        programs: others.
         unclear: parts that may run Python in a way that is not understood, and why.
     """
 
     runs: list[PythonRun] = field(default_factory=list)
+    programs: list[ProgramRun] = field(default_factory=list)
     unclear: list[str] = field(default_factory=list)
 
     @classmethod
@@ -95,7 +121,7 @@ class CommandLine:
 
     def _command(self, words: list[str], folder: str, paths: str) -> None:
         where = filter(None, paths.split(os.pathsep))
-        here = {"folder": folder, "paths": tuple(where)}
+        here: dict[str, Any] = {"folder": folder, "paths": tuple(where)}
         shown = shlex.join(words)
         while words and _ASSIGNMENT.match(words[0]):
             words = words[1:]
@@ -120,6 +146,12 @@ class CommandLine:
             or (names[0] in _SHELLS and len(words) > 1)
         ):
             self.unclear.append(f"`{shown}`: scripts of a shell are not read")
+        elif names and names[0] in _TASKS:
+            self.unclear.append(f"`{shown}`: files of {names[0]} are not read")
+        elif names:
+            wraps = names[0] in _WRAPPERS or _launches(names)
+            found = words if wraps else words[:1]
+            self.programs.append(ProgramRun(tuple(found), shown, **here))
 
     def _python(self, words: list[str], shown: str, here: dict) -> None:
         """The arguments of Python."""

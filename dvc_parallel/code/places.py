@@ -175,6 +175,11 @@ class Packages:
     def is_standard(self, name: str) -> bool:
         return name.partition(".")[0] in self._standard
 
+    @property
+    def infos(self) -> list[str]:
+        """Folders with what is known of each distribution."""
+        return [path for path, _, _ in self._infos]
+
     @cached_property
     def _infos(self) -> list[tuple[str, str, str]]:
         """Folders of all distributions, with their names and versions."""

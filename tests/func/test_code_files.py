@@ -37,17 +37,10 @@ if __name__ == "__main__":
 FILE = ".dvc-code/train.json"
 
 
-def deps(project, *args, status=0):
-    command = [sys.executable, "-m", "dvc_parallel", "deps", *args]
-    result = project.run(command, check=False)
-    assert result.returncode == status, result.stderr
-    return result.stdout
-
-
 @pytest.fixture
 def project(make_project):
     project = make_project(dvc_yaml=PROJECT, files=FILES)
-    assert f"added: {FILE}" in deps(project, "--write")
+    assert f"added: {FILE}" in project.deps("--write").stdout
     return project
 
 
@@ -80,6 +73,24 @@ def test_status_and_plan_know_of_it(project):
     edit(project, "src/lib.py", "return 1", "return 3")
     plan = [sys.executable, "-m", "dvc_parallel", "plan"]
     assert f"changed dependency {FILE}" in project.run(plan).stdout
+
+
+@pytest.mark.parametrize(
+    "command", [("commit", "-f"), ("commit", "-f", "train"), ("exp", "save")]
+)
+def test_commit_accepts_the_code_that_is_there(project, command):
+    run = project.run
+    project.reproduce(jobs=1)
+    run(["git", "add", "."])
+    run(["git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a"])
+    edit(project, "src/lib.py", "return 1", "return 2")
+    before = project.read(FILE)
+    project.dvc(*command)
+    assert project.read(FILE) != before
+    assert "up to date" in project.dvc("status").stdout
+    edit(project, "src/lib.py", "return 2", "return (")
+    shown = project.dvc("commit", "-f")
+    assert "stage 'train': meta.parallel.code: lib.py, line " in shown.stderr
 
 
 def test_the_file_names_what_changed(project):
@@ -150,11 +161,11 @@ def test_templates_and_entries(make_project):
     }
     project = make_project(dvc_yaml=TEMPLATES, files=files)
     os.chmod(project.path / "run.sh", 0o755)
-    shown = deps(project)
+    shown = project.deps().stdout
     assert "same:\n  not declared: ../.dvc-code/same.json\n" in shown
     assert "own:\n  not declared: .dvc-code/own@${item}.json\n" in shown
     assert "  to be removed from deps: src/two.py, as any change" in shown
-    deps(project, "--write")
+    project.deps("--write")
     assert sorted(os.listdir(project.path / ".dvc-code")) == [
         "named.json",
         "own@one.json",
@@ -176,7 +187,9 @@ def test_templates_and_entries(make_project):
 def test_a_matrix(make_project):
     files = {"src/one.py": "a = 1", "src/two.py": "b = 1"}
     project = make_project(dvc_yaml=MATRIX, files=files)
-    assert "grid:\n  added: .dvc-code/grid@${key}.json\n" in deps(project, "--write")
+    assert (
+        "grid:\n  added: .dvc-code/grid@${key}.json\n" in project.deps("--write").stdout
+    )
     assert project.reproduce(jobs=2) == ["grid@one-1", "grid@two-1"]
     edit(project, "src/one.py", "1", "2; print(a)")
     assert project.reproduce(jobs=2) == ["grid@one-1"]

@@ -1,7 +1,5 @@
 """``dvc-parallel deps``: what is not declared, and how it is added to dvc.yaml."""
 
-import sys
-
 import pytest
 
 # Comments, and what nobody else would write in this way, are to stay.
@@ -69,13 +67,6 @@ MISSING = {
 }
 
 
-def deps(project, *args, status=0):
-    command = [sys.executable, "-m", "dvc_parallel", "deps", *args]
-    result = project.run(command, check=False)
-    assert result.returncode == status, result.stderr
-    return result.stdout
-
-
 @pytest.fixture
 def project(make_project):
     return make_project(dvc_yaml=PROJECT, files=FILES)
@@ -83,7 +74,7 @@ def project(make_project):
 
 def test_shows_what_is_not_declared(project):
     before = project.read("dvc.yaml")
-    shown = deps(project)
+    shown = project.deps().stdout
     for name, paths in MISSING.items():
         lines = "".join(f"  not declared: {path}\n" for path in paths)
         assert f"{name}:\n{lines}" in shown
@@ -91,13 +82,13 @@ def test_shows_what_is_not_declared(project):
     assert "shell" not in shown
     assert "only grid@one uses 'src/one.py': add it by hand" in shown
     assert "10 modules not declared." in shown
-    assert deps(project, "--check", status=1) == shown
+    assert project.deps("--check", status=1).stdout == shown
     assert project.read("dvc.yaml") == before
 
 
 def test_added_lines_are_all_that_changes(project):
     before = project.read("dvc.yaml").splitlines()
-    assert "added: src/helper.py" in deps(project, "--write")
+    assert "added: src/helper.py" in project.deps("--write").stdout
     after = project.read("dvc.yaml").splitlines()
     removed = [line for line in before if line not in after]
     # NOTE: a list in one line stays one
@@ -121,12 +112,11 @@ def test_added_lines_are_all_that_changes(project):
 
 
 def test_nothing_is_left_to_add(project):
-    deps(project, "--write", "prepare", "train", "each", "flow")
+    project.deps("--write", "prepare", "train", "each", "flow")
     text = project.read("dvc.yaml")
-    assert "All modules are declared" in deps(
-        project, "--check", "prepare", "train", "each", "flow", "shell", "declared"
-    )
-    assert "declared" in deps(project, "--write", "prepare")
+    names = ("prepare", "train", "each", "flow", "shell", "declared")
+    assert "All modules are declared" in project.deps("--check", *names).stdout
+    assert "declared" in project.deps("--write", "prepare").stdout
     assert project.read("dvc.yaml") == text
 
 
@@ -139,16 +129,16 @@ def test_other_layouts_get_them_too(make_project):
     ]
     project = make_project(files={"x.py": "import y", "y.py": "z = 1"})
     (project.path / "dvc.yaml").write_bytes("".join(lines).encode())
-    deps(project, "--write")
+    project.deps("--write")
     text = (project.path / "dvc.yaml").read_bytes().decode()
     assert text.startswith("".join(lines[:3]))
     assert "deps:\r\n" in text
-    assert "All" in deps(project, "--check")
+    assert "All" in project.deps("--check").stdout
     one_line = "stages: {a: {cmd: python x.py}}  # Kept.\n"
     (project.path / "dvc.yaml").write_text(one_line)
-    deps(project, "--write")
+    project.deps("--write")
     assert "# Kept." in project.read("dvc.yaml")
-    assert "All" in deps(project, "--check")
+    assert "All" in project.deps("--check").stdout
 
 
 def test_what_is_not_understood_is_no_error(make_project):
@@ -164,7 +154,7 @@ def test_what_is_not_understood_is_no_error(make_project):
         """,
         files=files,
     )
-    shown = deps(project, "--check")
+    shown = project.deps("--check").stdout
     assert "notebook:\n  not understood: `papermill nb.ipynb out.ipynb`:" in shown
     assert "gone:\n  not understood: there is no script 'gone.py'" in shown
     assert "code:\n  not understood: broken.py, line 1:" in shown
@@ -191,7 +181,77 @@ def test_where_modules_are_found(make_project, layout, cmd, path):
     if layout == "src":
         files["pyproject.toml"] = ""
     project = make_project(dvc_yaml=f"stages: {{a: {{cmd: {cmd}}}}}", files=files)
-    assert f"not declared: {path}" in deps(project)
+    assert f"not declared: {path}" in project.deps().stdout
+
+
+SETUP = "from setuptools import setup\nsetup(entry_points=%s)\n"
+# Where a project says that `tool` calls `pkg.cli:main`, by their kinds.
+CONSOLE_SCRIPTS = {
+    "pyproject.toml": '[project.scripts]\ntool = "pkg.cli:main"\n',
+    "gui": '[project.gui-scripts]\ntool = "pkg.cli:main"\n',
+    "poetry": '[tool.poetry.scripts]\ntool = "pkg.cli:main"\n',
+    "poetry, long": '[tool.poetry.scripts]\ntool = {callable = "pkg.cli:main"}\n',
+    "poetry, file": (
+        '[tool.poetry.scripts]\ntool = {reference = "pkg/cli.py", type = "file"}\n'
+    ),
+    "setup.cfg": (
+        "[options.entry_points]\nconsole_scripts =\n  tool = pkg.cli:main [extra]\n"
+    ),
+    "setup.py": SETUP % "{'console_scripts': ['tool=pkg.cli:main']}",
+    "setup.py, text": SETUP % "'[console_scripts]\\ntool = pkg.cli:main'",
+    "installed": "tool = pkg.cli:main",
+}
+
+
+@pytest.mark.parametrize("cmd", ["tool train", "uv run tool", "cd sub; nice tool"])
+@pytest.mark.parametrize("kind", CONSOLE_SCRIPTS)
+def test_console_scripts_of_the_project(make_project, kind, cmd):
+    text, layout = CONSOLE_SCRIPTS[kind], "" if "file" in kind else "src/"
+    files = {
+        f"{layout}pkg/cli.py": "import pkg.lib\ndef main(): return pkg.lib.x",
+        f"{layout}pkg/lib.py": "x = 1",
+        "sub/x": "",
+        kind if kind.startswith("setup.c") else "pyproject.toml": text,
+    }
+    if kind == "installed":
+        info = ".venv/lib/python3.11/site-packages/mine-1.dist-info/entry_points.txt"
+        files.update({"pyproject.toml": "", info: f"[console_scripts]\n{text}\n"})
+    elif kind.startswith("setup.py"):
+        files.update({"pyproject.toml": "", "setup.py": text})
+    project = make_project(dvc_yaml=f"stages: {{a: {{cmd: {cmd}}}}}", files=files)
+    shown = project.deps().stdout
+    for name in ("cli", "lib"):
+        assert f"{layout}pkg/{name}.py\n" in shown
+    assert "not understood" not in shown
+
+
+def test_programs_that_are_not_followed_are_named(make_project):
+    files = {
+        "setup.py": SETUP % "{'console_scripts': ['tool=' + target]}",
+        "run": "#!/usr/bin/env python3\nimport lib\n",
+        "go": "#!/bin/sh\npython run\n",
+        "lib.py": "x = 1",
+        ".venv/pyvenv.cfg": "",
+        ".venv/bin/other": "#!/usr/bin/python\nimport lib\n",
+    }
+    project = make_project(
+        dvc_yaml="""
+        stages:
+          a: {cmd: tool train}
+          b: {cmd: ./run}
+          c: {cmd: [./go, make all, cp lib.py other.py]}
+          d: {cmd: .venv/bin/other}
+        """,
+        files=files,
+    )
+    assert project.deps().stdout == (
+        "a:\n"
+        "  not understood: `tool train`: what 'tool' calls is not read from setup.py\n"
+        "b:\n  not declared: lib.py\n  not declared: run\n"
+        "c:\n  not understood: `make all`: files of make are not read\n"
+        "  not understood: `./go`: scripts of a shell are not read\n"
+        "\n2 modules not declared. Add with --write.\n"
+    )
 
 
 def test_a_script_that_changes_sys_path(make_project):
@@ -201,11 +261,11 @@ def test_a_script_that_changes_sys_path(make_project):
     }
     yaml = "stages: {a: {cmd: python scripts/a.py}}"
     project = make_project(dvc_yaml=yaml, files=files)
-    assert "not declared: common/x.py" in deps(project)
+    assert "not declared: common/x.py" in project.deps().stdout
 
 
 def test_an_output_of_its_own_is_no_dependency(make_project):
     yaml = "stages: {a: {cmd: python a.py, deps: [a.py], outs: [made.py]}}"
     files = {"a.py": "import made", "made.py": "x = 1"}
     project = make_project(dvc_yaml=yaml, files=files)
-    assert "All modules are declared" in deps(project)
+    assert "All modules are declared" in project.deps().stdout

@@ -1,7 +1,6 @@
 """Stages whose files are watched, in a copy, with the real commands."""
 
 import os
-import sys
 import textwrap
 
 import pytest
@@ -9,10 +8,10 @@ import pytest
 from dvc_parallel.commands.trace import run as trace_run
 from dvc_parallel.commands.trace.run import trace
 from dvc_parallel.commands.trace.strace import Strace
-from tests.support.capabilities import needs_order, needs_strace
+from tests.support.capabilities import needs_strace
 from tests.support.project import Project
 
-pytestmark = [needs_strace, needs_order]
+pytestmark = needs_strace
 
 UNDECLARED = """
     stages:
@@ -390,13 +389,6 @@ open(sys.argv[2], "w").write(open(sys.argv[1]).read())
     )
 
 
-def deps(project, *args, status=0):
-    command = [sys.executable, "-m", "dvc_parallel", "deps", *args]
-    result = project.run(command, check=False)
-    assert result.returncode == status, result.stdout + result.stderr
-    return result
-
-
 WRITTEN = """\
 # The pipeline.
 stages:
@@ -419,7 +411,7 @@ stages:
 def test_the_command_adds_dependencies(make_project):
     files = {"one.txt": "1\n", "two.txt": "2\n", "egg": "1\n", "sub/in": "1\n"}
     project = make_project(dvc_yaml=WRITTEN % ("", ""), files=files)
-    out = deps(project, "--trace", "--write", status=1).stdout
+    out = project.deps("--trace", "--write", status=1).stdout
     added = "        - ../raw.csv\n", "deps: [egg], "
     assert project.read("dvc.yaml") == WRITTEN % added
     assert "error: reads raw.csv, which fetch writes" in out
@@ -433,15 +425,13 @@ def test_the_command_adds_dependencies(make_project):
 def test_the_command_shows_findings(make_project):
     files = {**FILES, "dvc.yaml": "stages: {a: {cmd: cp in a, outs: [a]}}\n"}
     project = make_project(files=files)
-    shown = deps(project, "--trace")
+    shown = project.deps("--trace")
     assert shown.stdout.endswith(
         "a:\n  reads in, which is not in its deps\n"
         "1 stage: 0 errors, 1 other finding.\n"
     )
-    deps(project, "--trace", "--check", status=1)
-    deps(project, "--trace", "--check", "--ignore", "in")
-    assert (
-        "--ignore needs --trace" in deps(project, "--ignore", "in", status=255).stderr
-    )
+    project.deps("--trace", "--check", status=1)
+    project.deps("--trace", "--check", "--ignore", "in")
+    assert "--ignore needs --trace" in project.deps("--ignore", "in", status=255).stderr
     assert not (project.path / ".dvc/tmp/validate").exists()
     assert project.read("dvc.yaml") == files["dvc.yaml"]

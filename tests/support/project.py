@@ -97,6 +97,13 @@ class Project:
         """Run the real ``dvc`` in the project."""
         return self.run(self.command(*args), check, **kwargs)
 
+    def deps(self, *args, status=0) -> subprocess.CompletedProcess:
+        """Run ``dvc-parallel deps``, which must exit with a status."""
+        command = [sys.executable, "-m", "dvc_parallel", "deps", *args]
+        result = self.run(command, check=False)
+        assert result.returncode == status, result.stdout + result.stderr
+        return result
+
     def run(self, command, check=True, **kwargs) -> subprocess.CompletedProcess:
         """Run a command in the project; those of Python are forks if they can be."""
         kwargs = {"cwd": self.path, "text": True, "timeout": HANGS, **kwargs}

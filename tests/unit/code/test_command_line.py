@@ -2,7 +2,7 @@
 
 import pytest
 
-from dvc_parallel.code.command_line import CommandLine, PythonRun
+from dvc_parallel.code.command_line import CommandLine, ProgramRun, PythonRun
 
 SCRIPT = PythonRun("src/train.py")
 MODULE = PythonRun("pkg.train", is_module=True)
@@ -73,6 +73,7 @@ def test_runs(cmd, runs):
         ("python - < x.py", "code in a command is not read"),
         ("python $SCRIPT", "the shell makes up '$SCRIPT' as it runs"),
         ("python -m pdb -c continue", "which script 'pdb' runs is unknown"),
+        ("make train", "files of make are not read"),
         ("python 'x", "no closing quotation"),
     ],
 )
@@ -81,3 +82,19 @@ def test_what_is_not_understood_is_named(cmd, why):
     assert not found.runs
     (text,) = found.unclear
     assert text.endswith(why)
+
+
+@pytest.mark.parametrize(
+    "cmd, words",
+    [
+        ("mytool train --lr 1", ("mytool",)),
+        ("A=1 .venv/bin/mytool train", (".venv/bin/mytool",)),
+        ("uv run mytool train", ("uv", "run", "mytool", "train")),
+        ("timeout 5 mytool train", ("timeout", "5", "mytool", "train")),
+    ],
+)
+def test_other_programs(cmd, words):
+    (run,) = CommandLine.of(f"cd sub && {cmd}").programs
+    assert (run.words, run.folder) == (words, "sub")
+    assert isinstance(run, ProgramRun)
+    assert not CommandLine.of("python x.py; ./x.py; bash x.sh").programs
