@@ -201,6 +201,7 @@ def _stage(run: Run, stage: Stage, logs: dict[str, str]) -> dict[str, Any]:
         "signal": None if status is None or status >= 0 else exit_name(status),
         "error": stage.details.get("error"),
         "worker": stage.worker,
+        "used": stage.used and stage.used.summary,
         "log": logs.get(stage.log),
     }
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from .repo_lock import SharedRepoLock
     from .reporter_events import Reporter
+    from .usage import Usage
 
 
 class Job:
@@ -45,6 +46,8 @@ class Job:
         ran (bool): whether it has run a command, or has none to run.
         status (int): exit status of its last command, if that has failed.
         is_at_work (bool): whether it has had the repo, and is not over.
+        used (Usage): by a command that has ended, for the reporter to be told with
+            the phase that comes after it.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Job:
         self.ran = False
         self.status: Optional[int] = None
         self.is_at_work = False
+        self.used: Optional[Usage] = None
         self.turn: Optional[Turn] = None
         self._lock = lock
         self._reporter = reporter
@@ -93,6 +97,8 @@ class Job:
         """Tell the reporter what the stage is about."""
         if phase is Phase.COMMAND:
             self.ran, self.status = True, None
+        if self.used is not None:
+            details["used"], self.used = self.used.as_dict(), None
         self._reporter.phase(self.rank, phase, **details)
 
     def tell_outcome(self, outcome: Phase, **details: Any) -> None:

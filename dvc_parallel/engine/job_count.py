@@ -1,11 +1,11 @@
 """How many stages to run at a time."""
 
-import os
 import sys
 from argparse import ArgumentParser
-from typing import Optional, Union
+from typing import Union
 
 from . import logger
+from .machine import available_cpus
 from .settings import argument_type
 
 AUTO = "auto"
@@ -52,64 +52,6 @@ def count_jobs(value: Union[int, str]) -> int:
     """
     jobs = parse_jobs(value)
     return jobs if isinstance(jobs, int) else available_cpus()
-
-
-def available_cpus() -> int:
-    """CPUs that this process may use: affinity and cgroup limits included."""
-    if hasattr(os, "sched_getaffinity"):
-        cpus = len(os.sched_getaffinity(0))
-    else:
-        cpus = os.cpu_count() or 1
-    quota = _cgroup_cpus()
-    return max(1, min(cpus, int(quota)) if quota else cpus)
-
-
-def _cgroup_cpus(root: str = "/") -> Optional[float]:
-    """Tightest CPU quota on the way from this process's cgroup to the root.
-
-    Formats: Linux kernel documentation, admin-guide/cgroup-v2.rst ("cpu.max")
-    and scheduler/sched-bwc.rst ("cpu.cfs_quota_us").
-    """
-    mount = os.path.join(root, "sys/fs/cgroup")
-    quotas = []
-    for line in (_read(os.path.join(root, "proc/self/cgroup")) or "").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            folder, read_quota = mount, _quota_v2
-        elif "cpu" in controllers.split(","):
-            folder, read_quota = os.path.join(mount, controllers), _quota_v1
-        else:
-            continue
-        quotas.append(read_quota(folder))
-        for name in path.strip("/").split("/"):
-            folder = os.path.join(folder, name)
-            quotas.append(read_quota(folder))
-    return min((quota for quota in quotas if quota), default=None)
-
-
-def _quota_v2(folder: str) -> Optional[float]:
-    return _ratio((_read(os.path.join(folder, "cpu.max")) or "").split())
-
-
-def _quota_v1(folder: str) -> Optional[float]:
-    names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
-    return _ratio([_read(os.path.join(folder, name)) or "" for name in names])
-
-
-def _ratio(values: list[str]) -> Optional[float]:
-    try:
-        quota, period = map(int, values)
-    except ValueError:  # "max", or no such file
-        return None
-    return quota / period if quota > 0 and period > 0 else None
-
-
-def _read(path: str) -> Optional[str]:
-    try:
-        with open(path, encoding="utf-8") as fobj:
-            return fobj.read().strip()
-    except OSError:
-        return None
 
 
 # What a job needs at most: two pipes, a pidfd, its log, the databases that its thread

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable
 from contextlib import closing, suppress
 from io import FileIO
-from typing import Optional
+from typing import Callable, Optional
 
 from .runner import Output
 
@@ -24,7 +24,11 @@ CHUNK = 2**16
 LONGEST = 2**20
 
 
-def follow(process: subprocess.Popen, output: Output) -> int:
+def follow(
+    process: subprocess.Popen,
+    output: Output,
+    wait: Callable[[subprocess.Popen], int] = subprocess.Popen.wait,
+) -> int:
     """Pass on what a process prints, and return when it has ended.
 
     Nothing else may wait for the process meanwhile.
@@ -32,6 +36,7 @@ def follow(process: subprocess.Popen, output: Output) -> int:
     Args:
         process: with pipes for stdout and stderr, without buffers.
         output: as for :meth:`Runner.run`.
+        wait: waits for the process, as that of ``Popen``.
 
     Returns:
         int: its exit status.
@@ -39,10 +44,10 @@ def follow(process: subprocess.Popen, output: Output) -> int:
     pipes = [_Pipe(getattr(process, n), n, output) for n in ("stdout", "stderr")]
     ended = pidfd_open(process.pid)
     if sys.platform == "win32" or ended is None:
-        return _follow_in_threads(process, pipes)
+        return _follow_in_threads(process, pipes, wait)
     try:
         pipes = _poll(pipes, until=ended)
-        returncode = process.wait()
+        returncode = wait(process)
         pipes = _poll(pipes, seconds=DRAIN)
     finally:
         os.close(ended)
@@ -66,11 +71,15 @@ def pidfd_open(pid: int) -> Optional[int]:
         return None
 
 
-def _follow_in_threads(process: subprocess.Popen, pipes: Iterable["_Pipe"]) -> int:
+def _follow_in_threads(
+    process: subprocess.Popen,
+    pipes: Iterable["_Pipe"],
+    wait: Callable[[subprocess.Popen], int],
+) -> int:
     readers = [threading.Thread(target=p.read_all, daemon=True) for p in pipes]
     for reader in readers:
         reader.start()
-    returncode = process.wait()
+    returncode = wait(process)
     for reader in readers:
         reader.join(DRAIN)
     return returncode

@@ -129,6 +129,8 @@ class Reporter:
                 "pool": which one a stage that is ready waits for, if it does.
                 "attempt": which one a retry is; its "error" is why.
                 "worker": the name of the one that runs a command, if it is one.
+                "used": what the command before it has used, as
+                :meth:`~dvc_parallel.engine.usage.Usage.as_dict` has it.
         """
 
     def output(self, stage: int, stream: str, data: bytes) -> None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # Called with "stdout" or "stderr" and with what was printed there: one or more whole
 # lines, or a part of one, up to where it goes back to its start (a progress bar), as
 # much as is kept of a line (pipes.LONGEST), or what there is at the end of a command.
+# At that end, a runner that knows may tell with "usage" what the command has used
+# (usage.Usage.to_bytes).
 Output = Callable[[str, bytes], None]
 
 # Called with the name of a worker.

@@ -3,6 +3,7 @@
     LocalRunner(supervisor) ── watchdog    kills what is left when DVC itself is killed
                                orphans     what an earlier run has left
                                stopping    commands that may only take so long
+                               measuring   what commands use
 
 Imports the engine only.  Other rooms import supervisor and orphans.
 """

@@ -23,8 +23,10 @@ from dvc_parallel.engine.runner import (
 )
 from dvc_parallel.engine.signals import SIGCONT, SIGKILL
 from dvc_parallel.engine.terminal import visible
+from dvc_parallel.engine.usage import USAGE
 
 from . import orphans, watchdog
+from .measuring import Measured, Meter
 from .stopping import Stopper
 
 LEFT = (
@@ -69,6 +71,7 @@ class RunSupervisor(Supervisor):
         self._lease_end = lease_end
         self._has_started = False
         self._is_stopped = False  # by a signal
+        self._meter = Meter()
 
     def begin(self, command: Command) -> Command:
         """Get ready for a command, as :meth:`Supervisor.begin` does.
@@ -117,12 +120,27 @@ class RunSupervisor(Supervisor):
             self._watchdog.kill_at(self._lease_end + PRECEDENCE)
 
     def wait(self, process: subprocess.Popen, command: Command, output: Output) -> int:
+        measured = self._meter.begin(process.pid)
+        try:
+            return self._wait(process, command, output, measured)
+        finally:
+            usage = self._meter.end(measured, process.returncode)
+            if process.returncode is not None:
+                output(USAGE, usage.to_bytes())
+
+    def _wait(
+        self,
+        process: subprocess.Popen,
+        command: Command,
+        output: Output,
+        measured: Measured,
+    ) -> int:
         if command.timeout is None:
-            return follow(process, output)
+            return follow(process, output, measured.wait)
         assert command.env
         mark = watchdog.own_mark(command.env) if watchdog.CAN_LOOK else None
         with Stopper(process, command.timeout, mark) as stopper:
-            returncode = follow(process, output)
+            returncode = follow(process, output, measured.wait)
         if stopper.fired:
             raise TimeIsUpError
         return returncode
@@ -155,6 +173,7 @@ class RunSupervisor(Supervisor):
         return watchdog.processes_of(self._run_id, sessions(), known)
 
     def close(self, sessions: Optional[Sessions]) -> None:
+        self._meter.close()
         is_over = False
         try:
             is_over = sessions is None or self._end_what_is_left(sessions)

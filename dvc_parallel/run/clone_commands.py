@@ -77,4 +77,4 @@ def _show(stage_run: "StageRun", stream: str, data: bytes) -> None:
     if stream == COMMAND:
         stage_run.command_started(os.fsdecode(data), stage_run.worker)
     else:
-        stage_run.job.show(stream, data)
+        stage_run.show(stream, data)

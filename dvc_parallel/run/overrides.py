@@ -145,7 +145,7 @@ def run(original: Callable, executable, cmd, **kwargs) -> None:
     waits = stage_run.is_elsewhere
     on_start = stage_run.waits_for_worker(cmd) if waits else ignore_start
     try:
-        returncode = stage_run.runner.run(command, stage_run.job.show, on_start)
+        returncode = stage_run.runner.run(command, stage_run.show, on_start)
     except TimeIsUpError:
         raise stage_run.attempts.timeout(cmd) from None
     except CommandLostError as exc:

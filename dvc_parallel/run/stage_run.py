@@ -1,13 +1,14 @@
 """A stage of a parallel run, as what stands in for DVC's functions sees it."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from dvc_parallel.engine.file_stamp import signature_of
 from dvc_parallel.engine.reporter_events import Phase
+from dvc_parallel.engine.usage import USAGE, Usage, usage_of
 
 if TYPE_CHECKING:
     from dvc.stage import Stage
@@ -54,6 +55,7 @@ class StageRun:
         is_interrupted: whether a signal is ending the run.
         worker: the one that runs its commands in a clone, if it has a name.
         data_is_large: whether what was hashed last takes a while to read.
+        used: by its last command, if that is known.
     """
 
     job: "Job"
@@ -74,6 +76,7 @@ class StageRun:
     is_interrupted: Callable[[], bool]
     worker: Optional[str] = None
     data_is_large: bool = False
+    used: Optional[Usage] = None
     _intrusions: int = 0
 
     @property
@@ -107,6 +110,15 @@ class StageRun:
             yield
         finally:
             self.reads.in_command.discard(self.name)
+
+    def show(self, stream: str, data: bytes) -> None:
+        """Pass on what a command prints, and keep what it has used."""
+        if stream != USAGE:
+            self.job.show(stream, data)
+            return
+        # NOTE: it may come from another machine
+        with suppress(ValueError, TypeError, KeyError, OverflowError):
+            self.used = self.job.used = usage_of(data)
 
     def waits_for_worker(self, cmd: str) -> Callable[[str], None]:
         """Do not count the time until a worker starts a command.

@@ -15,7 +15,8 @@ it took in earlier runs, or null.
 Then, each ``{"t": seconds since the start, "stage": place, "phase": name}`` is the
 beginning of a phase (:class:`~dvc_parallel.engine.reporter_events.Phase`), with its
 details, such as the ``worker`` that a ``command`` runs on, if not on the machine of
-DVC, or how many ``seconds`` a stage took, and for how many it ``owned`` the repo.  The
+DVC, how many ``seconds`` a stage took, and for how many it ``owned`` the repo, or what
+the command before it has ``used`` (:class:`~dvc_parallel.engine.usage.Usage`).  The
 last line is ``{"t": ..., "end": "ok" | "failed" | "interrupted", "seconds": how long
 the run took}``; it is missing while the run goes on, and for good if DVC was killed.
 

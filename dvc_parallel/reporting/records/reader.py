@@ -17,6 +17,7 @@ from dvc.exceptions import DvcException
 from dvc_parallel.engine.own_files import OwnFolder
 from dvc_parallel.engine.reporter_events import FINAL, Phase
 from dvc_parallel.engine.terminal import visible
+from dvc_parallel.engine.usage import Usage, together, usage_of
 
 from . import checked
 from .log_files import log_name
@@ -93,6 +94,11 @@ class Stage:
     def exit(self) -> Optional[int]:
         """Status of its last command, if it has failed for that."""
         return self.details.get("exit")
+
+    @property
+    def used(self) -> Optional[Usage]:
+        """What its commands have used, of all attempts; None if that is not known."""
+        return together(d["used"] for *_, d in self.phases if "used" in d)
 
     @property
     def over(self) -> bool:
@@ -457,6 +463,8 @@ def _add(run: Run, entry: dict[str, Any]) -> None:
                 checked.seconds(details[name])
         if "exit" in details:
             details["exit"] = int(details["exit"])
+        if "used" in details:
+            details["used"] = usage_of(details["used"])
         rank, phase = int(entry["stage"]), str(entry["phase"])
         if rank < 0:
             return

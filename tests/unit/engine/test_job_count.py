@@ -2,12 +2,8 @@ import os
 
 import pytest
 
-from dvc_parallel.engine.job_count import (
-    _cgroup_cpus,
-    available_cpus,
-    count_jobs,
-    parse_jobs,
-)
+from dvc_parallel.engine.job_count import count_jobs, parse_jobs
+from dvc_parallel.engine.machine import available_cpus
 
 
 @pytest.mark.parametrize(
@@ -36,51 +32,10 @@ def test_auto_heeds_affinity(monkeypatch):
     assert available_cpus() == 1
 
 
-def write(path, text):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-
-
-def test_cgroup_v2_takes_the_tightest_limit_on_the_way(tmp_path):
-    write(tmp_path / "proc/self/cgroup", "0::/a/b\n")
-    write(tmp_path / "sys/fs/cgroup/a/cpu.max", "300000 100000\n")
-    write(tmp_path / "sys/fs/cgroup/a/b/cpu.max", "400000 100000\n")
-    write(tmp_path / "sys/fs/cgroup/cpu.max", "max 100000\n")
-    assert _cgroup_cpus(str(tmp_path)) == 3
-
-
-def test_cgroup_v1(tmp_path):
-    write(tmp_path / "proc/self/cgroup", "5:memory:/x\n4:cpu,cpuacct:/x\n")
-    folder = tmp_path / "sys/fs/cgroup/cpu,cpuacct/x"
-    write(folder / "cpu.cfs_quota_us", "150000\n")
-    write(folder / "cpu.cfs_period_us", "100000\n")
-    assert _cgroup_cpus(str(tmp_path)) == 1.5
-
-
-def test_cgroup_v1_takes_the_tightest_limit_on_the_way(tmp_path):
-    write(tmp_path / "proc/self/cgroup", "4:cpu:/x/y\n0::/\n")
-    folder = tmp_path / "sys/fs/cgroup/cpu"
-    for name, quota in (("", -1), ("x", 200000), ("x/y", 400000)):
-        write(folder / name / "cpu.cfs_quota_us", f"{quota}\n")
-        write(folder / name / "cpu.cfs_period_us", "50000\n")
-    assert _cgroup_cpus(str(tmp_path)) == 4
-
-
-@pytest.mark.parametrize("quota, cpus", [("max", None), ("50000", 0.5)])
-def test_a_container_sees_its_own_cgroup_as_the_root(tmp_path, quota, cpus):
-    write(tmp_path / "proc/self/cgroup", "0::/\n")
-    write(tmp_path / "sys/fs/cgroup/cpu.max", f"{quota} 100000\n")
-    assert _cgroup_cpus(str(tmp_path)) == cpus
-
-
 @pytest.mark.parametrize("quota, cpus", [(None, 8), (0.5, 1), (2.9, 2), (64.0, 8)])
 def test_auto_heeds_the_quota(monkeypatch, quota, cpus):
     monkeypatch.setattr(
         os, "sched_getaffinity", lambda _pid: set(range(8)), raising=False
     )
-    monkeypatch.setattr("dvc_parallel.engine.job_count._cgroup_cpus", lambda: quota)
+    monkeypatch.setattr("dvc_parallel.engine.machine._cgroup_cpus", lambda: quota)
     assert count_jobs("auto") == cpus
-
-
-def test_no_cgroup_limit(tmp_path):
-    assert _cgroup_cpus(str(tmp_path)) is None

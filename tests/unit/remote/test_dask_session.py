@@ -15,6 +15,7 @@ from dvc_parallel.engine.runner import (
     CommandLostError,
     RunnerClosedError,
 )
+from dvc_parallel.engine.usage import USAGE, usage_of
 from dvc_parallel.remote import dask
 from dvc_parallel.remote.dask.channel import Begun, Channel, Task
 from dvc_parallel.remote.dask.protocol import (
@@ -295,7 +296,10 @@ def test_signals_come_once_though_requests_come_again(make_net):
     assert sent == [2]
     signal(2)
     printed, ended = net.read(task)
-    assert printed == [("stdout", b"got it\n")]
+    said, (stream, used) = printed
+    assert said == ("stdout", b"got it\n")
+    assert stream == USAGE
+    assert usage_of(used).seconds > 0
     assert result_of(ended) == 3
 
 
