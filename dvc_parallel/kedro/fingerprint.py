@@ -7,6 +7,7 @@ what has changed, to those who read a diff and in the error of a stage that is s
 import ast
 import functools
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -140,12 +141,16 @@ class Fingerprints:
             closure = self._code.closure(sorted(functions.entries))
         except CodeError as exc:
             raise KedroError(str(exc)) from exc
+        source = os.path.relpath(self._project.source, self._project.root)
         said: dict[str, Any] = {
+            # NOTE: from these two, DVC alone can say what the next two are
+            "source": Path(source).as_posix(),
+            "entries": sorted(functions.entries),
             "code": dict(closure.definitions),
-            "packages": {**closure.distributions, **functions.distributions},
+            "packages": dict(closure.distributions),
         }
-        if functions.values:
-            said["values"] = functions.values
+        if values := {**functions.values, **functions.distributions}:
+            said["values"] = values
         return said
 
 
@@ -326,13 +331,15 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         one, other = old.get(section), new.get(section)
         if one == other:
             continue
+        if isinstance(one, list) and isinstance(other, list):
+            one, other = dict.fromkeys(one), dict.fromkeys(other)
         if not (isinstance(one, dict) and isinstance(other, dict)):
             found.append(section)
             continue
         for key in sorted({*one, *other}):
-            if one.get(key) != other.get(key):
+            if (key in one, one.get(key)) != (key in other, other.get(key)):
                 state = "is new" if key not in one else "is gone"
                 found.append(
                     f"{key} {'has changed' if key in one and key in other else state}"
                 )
-    return found
+    return list(dict.fromkeys(found))

@@ -19,31 +19,36 @@ control: a DVC without this plugin sees a file that has changed, or has not.
 It is written before stages are compared with dvc.lock, by who has the repo locked, and
 never while another process runs a stage that depends on it: what that stage has read is
 what is to be recorded.
+
+The fingerprints that ``kedro dvc update`` writes have such lines, too.  They are
+refreshed without loading Kedro, from the entries that they name.
 """
 
 import json
 import os
 from collections.abc import Iterable
 from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, distribution
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 from dvc.exceptions import DvcException
 from dvc.lock import LockError
 from dvc.rwlock import rwlock
 
-from dvc_parallel.code import Closure, CodeError
+from dvc_parallel.code import Closure, CodeError, Project
 from dvc_parallel.engine import logger
 from dvc_parallel.engine.atomic import atomic_write
 
 from .stage_code import Projects
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from dvc.repo import Repo
     from dvc.stage import Stage
 
 FOLDER = ".dvc-code"
+KEDRO_FOLDER = ".kedro-dvc"
 # Digits of a digest that are kept.
 DIGITS = 16
 
@@ -89,7 +94,12 @@ def refresh(stages: "Iterable[Stage]") -> None:
     Raises:
         StageCodeError: the code of a stage cannot be known.
     """
-    asking = [stage for stage in stages if stage.meta and wanted(stage)]
+    with_meta = [stage for stage in stages if stage.meta]
+    if nodes := [
+        it for it in with_meta if isinstance(it.meta, dict) and "kedro" in it.meta
+    ]:
+        _refresh_nodes(nodes)
+    asking = [stage for stage in with_meta if wanted(stage)]
     if not asking:
         return
     projects = Projects(asking[0].repo)
@@ -108,6 +118,46 @@ def refresh(stages: "Iterable[Stage]") -> None:
         for stage in sharing:
             _warn_of_scripts(stage, closures)
         _write(asking[0].repo, path, _text(closures))
+
+
+def _refresh_nodes(stages: "Sequence[Stage]") -> None:
+    """Write what code is in the fingerprints of nodes of Kedro, where it has changed.
+
+    Where Kedro is installed elsewhere, the versions of packages are not known here.
+    """
+    try:
+        distribution("kedro")
+    except PackageNotFoundError:
+        return
+    projects: dict[str, Project] = {}
+    for stage in stages:
+        for dep in stage.deps:
+            if os.path.basename(os.path.dirname(dep.fs_path)) == KEDRO_FOLDER:
+                _refresh_node(stage, dep.fs_path, projects)
+
+
+def _refresh_node(stage: "Stage", path: str, projects: dict[str, Project]) -> None:
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.loads(file.read())
+        entries, source = content["entries"], content["source"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return  # `kedro dvc run` says what is wrong with it
+    root = os.path.join(os.path.dirname(os.path.dirname(path)), source)
+    if root not in projects:
+        cache = os.path.join(stage.repo.tmp_dir, "parallel", "code")
+        projects[root] = Project([root], cache)
+    try:
+        closure = projects[root].closure(entries)
+    except CodeError as exc:
+        raise StageCodeError(
+            f"stage '{stage.addressing}': {exc} (where a node has changed, run "
+            "`kedro dvc update`)"
+        ) from None
+    content.update(code=closure.definitions, packages=closure.distributions)
+    # NOTE: the form that `kedro dvc update` gives it
+    text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
+    _write(stage.repo, path, text + "\n")
 
 
 def _siblings(stage: "Stage") -> "Iterator[Stage]":

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from dvc_parallel.run import code_files
 from dvc_parallel.run.code_files import refresh
 from tests.support.capabilities import HAS_MATRIX
 from tests.support.project import finish
@@ -277,3 +278,59 @@ def test_refresh_writes_only_what_changed(project):
     with project.repo() as repo, repo.lock:
         refresh(repo.index.stages)
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == before
+
+
+NODE = """
+stages:
+  clean:
+    cmd: echo 1 > out
+    deps: [.kedro-dvc/clean.json]
+    outs: [out]
+    meta: {kedro: clean}
+"""
+FINGERPRINT = {
+    "code": {"nodes:clean": "as it was"},
+    "entries": ["nodes:clean"],
+    "packages": {"gone": "1.0"},
+    "source": "src",
+    "version": 1,
+}
+
+
+@pytest.mark.parametrize("has_kedro", [True, False])
+def test_fingerprints_of_kedro_are_refreshed_where_it_is(
+    make_project, monkeypatch, has_kedro
+):
+    def distribution(name):
+        if not has_kedro:
+            raise code_files.PackageNotFoundError(name)
+
+    monkeypatch.setattr(code_files, "distribution", distribution)
+    name = ".kedro-dvc/clean.json"
+    files = {name: json.dumps(FINGERPRINT), "src/nodes.py": "def clean():\n    pass\n"}
+    project = make_project(dvc_yaml=NODE, files=files)
+
+    def refreshed():
+        with project.repo() as repo, repo.lock:
+            refresh(repo.index.stages)
+        return json.loads(project.read(name))
+
+    content = refreshed()
+    if not has_kedro:
+        assert content == FINGERPRINT
+        return
+    assert {*content} == {*FINGERPRINT}
+    assert content["packages"] == {}
+    before = content["code"]
+    assert [*before] == ["nodes:clean"]
+    project.write({"src/nodes.py": "def clean():\n    # a comment\n    return 1\n"})
+    assert refreshed()["code"].keys() == before.keys()
+    assert refreshed()["code"] != before
+    project.write({"src/nodes.py": "def other():\n    pass\n"})
+    with pytest.raises(
+        code_files.StageCodeError, match=r"stage 'clean': nodes:clean.*kedro"
+    ):
+        refreshed()
+    # NOTE: whatever is wrong with one, the node's own run says it
+    project.write({name: "[]"})
+    assert refreshed() == []

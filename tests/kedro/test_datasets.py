@@ -1,5 +1,8 @@
 """Kinds of datasets: what DVC gets for each, and what it cannot have."""
 
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
 import pytest
 from ruamel.yaml import YAML
 
@@ -179,6 +182,64 @@ def test_what_is_on_the_web_is_a_dependency(with_entry):
     shop.update()
     assert "https://a.b/raw.json" in shop.stages()["clean"]["deps"]
     assert "always_changed" not in shop.stages()["clean"]
+
+
+class Web(BaseHTTPRequestHandler):
+    """Serves what is in a variable, as a file that DVC can depend on."""
+
+    content = b""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.content)))
+        self.send_header("ETag", f'"{self.content.hex()}"')
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(self.content)
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def log_message(self, *args):
+        pass
+
+
+FETCH = """
+
+class Fetched(Json):
+    def __init__(self, filepath):
+        self._url = filepath
+
+    def load(self):
+        from urllib.request import urlopen
+
+        return json.loads(urlopen(self._url).read())
+
+    def _describe(self):
+        return {}
+"""
+
+
+def test_a_dependency_that_is_fetched(with_entry):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Web) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            url = f"http://127.0.0.1:{server.server_port}/raw.json"
+            shop = with_entry(
+                "raw", f"{{type: shop.datasets.Fetched, filepath: '{url}'}}"
+            )
+            shop.write(
+                {"src/shop/datasets.py": shop.read("src/shop/datasets.py") + FETCH}
+            )
+            Web.content = b"[1, 2, 3]"
+            shop.update()
+            assert shop.ran("-j", "2") == ["clean", "double", "total"]
+            assert shop.read("data/total.json") == "[26.0]"
+            assert shop.ran() == []
+            Web.content = b"[1, 2, 4]"
+            assert shop.ran() == ["clean", "double", "total"]
+            assert shop.read("data/total.json") == "[29.0]"
+        finally:
+            server.shutdown()
 
 
 def test_metrics_plots_and_what_is_not_cached(with_entry):

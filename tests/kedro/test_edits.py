@@ -1,8 +1,11 @@
 """What runs again after an edit: what the edit can change, and what depends on it."""
 
+import sys
+
 import pytest
 
 from tests.kedro.shop import STAGES
+from tests.support.processes import dvc_alone
 
 pytest.importorskip("kedro", reason="needs the extra dvc-parallel[kedro]")
 
@@ -102,6 +105,27 @@ def test_it_and_what_depends_on_it_run(done, edit):
     done.update()
     assert done.ran() == stages
     assert "up to date" in done.dvc("status").stdout
+
+
+def test_edits_of_code_need_no_update(done):
+    for edit in ("second node", "helper"):
+        name, old, new, stages = EDITS[edit]
+        done.edit(name, old, new)
+        assert "modified:           .kedro-dvc/" in done.dvc("status").stdout
+        # NOTE: which is an ordinary file for others
+        assert "modified:           .kedro-dvc/" in dvc_alone(done, "status").stdout
+        assert done.ran("-j", "2") == stages
+        assert "0 of their fingerprints changed" in done.update().stdout
+    done.edit(NODES, "# a comment", "# another one")
+    assert done.ran() == []
+
+    done.edit("src/shop/prices.py", "1.5", "9")
+    plan = [sys.executable, "-m", "dvc_parallel", "plan"]
+    assert "clean" in done.run(plan).stdout
+    done.edit(NODES, "def total(", "def summed(")
+    failed = done.dvc("repro", check=False)
+    assert "stage 'total': shop.nodes:total: " in failed.stderr
+    assert "run `kedro dvc update`" in " ".join(failed.stderr.split())
 
 
 NAMED = """\

@@ -1,5 +1,7 @@
 """DVC sees a parameter where it is defined; whatever else has a say counts by hash."""
 
+import csv
+
 import pytest
 
 pytest.importorskip("kedro", reason="needs the extra dvc-parallel[kedro]")
@@ -22,6 +24,29 @@ def test_experiments_set_them(shop):
     assert "Ran experiment" in shop.dvc("exp", "run", "-S", f"{name}=3").stdout
     assert shop.read("data/total.json") == "[39.0]"
     assert shop.ran() == []
+
+
+def test_metrics_of_experiments(shop):
+    shop.edit(
+        "src/shop/nodes.py", "[plugin.add(doubled)]", "{'sum': plugin.add(doubled)}"
+    )
+    shop.edit(
+        "conf/base/catalog.yml",
+        "data/total.json",
+        "data/total.json, metadata: {dvc: {metrics: true}}",
+    )
+    shop.update()
+    shop.dvc("repro", "-q")
+    shop.commit()
+    shop.dvc("exp", "run", "-q", "-n", "three", "-S", f"{BASE}:factor=3")
+    (row,) = shop.dvc("metrics", "diff").stdout.splitlines()[1:]
+    assert row.split() == ["data/total.json", "sum", "26.0", "39.0", "13.0"]
+    (row,) = shop.dvc("params", "diff").stdout.splitlines()[1:]
+    assert row.split() == [BASE, "factor", "2", "3"]
+    rows = list(csv.DictReader(shop.dvc("exp", "show", "--csv").stdout.splitlines()))
+    (row,) = [row for row in rows if row["Experiment"] == "three"]
+    assert row["sum"] == "39.0"
+    assert row["factor"] == "3"
 
 
 def source(shop, *args):
@@ -58,6 +83,25 @@ def test_what_has_a_say_in_a_value_counts(shop):
     assert "--env test" in shop.stages()["double"]["cmd"]
     # NOTE: as of the last update
     assert source(shop)[1] == of_test
+
+
+RESOLVER = """\
+CONFIG_LOADER_ARGS = {"custom_resolvers": {"times": lambda number: 2 * number}}
+"""
+
+
+def test_resolvers_of_the_project_count(shop):
+    shop.write({"src/shop/settings.py": RESOLVER})
+    shop.edit(BASE, "factor: 2", 'factor: "${times:1}"')
+    params, before = source(shop)
+    assert params is None
+    assert shop.ran() == ["clean", "double", "total"]
+    assert shop.read("data/total.json") == "[26.0]"
+    shop.edit("src/shop/settings.py", "2 *", "3 *")
+    assert "'double' is stale: params:factor" in shop.fails("run", "double")
+    assert source(shop)[1] not in (before, None)
+    assert shop.ran() == ["double", "total"]
+    assert shop.read("data/total.json") == "[39.0]"
 
 
 def test_a_value_of_an_environment_is_the_one_of_a_run(shop, monkeypatch):
