@@ -9,8 +9,19 @@ from dvc.ui import ui
 from dvc_parallel.engine import job_count
 from dvc_parallel.engine.terminal import duration, plural, visible
 from dvc_parallel.remote.choose_runner import LOCAL
+from dvc_parallel.reporting.report.text import literal
 
-from .shown import GLOB, ShowsSafely, add_command, add_switch, table, write
+from .shown import (
+    GLOB,
+    JSON,
+    MARKDOWN,
+    ShowsSafely,
+    add_command,
+    add_formats,
+    add_switch,
+    table,
+    write,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +33,8 @@ if TYPE_CHECKING:
 DESCRIPTION = (
     "Show which stages would run, why, in which order, and how long that takes."
 )
+
+MERMAID, DOT = "mermaid", "dot"
 
 # What help says of options of `dvc repro` that a plan only accepts, by their places.
 NO_EFFECT = "Has no effect on a plan."
@@ -44,41 +57,42 @@ class CmdPlan(ShowsSafely, repro.CmdRepro):
         tmp_dir = self.repo.tmp_dir
         outlook = Outlook(dry_run, Durations(tmp_dir), last_runs(tmp_dir))
 
-        if self.args.json:
+        if self.args.format == JSON:
             ui.write_json(outlook.as_dict())
-        elif self.args.mermaid:
+        elif self.args.format == MERMAID:
             write(_mermaid(outlook), force=True)
-        elif self.args.dot:
+        elif self.args.format == DOT:
             write(_dot(outlook), force=True)
         else:
-            _show(outlook)
+            _show(outlook, self.args.format == MARKDOWN)
         return 0
 
 
-def _show(outlook: "Outlook") -> None:
+def _show(outlook: "Outlook", markdown: bool = False) -> None:
     entries = outlook.entries
+    title = "### Plan: " if markdown else ""
     if not entries:
         count = plural(len(outlook.up_to_date), "stage")
-        write(f"Everything is up to date ({count}).")
+        write(f"{title}Everything is up to date ({count}).")
         return
     maybe = sum(not entry.step.certain for entry in entries)
     counts = [f"{len(entries) - maybe} to run", f"{maybe} may run"]
-    write(", ".join([*counts, f"{len(outlook.up_to_date)} up to date."]))
+    write(title + ", ".join([*counts, f"{len(outlook.up_to_date)} up to date."]))
 
     jobs, serial = plural(outlook.jobs, "job"), outlook.speeds[0]
     other = f", {duration(serial.seconds)} with 1" if outlook.jobs > 1 else ""
     write(f"About {duration(outlook.seconds)} with {jobs}{other}. {_advice(outlook)}")
     write()
     if outlook.error is None:
-        _show_jobs(outlook)
+        _show_jobs(outlook, markdown)
     headers = ["start", "takes", "", "stage", "why"]
-    table([_row(entry) for entry in entries], headers=headers)
+    table([_row(entry) for entry in entries], headers, markdown)
     write()
     for note in _notes(outlook):
-        write(note)
+        write(f"{literal(note)}\n" if markdown else note)
 
 
-def _show_jobs(outlook: "Outlook") -> None:
+def _show_jobs(outlook: "Outlook", markdown: bool) -> None:
     """What numbers of jobs do, those that help, and what limits them."""
     forecast = outlook.forecast
     table(
@@ -92,11 +106,13 @@ def _show_jobs(outlook: "Outlook") -> None:
             for speed in outlook.speeds
             if speed.jobs in (1, outlook.jobs) or speed.jobs <= outlook.enough.jobs
         ],
-        headers=["jobs", "takes", "speed-up", "at most"],
+        ["jobs", "takes", "speed-up", "at most"],
+        markdown,
     )
+    path = _shortened(outlook.critical_path)
     write(
         f"\nCritical path: {duration(forecast.critical)},",
-        visible(_shortened(outlook.critical_path)),
+        literal(path) if markdown else visible(path),
     )
     if forecast.width > 1:
         width = plural(forecast.width, "stage")
@@ -239,8 +255,9 @@ def add_parser(subparsers, parent_parser) -> None:
     add_switch(parser, "--glob", text=GLOB)
     job_count.add_argument(parser)
     formats = parser.add_mutually_exclusive_group()
-    graph = "Show the graph of what would run in {} format."
-    add_switch(formats, "--json", text="Show the plan in JSON format.")
-    add_switch(formats, "--mermaid", text=graph.format("mermaid"))
-    add_switch(formats, "--dot", text=graph.format(".dot"))
+    text = (
+        "Show the plan as JSON or Markdown, or the graph of what would run for Mermaid "
+        "or Graphviz."
+    )
+    add_formats(formats, text, JSON, MERMAID, DOT)
     parser.set_defaults(func=CmdPlan, no_run_cache=False, no_commit=False)

@@ -14,7 +14,16 @@ from dvc.ui import ui
 
 from dvc_parallel.engine.terminal import duration, plural, visible
 
-from .shown import RUN, ShowsSafely, add_command, add_switch, table, write
+from .shown import (
+    JSON,
+    MARKDOWN,
+    RUN,
+    ShowsSafely,
+    add_command,
+    add_formats,
+    table,
+    write,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +51,10 @@ TRACES = (".json",)
 # Bytes of the ends of logs in a page: of one log, and of all together.
 LOG_BYTES = 32_000
 PAGE_BYTES = 2_000_000
+# The same for Markdown, of which GitHub takes 1 MiB for a step, and failures in it.
+MARKDOWN_LOG_BYTES = 8_000
+MARKDOWN_BYTES = 100_000
+MARKDOWN_FAILURES = 20
 
 HELP = "Make a page about a parallel run: what ran when, and what it waited for."
 
@@ -59,14 +72,21 @@ class CmdReport(ShowsSafely, CmdBaseNoRepo):
         if self.args.compare:
             if self.args.out:
                 raise InvalidArgumentError("--compare cannot be combined with --out")
+            if self.args.format == MARKDOWN:
+                raise InvalidArgumentError(
+                    "--compare cannot be combined with --format markdown"
+                )
             # NOTE: of a run that did nothing, there is nothing to compare
             run = runs.load(self.args.run) if self.args.run else runs.last_at_work()
-            _compare(runs.load(self.args.compare), run, self.args.json)
+            _compare(runs.load(self.args.compare), run, self.args.format == JSON)
             return 0
         run = runs.load(self.args.run)
         found = summary(timeline(run.stages, run.header.get("jobs", 1), run.now))
 
-        if self.args.json:
+        if self.args.format == MARKDOWN:
+            write(_markdown(run, found), force=True)
+            return 0
+        if self.args.format == JSON:
             told = {
                 "version": SCHEMA_VERSION,
                 "id": run.id,
@@ -190,6 +210,15 @@ def _page(run: "Run", found: "Summary") -> str:
     return page(run.header, run.state, found, failures)
 
 
+def _markdown(run: "Run", found: "Summary") -> str:
+    from dvc_parallel.reporting.report.markdown import markdown
+
+    shown = found.failed[:MARKDOWN_FAILURES]
+    most = min(MARKDOWN_LOG_BYTES, MARKDOWN_BYTES // max(1, len(shown)))
+    failures = [_failure(run, stage, most) for stage in shown]
+    return markdown(run.header, run.state, found, failures)
+
+
 def _failure(run: "Run", stage: "StageTimes", most: int) -> "Failure":
     from dvc_parallel.reporting.records.log_files import end_of
     from dvc_parallel.reporting.report.sections import Failure
@@ -216,7 +245,7 @@ def add_parser(subparsers, parent_parser) -> None:
             "page in the folder of the run."
         ),
     ).complete = completion.FILE
-    add_switch(output, "--json", text="Print a summary as JSON instead.")
+    add_formats(output, "Print a summary in this format instead.", JSON)
     parser.add_argument(
         "--compare",
         metavar="<id>",

@@ -11,6 +11,10 @@ from dvc.exceptions import DvcException
 from dvc.ui import ui
 
 from dvc_parallel.engine.terminal import escaping_streams, visible
+from dvc_parallel.reporting.report.text import literal
+
+# What a command can show instead of what is for people at a terminal.
+JSON, MARKDOWN = "json", "markdown"
 
 GLOB = "Allows targets containing shell-style wildcards."
 RUN = (
@@ -49,6 +53,20 @@ def add_switch(parser: Any, *names: str, text: str) -> None:
     parser.add_argument(*names, action="store_true", default=False, help=text)
 
 
+def add_formats(parser: Any, text: str, *names: str) -> None:
+    """Add ``--format``; all but Markdown have an option of their own as well."""
+    names = (*names, MARKDOWN)
+    parser.add_argument("--format", choices=names, help=text)
+    for name in names[:-1]:
+        parser.add_argument(
+            f"--{name}",
+            action="store_const",
+            const=name,
+            dest="format",
+            help=f"The same as --format {name}.",
+        )
+
+
 def write(*words: str, **kwargs: Any) -> None:
     """Show some lines."""
     ui.write(*(visible(word, lines=True) for word in words), **kwargs)
@@ -59,9 +77,13 @@ def error_write(*words: str) -> None:
     ui.error_write(*(visible(word, lines=True) for word in words))
 
 
-def table(rows: Iterable[Sequence[str]], headers: Sequence[str]) -> None:
-    """Show a table."""
-    ui.table([tuple(map(visible, row)) for row in rows], headers=headers)
+def table(
+    rows: Iterable[Sequence[str]], headers: Sequence[str], markdown: bool = False
+) -> None:
+    """Show a table, whatever is in its cells."""
+    safe = literal if markdown else visible
+    cells = [tuple(map(safe, row)) for row in rows]
+    ui.table(cells, headers=headers, markdown=markdown)
 
 
 class ShowsSafely:

@@ -118,7 +118,8 @@ def run(tmp_dir):
 
 
 def show(command, **kwargs):
-    names = ["run", "stage", "out", "json", "list", "follow", "failed", "compare"]
+    names = ["run", "stage", "out", "json", "list", "follow", "failed"]
+    names += ["compare", "format"]
     with suppress(DvcException):
         command(Namespace(cd=".", **{**dict.fromkeys(names), **kwargs})).run()
 
@@ -141,7 +142,8 @@ def test_nothing_is_followed(
     before = state(home)
 
     show(CmdReport)
-    show(CmdReport, json=True)
+    show(CmdReport, format="json")
+    show(CmdReport, format="markdown")
     show(CmdLogs)
     show(CmdLogs, stage="a")
     show(CmdLogs, stage="a", follow=True)

@@ -321,6 +321,24 @@ def test_text_when_there_is_nothing_to_do(done):
     assert plan(done, "left").stdout == "Everything is up to date (3 stages).\n"
 
 
+def test_markdown(make_project):
+    project = make_project(
+        dvc_yaml="""
+        stages:
+          m:
+            foreach: ["|x|", "[a](b)"]
+            do: {cmd: "echo '${item}'"}
+        """
+    )
+    lines = plan(project, "--format", "markdown").stdout.splitlines()
+    assert lines[0] == "### Plan: 2 to run, 0 may run, 0 up to date."
+    rows = [line for line in lines if line.startswith("|")]
+    assert {row.count("|") - row.count("\\|") for row in rows[-4:]} == {6}
+    assert any("m\\@\\|x\\|" in row for row in rows)
+    assert any("m\\@\\[a\\]\\(b\\)" in row for row in rows)
+    assert "\\* on the critical path" in lines
+
+
 def test_dot(done):
     done.write({"in.txt": "2\n"})
     dot = plan(done, "--dot").stdout

@@ -116,6 +116,13 @@ def test_json(recorded):
     assert told["failed"] == [bad]
 
 
+def test_markdown(recorded):
+    shown = report(recorded, "--format", "markdown").stdout
+    assert shown.startswith("### dvc repro \\-j 2 failed\n")
+    assert "<pre>\nno such \ufffd table\n</pre>" in shown
+    assert report(recorded, "--format=json").stdout == report(recorded, "--json").stdout
+
+
 def test_it_replaces_what_is_there_and_leaves_nothing_else(recorded):
     recorded.write({"x/out.html": "old"})
     report(recorded, "-o", "x/out.html")
@@ -194,6 +201,11 @@ def test_quiet(recorded):
             ("-o", "a.html", "--compare", "x"),
             255,
             r"--compare cannot be combined with --out",
+        ),
+        (
+            ("--format", "markdown", "--compare", "x"),
+            255,
+            r"--compare cannot be combined with --format markdown",
         ),
         (("--compare", "x"), 255, r"'x'.*20261120-083000-aaaa"),
     ],

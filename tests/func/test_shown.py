@@ -58,7 +58,8 @@ def recorded(make_project, monkeypatch):
 
 def run(command, **kwargs):
     ui.enable()
-    names = ["run", "stage", "out", "json", "list", "follow", "failed", "compare"]
+    names = ["run", "stage", "out", "json", "list", "follow", "failed"]
+    names += ["compare", "format"]
     command(Namespace(cd=".", **{**dict.fromkeys(names), **kwargs})).do_run()
 
 
@@ -70,7 +71,8 @@ def run(command, **kwargs):
         (CmdLogs, {"json": True}),
         (CmdLogs, {"stage": NAME, "json": True}),
         (CmdReport, {}),
-        (CmdReport, {"json": True}),
+        (CmdReport, {"format": "json"}),
+        (CmdReport, {"format": "markdown"}),
     ],
 )
 def test_commands_show_names_without_controls(recorded, capsys, command, kwargs):
@@ -78,7 +80,8 @@ def test_commands_show_names_without_controls(recorded, capsys, command, kwargs)
     shown, error = capsys.readouterr()
     assert shown
     assert not HARMFUL.search(shown + error)
-    assert "\nERROR" not in shown + error
+    # NOTE: Markdown has the lines of a log
+    assert "\nERROR" not in shown.partition("<pre>")[0] + error
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@
     critical.py       what made the run end when it did
     summary.py        where the time went
     page.py           all that as one HTML file: sections.py, markup.py, page.js
+    markdown.py       all that for the summary of a job in CI
     compare.py        two runs side by side
     chrome_trace.py   all that for Perfetto and chrome://tracing
 

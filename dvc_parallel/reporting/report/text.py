@@ -4,7 +4,7 @@ import os
 import re
 from typing import BinaryIO
 
-from dvc_parallel.engine.terminal import duration
+from dvc_parallel.engine.terminal import duration, visible
 
 # Lines of a log that are shown.
 TAIL_LINES = 200
@@ -15,6 +15,8 @@ _ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]"
 )
 _UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# What a backslash in Markdown takes the meaning of (GFM 0.29, 6.1).
+_PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
 
 
 def clean(text: str) -> str:
@@ -26,6 +28,11 @@ def clean(text: str) -> str:
 def shorten(text: str, most: int) -> str:
     """At most so many characters."""
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def literal(text: str) -> str:
+    """A line that Markdown shows as it is, in a table, too."""
+    return _PUNCTUATION.sub(r"\\\g<0>", visible(" ".join(text.split())))
 
 
 def tail(log: BinaryIO, most: int) -> tuple[str, bool]:
