@@ -6,8 +6,9 @@
            report_command
            validate_command ── validation, workspace_copy
            doctor_command
+           merge_driver
 
-All but the last are modules with an ``add_parser`` like those of ``dvc.commands``, and
-go through ``dvc.cli``: errors, ``-q``, ``-v``, ``--cd`` and completion are DVC's.
+All but the last two are modules with an ``add_parser`` like those of ``dvc.commands``,
+and go through ``dvc.cli``: errors, ``-q``, ``-v``, ``--cd`` and completion are DVC's.
 Imports all rooms; nothing here imports DVC before the hook is in place.
 """

@@ -5,7 +5,7 @@ import sys
 from argparse import ArgumentParser
 from difflib import get_close_matches
 from functools import lru_cache
-from typing import Optional
+from typing import Any, Optional
 
 from dvc_parallel import __version__
 
@@ -13,14 +13,15 @@ USAGE = """\
 usage: dvc-parallel COMMAND ...
 
 commands:
-  deps        find what stages import, or read and write, but do not declare
-  plan        show what would run, why, and how long it would take
-  logs        show the outcome and the output of the stages of a run
-  report      show a run as a page: what ran when, and what took so long
-  validate    find stages that are not reproducible
-  doctor      check the installation and the settings in force
-  completion  print what completes commands in a shell, as `dvc completion` does
-  repro       the same as `dvc repro`, with -j; so is any other command of `dvc`
+  deps          find what stages import, or read and write, but do not declare
+  plan          show what would run, why, and how long it would take
+  logs          show the outcome and the output of the stages of a run
+  report        show a run as a page: what ran when, and what took so long
+  validate      find stages that are not reproducible
+  doctor        check the installation and the settings in force
+  merge-driver  have git merge dvc.lock by its entries
+  completion    print what completes commands in a shell, as `dvc completion` does
+  repro         the same as `dvc repro`, with -j; so is any other command of `dvc`
 
 options:
   -h, --help     show this help message and exit
@@ -37,6 +38,9 @@ _ANSWERS = {
 
 # Commands of our own that go through DVC's command line.
 OWN = frozenset({"deps", "logs", "plan", "report", "validate"})
+
+# Those that do without it.
+ALONE = frozenset({"doctor", "merge-driver"})
 
 
 def main(argv: Optional[list[str]] = None) -> int:
@@ -60,11 +64,9 @@ def main(argv: Optional[list[str]] = None) -> int:
 
     if reason := hook.stranger():
         return _fail(reason)
-    if command == "doctor":
-        from .doctor_command import main as doctor
-
+    if command in ALONE:
         place = argv.index(command)
-        return doctor([*argv[:place], *argv[place + 1 :]], hook)
+        return _alone(command, [*argv[:place], *argv[place + 1 :]], hook)
 
     from dvc.cli import main as dvc
 
@@ -80,6 +82,16 @@ def main(argv: Optional[list[str]] = None) -> int:
         # NOTE: DVC's authors have nothing to learn from them
         os.environ["DVC_NO_ANALYTICS"] = "true"
     return dvc(argv)
+
+
+def _alone(command: str, args: list[str], hook: Any) -> int:
+    if command == "doctor":
+        from .doctor_command import main as doctor
+
+        return doctor(args, hook)
+    from .merge_driver import main as merge_driver
+
+    return merge_driver(args)
 
 
 def _fail(text: str, status: int = 1) -> int:

@@ -177,20 +177,12 @@ class LockfileText:
         Returns:
             None if only DVC can tell what this is.
         """
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
-        text = text.removeprefix("\ufeff")
         self = cls()
         if not text:
             return self
-        text = text if text.endswith("\n") else f"{text}\n"
-        begin = _BEGIN.match(text)
-        if not begin:
+        if (parts := cut(text)) is None:
             return None
-        raws, pos = [], begin.end()
-        while match := _BLOCK.match(text, pos):
-            raws.append(match.group())
-            pos = match.end()
-        self._head, self._tail = begin.group(), text[pos:]
+        self._head, raws, self._tail = parts
         try:
             return self if raws and self._take(raws) else None
         except Exception:  # noqa: BLE001
@@ -450,6 +442,26 @@ class LockfileText:
                     self._set(name, put.get(name, self._odd[name]))
         for name in put:
             self._set(name, put[name])
+
+
+def cut(text: str) -> Optional[tuple[str, list[str], str]]:
+    """The head, the blocks and the tail of a text; None if it has no entries there."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = text.removeprefix("\ufeff")
+    text = text if text.endswith("\n") else f"{text}\n"
+    begin = _BEGIN.match(text)
+    if not begin:
+        return None
+    raws, pos = [], begin.end()
+    while match := _BLOCK.match(text, pos):
+        raws.append(match.group())
+        pos = match.end()
+    return begin.group(), raws, text[pos:]
+
+
+def has_anchors(text: str) -> bool:
+    """Whether there may be anchors or aliases in it."""
+    return _ANCHOR.search(text) is not None
 
 
 def _is_same(one: Any, other: Any) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from dvc_parallel.backport.config import OPTIONS
-from dvc_parallel.commands import cli, doctor_command, plan_command
+from dvc_parallel.commands import cli, doctor_command, merge_driver, plan_command
 from dvc_parallel.engine import job_count
 from dvc_parallel.remote import choose_runner
 from dvc_parallel.reporting import output_settings
@@ -72,6 +72,7 @@ def text() -> str:
     for name in sorted(cli.OWN):
         lines += _command(parsers[name], known if name == "plan" else set())
     lines += _command(doctor_command.make_parser(), set())
+    lines += _command(merge_driver.make_parser(), set())
     lines += [
         "## `dvc-parallel COMMAND`",
         "",
@@ -147,7 +148,7 @@ def _code(text: str) -> str:
 
 def _sentences(text: str) -> str:
     """A help text in one line of markdown: what is in quotes there is code here."""
-    text = re.sub(r"\s+", " ", text).strip()
+    text = re.sub(r"\s+", " ", text.replace("%%", "%")).strip()
     return re.sub(r"'([^' ]+)'", r"`\1`", text).replace("|", "\\|")
 
 
