@@ -257,6 +257,28 @@ def test_table_of_all_stages(show):
     assert opened.locator("[aria-sort=ascending]").inner_text() == "command"
 
 
+def test_what_stages_used(show):
+    used = {
+        1: {"seconds": 4.0, "cpu": 8.0, "memory": 3 * 2**30, "read": 0, "written": 7},
+        2: {"seconds": 3.0, "cpu": 0.5, "samples": [[1.0, 2**20], [2.0, 2**30]]},
+    }
+    opened = show(small(used=used))
+    assert "4.0 GiB" in opened.locator(".facts").inner_text()
+    opened.get_by_role("button", name="memory", exact=True).click()
+    row = opened.locator("#rows tr").first.inner_text().split()
+    assert row[0] == "train@svm"
+    assert row[-8:] == [*["8.000", "3.0", "GiB", "0", "B", "7", "B"], "yes"]
+    opened.locator("#canvas").press("ArrowDown")
+    opened.locator("#canvas").press("ArrowDown")
+    text = opened.locator("#selected").inner_text()
+    assert "CPU time 8.00 s, memory 3.0 GiB, read 0 B, written 7 B" in text
+    # NOTE: the line below the rows is there, and moves with them
+    drawn = colors(opened)[variable(opened, "save")]
+    without = show(small(id="20261121-083001-test"))
+    assert drawn > 1000 + colors(without).get(variable(without, "save"), 0)
+    assert without.get_by_role("button", name="memory", exact=True).count() == 0
+
+
 def test_nothing_of_a_run_is_run(show):
     journal = small(failing=frozenset({1}))
     journal.names = [f"{name}{EVIL}" for name in journal.names]

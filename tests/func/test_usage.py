@@ -71,3 +71,6 @@ def test_what_a_stage_uses_is_recorded(make_project, looks):
         "out_of_memory",
     }
     assert used["none"]["out_of_memory"] is used["data"]["out_of_memory"] is False
+    report = project.run([PYTHON, "-m", "dvc_parallel", "report", "--json"]).stdout
+    assert json.loads(report)["used"]["memory"] == long["memory"]
+    assert json.loads(report)["used"]["largest"] == "long"

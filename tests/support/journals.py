@@ -22,6 +22,7 @@ class Journal:
         names: of the stages.
         failing: stages that fail at the end of their command.
         lock, check, save: seconds that each of these takes.
+        used: what the commands of stages use.
         pool: stages that are told to wait for a pool, not for a slot.
         killed_at: when the records end.
     """
@@ -35,6 +36,7 @@ class Journal:
     lock: float = 0.0
     check: float = 0.0
     save: float = 0.0
+    used: Mapping[int, dict] = field(default_factory=dict)
     pool: frozenset = frozenset()
     id: str = "20261121-083000-test"
     killed_at: float = float("inf")
@@ -110,7 +112,8 @@ class Journal:
             self._tell(stage, "failed", error=error)
             self._carry_out(self.plan.handle(plan.Failed(stage)))
             return
-        self._tell(stage, "lock")
+        used = {"used": self.used[stage]} if stage in self.used else {}
+        self._tell(stage, "lock", **used)
         self._at(self._now + self.lock, self._tell, stage, "save")
         self._at(self._now + self.lock + self.save, self._over, stage, True)
         self._carry_out(self.plan.handle(plan.CommandEnded(stage)))

@@ -6,7 +6,7 @@
       slot 2     | ...
       saving 1                                   | train@svm: save       |
       critical path          | train@svm                 | evaluate      |
-      counters     stages that run, are being saved, wait for a slot
+      counters     stages that run, are being saved, wait for a slot; CPUs; memory
 
 Format: Nat Duca and Dan Sinclair, "Trace Event Format", Google, 2016 on,
 https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU: JSON
@@ -16,8 +16,8 @@ Perfetto leaves them out (https://perfetto.dev/docs/faq), so times are whole
 microseconds, all of them rounded down.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
 from .summary import Summary
@@ -25,6 +25,8 @@ from .text import clean
 from .timeline import FAILED, INTERRUPTED, StageTimes, Timeline
 
 Event = dict[str, Any]
+# What is counted, from when to when, and how much it is.
+Spell = tuple[str, float, float, float]
 
 
 def chrome_trace(header: Mapping[str, Any], summary: Summary) -> dict[str, Any]:
@@ -167,29 +169,38 @@ def _flow(summary: Summary, timeline: Timeline) -> Iterator[Event]:
 
 
 def _counters(timeline: Timeline) -> Iterator[Event]:
-    """How many stages run, are being saved, and wait for a slot, at each change."""
-    changes: dict[int, Counter[str]] = {}
-
-    def during(name: str, start: float, end: float) -> None:
-        changes.setdefault(_micros(start), Counter())[name] += 1
-        changes.setdefault(_micros(end), Counter())[name] -= 1
-
+    """What changes in a run, at each change: stages by what they do, CPUs, memory."""
+    running, saved, waiting = "running", "being saved", "waiting for a slot"
+    stages: list[Spell] = []
+    used: list[Spell] = []
+    memory: list[Spell] = []
     for stage in timeline.stages:
         if stage.held:
-            during("running", *stage.held)
+            stages.append((running, *stage.held, 1))
         if stage.saved:
-            during("being saved", *stage.saved)
+            stages.append((saved, *stage.saved, 1))
+        cores = (stage.used and stage.used.cores) or 0
         for span in stage.spans:
             if span.phase == "ready":
-                during("waiting for a slot", span.start, span.end)
-    now = dict.fromkeys(("running", "being saved", "waiting for a slot"), 0)
-    for when in sorted(changes):
-        for name, change in changes[when].items():
-            now[name] += change
-        yield {
-            "ph": "C",
-            "name": "stages",
-            "tid": 0,
-            "ts": when,
-            "args": dict(now),
-        }
+                stages.append((waiting, span.start, span.end, 1))
+            elif span.phase == "command" and cores:
+                used.append(("used", span.start, span.end, cores))
+        for start, end, size in stage.memory:
+            memory.append(("MiB", start, end, size / 2**20))
+    yield from _counter("stages", (running, saved, waiting), stages)
+    yield from _counter("CPUs", ("used",), used)
+    yield from _counter("memory", ("MiB",), memory)
+
+
+def _counter(
+    name: str, values: Iterable[str], spells: Iterable[Spell]
+) -> Iterator[Event]:
+    changes: list[tuple[int, str, float]] = []
+    for value, start, end, amount in spells:
+        changes += (_micros(start), value, amount), (_micros(end), value, -amount)
+    now: dict[str, float] = dict.fromkeys(values, 0)
+    for when, group in groupby(sorted(changes), lambda change: change[0]):
+        for _, value, change in group:
+            now[value] += change
+        args = {value: round(number, 2) or 0 for value, number in now.items()}
+        yield {"ph": "C", "name": name, "tid": 0, "ts": when, "args": args}

@@ -8,7 +8,8 @@
   const $ = (id) => document.getElementById(id);
 
   const stages = run.stages.map((row, index) => {
-    const [name, outcome, slot, lane, behind, why, times, detail, error, worker] = row;
+    const [name, outcome, slot, lane, behind, why, times, detail, error, worker, used] = row;
+    const [cpu, memory, read, written] = used || [null, null, null, null];
     const spans = [];
     for (let i = 0; i + 2 < times.length; i += 2) spans.push([times[i], times[i + 1], times[i + 2]]);
     const seconds = [0, 0, 0, 0, 0];
@@ -16,7 +17,7 @@
     const work = spans.filter((span) => span[1] !== READY);
     const commands = work.filter((span) => span[1] === COMMAND);
     return {
-      index, name, outcome, slot, lane, behind, why, spans, seconds, detail, error, worker, lower: name.toLowerCase(),
+      index, name, outcome, slot, lane, behind, why, spans, seconds, detail, error, worker, cpu, memory, read, written, lower: name.toLowerCase(),
       ready: spans.length ? spans[0][0] : null, begun: work.length ? work[0][0] : null,
       end: spans.length ? spans[spans.length - 1][2] : null,
       held: commands.length ? commands[commands.length - 1][2] : (spans.length ? spans[spans.length - 1][2] : null),
@@ -50,11 +51,19 @@
     return h ? `${h} h ${m} min` : `${m} min ${s} s`;
   };
 
+  const size = (bytes) => {
+    if (bytes === null) return "–";
+    const units = ["B", "KiB", "MiB", "GiB"], power = bytes ? Math.min(3, Math.floor(Math.log2(bytes) / 10)) : 0;
+    const count = bytes / 1024 ** power;
+    return `${count.toFixed(count >= 10 || !power ? 0 : 1)} ${units[power]}`;
+  };
+
   // ---- the chart ----
   const canvas = $("canvas"), context = canvas.getContext("2d"), tip = $("tip");
   const LEFT = 66, OVERVIEW = 34, AXIS = 20, GAP = 3;
   const ROW = rows.length > 40 ? 12 : rows.length > 20 ? 16 : 22;
-  const TOP = OVERVIEW + AXIS, HEIGHT = TOP + rows.length * ROW + 6;
+  const MEMORY = run.memory.length ? 44 : 0, most = Math.max(1, ...run.memory.map(([, bytes]) => bytes));
+  const TOP = OVERVIEW + AXIS, BOTTOM = TOP + rows.length * ROW + 6, HEIGHT = BOTTOM + MEMORY;
   const total = Math.max(run.seconds, 1e-6);
   let from = 0, to = total, width = 0, selected = null, searching = false, scheduled = false, colors = {};
 
@@ -189,13 +198,39 @@
     }
   }
 
+  // What all stages used together, below the rows.
+  function drawMemory() {
+    if (!MEMORY) return;
+    const bottom = HEIGHT - 4, high = MEMORY - 12;
+    context.fillStyle = colors.muted;
+    context.textAlign = "left";
+    context.fillText("memory", 6, bottom - high + 5);
+    context.fillText(size(most), 6, bottom - high + 19);
+    context.save();
+    context.beginPath();
+    context.rect(LEFT, BOTTOM, width - LEFT, MEMORY);
+    context.clip();
+    context.fillStyle = colors.save;
+    context.beginPath();
+    let last = bottom;
+    for (const [when, bytes] of run.memory) {
+      context.lineTo(x(when), last);
+      last = bottom - (bytes / most) * high;
+      context.lineTo(x(when), last);
+    }
+    context.lineTo(width, last);
+    context.lineTo(width, bottom);
+    context.fill();
+    context.restore();
+  }
+
   // A line from each stage of the critical path to the next one.
   function drawPath() {
     context.strokeStyle = colors.critical;
     context.lineWidth = 1;
     context.save();
     context.beginPath();
-    context.rect(LEFT, TOP - 2, width - LEFT, HEIGHT);
+    context.rect(LEFT, TOP - 2, width - LEFT, BOTTOM - TOP);
     context.clip();
     context.beginPath();
     for (let i = 1; i < path.length; i++) {
@@ -238,6 +273,7 @@
       drawRow(row, number);
     });
     drawPath();
+    drawMemory();
   }
 
   function view(newFrom, newTo) {
@@ -276,6 +312,8 @@
     for (const [phase, word] of [[LOCK, "waited for the repo"], [CHECK, "check"], [COMMAND, "command"], [SAVE, "save"]])
       if (stage.seconds[phase] > 0) parts.push(`${word} ${time(stage.seconds[phase])}`);
     lines.push(parts.join(", "));
+    if (stage.cpu !== null || stage.memory !== null)
+      lines.push(`CPU time ${time(stage.cpu)}, memory ${size(stage.memory)}, read ${size(stage.read)}, written ${size(stage.written)}`);
     return lines;
   }
   function select(stage) {
@@ -301,7 +339,7 @@
   function at(event) {
     const box = canvas.getBoundingClientRect();
     const left = event.clientX - box.left, top = event.clientY - box.top;
-    const row = rows[Math.floor((top - TOP) / ROW)];
+    const row = top < BOTTOM ? rows[Math.floor((top - TOP) / ROW)] : undefined;
     if (!row || left < LEFT) return null;
     const slack = ((to - from) / Math.max(1, width - LEFT)) * 2, now = secondsAt(left);
     let best = null, distance = slack;
@@ -421,6 +459,7 @@
   });
 
   const STEP = 100;
+  const USED = [["CPU time", (stage) => stage.cpu], ...["memory", "read", "written"].map((name) => [name, (stage) => stage[name], size])];
   const COLUMNS = [
     ["stage", (stage) => stage.name], ["outcome", (stage) => stage.outcome],
     ["ready at", (stage) => stage.ready], ["waited for a slot", (stage) => stage.begun === null ? null : stage.seconds[READY]],
@@ -429,11 +468,13 @@
     ["command", (stage) => stage.begun === null ? null : stage.seconds[COMMAND]],
     ["save", (stage) => stage.begun === null ? null : stage.seconds[SAVE]],
     ["ended at", (stage) => stage.begun === null ? null : stage.end],
+    ...USED.filter(([, value]) => stages.some((stage) => value(stage) !== null)),
     ["critical", (stage) => (stage.critical ? "yes" : "")],
   ];
+  const isNumber = (column) => column > 1 && column < COLUMNS.length - 1;
   let shown = STEP, sortedBy = -1, down = false;
   COLUMNS.forEach(([label], column) => {
-    const head = element("th", undefined, column > 1 && column < 10 ? "number" : "");
+    const head = element("th", undefined, isNumber(column) ? "number" : "");
     head.scope = "col";
     const button = element("button", label);
     button.type = "button";
@@ -460,9 +501,9 @@
     const body = document.createDocumentFragment();
     for (const stage of list.slice(0, shown)) {
       const row = document.createElement("tr");
-      COLUMNS.forEach(([, value], column) => {
+      COLUMNS.forEach(([, value, text = (seconds) => seconds.toFixed(3)], column) => {
         const what = value(stage);
-        const cell = element(column ? "td" : "th", typeof what === "number" ? what.toFixed(3) : what ?? "–", !column ? "name" : column > 1 && column < 10 ? "number" : "");
+        const cell = element(column ? "td" : "th", typeof what === "number" ? text(what) : what ?? "–", !column ? "name" : isNumber(column) ? "number" : "");
         if (!column) cell.scope = "row";
         row.append(cell);
       });

@@ -25,6 +25,7 @@ from .timeline import StageTimes
 
 PHASES = ("ready", "lock", "check", "command", "save")  # as in page.js
 MOST_CHARACTERS = 500  # of a command or an error
+MOST_TIMES = 2000  # of the line of memory
 
 STATES = {
     "ok": "succeeded",
@@ -96,6 +97,9 @@ def page_data(summary: Summary) -> dict[str, Any]:
         "seconds": timeline.seconds,
         "slots": timeline.slots,
         "lanes": timeline.lanes,
+        "memory": [
+            [round(when, 4), size] for when, size in timeline.memory(MOST_TIMES)
+        ],
         "path": [
             [step.stage.index, round(step.start, 4), round(step.end, 4)]
             for step in summary.path
@@ -111,6 +115,7 @@ def _row(stage: StageTimes, summary: Summary) -> list[Any]:
     if times:
         times.append(round(stage.end, 4))
     cause = summary.causes.of(stage) if stage.held else None
+    used = stage.used
     details = [span.detail for span in stage.spans if span.phase == "command"]
     return [
         clean(stage.name),
@@ -123,6 +128,7 @@ def _row(stage: StageTimes, summary: Summary) -> list[Any]:
         shorten(clean("\n".join(details)), MOST_CHARACTERS),
         shorten(clean(stage.error), MOST_CHARACTERS),
         clean(stage.worker),
+        [used.cpu, used.memory, used.read, used.written] if used else None,
     ]
 
 

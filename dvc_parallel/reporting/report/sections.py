@@ -7,6 +7,7 @@ from typing import Optional
 from dvc_parallel.engine.reporter_events import outcomes_in_words
 from dvc_parallel.engine.signals import failure_reason
 from dvc_parallel.engine.terminal import plural, speedup
+from dvc_parallel.engine.usage import Usage, size
 
 from .markup import (
     NONE,
@@ -73,6 +74,13 @@ def facts(summary: Summary) -> str:
         ("Longest chain", time(summary.chain), "no number of jobs beats this"),
         ("Slots used", f"{summary.usage:.0%}", "of the time of all slots"),
     ]
+    if used := summary.used:
+        busy = "" if used.cores is None else f"{used.cores:.1f} CPUs on average"
+        facts.append(("CPU time", NONE if used.cpu is None else time(used.cpu), busy))
+        largest = summary.largest.name if summary.largest else NONE
+        facts.append(("Memory at its peak", size(used.memory), f"largest: {largest}"))
+        disks = f"{size(used.written)} written"
+        facts.append(("Read from disks", size(used.read), disks))
     return f'<dl class="facts">{"".join(map(_fact, facts))}</dl>'
 
 
@@ -212,9 +220,17 @@ def slowest(summary: Summary) -> str:
             + "</td>",
             seconds_cell(stage.seconds("command")),
             seconds_cell(stage.seconds("save")),
+            *(_used(stage.used) if summary.used else ()),
             cell("yes" if stage.index in on_path else ""),
         ]
         for stage in slowest
     ]
-    head = ["stage", "outcome", "#time", "", "#command", "#save", "critical"]
+    used = ["#CPU time", "#memory"] if summary.used else []
+    head = ["stage", "outcome", "#time", "", "#command", "#save", *used, "critical"]
     return section("slowest", "Slowest stages", table(head, rows))
+
+
+def _used(used: Optional[Usage]) -> tuple[str, str]:
+    used = used or Usage(0.0)
+    memory = NONE if used.memory is None else size(used.memory)
+    return seconds_cell(used.cpu or 0.0), cell(memory, "number")

@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Optional
 
 from dvc_parallel.engine.plan import longest_paths
 from dvc_parallel.engine.terminal import duration
+from dvc_parallel.engine.usage import Usage, together
 
 from .critical import POOL, SLOT, Causes, Step, critical_path
 from .timeline import FAILED, StageTimes, Timeline
@@ -119,6 +120,28 @@ class Summary:
         )
 
     @property
+    def used(self) -> Optional[Usage]:
+        """What all stages have used; their memory together, when that was most."""
+        used = [stage.used for stage in self.timeline.stages if stage.used]
+        if not used:
+            return None
+        peaks = [one.memory for one in used if one.memory is not None]
+        peaks += (size for _, size in self.timeline.memory())
+        memory = max(peaks, default=None)
+        summed = together([Usage(0.0), *used])
+        return summed and replace(summed, memory=memory, seconds=self.timeline.seconds)
+
+    @property
+    def largest(self) -> Optional[StageTimes]:
+        """The stage that used most memory."""
+        known = [
+            (stage.used.memory, -stage.index)
+            for stage in self.timeline.stages
+            if stage.used and stage.used.memory
+        ]
+        return self.timeline.stages[-max(known)[1]] if known else None
+
+    @property
     def usage(self) -> float:
         """Which part of the time of all slots was used, from 0 to 1."""
         held = sum(
@@ -135,6 +158,7 @@ class Summary:
         def seconds(value: float) -> float:
             return round(value, 4)
 
+        used, largest = self.used, self.largest
         return {
             "seconds": seconds(self.timeline.seconds),
             "jobs": self.timeline.jobs,
@@ -145,6 +169,7 @@ class Summary:
             "slots_used": round(self.usage, 4),
             "repo_owned": seconds(self.owned),
             "advice": self.advice,
+            "used": used and {**used.summary, "largest": largest and largest.name},
             "waiting": {
                 cause: {
                     "seconds": seconds(waiting.seconds),
@@ -173,6 +198,7 @@ class Summary:
                     "seconds": seconds(stage.busy),
                     "command": seconds(stage.seconds("command")),
                     "outcome": stage.outcome,
+                    "used": stage.used and stage.used.summary,
                 }
                 for stage in self.slowest[:most]
             ],

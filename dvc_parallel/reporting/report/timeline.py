@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from dvc_parallel.engine.reporter_events import FINAL, Phase
+from dvc_parallel.engine.usage import Usage, together
 
 if TYPE_CHECKING:
     from dvc_parallel.reporting.records import Stage
@@ -63,6 +64,8 @@ class StageTimes:
         worker: where its last command ran, if not on this machine.
         took: seconds that it took by the clock of the run; None if not known.
         owned: seconds of these in which it kept others from the repo.
+        used: by its commands; None where that is not known.
+        memory: bytes that they used, as far as known, with start and end.
     """
 
     index: int
@@ -78,6 +81,8 @@ class StageTimes:
     worker: str = ""
     took: Optional[float] = None
     owned: float = 0.0
+    used: Optional[Usage] = None
+    memory: list[tuple[float, float, int]] = field(default_factory=list)
 
     @property
     def ready(self) -> float:
@@ -130,6 +135,29 @@ class Timeline:
     slots: int
     lanes: int
 
+    def memory(self, most: Optional[int] = None) -> list[tuple[float, int]]:
+        """Bytes that all stages together used, from each of some times on.
+
+        Args:
+            most: how many times there may be. Of more, each stands for some time, and
+                has what was used at most.
+        """
+        changes: dict[float, int] = {}
+        for stage in self.stages:
+            for start, end, size in stage.memory:
+                changes[start] = changes.get(start, 0) + size
+                changes[end] = changes.get(end, 0) - size
+        found: list[tuple[float, int]] = []
+        size, part = 0, self.seconds / most if most else 0.0
+        for when in sorted(changes):
+            size += changes[when]
+            if found and part and when < found[-1][0] + part:
+                found[-1] = found[-1][0], max(size, found[-1][1])
+            else:
+                found.append((when, size))
+        # NOTE: what was used for a moment only must not seem to last
+        return [*found, (found[-1][0] + part, size)] if found and part else found
+
 
 def timeline(records: Sequence["Stage"], jobs: int, seconds: float) -> Timeline:
     """Put the records of a run together.
@@ -173,6 +201,9 @@ def _fill_in(
         if begun:
             when = max(when, begun[1])
             stage.spans.append(Span(begun[0], begun[1], when, begun[2]))
+            if used := details.get("used"):
+                stage.used = together([stage.used, used] if stage.used else [used])
+                stage.memory += _memory(used, begun[1], when)
             begun = None
         if phase in FINAL:
             stage.end = when
@@ -188,6 +219,19 @@ def _fill_in(
             stage.outcome = RUNNING
     if begun:
         stage.spans.append(Span(begun[0], begun[1], seconds, begun[2]))
+
+
+def _memory(
+    used: Usage, start: float, end: float
+) -> Iterable[tuple[float, float, int]]:
+    """Bytes that a command used, with start and end."""
+    samples = [(min(start + after, end), size) for after, size in used.samples]
+    if not samples and used.memory:
+        samples = [(start, used.memory)]
+    # NOTE: nobody has looked before the first of them
+    starts = [start, *(when for when, _ in samples[1:])]
+    sizes = [size for _, size in samples]
+    return zip(starts, [*starts[1:], end], sizes)
 
 
 def _assign(

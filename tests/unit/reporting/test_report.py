@@ -9,6 +9,7 @@ import pytest
 
 from dvc_parallel.engine.own_files import OwnFolder
 from dvc_parallel.engine.reporter_events import OUTCOMES
+from dvc_parallel.engine.usage import Usage
 from dvc_parallel.reporting.records.reader import Stage, read
 from dvc_parallel.reporting.report.chrome_trace import chrome_trace
 from dvc_parallel.reporting.report.critical import Causes
@@ -307,3 +308,93 @@ def test_trace_of_a_small_run(told):
         ("s0", 3, 0, 1_750_000),
         ("s1", 3, 1_750_000, 2_750_000),
     ]
+
+
+GB = 10**9
+# Three stages with two jobs: s0 beside s1, then s2 beside s1.
+USED = {
+    0: {"seconds": 2.0, "cpu": 3.0, "memory": 3 * GB, "read": 5, "written": 1},
+    1: {
+        "seconds": 4.0,
+        "cpu": 4.0,
+        "memory": 2 * GB,
+        "read": 5,
+        "written": 2,
+        "samples": [[1.0, GB], [3.0, 2 * GB]],
+    },
+    2: {"seconds": 1.0, "cpu": 0.5},
+}
+
+
+def used_run(**kwargs):
+    return Journal({}, [2.0, 4.0, 1.0], used={**USED, **kwargs})
+
+
+def test_memory_of_a_run_is_that_of_all_stages_together(told):
+    found = told(used_run())
+    assert found.timeline.memory() == [
+        (0.0, 4 * GB),
+        (2.0, GB),
+        (3.0, 2 * GB),
+        (4.0, 0),
+    ]
+    assert found.used.memory == 4 * GB
+    assert (found.used.cpu, found.used.cores) == (7.5, 7.5 / 4)
+    assert (found.used.read, found.used.written) == (10, 3)
+    assert found.largest.name == "s0"
+    summed = found.as_dict()
+    assert summed["used"]["largest"] == "s0"
+    assert summed["slowest"][0]["used"]["memory"] == 2 * GB
+
+
+def test_peaks_stay_in_a_line_of_few_points(told):
+    samples = [[float(t), GB if t == 77 else t] for t in range(100)]
+    used = {0: {"seconds": 100.0, "memory": GB, "samples": samples}}
+    found = told(Journal({}, [100.0], used=used))
+    line = found.timeline.memory(10)
+    assert len(line) <= 12
+    assert max(size for _, size in line) == GB
+    assert line[-1][1] == 0
+
+
+def test_what_all_attempts_used_counts(told):
+    used = Usage(1.0, cpu=1.0, memory=5, samples=[(0.5, 4)])
+    phases = [
+        (0.0, "command", {"cmd": "false"}),
+        (1.0, "lock", {"used": used}),
+        (2.0, "command", {"cmd": "true"}),
+        (3.0, "lock", {"used": used}),
+        (4.0, "ran", {}),
+    ]
+    record = Stage("a", [], [], None, "", phases)
+    (stage,) = timeline([record], 1, 4.0).stages
+    assert (stage.used.seconds, stage.used.cpu, stage.used.memory) == (2, 2, 5)
+    assert stage.memory == [(0.0, 1.0, 4), (2.0, 3.0, 4)]
+
+
+def test_nothing_is_known_of_what_was_used(told):
+    found = told(Journal({}, [1.0]))
+    assert found.used is found.largest is found.as_dict()["used"] is None
+    assert found.timeline.memory() == found.timeline.memory(10) == []
+
+
+def test_trace_has_what_was_used(told):
+    trace = chrome_trace({}, told(used_run()))
+    check_trace(trace)
+    counts = {"CPUs": [], "memory": []}
+    for event in trace["traceEvents"]:
+        if event["ph"] == "C" and event["name"] in counts:
+            (value,) = event["args"].values()
+            counts[event["name"]].append((event["ts"] / 1e6, value))
+    assert counts["CPUs"] == [(0, 2.5), (2, 1.5), (3, 1), (4, 0)]
+    mib = [(when, round(mib * 2**20 / GB, 2)) for when, mib in counts["memory"]]
+    assert mib == [(0, 4), (2, 1), (3, 2), (4, 0)]
+
+
+@pytest.mark.parametrize("used", [7, {"seconds": -1}, {"cpu": 1}, {"seconds": "x"}])
+def test_a_journal_with_nonsense(told, used):
+    assert told(used_run()).used
+    (stage,) = told(
+        Journal({}, [1.0], used={0: used}, id="20261121-083001-test")
+    ).timeline.stages
+    assert stage.used is None
