@@ -20,6 +20,7 @@ from dvc_parallel.engine import job_count
 from dvc_parallel.engine.terminal import escaping_streams
 from dvc_parallel.remote import choose_runner
 from dvc_parallel.scheduling import pools
+from dvc_parallel.scheduling.auto_pools import machine_sizes
 
 from .shown import CommandParser, add_switch, write
 
@@ -200,7 +201,7 @@ def _check_jobs(setting: Any, source: str, found: Diagnosis) -> None:
 
 def _check_pools(text: str, source: str, found: Diagnosis) -> None:
     try:
-        sizes = pools.parse_pools(text)
+        sizes = pools.parse_pools(text, machine_sizes)
     except ValueError as exc:
         found.problems.append(f"pools from {source}: {exc}")
         return

@@ -6,6 +6,7 @@ What a machine has is told by a text such as ``gpu=0,1 mem=64``:
 - ``gpu=0,1`` and ``gpu=3,`` name the slots, with a comma. A stage is told the names of
   those that it has.
 - ``gpu=2`` stands for ``gpu=0,1``, as GPUs go by numbers.
+- ``auto`` stands for what this machine has of memory, CPUs and GPUs, beside the others.
 
 A pool of which nobody tells the size has one slot: it is a mutex.
 """
@@ -13,13 +14,14 @@ A pool of which nobody tells the size has one slot: it is a mutex.
 import heapq
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Optional
+from typing import Callable, Optional
 
 from .stage_options import POOL_NAME, Needs, NeedsError, env_name
 
 ENV = "DVC_PARALLEL_POOLS"
 CONFIG_OPTION = "parallel_pools"
 
+AUTO = "auto"
 GPU = "gpu"
 CUDA = "CUDA_VISIBLE_DEVICES"
 
@@ -35,18 +37,27 @@ class Size:
 MUTEX = Size()
 
 
-def parse_pools(text: str) -> dict[str, Size]:
+def parse_pools(
+    text: str, machine: Callable[[], Mapping[str, Size]] = dict
+) -> dict[str, Size]:
     """Read what a machine has.
+
+    Args:
+        machine: tells what ``auto`` stands for.
 
     Raises:
         ValueError: names the part that is wrong.
     """
     sizes: dict[str, Size] = {}
-    for part in text.split():
+    parts = text.split()
+    for part in parts:
+        if part == AUTO:
+            continue
         name, equals, value = part.partition("=")
         if not equals or not POOL_NAME.fullmatch(name):
             raise ValueError(
-                f"expected pools such as 'gpu=0,1 mem=64', got '{part}' in '{text}'"
+                f"expected '{AUTO}', or pools such as 'gpu=0,1 mem=64', "
+                f"got '{part}' in '{text}'"
             )
         if name in sizes:
             raise ValueError(f"pool '{name}' is listed twice in '{text}'")
@@ -54,7 +65,7 @@ def parse_pools(text: str) -> dict[str, Size]:
             sizes[name] = _parse_size(name, value)
         except ValueError as exc:
             raise ValueError(f"{exc}, got '{part}' in '{text}'") from None
-    return sizes
+    return {**machine(), **sizes} if AUTO in parts else sizes
 
 
 def _parse_size(name: str, value: str) -> Size:

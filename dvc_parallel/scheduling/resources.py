@@ -1,8 +1,9 @@
 """What the stages of a run need, and what this machine has for them."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from dvc.exceptions import DvcException, InvalidArgumentError
@@ -13,11 +14,13 @@ from dvc_parallel.engine.runner import ANYWHERE, Place
 from dvc_parallel.engine.settings import checked, lookup
 
 from .admission import PoolAdmission
+from .auto_pools import machine_sizes
 from .load import LoadLimit
 from .placement import split
 from .pools import (
     CONFIG_OPTION,
     ENV,
+    GPU,
     Size,
     Slots,
     check_needs,
@@ -70,9 +73,25 @@ class Provision:
         on_slot: Callable[[], None],
         offers: Optional[Sequence["Offer"]] = None,
     ):
-        self._sizes = machine_pools(steps[0].repo)
-        self._places: dict[int, Place] = {}
-        self._needs = self._read(steps, offers)
+        names = [stage.addressing for stage in steps]
+        try:
+            declared = {
+                rank: needs
+                for rank, stage in enumerate(steps)
+                if (needs := read_needs(names[rank], stage.meta)) is not NOTHING
+            }
+            self._sizes = machine_pools(
+                steps[0].repo,
+                lambda: any(GPU in needs.pools for needs in declared.values()),
+                is_elsewhere=offers is not None,
+            )
+            self._places: dict[int, Place] = {}
+            self._needs = {
+                rank: self._given(rank, names[rank], needs, offers)
+                for rank, needs in declared.items()
+            }
+        except NeedsError as exc:
+            raise DvcException(str(exc)) from None
         self._priority = {rank: n.priority for rank, n in self._needs.items()}
         self._pools = PoolAdmission(self._sizes, self._needs)
         admission: Admission = self._pools
@@ -85,23 +104,18 @@ class Provision:
             has_to_look=load_average is not None,
         )
 
-    def _read(
-        self, steps: Sequence["Stage"], offers: Optional[Sequence["Offer"]]
-    ) -> dict[int, Needs]:
-        found = {}
-        try:
-            for rank, stage in enumerate(steps):
-                needs = read_needs(stage.addressing, stage.meta)
-                if needs is not NOTHING and offers is not None:
-                    needs, self._places[rank] = split(
-                        stage.addressing, needs, self._sizes, offers
-                    )
-                if needs is not NOTHING:
-                    check_needs(stage.addressing, needs, self._sizes)
-                    found[rank] = needs
-        except NeedsError as exc:
-            raise DvcException(str(exc)) from None
-        return found
+    def _given(
+        self, rank: int, name: str, needs: Needs, offers: "Optional[Sequence[Offer]]"
+    ) -> Needs:
+        """What a stage takes from the run; the rest is its place's.
+
+        Raises:
+            NeedsError: it can never run.
+        """
+        if offers is not None:
+            needs, self._places[rank] = split(name, needs, self._sizes, offers)
+        check_needs(name, needs, self._sizes)
+        return needs
 
     def make_plan(self, **kwargs: Any) -> Plan:
         """A plan for slots of pools alone, to see how a run would go."""
@@ -142,14 +156,24 @@ class Provision:
             self._shared.give_all_back()
 
 
-def machine_pools(repo: "Repo") -> Mapping[str, Size]:
+def machine_pools(
+    repo: "Repo",
+    takes_gpu: Callable[[], bool] = lambda: True,
+    is_elsewhere: bool = False,
+) -> dict[str, Size]:
     """The pools of this machine: from the environment, or else from the config.
+
+    Args:
+        takes_gpu: whether it is worth the time to ask for GPUs.
+        is_elsewhere: whether commands do not run on this machine, which then has
+            nothing for them.
 
     Raises:
         InvalidArgumentError: names where the text is from, and what is wrong in it.
     """
     name, text = lookup(CONFIG_OPTION, ENV, repo.config["core"])
-    return checked(name, parse_pools, text or "")
+    machine = dict if is_elsewhere else partial(machine_sizes, takes_gpu)
+    return checked(name, partial(parse_pools, machine=machine), text or "")
 
 
 def _shared_slots(

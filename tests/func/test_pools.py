@@ -1,5 +1,6 @@
 """``meta.parallel`` with the real DVC: pools, timeouts, retries."""
 
+import os
 import re
 import signal
 import sys
@@ -429,3 +430,32 @@ def test_the_output_of_all_attempts_is_kept_and_shown_once(make_project):
         assert shown.count(f"this is {number}\n") == 1
         assert log.count(f"this is {number}\n") == 1
     assert shown.count("=== flaky") == 3
+
+
+def test_auto_is_what_the_machine_has(make_project, monkeypatch, tmp_path):
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text(
+        "#!/bin/sh\necho 'GPU 0: A (UUID: GPU-1)'\necho 'GPU 1: B (UUID: GPU-2)'\n"
+    )
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv("NVIDIA_VISIBLE_DEVICES", raising=False)
+    project = make_project(
+        dvc_yaml="""
+        stages:
+          one:
+            cmd: echo $DVC_POOL_GPU $CUDA_VISIBLE_DEVICES $DVC_POOL_DB > one.txt
+            outs: [{one.txt: {cache: false}}]
+            meta: {parallel: {pools: {gpu: 2, db: 2, mem: 1, cpu: 1}}}
+        """
+    )
+    monkeypatch.setenv("DVC_PARALLEL_POOLS", "auto db=2")
+    project.dvc("repro", "-j", 2)
+    assert project.read("one.txt").split() == ["0,1", "0,1", "2"]
+    doctor = project.run([sys.executable, "-m", "dvc_parallel", "doctor"]).stdout
+    assert re.search(r"pools: mem=\d+ cpu=\d+ gpu=0,1, db=2 from", doctor)
+
+    monkeypatch.setenv("DVC_PARALLEL_POOLS", "auto gpu=7,")
+    result = project.dvc("repro", "-j", 2, "-f", check=False)
+    assert "takes 2 of 'gpu', but its size is 1" in result.stderr

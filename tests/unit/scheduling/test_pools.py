@@ -35,7 +35,10 @@ def test_parse(text, sizes):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("gpu", "expected pools such as 'gpu=0,1 mem=64', got 'gpu' in 'gpu'"),
+        (
+            "gpu",
+            "expected 'auto', or pools such as 'gpu=0,1 mem=64', got 'gpu' in ",
+        ),
         ("mem=1 =2", "got '=2' in 'mem=1 =2'"),
         ("a.b=2", "got 'a.b=2'"),
         ("mem=", "expected a number of slots .*got 'mem='"),
