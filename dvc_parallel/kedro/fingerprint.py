@@ -12,13 +12,13 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from functools import cached_property, lru_cache
-from importlib import metadata
 from pathlib import Path
 from types import FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple, Optional
 
 from dvc_parallel.code import CodeError
 from dvc_parallel.code import Project as CodeProject
+from dvc_parallel.code.places import Packages
 
 from . import FOLDER, KedroError
 from .datasets import Dataset, dataset_of, role_config
@@ -96,7 +96,7 @@ class Fingerprints:
         """
         nodes = list(nodes)
         inner = sorted(inner)
-        functions = Functions(str(self._project.source))
+        functions = Functions(str(self._project.source), self._code.packages)
         said: dict[str, Any] = {}
         data: dict[str, Any] = {}
         parameters: dict[str, list[str]] = {}
@@ -170,8 +170,9 @@ class Functions:
         values: digests of what is bound to functions outside of their definitions.
     """
 
-    def __init__(self, source: str):
+    def __init__(self, source: str, packages: Packages):
         self._source = Path(source)
+        self._packages = packages
         self._seen: set[int] = set()
         self.entries: set[str] = set()
         self.distributions: dict[str, str] = {}
@@ -279,17 +280,8 @@ class Functions:
         file = getattr(sys.modules.get(module), "__file__", None)
         if file and Path(file).resolve().is_relative_to(self._source):
             self.entries.add(module)
-            return
-        top = module.partition(".")[0]
-        if top in sys.builtin_module_names or top in sys.stdlib_module_names:
-            return
-        for distribution in _distributions().get(top, ()):
-            self.distributions[distribution] = metadata.version(distribution)
-
-
-@lru_cache(maxsize=1)
-def _distributions() -> Mapping[str, list[str]]:
-    return metadata.packages_distributions()
+        elif not self._packages.is_standard(module):
+            self.distributions.update(self._packages.of(module))
 
 
 class _Span(NamedTuple):

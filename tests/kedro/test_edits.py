@@ -1,6 +1,7 @@
 """What runs again after an edit: what the edit can change, and what depends on it."""
 
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -160,3 +161,15 @@ def test_code_that_parameters_and_entries_name(shop):
     }
     shop.edit("src/shop/base.py", "1000", "1")
     assert "1 of their fingerprints changed" in shop.update().stdout
+
+
+def test_a_function_of_a_package_counts_by_its_version(shop):
+    shop.write(
+        {
+            "src/shop/pipeline_registry.py": NAMED.replace(
+                "from .nodes import clean", "from click import unstyle as clean"
+            ).replace(', "params:model"', "")
+        }
+    )
+    shop.update()
+    assert shop.fingerprint("clean")["values"] == {"click": version("click")}
