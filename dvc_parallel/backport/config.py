@@ -17,6 +17,7 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     choose_runner.CONFIG_OPTION: choose_runner.check_runner,
     output_settings.LOG_OPTION: output_settings.parse_size,
     output_settings.RUNS_OPTION: output_settings.parse_size,
+    output_settings.NOTIFY_OPTION: output_settings.parse_command,
 }
 
 # What options do that are set for the project.

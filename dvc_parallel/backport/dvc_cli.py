@@ -8,7 +8,11 @@ from dvc_parallel.engine import logger
 from dvc_parallel.engine.job_count import CONFIG_OPTION, add_argument, count_jobs
 from dvc_parallel.engine.settings import argument_type
 from dvc_parallel.remote import choose_runner
-from dvc_parallel.reporting.output_settings import OUTPUT_MODES
+from dvc_parallel.reporting.output_settings import (
+    NOTIFY_IGNORED,
+    NOTIFY_OPTION,
+    OUTPUT_MODES,
+)
 from dvc_parallel.scheduling.load import parse_load
 
 from .config import OPTIONS, TEAMMATES
@@ -117,4 +121,6 @@ def run_config(original: Callable, cmd: "CmdConfig") -> int:
         and args.name[2] in OPTIONS
     ):
         logger.warning(TEAMMATES.format(f"'core.{args.name[2]}'"))
+        if args.name[2] == NOTIFY_OPTION:
+            logger.warning(NOTIFY_IGNORED.format(".dvc/config"))
     return ret

@@ -223,10 +223,16 @@ def _load_average(options: Options) -> Optional[float]:
 
 
 def _reporters(repo: "Repo", output: str) -> "list[Reporter]":
+    from dvc_parallel.engine.lock_wait import given_away
+    from dvc_parallel.reporting import notify
     from dvc_parallel.reporting.choose_reporters import reporters
 
     limits = output_settings.limits_of(repo.config["core"])
-    return reporters(repo.tmp_dir, output, limits)
+    notifier = None
+    if command := notify.command_of(repo):
+        free = partial(given_away, repo)
+        notifier = partial(notify.Notifier, command, repo, free)
+    return reporters(repo.tmp_dir, output, limits, notifier)
 
 
 def _reproduce_elsewhere(

@@ -19,6 +19,7 @@ from dvc_parallel.backport.hook import PTH
 from dvc_parallel.engine import job_count
 from dvc_parallel.engine.terminal import escaping_streams
 from dvc_parallel.remote import choose_runner
+from dvc_parallel.reporting.output_settings import NOTIFY_IGNORED, NOTIFY_OPTION
 from dvc_parallel.scheduling import pools
 from dvc_parallel.scheduling.auto_pools import machine_sizes
 
@@ -184,6 +185,8 @@ def _settings(
         )
     elif shared := [f"'core.{name}'" for name in OPTIONS if name in by_level["repo"]]:
         found.facts.append(f"warning: {TEAMMATES.format(', '.join(shared))}")
+        if NOTIFY_OPTION in by_level["repo"]:
+            found.problems.append(NOTIFY_IGNORED.format(".dvc/config"))
     return settings
 
 

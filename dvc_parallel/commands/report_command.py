@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     from dvc_parallel.reporting.report.summary import Summary
     from dvc_parallel.reporting.report.timeline import StageTimes
 
-# Version of the summary in JSON; new keys do not change it.
-SCHEMA_VERSION = 2
-
 # Stages of two runs that are compared in text; those that took longer come first.
 MOST_CHANGES = 50
 # Seconds by which a part of one has to change to be shown.
@@ -64,8 +61,7 @@ class CmdReport(ShowsSafely, CmdBaseNoRepo):
 
     def run(self) -> int:
         from dvc_parallel.reporting.records import Runs
-        from dvc_parallel.reporting.report.summary import summary
-        from dvc_parallel.reporting.report.timeline import timeline
+        from dvc_parallel.reporting.report.summary import as_dict, summary_of
 
         suffix = _suffix(self.args.out) if self.args.out else PAGES[0]
         runs = Runs.of_repo()
@@ -81,19 +77,13 @@ class CmdReport(ShowsSafely, CmdBaseNoRepo):
             _compare(runs.load(self.args.compare), run, self.args.format == JSON)
             return 0
         run = runs.load(self.args.run)
-        found = summary(timeline(run.stages, run.header.get("jobs", 1), run.now))
+        found = summary_of(run)
 
         if self.args.format == MARKDOWN:
             write(_markdown(run, found), force=True)
             return 0
         if self.args.format == JSON:
-            told = {
-                "version": SCHEMA_VERSION,
-                "id": run.id,
-                "started": run.header["started"],
-                "state": run.state,
-            }
-            ui.write_json({**told, **found.as_dict()})
+            ui.write_json(as_dict(run, found))
             return 0
 
         text = _trace(run, found) if suffix in TRACES else _page(run, found)
@@ -117,6 +107,7 @@ class CmdReport(ShowsSafely, CmdBaseNoRepo):
 def _compare(before: "Run", now: "Run", as_json: bool) -> None:
     """Show which stages took longer or shorter than in an earlier run, and where."""
     from dvc_parallel.reporting.report.compare import compare
+    from dvc_parallel.reporting.report.summary import SCHEMA_VERSION
     from dvc_parallel.reporting.report.timeline import timeline
 
     runs = [

@@ -20,7 +20,6 @@ from .reporter_events import (
     RunInfo,
     Summary,
     logger,
-    outcomes_in_words,
 )
 from .signals import exit_name, failure_reason
 from .terminal import (
@@ -30,7 +29,6 @@ from .terminal import (
     has_colors,
     last_states,
     plural,
-    speedup,
     visible,
     without_controls,
     write,
@@ -219,16 +217,7 @@ class PlainReporter(Reporter):
                 plural(len(summary.failed), "stage"),
                 text,
             )
-        log(
-            logging.INFO,
-            "\n%s: %s; %s of stage time in %s with %s%s",
-            plural(len(self._run.stages), "stage"),
-            outcomes_in_words(summary.outcomes),
-            duration(summary.busy),
-            duration(summary.seconds),
-            plural(self._run.jobs, "job"),
-            speedup(summary.busy, summary.seconds, ": {}"),
-        )
+        log(logging.INFO, "\n%s", summary.in_words(self._run))
 
     def _failures(self, stages: "Sequence[int]") -> Iterator[str]:
         """A table of stages that have failed, with the last lines of each."""

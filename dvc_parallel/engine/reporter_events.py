@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Any, Callable, Optional
 
 from . import logger
+from .terminal import duration, plural, speedup
 
 
 class Phase(str, Enum):
@@ -50,6 +51,22 @@ def outcomes_in_words(outcomes: Mapping[str, int]) -> str:
     known = [*OUTCOMES, *(other for other in outcomes if other not in FINAL)]
     counts = ((outcomes.get(outcome, 0), str.__str__(outcome)) for outcome in known)
     return ", ".join(f"{count} {outcome}" for count, outcome in counts if count)
+
+
+def run_in_words(
+    stages: int, jobs: int, outcomes: Mapping[str, int], busy: float, seconds: float
+) -> str:
+    """What a run has done, such as "2 stages: 2 ran; 3.0 s of stage time in 2.0 s".
+
+    Args:
+        stages, jobs: how many it had.
+        outcomes, busy, seconds: as in :class:`Summary`.
+    """
+    return (
+        f"{plural(stages, 'stage')}: {outcomes_in_words(outcomes)}; "
+        f"{duration(busy)} of stage time in {duration(seconds)} "
+        f"with {plural(jobs, 'job')}{speedup(busy, seconds, ': {}')}"
+    )
 
 
 @dataclass(frozen=True)
@@ -106,6 +123,11 @@ class Summary:
     busy: float
     outcomes: Mapping[str, int]
     failed: Sequence[int]
+
+    def in_words(self, run: RunInfo) -> str:
+        """The same in a line."""
+        count = len(run.stages)
+        return run_in_words(count, run.jobs, self.outcomes, self.busy, self.seconds)
 
 
 class Reporter:

@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 CI = ("TF_BUILD", "CODEBUILD_BUILD_ID", "JENKINS_URL", "TEAMCITY_VERSION")
 
 
-def reporters(tmp_dir: str, output: str, limits: Limits) -> list["Reporter"]:
+def reporters(
+    tmp_dir: str,
+    output: str,
+    limits: Limits,
+    notifier: "Optional[Callable[[Recorder], Reporter]]" = None,
+) -> list["Reporter"]:
     """The reporters of a run: its record first, as others read from it.
 
     The view comes before what prints lines, which draws it with them.
@@ -31,20 +36,26 @@ def reporters(tmp_dir: str, output: str, limits: Limits) -> list["Reporter"]:
         tmp_dir: ``.dvc/tmp`` of the repo.
         output: how the output of stages is shown, one of ``OUTPUT_MODES``.
         limits: how much of the record is kept.
+        notifier: makes the last one, which tells others of the run, if one is to.
     """
     recorder = Recorder(tmp_dir, limits=limits)
+    others = _for_people(recorder, output)
+    return [recorder, *others, *([notifier(recorder)] if notifier else [])]
+
+
+def _for_people(recorder: Recorder, output: str) -> list["Reporter"]:
     if not _has_terminal():
         if service := ci_log.service():
             shown = _shown(recorder, output, ci_log.write, service)
             told = ci_log.LogOfService(service, shown)
-            return [recorder, shown, told, Heartbeat(shown)]
+            return [shown, told, Heartbeat(shown)]
         shown = _shown(recorder, output, print_bytes)
-        return [recorder, shown, Heartbeat(shown)]
+        return [shown, Heartbeat(shown)]
     # NOTE: this imports rich
     from .live import LiveView
 
     view = LiveView()
-    return [recorder, view, _shown(recorder, output, view.screen.write)]
+    return [view, _shown(recorder, output, view.screen.write)]
 
 
 def _shown(

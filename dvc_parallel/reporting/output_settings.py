@@ -1,4 +1,4 @@
-"""How what stages print is shown, and how much of it is kept."""
+"""How what stages print is shown, how much of it is kept, and who is told of a run."""
 
 import re
 import threading
@@ -21,6 +21,13 @@ LOG_OPTION = "parallel_log_size"
 LOG_ENV = "DVC_PARALLEL_LOG_SIZE"
 RUNS_OPTION = "parallel_runs_size"
 RUNS_ENV = "DVC_PARALLEL_RUNS_SIZE"
+
+NOTIFY_OPTION = "parallel_notify"
+NOTIFY_ENV = "DVC_PARALLEL_NOTIFY"
+NOTIFY_IGNORED = (
+    f"core.{NOTIFY_OPTION} in '{{}}' is ignored: it is a command, and a clone may have "
+    "brought it along. Use `dvc config --global`, or `--local` for this clone"
+)
 
 UNLIMITED = "unlimited"
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -54,6 +61,17 @@ def parse_output(value: str) -> str:
         return mode
     modes = ", ".join(f"'{mode}'" for mode in OUTPUT_MODES)
     raise ValueError(f"expected one of {modes}, got '{value}'")
+
+
+def parse_command(text: str) -> str:
+    """Check that there is a command.
+
+    Raises:
+        ValueError: it is empty.
+    """
+    if not str(text).strip():
+        raise ValueError("expected a command")
+    return text
 
 
 def parse_size(value: Any) -> Optional[int]:

@@ -58,6 +58,11 @@ SETTINGS = {
         "`1G`",
         "how much of all runs to keep",
     ),
+    output_settings.NOTIFY_OPTION: (
+        output_settings.NOTIFY_ENV,
+        "none",
+        "a command that is told how each run ended ([notify.md](notify.md))",
+    ),
 }
 
 

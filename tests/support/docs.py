@@ -35,6 +35,7 @@ NEEDS = {
     "scikit-learn",
     "Slurm",
     "strace",
+    "these programs",
     "zsh",
     RUNNER,
 }

@@ -45,6 +45,7 @@ class Recorder(Reporter):
         limits: how much is kept.
 
     Attributes:
+        id: of the run.
         logs: what stages print; None if there is no record.
     """
 
@@ -55,7 +56,7 @@ class Recorder(Reporter):
         limits: Limits = DEFAULTS,
     ):
         self._limits = limits
-        self._id = ""
+        self.id = ""
         self._runs = Runs(tmp_dir)
         self._clock = clock
         self._start = 0.0
@@ -70,7 +71,7 @@ class Recorder(Reporter):
     def begun(self, run: RunInfo) -> None:
         self._start = self._clock()
         now = datetime.now(timezone.utc)
-        self._id = run_id = _new_id(now)
+        self.id = run_id = _new_id(now)
         folder = self._runs.folder(run_id)
         header = {
             "format": FORMAT,
@@ -134,9 +135,7 @@ class Recorder(Reporter):
             for run_id, size in sizes.items():
                 if excess <= 0:
                     return
-                if run_id not in (self._id, last_bad) and not self._runs.goes_on(
-                    run_id
-                ):
+                if run_id not in (self.id, last_bad) and not self._runs.goes_on(run_id):
                     self._runs.remove(run_id)
                     excess -= size
 
@@ -164,7 +163,7 @@ class Recorder(Reporter):
         if summary.end == "ok" and not summary.outcomes.get(Phase.RAN) and self.logs:
             # NOTE: it must not push out those whose logs people want to see
             with suppress(OSError):
-                self._runs.remember_idle(self._id)
+                self._runs.remember_idle(self.id)
 
     def close(self) -> None:
         self._end("failed")

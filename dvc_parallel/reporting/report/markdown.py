@@ -8,9 +8,9 @@ from typing import Any
 
 from tabulate import tabulate  # type: ignore[import-untyped]
 
-from dvc_parallel.engine.reporter_events import GOOD, Phase, outcomes_in_words
+from dvc_parallel.engine.reporter_events import GOOD, Phase, run_in_words
 from dvc_parallel.engine.signals import failure_reason
-from dvc_parallel.engine.terminal import duration, plural, speedup, visible
+from dvc_parallel.engine.terminal import visible
 
 from .markup import html
 from .page import STATES
@@ -38,13 +38,10 @@ def markdown(
     """
     timeline = summary.timeline
     command = literal(str(header.get("command") or "dvc repro"))
-    speed = speedup(summary.busy, timeline.seconds, ": {}")
+    count, seconds = len(timeline.stages), timeline.seconds
     parts = [
         f"### {command} {literal(STATES.get(state, state))}",
-        f"{plural(len(timeline.stages), 'stage')}: "
-        f"{outcomes_in_words(summary.outcomes)}; "
-        f"{duration(summary.busy)} of stage time in {duration(timeline.seconds)} "
-        f"with {plural(timeline.jobs, 'job')}{speed}",
+        run_in_words(count, timeline.jobs, summary.outcomes, summary.busy, seconds),
         literal(summary.advice),
         *map(_failure, failures),
     ]

@@ -3,14 +3,20 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from dvc_parallel.engine.plan import longest_paths
 from dvc_parallel.engine.terminal import duration
 from dvc_parallel.engine.usage import Usage, together
 
 from .critical import POOL, SLOT, Causes, Step, critical_path
-from .timeline import FAILED, StageTimes, Timeline
+from .timeline import FAILED, StageTimes, Timeline, timeline
+
+if TYPE_CHECKING:
+    from dvc_parallel.reporting.records import Run
+
+# Version of the summary in JSON; new keys do not change it.
+SCHEMA_VERSION = 2
 
 # What a stage can wait for, in the order in which it meets it.
 CAUSES = ("upstream", "slot", "pool", "lock", "saving")
@@ -212,6 +218,23 @@ class Summary:
                 for stage in self.failed
             ],
         }
+
+
+def summary_of(run: "Run") -> Summary:
+    """Sum up a run that was recorded."""
+    return summary(timeline(run.stages, run.header.get("jobs", 1), run.now))
+
+
+def as_dict(run: "Run", found: Summary) -> dict[str, Any]:
+    """What scripts are told of a run."""
+    return {
+        "version": SCHEMA_VERSION,
+        "id": run.id,
+        "started": run.header["started"],
+        "state": run.state,
+        "command": run.header.get("command"),
+        **found.as_dict(),
+    }
 
 
 def summary(timeline: Timeline) -> Summary:
