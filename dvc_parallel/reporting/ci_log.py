@@ -162,17 +162,19 @@ def place_of(name: str) -> dict[str, str]:
     Args:
         name: as DVC shows it, from the current folder on.
     """
-    path, entry = parse_target(name)
-    path = path or PROJECT_FILE
-    root = os.path.realpath(os.environ.get("GITHUB_WORKSPACE") or os.curdir)
-    file = os.path.relpath(os.path.realpath(path), root)
-    if file.startswith(os.pardir):
-        return {}
-    line = None
-    with suppress(OSError):
-        with open(path, encoding="utf-8", errors="replace") as fobj:
-            line = _line_of((entry or "").partition("@")[0], fobj.read(MOST_BYTES))
-    return {"file": file, **({"line": str(line)} if line else {})}
+    place: dict[str, str] = {}
+    with suppress(OSError, ValueError):
+        path, entry = parse_target(name)
+        path = os.path.realpath(path or PROJECT_FILE)
+        root = os.path.realpath(os.environ.get("GITHUB_WORKSPACE") or os.curdir)
+        file = os.path.relpath(path, root)
+        if not file.startswith(os.pardir):
+            place["file"] = file
+            with open(path, encoding="utf-8", errors="replace") as fobj:
+                text = fobj.read(MOST_BYTES)
+            if line := _line_of((entry or "").partition("@")[0], text):
+                place["line"] = str(line)
+    return place
 
 
 def _line_of(entry: str, text: str) -> Optional[int]:
