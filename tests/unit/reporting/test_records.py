@@ -142,7 +142,7 @@ def test_runs_in_which_no_stage_ran_push_no_others_out(tmp_path):
         recorder.phase(0, outcome)
         recorder.ended(Summary(end, 1.0, 1.0, {outcome: 1}, []))
         recorder.close()
-        return recorder._id
+        return recorder.id
 
     runs = Runs(str(tmp_path))
     ran = record(Phase.RAN)
@@ -518,7 +518,7 @@ def test_the_oldest_runs_go_where_all_are_too_large(tmp_path):
         recorder.output(0, "stdout", b"x" * 32_000)
         recorder.ended(Summary(end, 1.0, 1.0, {Phase.RAN: 1}, []))
         recorder.close()
-        return recorder._id
+        return recorder.id
 
     runs = Runs(str(tmp_path))
     ids = []
