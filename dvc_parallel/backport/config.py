@@ -7,7 +7,7 @@ from voluptuous import Invalid
 from dvc_parallel.engine import job_count
 from dvc_parallel.remote import choose_runner
 from dvc_parallel.reporting import output_settings
-from dvc_parallel.scheduling import pools
+from dvc_parallel.scheduling import pools, slurm_options
 
 # What raises a ValueError for a value that an option cannot have.
 OPTIONS: dict[str, Callable[[str], Any]] = {
@@ -15,6 +15,7 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     output_settings.OUTPUT_OPTION: output_settings.parse_output,
     pools.CONFIG_OPTION: pools.parse_pools,
     choose_runner.CONFIG_OPTION: choose_runner.check_runner,
+    slurm_options.CONFIG_OPTION: slurm_options.parse_slurm,
     output_settings.LOG_OPTION: output_settings.parse_size,
     output_settings.RUNS_OPTION: output_settings.parse_size,
     output_settings.NOTIFY_OPTION: output_settings.parse_command,

@@ -56,13 +56,22 @@ def add_parser(original: Callable, subparsers, parent_parser) -> None:
         "--runner",
         type=argument_type(choose_runner.parse_runner),
         help=(
-            "Where to run commands: 'local', 'dask' for a Dask cluster on this "
-            "machine, 'dask://host:port' or 'tls://host:port' for a running Dask "
-            "scheduler, 'dask:module.function' for a function that returns a Dask "
+            "Where to run commands: 'local', 'slurm' for Slurm jobs, 'dask' for a Dask "
+            "cluster on this machine, 'dask://host:port' or 'tls://host:port' for a "
+            "Dask scheduler, 'dask:module.function' for a function that returns a Dask "
             "cluster, or 'name:address' for a runner from another package. The "
             "default value is 'core.parallel_runner' of the config, or 'local'."
         ),
         metavar="<runner>",
+    )
+    parser.add_argument(
+        "--detach",
+        action="store_true",
+        default=None,
+        help=(
+            "With the runner 'slurm': Ctrl-C ends DVC alone, and jobs go on. The next "
+            "'dvc repro --runner slurm' takes them up."
+        ),
     )
 
 
@@ -85,7 +94,7 @@ def repro_kwargs(original: Callable, cmd: "CmdRepro") -> dict[str, Any]:
     """``CmdRepro._repro_kwargs``: arguments for ``Repo.reproduce``."""
     kwargs = original(cmd)
     # NOTE: commands that share the options of DVC's may not have all of ours
-    names = ("jobs", "load_average", "output", "runner")
+    names = ("jobs", "load_average", "output", "runner", "detach")
     ours = {name: getattr(cmd.args, name, None) for name in names}
     kwargs.update((name, value) for name, value in ours.items() if value is not None)
     _be_patient(cmd, kwargs.get("jobs"), kwargs.get("runner"))

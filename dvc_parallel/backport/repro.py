@@ -92,6 +92,7 @@ class Options:
         output: how the output of stages is shown, or None for what the config says.
         load_average: start nothing while the load is as high, unless nothing runs.
         runner: where commands run, or None for what the environment or config says.
+        detach: whether Ctrl-C leaves what can go on without DVC.
         transfer_jobs: how many files an import or ``pull`` transfers at a time, or None
             for what the config says of the remote.
         instead: called with the :class:`PendingRun` to do something else with it.
@@ -101,6 +102,7 @@ class Options:
     output: Optional[str] = None
     load_average: Optional[float] = None
     runner: Optional[str] = None
+    detach: bool = False
     transfer_jobs: Optional[int] = None
     instead: Optional[Callable[[PendingRun], Any]] = None
 
@@ -183,6 +185,9 @@ def run_stages(
         # NOTE: lest something writes yet that killed runs have started
         folder = orphans.folder_of(run.repo.tmp_dir)
         orphans.clear(folder, partial(logger.warning, KILLING))
+        choose_runner.check_jobs_left(runner, run.repo.tmp_dir, stages)
+    if options.detach and runner != choose_runner.SLURM:
+        raise InvalidArgumentError(f"detach: needs runner 'slurm', not '{runner}'")
     if runner != choose_runner.LOCAL and not dry:
         return _reproduce_elsewhere(runner, options, jobs, run, output)
     if count > 1 and not dry:
@@ -274,7 +279,9 @@ def _reproduce_elsewhere(
     with ExitStack() as stack:
         # NOTE: it may take hours until there is a worker
         with given_away(repo):
-            runner = choose_runner.connect(name, repo.root_dir, repo.tmp_dir, made_for)
+            runner = choose_runner.connect(
+                name, repo.root_dir, repo.tmp_dir, made_for, options.detach
+            )
             stack.callback(runner.close)
         carry = None
         if not isinstance(runner, RemoteRunner):

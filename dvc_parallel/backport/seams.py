@@ -181,6 +181,9 @@ IN_JOBS = (
         f"{RUN}:add_to_git",
         dispensable=True,
     ),
+    Seam(
+        "dvc.stage:Stage.remove_outs", "self ignore_remove force", f"{RUN}:remove_outs"
+    ),
     Seam("dvc.prompt:ask", "prompt limited_to", f"{RUN}:ask"),
     Seam("dvc.stage.cache:StageCache._cache_type_copy", "self", f"{SAVING}:copy_links"),
 )

@@ -25,6 +25,8 @@ Work = Callable[[str, Output, Runner], Any]
 class RemoteRunner(Runner):
     """Runs commands on the workers of another engine."""
 
+    has_queue = True
+
     @abstractmethod
     def offers(self) -> Sequence[Offer]:
         """The workers that there are now."""

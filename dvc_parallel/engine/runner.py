@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 # (usage.Usage.to_bytes).
 Output = Callable[[str, bytes], None]
 
+# How many times a command is run again because a worker was lost.
+TRIES_ELSEWHERE = 3
+
 # Called with the name of a worker.
 OnStart = Callable[[str], None]
 
@@ -45,17 +48,23 @@ class TimeIsUpError(Exception):
     """A command has taken too long, and was stopped."""
 
 
+class CommandStoppedError(Exception):
+    """An engine has ended a command by itself; the message says which, and why."""
+
+
 class CommandLostError(Exception):
     """Nothing is known of a command any more, but that it has ended.
 
     Args:
         worker: name of the worker that ran it.
         reason: what is known of why.
+        tries: how many times it is run again.
     """
 
-    def __init__(self, worker: str, reason: str):
+    def __init__(self, worker: str, reason: str, tries: int = TRIES_ELSEWHERE):
         super().__init__(f"worker '{worker}' was lost: {reason}")
         self.worker = worker
+        self.tries = tries
 
 
 @dataclass(frozen=True)
@@ -118,6 +127,8 @@ class Command:
             they are still there after a while; None: it may take as long as it takes.
         inherited: descriptors that it inherits, on this machine.
         place: where it may run, for runners with workers.
+        stage: the one whose command it is, where that is known.
+        requests: what it asks a batch system for.
     """
 
     args: Union[str, Sequence[str]]
@@ -127,6 +138,8 @@ class Command:
     timeout: Optional[float] = None
     inherited: tuple[int, ...] = ()
     place: Place = ANYWHERE
+    stage: str = ""
+    requests: Mapping[str, str] = field(default_factory=dict)
 
 
 def ignore_start(worker: str) -> None:
@@ -134,6 +147,14 @@ def ignore_start(worker: str) -> None:
 
 
 class Runner(ABC):
+    """Runs commands.
+
+    Attributes:
+        has_queue: whether a command may have to wait, and ``on_start`` is called.
+    """
+
+    has_queue = False
+
     @abstractmethod
     def run(
         self, command: Command, output: Output, on_start: OnStart = ignore_start
@@ -153,6 +174,7 @@ class Runner(ABC):
             RunnerClosedError: ``signal`` was called before.
             TimeIsUpError: it did not end in time; nothing of it is left.
             CommandLostError: its worker was lost. Nothing of it runs any more.
+            CommandStoppedError: it was ended by what runs it.
             RunnerError: there is no worker for it.
         """
 
@@ -172,6 +194,51 @@ class Runner(ABC):
         """Kill what commands have left behind, and return when it is gone."""
 
 
+class LastingRunner(Runner):
+    """Runs commands that go on when DVC ends; the next run takes them up.
+
+    All but ``clear`` are called by the owner of the repo.
+    """
+
+    @abstractmethod
+    def has_left(self, stage: str) -> bool:
+        """Whether an earlier run may have left commands of a stage."""
+
+    @abstractmethod
+    def take_up(self, stage: str, inputs: str, outs: Sequence[str]) -> bool:
+        """Have the commands of an earlier run, if that has left some of a stage.
+
+        Those that have come to a good end are not run again, what runs is waited for.
+
+        Args:
+            inputs: as for :meth:`begin`; commands for others are not taken up.
+            outs: paths of outputs; if one was changed after the end of the commands,
+                they are not taken up either.
+
+        Returns:
+            bool: whether that is so. If not, :meth:`clear` has to be called.
+
+        Raises:
+            RunnerError: another run has them.
+        """
+
+    @abstractmethod
+    def clear(self, stage: str) -> None:
+        """Stop what an earlier run has left of a stage, and forget it."""
+
+    @abstractmethod
+    def begin(self, stage: str, inputs: str) -> None:
+        """The commands of a stage come next, from the first one on.
+
+        Args:
+            inputs: what tells whether they are for what the stage is later, too.
+        """
+
+    @abstractmethod
+    def forget(self, stage: str) -> None:
+        """The stage is recorded: its commands need not be taken up."""
+
+
 @dataclass(frozen=True)
 class RunnerOptions:
     """What a runner is opened with.
@@ -182,6 +249,7 @@ class RunnerOptions:
         root: of the repo.
         tmp_dir: ``.dvc/tmp`` of the repo.
         jobs: how many commands are to run at a time, where workers have to be started.
+        detach: whether Ctrl-C leaves commands that can go on without DVC.
     """
 
     name: str
@@ -189,6 +257,7 @@ class RunnerOptions:
     root: str
     tmp_dir: str
     jobs: int
+    detach: bool = False
 
 
 # Opens a runner, which is closed at the end of the run; raises a RunnerError that names

@@ -29,7 +29,8 @@ SIGNALS, STOPS = (
 SIGINT = signal.SIGINT
 # What errors of commands say: DVC's, and our own that are like them.
 COMMAND_FAILED = re.compile(
-    r"failed to run: (.*), (?:exited with (-?\d+)|(timed out after .*|worker '.*))",
+    r"failed to run: (.*), "
+    r"(?:exited with (-?\d+)|(timed out after .*|(?:worker|Slurm) .*))",
     re.DOTALL,
 )
 # What Ctrl-Z sends; Windows has no such thing.

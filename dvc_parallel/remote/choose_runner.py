@@ -4,13 +4,15 @@
 - ``dask``: a Dask cluster on this machine, for the time of the run.
 - ``dask://host:port``, ``tls://host:port``: a Dask scheduler.
 - ``dask:module.function``: what the function returns, a Dask cluster or client.
+- ``slurm``: each command is a Slurm job, in the workspace, which nodes share.
 - ``name`` or ``name:address``: what a package has registered under the name, as an
   entry point of the group :data:`GROUP` that is an
   :data:`~dvc_parallel.engine.runner.OpenRunner`.
 """
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Optional
 
 from dvc.exceptions import DvcException, InvalidArgumentError
@@ -19,7 +21,7 @@ from dvc_parallel.engine.own_files import OwnFolder
 from dvc_parallel.engine.runner import Runner, RunnerError, RunnerOptions
 from dvc_parallel.engine.settings import lookup
 
-from . import DASK, LOCAL
+from . import DASK, LOCAL, SLURM
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -47,12 +49,12 @@ def check_runner(text: str) -> str:
     Raises:
         ValueError: says what would be right.
     """
-    if text in (LOCAL, DASK) or _DASK_FUNCTION.fullmatch(text):
+    if text in (LOCAL, DASK, SLURM) or _DASK_FUNCTION.fullmatch(text):
         return text
     match = _DASK_ADDRESS.fullmatch(text)
     if match and 0 < int(match[1]) < 2**16:
         return text
-    if _name_of(text) not in (LOCAL, DASK, TLS) and _REGISTERED.fullmatch(text):
+    if _name_of(text) not in (LOCAL, DASK, SLURM, TLS) and _REGISTERED.fullmatch(text):
         return text
     raise ValueError(_expected(text, "'name:address' of a registered runner"))
 
@@ -64,7 +66,9 @@ def parse_runner(text: str) -> str:
         ValueError: says what would be right, and which runners are registered.
     """
     name = _name_of(check_runner(text))
-    if name not in (LOCAL, DASK, TLS) and name not in (registered := _registered()):
+    if name in (LOCAL, DASK, SLURM, TLS):
+        return text
+    if name not in (registered := _registered()):
         names = ", ".join(f"'{name}'" for name in sorted(registered))
         there = f"a registered runner ({names or 'no package has registered any'})"
         raise ValueError(_expected(text, there))
@@ -77,7 +81,7 @@ def _name_of(runner: str) -> str:
 
 def _expected(text: str, others: str) -> str:
     return (
-        "expected 'local', 'dask', 'dask://host:port', 'tls://host:port', "
+        "expected 'local', 'dask', 'slurm', 'dask://host:port', 'tls://host:port', "
         f"'dask:module.function' or {others}, got '{text}'"
     )
 
@@ -110,19 +114,25 @@ def setting(option: Optional[str], config: Mapping[str, Any]) -> tuple[str, str]
     return name, LOCAL if value is None else value
 
 
-def connect(runner: str, root: str, tmp_dir: str, jobs: int) -> Runner:
+def connect(
+    runner: str, root: str, tmp_dir: str, jobs: int, detach: bool = False
+) -> Runner:
     """Open a runner that is not the local one.
 
     Args:
         runner: as :func:`parse_runner` has it.
-        root, tmp_dir, jobs: as for :class:`RunnerOptions`.
+        root, tmp_dir, jobs, detach: as for :class:`RunnerOptions`.
 
     Raises:
         InvalidArgumentError: Dask is not installed.
         RunnerError: it cannot be reached.
     """
     name, _, address = runner.partition(":")
-    options = RunnerOptions(runner, address, root, tmp_dir, jobs)
+    options = RunnerOptions(runner, address, root, tmp_dir, jobs, detach)
+    if runner == SLURM:
+        from .slurm.slurm_runner import open_slurm
+
+        return open_slurm(options)
     if needs_dask(runner):
         return connect_dask(options)
     try:
@@ -135,6 +145,26 @@ def connect(runner: str, root: str, tmp_dir: str, jobs: int) -> Runner:
     if not isinstance(opened, Runner):
         raise RunnerError(f"runner '{runner}': expected a Runner, got {opened!r}")
     return opened
+
+
+def check_jobs_left(runner: str, tmp_dir: str, stages: Iterable[Any]) -> None:
+    """Make sure that Slurm does not run stages which are to run elsewhere.
+
+    Raises:
+        DvcException: names its jobs, which may write to the outputs.
+    """
+    if runner == SLURM or not os.path.isdir(os.path.join(tmp_dir, "parallel", SLURM)):
+        return
+    from .slurm.records import unfinished
+
+    names = [stage.addressing for stage in stages]
+    left = {name: jobs for name in names if (jobs := unfinished(tmp_dir, name))}
+    if left:
+        listed = ", ".join(f"{' '.join(jobs)} ({name})" for name, jobs in left.items())
+        raise DvcException(
+            f"Slurm jobs of an earlier run may write to the same outputs: {listed}; "
+            "`dvc repro --runner slurm` takes them up, and stops those of no use"
+        )
 
 
 def connect_dask(options: RunnerOptions) -> Runner:

@@ -32,13 +32,14 @@ from dvc_parallel.engine.reporter_events import Phase
 from dvc_parallel.engine.runner import (
     Command,
     CommandLostError,
+    CommandStoppedError,
     TimeIsUpError,
     ignore_start,
 )
 from dvc_parallel.engine.signals import clock
 from dvc_parallel.engine.yaml_subset import dumps_simple, read_plain
 from dvc_parallel.remote.clones import current_performance
-from dvc_parallel.scheduling.retries import StageLostError
+from dvc_parallel.scheduling.retries import StageLostError, StageStoppedError
 
 from .stage_run import current_stage_run
 
@@ -104,6 +105,7 @@ def unlocked_repo(original: Callable, func: Callable) -> Callable:
 
             return run_elsewhere(stage_run, stage_run.coordinator, **kwargs)
         job = stage_run.job
+        stage_run.begin_commands()
         try:
             with (
                 stage_run.in_command(),
@@ -141,8 +143,10 @@ def run(original: Callable, executable, cmd, **kwargs) -> None:
         timeout=stage_run.attempts.seconds_left(),
         inherited=stage_run.inherited,
         place=stage_run.place,
+        stage=stage_run.name,
+        requests=stage_run.requests,
     )
-    waits = stage_run.is_elsewhere
+    waits = stage_run.has_queue
     on_start = stage_run.waits_for_worker(cmd) if waits else ignore_start
     try:
         returncode = stage_run.runner.run(command, stage_run.show, on_start)
@@ -150,6 +154,8 @@ def run(original: Callable, executable, cmd, **kwargs) -> None:
         raise stage_run.attempts.timeout(cmd) from None
     except CommandLostError as exc:
         raise StageLostError(cmd, exc) from None
+    except CommandStoppedError as exc:
+        raise StageStoppedError(cmd, exc) from None
     if returncode:
         stage_run.job.status = returncode
         raise StageCmdFailedError(cmd, returncode)
@@ -162,7 +168,7 @@ def display_command(original: Callable, cmd: str) -> None:
         performance.show_command(cmd)
     elif stage_run is None:
         original(cmd)
-    elif stage_run.is_elsewhere:
+    elif stage_run.has_queue:
         stage_run.job.tell(Phase.QUEUED)
     else:
         stage_run.job.tell(Phase.COMMAND, cmd=cmd)
@@ -247,6 +253,14 @@ def unlocked(original: Callable, stage: "Stage", writes: bool = False) -> Callab
 def read_stage(original: Callable, stage: "Stage", *args, **kwargs) -> Any:
     """``Stage._changed_deps``, ``changed_outs``: look at what a stage has."""
     return unlocked(original, stage)(stage, *args, **kwargs)
+
+
+def remove_outs(original: Callable, stage: "Stage", *args, **kwargs) -> None:
+    """``Stage.remove_outs``: also done before a stage runs."""
+    stage_run = current_stage_run()
+    # NOTE: the commands that are taken up may be writing them
+    if stage_run is None or not stage_run.is_taken_up:
+        original(stage, *args, **kwargs)
 
 
 def run_stage(original: Callable, stage: "Stage", *args, **kwargs) -> Any:

@@ -20,7 +20,7 @@ from dvc_parallel.engine.remote_runner import RemoteRunner
 from dvc_parallel.engine.repo_lock import SharedRepoLock
 from dvc_parallel.engine.reporter_events import Reporter, Reporters, RunInfo
 from dvc_parallel.engine.run_info import describe, plan_of
-from dvc_parallel.engine.runner import Runner
+from dvc_parallel.engine.runner import LastingRunner, Runner
 from dvc_parallel.engine.stage_paths import StagePaths
 from dvc_parallel.processes.supervisor import RunSupervisor
 from dvc_parallel.scheduling.durations import Durations
@@ -243,9 +243,14 @@ class ParallelRun:
         )
         with stage_run.in_this_thread():
             # NOTE: the repo was free while workers were waited for
-            if self.workers or job.intrusions:
+            if self.runner.has_queue or job.intrusions:
                 catch_up(stage, self.books.lockfiles)
-            return stage_run.attempts.run(once, job.force, stage_run.retrying)
+            stage_run.take_up()
+            force = job.force or stage_run.is_taken_up
+            reproduced = stage_run.attempts.run(once, force, stage_run.retrying)
+            if isinstance(self.runner, LastingRunner):
+                self.runner.forget(stage.addressing)
+            return reproduced
 
     def _stage_run(self, job: "Job") -> StageRun:
         rank = job.rank
@@ -268,7 +273,8 @@ class ParallelRun:
             runner=self.runner,
             coordinator=self.coordinator,
             carry=self.carry,
-            is_elsewhere=self.workers is not None,
+            requests=self.provision.requests(rank),
+            has_queue=self.runner.has_queue,
             inherited=tuple(self.provision.inherited),
             order=self.order,
             reads=self.reads,

@@ -1,5 +1,7 @@
 """A stage of a parallel run, as what stands in for DVC's functions sees it."""
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -8,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from dvc_parallel.engine.file_stamp import signature_of
 from dvc_parallel.engine.reporter_events import Phase
+from dvc_parallel.engine.runner import LastingRunner
 from dvc_parallel.engine.usage import USAGE, Usage, usage_of
 
 if TYPE_CHECKING:
@@ -35,6 +38,16 @@ Carrier = Callable[["Request", "Output", "StageRun"], "Result"]
 current_stage_run = _current.get
 
 
+def inputs_of(stage: "Stage") -> str:
+    """A hash of what the commands of a stage are and what they read, as of now."""
+    told: list[Any] = [stage.cmd, stage.wdir, [str(out) for out in stage.outs]]
+    for dep in stage.deps:
+        with suppress(Exception):  # DVC itself says what is wrong with it
+            told.append([str(dep), dep.get_hash().to_dict()])
+    text = json.dumps(told, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 @dataclass(eq=False)
 class StageRun:
     """A job, and what its stage is given.  Owned by the thread that runs it.
@@ -47,7 +60,8 @@ class StageRun:
         paths: its path locks.
         place: where its commands may run, by ``runner``,
         coordinator, carry: or what has them run in clones.
-        is_elsewhere: whether they run on other machines.
+        requests: what they ask a batch system for.
+        has_queue: whether they may have to wait for a worker.
         inherited: descriptors that they have to inherit.
         order: puts what DVC writes where serial DVC does.
         reads, transfers: what stages of the run read, and put into the cache, now.
@@ -56,6 +70,7 @@ class StageRun:
         worker: the one that runs its commands in a clone, if it has a name.
         data_is_large: whether what was hashed last takes a while to read.
         used: by its last command, if that is known.
+        is_taken_up: whether its commands are those that an earlier run has left.
     """
 
     job: "Job"
@@ -67,7 +82,8 @@ class StageRun:
     runner: "Runner"
     coordinator: "Optional[Coordinator]"
     carry: "Optional[Carrier]"
-    is_elsewhere: bool
+    requests: Mapping[str, str]
+    has_queue: bool
     inherited: tuple[int, ...]
     order: "SerialOrder"
     reads: "StableReads"
@@ -77,6 +93,7 @@ class StageRun:
     worker: Optional[str] = None
     data_is_large: bool = False
     used: Optional[Usage] = None
+    is_taken_up: bool = False
     _intrusions: int = 0
 
     @property
@@ -120,6 +137,26 @@ class StageRun:
         with suppress(ValueError, TypeError, KeyError, OverflowError):
             self.used = self.job.used = usage_of(data)
 
+    def take_up(self) -> None:
+        """Have the commands that an earlier run has left of the stage, or stop them.
+
+        The calling thread owns the repo.
+        """
+        runner, name, stage = self.runner, self.name, self.stage
+        if not isinstance(runner, LastingRunner) or not runner.has_left(name):
+            return
+        outs = [out.fs_path for out in stage.outs]
+        runs = stage.cmd and not stage.frozen
+        self.is_taken_up = runs and runner.take_up(name, inputs_of(stage), outs)
+        if not self.is_taken_up:
+            with self.job.away():
+                runner.clear(name)
+
+    def begin_commands(self) -> None:
+        """Take note that the commands of the stage come next."""
+        if isinstance(self.runner, LastingRunner) and not self.is_taken_up:
+            self.runner.begin(self.name, inputs_of(self.stage))
+
     def waits_for_worker(self, cmd: str) -> Callable[[str], None]:
         """Do not count the time until a worker starts a command.
 
@@ -140,6 +177,7 @@ class StageRun:
 
     def retrying(self, exc: BaseException) -> None:
         """Take note that the commands are tried again after an error."""
+        self.is_taken_up = False
         self.job.tell(Phase.RETRY, attempt=self.attempts.number, error=str(exc))
 
     def read_file(self, read: Callable, path: str, *args, **kwargs) -> Any:

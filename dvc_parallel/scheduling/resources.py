@@ -13,6 +13,7 @@ from dvc_parallel.engine.plan import Plan
 from dvc_parallel.engine.runner import ANYWHERE, Place
 from dvc_parallel.engine.settings import checked, lookup
 
+from . import slurm_options
 from .admission import PoolAdmission
 from .auto_pools import machine_sizes
 from .load import LoadLimit
@@ -92,6 +93,7 @@ class Provision:
             }
         except NeedsError as exc:
             raise DvcException(str(exc)) from None
+        self._slurm = slurm_options.defaults(steps[0].repo.config["core"])
         self._priority = {rank: n.priority for rank, n in self._needs.items()}
         self._pools = PoolAdmission(self._sizes, self._needs)
         admission: Admission = self._pools
@@ -128,6 +130,10 @@ class Provision:
     def place(self, rank: int) -> Place:
         """Where the commands of a stage may run, if not on this machine."""
         return self._places.get(rank, ANYWHERE)
+
+    def requests(self, rank: int) -> dict[str, str]:
+        """What a stage asks Slurm for, where that runs it."""
+        return {**self._slurm, **self.needs(rank).slurm}
 
     def slots(self) -> "AbstractContextManager":
         """To be in during a run: the slots that are shared, if any are."""

@@ -20,9 +20,7 @@ from .stage_options import Needs
 if TYPE_CHECKING:
     from dvc.stage import Stage
 
-
-# How many times a stage is run again because a worker was lost.
-TRIES_ELSEWHERE = 3
+    from dvc_parallel.engine.runner import CommandLostError
 
 
 class StageTimeoutError(StageCmdFailedError):
@@ -34,11 +32,19 @@ class StageTimeoutError(StageCmdFailedError):
         )
 
 
-class StageLostError(StageCmdFailedError):
-    """The worker that ran the commands of a stage was lost."""
+class StageStoppedError(StageCmdFailedError):
+    """What ran the commands of a stage has ended them."""
 
     def __init__(self, cmd: str, error: BaseException):
         DvcException.__init__(self, f"failed to run: {cmd}, {error}")
+
+
+class StageLostError(StageStoppedError):
+    """The worker that ran the commands of a stage was lost."""
+
+    def __init__(self, cmd: str, error: "CommandLostError"):
+        super().__init__(cmd, error)
+        self.tries = error.tries
 
 
 class Attempts:
@@ -100,7 +106,7 @@ class Attempts:
         except StageCmdFailedError as exc:
             if isinstance(exc, StageLostError):
                 self._lost += 1
-                left = TRIES_ELSEWHERE + 1 - self._lost
+                left = exc.tries + 1 - self._lost
             else:
                 left = self._needs.retries + 1 - (self.number - self._lost)
             self._again = left > 0 and not self._is_stopping()

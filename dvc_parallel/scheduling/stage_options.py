@@ -12,6 +12,7 @@
             timeout: 2h               # or seconds
             retries: 3
             workers: [lab-*]          # of a cluster, by their names
+            slurm: {mem: 16G}         # of Slurm; slurm_options.py has the keys
             code: true                # no need; run/code_files.py has it
 
 DVC allows anything below ``meta``, and does not look at it.
@@ -23,7 +24,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-KEYS = ("pools", "priority", "timeout", "retries", "workers", "code")
+from . import slurm_options
+
+KEYS = ("pools", "priority", "timeout", "retries", "workers", "slurm", "code")
 
 POOL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*", re.ASCII)
 
@@ -49,6 +52,7 @@ class Needs:
         timeout: seconds that each of its commands may take, if limited.
         retries: how many times it is run again when a command fails.
         workers: patterns of names; where there are workers, it runs on one of these.
+        slurm: what it asks Slurm for, where that runs it.
     """
 
     pools: Mapping[str, int] = field(default_factory=dict)
@@ -56,6 +60,7 @@ class Needs:
     timeout: Optional[float] = None
     retries: int = 0
     workers: tuple[str, ...] = ()
+    slurm: Mapping[str, str] = field(default_factory=dict)
 
 
 NOTHING = Needs()
@@ -175,6 +180,13 @@ def _read_workers(value: Any) -> tuple[str, ...]:
     return tuple(patterns)
 
 
+def _read_slurm(value: Any) -> dict[str, str]:
+    try:
+        return slurm_options.read_mapping(value)
+    except ValueError as exc:
+        raise NeedsError(str(exc)) from None
+
+
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
@@ -185,4 +197,5 @@ _READERS = {
     "timeout": _read_timeout,
     "retries": _read_retries,
     "workers": _read_workers,
+    "slurm": _read_slurm,
 }

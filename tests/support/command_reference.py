@@ -14,7 +14,7 @@ from dvc_parallel.commands import cli, doctor_command, merge_driver, plan_comman
 from dvc_parallel.engine import job_count
 from dvc_parallel.remote import choose_runner
 from dvc_parallel.reporting import output_settings
-from dvc_parallel.scheduling import pools, resources
+from dvc_parallel.scheduling import pools, resources, slurm_options
 from tests.support.docs import ROOT
 
 HEAD = """\
@@ -46,6 +46,11 @@ SETTINGS = {
         choose_runner.ENV,
         f"`{choose_runner.LOCAL}`",
         "where commands run ([cluster.md](cluster.md))",
+    ),
+    slurm_options.CONFIG_OPTION: (
+        slurm_options.ENV,
+        "nothing",
+        "what to ask Slurm for, for all stages ([cluster.md](cluster.md#slurm-jobs))",
     ),
     output_settings.LOG_OPTION: (
         output_settings.LOG_ENV,

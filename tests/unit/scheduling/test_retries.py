@@ -1,6 +1,7 @@
 import pytest
 from dvc.stage.exceptions import StageCmdFailedError
 
+from dvc_parallel.engine.runner import CommandLostError
 from dvc_parallel.scheduling import retries
 from dvc_parallel.scheduling.retries import Attempts, StageLostError
 from dvc_parallel.scheduling.stage_options import Needs
@@ -53,7 +54,7 @@ def test_no_more_attempts_than_there_are():
     assert stage.story == ["try", 2, "force", "end"]
 
 
-LOST = StageLostError("cmd", OSError("worker 'w' was lost"))
+LOST = StageLostError("cmd", CommandLostError("w", "it is silent"))
 
 
 def test_a_lost_worker_costs_no_retry():
