@@ -26,6 +26,13 @@ _GIVEN = words(
 NOT_INSTALLED = "not installed"
 
 
+def split_entry(entry: str) -> tuple[str, str, str]:
+    """The path of the file, or else the name of the module, and what of it is meant."""
+    place, _, qualname = entry.partition(":")
+    is_path = os.sep in place or place.endswith(".py")
+    return (place, "", qualname) if is_path else ("", place, qualname)
+
+
 class CodeError(Exception):
     """Code that cannot be followed: which, and what would be right."""
 
@@ -132,8 +139,8 @@ class Project:
         """The code that is used by some entries.
 
         Args:
-            entries: ``pkg.mod:qualname``; ``pkg.mod``, all of a module; or the path of
-                a script.
+            entries: ``pkg.mod:qualname``; ``pkg.mod``, all of a module; the path of a
+                script, which is run, or ``path.py:qualname``.
 
         Raises:
             CodeError: an entry is not there, or code that it uses cannot be read.
@@ -147,6 +154,20 @@ class Project:
         """Those of the files of a closure that have statements, in order."""
         return [path for path in sorted(files) if self._modules[path].units]
 
+    def has(self, entry: str) -> bool:
+        """Whether there is what an entry names.
+
+        Raises:
+            CodeError: its file cannot be read.
+        """
+        path, name, qualname = split_entry(entry)
+        if path and not os.path.isfile(path):
+            return False
+        place = self.places.at(path) if path else self.places.find(name)
+        if place is None or not qualname:
+            return place is not None
+        return qualname.partition(".")[0] in self.at(place).bindings
+
     def uncovered(self, closure: Closure, ran: Iterable[tuple[str, int]]) -> list[str]:
         """Code that ran, and is not in a closure; as entries of one that has it.
 
@@ -158,9 +179,14 @@ class Project:
         """
         found = set()
         for path, line in ran:
-            module = self.at(self.places.at(path))
+            place = self.places.at(path)
+            module, name = self.at(place), place.name
+            if self.places.find(name) != place:
+                if not path.endswith(".py"):
+                    continue  # such as a template that was made Python
+                name = path
             if path not in closure.files:
-                found.add(module.name)
+                found.add(name)
             for unit in module.units:
                 # NOTE: a decorator runs for functions that nobody uses, too
                 if (
@@ -168,10 +194,15 @@ class Project:
                     and not unit.decorator
                     and unit.lines[0] <= line <= unit.lines[1]
                 ):
-                    keys = {f"{module.title}:{name}" for name in unit.names}
+                    keys = {f"{module.title}:{bound}" for bound in unit.names}
                     if keys and keys.isdisjoint(closure.definitions):
-                        found.add(f"{module.name}:{unit.names[0]}")
-        return sorted(found)
+                        found.add(f"{name}:{unit.names[0]}")
+        # NOTE: a module, other than a script, counts as a whole
+        return sorted(
+            entry
+            for entry in found
+            if entry.partition(":")[0] not in found - {entry} or split_entry(entry)[0]
+        )
 
     def module(self, name: str) -> Optional[Module]:
         """A module of the project; None if it is not one.
@@ -295,33 +326,35 @@ class _Walk:
         Raises:
             CodeError: it is not there, or code that it uses cannot be read.
         """
-        project = self._project
-        if os.sep in entry or entry.endswith(".py"):
-            if not os.path.isfile(entry):
-                raise CodeError(f"{entry}: there is no such script")
-            self._run_script(entry)
+        path, name, qualname = split_entry(entry)
+        if path and not os.path.isfile(path):
+            raise CodeError(f"{entry}: there is no such script")
+        if path and not qualname:
+            self._load_path(path, main=True)
         else:
-            name, colon, qualname = entry.partition(":")
-            module = self._load_name(name)
+            module = self._load_path(path) if path else self._load_name(name)
             if module is None:
-                roots = ", ".join(project.roots) or "no folder"
+                roots = ", ".join(self._project.roots) or "no folder"
                 raise CodeError(f"{entry}: there is no module '{name}' in {roots}")
-            if not colon:
+            if not qualname:
                 self._count_all(module, main=True)
             elif not self._attribute(module, qualname.split(".")):
                 known = [n for n, u in module.bindings.items() if u[0].kind != "import"]
                 similar = get_close_matches(qualname, known, n=1)
                 hint = f"; did you mean '{similar[0]}'?" if similar else ""
                 raise CodeError(
-                    f"{entry}: '{name}' does not define '{qualname}' at its top{hint}"
+                    f"{entry}: '{path or name}' does not define '{qualname}' at its "
+                    f"top{hint}"
                 )
         while self._todo:
             self._todo.pop()()
 
-    def _run_script(self, path: str) -> None:
+    def _load_path(self, path: str, main: bool = False) -> Module:
         place = self._project.places.at(path)
         self._load_parents(place.name)
-        self._load(self._project.at(place), main=True)
+        module = self._project.at(place)
+        self._load(module, main)
+        return module
 
     # modules that are imported
 
@@ -510,7 +543,7 @@ class _Walk:
             for folder in folders:
                 path = os.path.join(folder, text)
                 if os.path.isfile(path):
-                    self._run_script(path)
+                    self._load_path(path, main=True)
                     return
         name, _, attributes = text.partition(":")
         if name.startswith("."):

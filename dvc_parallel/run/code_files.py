@@ -10,11 +10,13 @@
         meta:
           parallel:
             code: true               # or entries: [pkg.train:main, src/other.py]
+                                     # or {trace: true}, with entries: [...] or not
 
 Such a file is an ordinary dependency, of a stage or of all those of a template.  It has
 a line for each definition that the command can come to, and for each package, so that
 git shows what has changed, and merges it.  It is beside dvc.yaml, under version
-control: a DVC without this plugin sees a file that has changed, or has not.
+control: a DVC without this plugin sees a file that has changed, or has not.  Entries
+that a trace has found are in it, under "also" (see code_trace.py).
 
 It is written before stages are compared with dvc.lock, by who has the repo locked, and
 never while another process runs a stage that depends on it: what that stage has read is
@@ -26,7 +28,8 @@ refreshed without loading Kedro, from the entries that they name.
 
 import json
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution
 from typing import TYPE_CHECKING, Any, Optional, Union
@@ -36,13 +39,15 @@ from dvc.lock import LockError
 from dvc.rwlock import rwlock
 
 from dvc_parallel.code import Closure, CodeError, Project
+from dvc_parallel.code.canonical import digest as digest_of
 from dvc_parallel.engine import logger
 from dvc_parallel.engine.atomic import atomic_write
+from dvc_parallel.engine.own_files import OwnFolder
 
 from .stage_code import Projects
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from dvc.repo import Repo
     from dvc.stage import Stage
@@ -51,10 +56,21 @@ FOLDER = ".dvc-code"
 KEDRO_FOLDER = ".kedro-dvc"
 # Digits of a digest that are kept.
 DIGITS = 16
+# Entries in the text of such a file.
+_ALSO = re.compile(r'"also": \[(.*?)\]', re.DOTALL)
+# Nothing that a trace leaves has as many bytes.
+MOST_BYTES = 2**26
 
 
 class StageCodeError(DvcException):
     """The code of a stage cannot be known; names the stage, and what would be right."""
+
+
+def _asked(stage: "Stage") -> Any:
+    """``meta.parallel.code`` of a stage, whatever it says."""
+    meta = stage.meta
+    parallel = meta.get("parallel") if isinstance(meta, dict) else None
+    return parallel.get("code", False) if isinstance(parallel, dict) else False
 
 
 def wanted(stage: "Stage") -> Union[bool, list[str]]:
@@ -63,16 +79,25 @@ def wanted(stage: "Stage") -> Union[bool, list[str]]:
     Raises:
         StageCodeError: it is neither.
     """
-    meta = stage.meta
-    parallel = meta.get("parallel") if isinstance(meta, dict) else None
-    value = parallel.get("code", False) if isinstance(parallel, dict) else False
+    said = value = _asked(stage)
+    if isinstance(said, dict):
+        known = said.keys() <= {"entries", "trace"}
+        is_right = known and isinstance(said.get("trace", True), bool)
+        value = said.get("entries", True) if is_right else None
     is_list = isinstance(value, list) and all(isinstance(it, str) for it in value)
     if value is None or not (isinstance(value, bool) or (is_list and value)):
         raise StageCodeError(
             f"stage '{stage.addressing}': meta.parallel.code: expected true, or a list "
-            f"such as [pkg.train:main, src/other.py], got {value!r}"
+            "such as [pkg.train:main, src/other.py], or {trace: true, entries: ...}, "
+            f"got {said!r}"
         )
     return value
+
+
+def is_traced(stage: "Stage") -> bool:
+    """Whether a stage asks to have the code traced that it runs."""
+    said = _asked(stage)
+    return isinstance(said, dict) and said.get("trace") is True
 
 
 def code_file(stage: "Stage") -> Optional[str]:
@@ -114,10 +139,17 @@ def refresh(stages: "Iterable[Stage]") -> None:
         if path not in files:
             files[path] = dict.fromkeys([*_siblings(stage), stage])
     for path, sharing in files.items():
-        closures = [closure for it in sharing for closure in closures_of(projects, it)]
+        also: set[str] = set()
+        closures = []
+        for stage in sharing:
+            entries = also_of(projects, stage)
+            also.update(entries)
+            closures += [it for _, it in code_of(projects, stage, entries)]
         for stage in sharing:
             _warn_of_scripts(stage, closures)
-        _write(asking[0].repo, path, _text(closures))
+        if _write(asking[0].repo, path, _text(closures, also)):
+            for stage in sharing:
+                forget_traced(stage)
 
 
 def _refresh_nodes(stages: "Sequence[Stage]") -> None:
@@ -171,8 +203,43 @@ def _siblings(stage: "Stage") -> "Iterator[Stage]":
             yield other
 
 
-def closures_of(projects: Projects, stage: "Stage") -> list[Closure]:
+def also_of(projects: Projects, stage: "Stage") -> list[str]:
+    """Entries of a stage that a trace has found, and that are still there.
+
+    Raises:
+        StageCodeError: a file of them cannot be read.
+    """
+    path, text = code_file(stage), ""
+    with suppress(OSError, UnicodeDecodeError):
+        with open(path or "", encoding="utf-8") as file:
+            text = file.read()
+    # NOTE: it may be in the midst of a merge, and then all count
+    found = {
+        json.loads(it)
+        for names in _ALSO.findall(text)
+        for it in re.findall(r'"[^"\n]*"', names)
+    }
+    found.update(load_traced(stage))
+    if not found:
+        return []
+    entries = projects.named(stage, sorted(found), projects.code_of(stage))
+    try:
+        return [
+            name
+            for name, (entry, roots) in zip(sorted(found), entries)
+            if projects.of(roots).has(entry)
+        ]
+    except CodeError as exc:
+        raise StageCodeError(f"stage '{stage.addressing}': {exc}") from None
+
+
+def code_of(
+    projects: Projects, stage: "Stage", also: Sequence[str]
+) -> list[tuple[Project, Closure]]:
     """The code of a stage that asks for it.
+
+    Args:
+        also: more entries of it.
 
     Raises:
         StageCodeError: it cannot be known.
@@ -188,11 +255,22 @@ def closures_of(projects: Projects, stage: "Stage") -> list[Closure]:
         raise StageCodeError(f"{where}: {unclear[0]}{advice}")
     if not entries:
         raise StageCodeError(f"{where}: its command runs no Python script{advice}")
+    found = [(projects.of(roots), entry) for entry, roots in entries]
+    found += [(projects.of(it), e) for e, it in projects.named(stage, also, code)]
     try:
-        return [projects.of(roots).closure([entry]) for entry, roots in entries]
+        return [(project, project.closure([entry])) for project, entry in found]
     except CodeError as exc:
         # NOTE: DVC would show what it is made of, once more
         raise StageCodeError(f"{where}: {exc}") from None
+
+
+def closures_of(projects: Projects, stage: "Stage") -> list[Closure]:
+    """The code of a stage, with what a trace has found.
+
+    Raises:
+        StageCodeError: it cannot be known.
+    """
+    return [it for _, it in code_of(projects, stage, also_of(projects, stage))]
 
 
 def declared_scripts(stage: "Stage", closures: Iterable[Closure]) -> list[str]:
@@ -221,31 +299,73 @@ def _warn_of_scripts(stage: "Stage", closures: Iterable[Closure]) -> None:
         )
 
 
-def _text(closures: Iterable[Closure]) -> str:
+def _text(closures: Iterable[Closure], also: Iterable[str]) -> str:
     """The content of a file; in order, so that it says the same whoever writes it."""
-    definitions: dict[str, str] = {}
+    digests: dict[str, set[str]] = {}
     packages: dict[str, str] = {}
     for closure in closures:
         for name, digest in closure.definitions.items():
-            definitions[name] = digest[:DIGITS]
+            digests.setdefault(name, set()).add(digest[:DIGITS])
         packages.update(closure.distributions)
+    # NOTE: scripts in two folders may have one name
+    definitions = {name: " ".join(sorted(it)) for name, it in digests.items()}
     data: dict[str, Any] = {"definitions": definitions, "packages": packages}
+    if found := sorted(also):
+        data["also"] = found
     return json.dumps(data, indent=2, sort_keys=True) + "\n"
 
 
-def _write(repo: "Repo", path: str, text: str) -> None:
+def _write(repo: "Repo", path: str, text: str) -> bool:
+    """Write a file if it has changed; tell whether it has that text now."""
     with suppress(OSError, UnicodeDecodeError):
         with open(path, encoding="utf-8") as file:
             if file.read() == text:
-                return
+                return True
     hardlink = repo.config["core"].get("hardlink_lock", False)
     try:
         with rwlock(repo.tmp_dir, repo.fs, "code", [], [path], hardlink):
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with atomic_write(path, repo.tmp_dir) as output:
                 output.write(text)
+        return True
     except LockError:
         logger.warning(
             "'%s' is not refreshed, as another process runs a stage that depends on it",
             os.path.relpath(path),
         )
+        return False
+
+
+def _traces(stage: "Stage") -> OwnFolder:
+    return OwnFolder(stage.repo.tmp_dir, "parallel", "trace")
+
+
+def trace_name(stage: "Stage") -> str:
+    """The name of the file of what a trace has found of a stage."""
+    path = os.path.relpath(stage.path, stage.repo.root_dir)
+    return f"{digest_of(path, getattr(stage, 'name', None) or '')}.json"
+
+
+def load_traced(stage: "Stage") -> list[str]:
+    """Entries that a trace has found, and that are in no file yet."""
+    try:
+        with _traces(stage).read(trace_name(stage), MOST_BYTES) as file:
+            found = json.load(file)
+    except (OSError, ValueError, RecursionError):
+        return []
+    return [it for it in found if isinstance(it, str)] if type(found) is list else []
+
+
+def save_traced(stage: "Stage", entries: Sequence[str]) -> None:
+    """Keep what a trace has found until the file of a stage is written.
+
+    Raises:
+        OSError: it cannot be kept.
+    """
+    with _traces(stage).replace(trace_name(stage)) as output:
+        json.dump(entries, output)
+
+
+def forget_traced(stage: "Stage") -> None:
+    with suppress(OSError):
+        _traces(stage).remove(trace_name(stage))

@@ -91,6 +91,14 @@ def unlocked_repo(original: Callable, func: Callable) -> Callable:
 
     @wraps(func)
     def wrapper(stage, *args, **kwargs):
+        if not stage.meta:
+            return unlocked_run(stage, *args, **kwargs)
+        from .code_trace import traced
+
+        with traced(stage, kwargs):
+            return unlocked_run(stage, *args, **kwargs)
+
+    def unlocked_run(stage, *args, **kwargs):
         stage_run = current_stage_run()
         if stage_run is None:
             books = current_books()

@@ -6,6 +6,7 @@ from glob import glob
 from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from dvc_parallel.code import Project
+from dvc_parallel.code.closure import split_entry
 from dvc_parallel.code.command_line import CommandLine, ProgramRun, PythonRun
 from dvc_parallel.code.places import Packages, Places
 
@@ -85,7 +86,7 @@ class Projects:
         roots += self._roots(stage.wdir, stage.wdir, ())
         where = tuple(dict.fromkeys(roots))
         return [
-            (os.path.join(stage.wdir, it) if it.endswith(".py") else it, where)
+            (os.path.join(stage.wdir, it) if split_entry(it)[0] else it, where)
             for it in entries
         ]
 

@@ -1,8 +1,8 @@
 """What Python processes do to files, by their own account: where strace cannot be had.
 
-A copy of this module, called ``sitecustomize``, is imported by each Python process that
-starts under a command; it needs nothing but the standard library.  What is not Python,
-and what extension modules open by themselves, it does not see.
+A copy of this module is imported by each Python process that starts under a command
+(run/site_hook.py).  What is not Python, and what extension modules open by themselves,
+it does not see.
 
 Format of a trace: a JSON array a line, of what was done, one or two absolute paths, and
 for ``open`` the flags and whether the file was there.  See :func:`sys.addaudithook`.
@@ -10,7 +10,6 @@ for ``open`` the flags and whether the file was there.  See :func:`sys.addaudith
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from .used_files import UsedFiles
 
 VARIABLE = "DVC_PARALLEL_TRACE"
-MODULE = "sitecustomize"
 
 _ONE = {"os.remove": "remove", "os.rmdir": "remove", "os.truncate": "write"}
 _TWO = {"os.rename": "rename", "os.link": "link", "os.symlink": "symlink"}
@@ -39,15 +37,20 @@ class AuditHook:
 
     def __init__(self, folder: str):
         self._folder = folder
+        from dvc_parallel.run.site_hook import sources
+
         os.makedirs(folder)
-        shutil.copyfile(__file__, os.path.join(folder, f"{MODULE}.py"))
+        for name, text in sources(__file__).items():
+            with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
+                file.write(text)
 
     def wrap(self, command: "Command", path: str) -> "Command":
         """The command whose trace goes to a file."""
+        from dvc_parallel.run.site_hook import environment
+
         env = dict(os.environ if command.env is None else command.env)
-        folders = [self._folder, *filter(None, [env.get("PYTHONPATH")])]
-        env.update({"PYTHONPATH": os.pathsep.join(folders), VARIABLE: path})
-        return replace(command, env=env)
+        env.update(environment(self._folder, env.get("PYTHONPATH")))
+        return replace(command, env={**env, VARIABLE: path})
 
     def read(self, path: str, _folder: str, used: "UsedFiles") -> tuple[int, str]:
         """Read a trace, as :meth:`Strace.read` does."""
@@ -104,8 +107,11 @@ def _opened(path: str, flags: int, is_there: bool, used: "UsedFiles") -> None:
         used.write(real, path, anew=anew, reads=mode == os.O_RDWR)
 
 
-def _install(trace: str) -> None:
+def install() -> None:
     """Write what this process does to a trace from now on."""
+    trace = os.environ.get(VARIABLE)
+    if not trace or not hasattr(sys, "addaudithook"):
+        return
 
     def path_of(name: Any) -> str:
         return os.path.join(os.getcwd(), os.fsdecode(name))
@@ -144,16 +150,3 @@ def _install(trace: str) -> None:
             busy = False
 
     sys.addaudithook(hook)
-
-
-if __name__ == MODULE:
-    _here = os.path.dirname(os.path.abspath(__file__))
-    if os.environ.get(VARIABLE) and hasattr(sys, "addaudithook"):
-        _install(os.environ[VARIABLE])
-    # the one that it stands before
-    sys.path[:] = [path for path in sys.path if os.path.abspath(path) != _here]
-    del sys.modules[MODULE]
-    try:
-        __import__(MODULE)
-    except ImportError:
-        pass

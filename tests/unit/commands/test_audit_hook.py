@@ -80,6 +80,17 @@ def test_what_a_script_does(tmp_path, folder):
     assert used.writes - used.left == {"t", "gone"}
 
 
+def test_a_python_that_has_no_module_of_that_name_says_nothing(tmp_path):
+    hook = AuditHook(str(tmp_path / "hook"))
+    command = hook.wrap(
+        Command([sys.executable, "-Sc", "import site; site.main()"]), ""
+    )
+    done = subprocess.run(
+        command.args, env=command.env, capture_output=True, check=True
+    )
+    assert done.stderr == b""
+
+
 @pytest.mark.parametrize(
     "line",
     [
