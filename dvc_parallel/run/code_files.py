@@ -128,17 +128,7 @@ def refresh(stages: "Iterable[Stage]") -> None:
     if not asking:
         return
     projects = Projects(asking[0].repo)
-    files: dict[str, dict[Stage, None]] = {}
-    for stage in asking:
-        path = code_file(stage)
-        if path is None:
-            raise StageCodeError(
-                f"stage '{stage.addressing}' has meta.parallel.code, but no file in "
-                f"'{FOLDER}' among its deps; `dvc-parallel deps --write` adds it"
-            )
-        if path not in files:
-            files[path] = dict.fromkeys([*_siblings(stage), stage])
-    for path, sharing in files.items():
+    for path, sharing in _files(asking).items():
         also: set[str] = set()
         closures = []
         for stage in sharing:
@@ -150,6 +140,21 @@ def refresh(stages: "Iterable[Stage]") -> None:
         if _write(asking[0].repo, path, _text(closures, also)):
             for stage in sharing:
                 forget_traced(stage)
+
+
+def _files(asking: "Iterable[Stage]") -> "dict[str, dict[Stage, None]]":
+    """Paths of files, each with all stages that share it."""
+    files: dict[str, dict[Stage, None]] = {}
+    for stage in asking:
+        path = code_file(stage)
+        if path is None:
+            raise StageCodeError(
+                f"stage '{stage.addressing}' has meta.parallel.code, but no file in "
+                f"'{FOLDER}' among its deps; `dvc-parallel deps --write` adds it"
+            )
+        if path not in files:
+            files[path] = dict.fromkeys([*_siblings(stage), stage])
+    return files
 
 
 def _refresh_nodes(stages: "Sequence[Stage]") -> None:
