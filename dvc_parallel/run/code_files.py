@@ -31,6 +31,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, distribution
 from typing import TYPE_CHECKING, Any, Optional, Union
 
@@ -39,7 +40,6 @@ from dvc.lock import LockError
 from dvc.rwlock import rwlock
 
 from dvc_parallel.code import Closure, CodeError, Project
-from dvc_parallel.code.canonical import digest as digest_of
 from dvc_parallel.engine import logger
 from dvc_parallel.engine.atomic import atomic_write
 from dvc_parallel.engine.own_files import OwnFolder
@@ -348,7 +348,8 @@ def _traces(stage: "Stage") -> OwnFolder:
 def trace_name(stage: "Stage") -> str:
     """The name of the file of what a trace has found of a stage."""
     path = os.path.relpath(stage.path, stage.repo.root_dir)
-    return f"{digest_of(path, getattr(stage, 'name', None) or '')}.json"
+    key = os.fsencode(f"{path}:{getattr(stage, 'name', None) or ''}")
+    return f"{blake2b(key, digest_size=16).hexdigest()}.json"
 
 
 def load_traced(stage: "Stage") -> list[str]:
