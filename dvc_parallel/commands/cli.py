@@ -37,7 +37,7 @@ _ANSWERS = {
 }
 
 # Commands of our own that go through DVC's command line.
-OWN = frozenset({"deps", "logs", "plan", "report", "validate"})
+OWN = frozenset({"deps", "logs", "plan", "pools", "report", "validate"})
 
 # Those that do without it.
 ALONE = frozenset({"doctor", "merge-driver"})
@@ -139,6 +139,7 @@ def main_parser() -> ArgumentParser:
         deps_command,
         logs_command,
         plan_command,
+        pools_command,
         report_command,
         validate_command,
     )
@@ -147,6 +148,7 @@ def main_parser() -> ArgumentParser:
         deps_command,
         logs_command,
         plan_command,
+        pools_command,
         report_command,
         validate_command,
     ]

@@ -14,12 +14,14 @@ from statistics import median
 from typing import Any
 
 from dvc_parallel.engine.reporter_events import Phase
+from dvc_parallel.remote.choose_runner import LOCAL
 from dvc_parallel.reporting.records import Run, Runs
 from dvc_parallel.reporting.records.reader import RecordError
 from dvc_parallel.scheduling.durations import Durations
 from dvc_parallel.scheduling.simulation import Forecast, RepoTimes, Speed
 
 from .dry_run import DryRun, Step
+from .sizes import Sizes, uses
 
 # Version of what `as_dict` returns; new keys do not change it.
 SCHEMA_VERSION = 1
@@ -115,9 +117,11 @@ class Outlook:
 
     Attributes:
         error: why stages could not run with more than one job, if they cannot.
+        sizes: what stages that run use, and how many of them fit.
     """
 
     def __init__(self, dry_run: DryRun, durations: Durations, runs: Iterable[Run] = ()):
+        runs = [*runs]
         self._steps = steps = dry_run.steps
         self.jobs = dry_run.jobs
         self.runner = dry_run.runner
@@ -147,6 +151,8 @@ class Outlook:
             ),
         )
         self.up_to_date = [names[rank] for rank in ranks if rank not in running]
+        used = uses(runs, [names[rank] for rank in ranks if rank in running])
+        self.sizes = Sizes(used, is_here=self.runner == LOCAL)
         # NOTE: that of stages one after the other is that of no other number of jobs
         path = self.forecast.critical_path if self.error is None else ()
         self.critical_path = [names[rank] for rank in path]
@@ -217,6 +223,7 @@ class Outlook:
                 "seconds": round(self.forecast.critical, 3),
             },
             "width": self.forecast.width,
+            "sizes": self.sizes.as_dicts(),
             "speeds": [
                 {name: round(value, 3) for name, value in asdict(speed).items()}
                 for speed in self.speeds

@@ -170,7 +170,7 @@ def _some(names: list[str]) -> str:
 
 
 def _notes(outlook: "Outlook") -> "Iterator[str]":
-    """What the marks in the table mean."""
+    """What the marks in the table mean, and what stages use."""
     if outlook.error is None:
         yield "* on the critical path"
     if not all(entry.step.certain for entry in outlook.entries):
@@ -184,6 +184,7 @@ def _notes(outlook: "Outlook") -> "Iterator[str]":
             f"the workers of '{outlook.runner}' were not asked what they have: pools "
             "without a size here may belong to them, and are ignored"
         )
+    yield from outlook.sizes.lines()
 
 
 def _shortened(names: list[str]) -> str:

@@ -60,3 +60,9 @@ def plan_of(info: RunInfo, **kwargs: Any) -> Plan:
         on_error=info.on_error,
         **kwargs,
     )
+
+
+def group_of(name: str) -> str:
+    """What the stages of a foreach or a matrix are called together; or nothing."""
+    stage, has_item, _ = name.partition("@")
+    return f"{stage}@*" if has_item else ""

@@ -13,6 +13,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from dvc_parallel.engine.reporter_events import FINAL, Phase, RunInfo
+from dvc_parallel.engine.run_info import group_of
 from dvc_parallel.engine.signals import clock
 from dvc_parallel.engine.terminal import visible
 
@@ -49,7 +50,7 @@ class LiveView(Progress):
 
     def begun(self, run: RunInfo) -> None:
         super().begun(run)
-        self._group_of = [visible(_group(stage.name)) for stage in run.stages]
+        self._group_of = [visible(group_of(stage.name)) for stage in run.stages]
         for stage, group in enumerate(self._group_of):
             self._groups.setdefault(group, []).append(stage)
         self.screen.open()
@@ -168,12 +169,6 @@ def _clock(seconds: float) -> str:
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-
-
-def _group(name: str) -> str:
-    """What the stages of a foreach or a matrix are called together; or nothing."""
-    stage, has_item, _ = name.partition("@")
-    return f"{stage}@*" if has_item else ""
 
 
 def fitted(names: Sequence[str], width: int) -> list[str]:

@@ -74,22 +74,17 @@ class Provision:
         on_slot: Callable[[], None],
         offers: Optional[Sequence["Offer"]] = None,
     ):
-        names = [stage.addressing for stage in steps]
+        wanted = declared(steps)
+        self._sizes = machine_pools(
+            steps[0].repo,
+            lambda: any(GPU in needs.pools for needs in wanted.values()),
+            is_elsewhere=offers is not None,
+        )
+        self._places: dict[int, Place] = {}
         try:
-            declared = {
-                rank: needs
-                for rank, stage in enumerate(steps)
-                if (needs := read_needs(names[rank], stage.meta)) is not NOTHING
-            }
-            self._sizes = machine_pools(
-                steps[0].repo,
-                lambda: any(GPU in needs.pools for needs in declared.values()),
-                is_elsewhere=offers is not None,
-            )
-            self._places: dict[int, Place] = {}
             self._needs = {
-                rank: self._given(rank, names[rank], needs, offers)
-                for rank, needs in declared.items()
+                rank: self._given(rank, steps[rank].addressing, needs, offers)
+                for rank, needs in wanted.items()
             }
         except NeedsError as exc:
             raise DvcException(str(exc)) from None
@@ -160,6 +155,19 @@ class Provision:
         """Give back what is shared with others, as this process is about to end."""
         if self._shared:
             self._shared.give_all_back()
+
+
+def declared(stages: Sequence["Stage"]) -> dict[int, Needs]:
+    """What stages declare, by their places; of those that declare anything.
+
+    Raises:
+        DvcException: one of them asks for what makes no sense.
+    """
+    try:
+        needs = [read_needs(stage.addressing, stage.meta) for stage in stages]
+    except NeedsError as exc:
+        raise DvcException(str(exc)) from None
+    return {rank: need for rank, need in enumerate(needs) if need is not NOTHING}
 
 
 def machine_pools(

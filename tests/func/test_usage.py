@@ -1,12 +1,19 @@
 """What stages use: recorded, shown, and used for the next run."""
 
 import json
+import math
 import os
+import re
 import sys
 
 import pytest
+from ruamel.yaml import YAML
 
+from dvc_parallel.commands.sizes import Sizes, Use, uses
+from dvc_parallel.engine.machine import available_memory
+from dvc_parallel.engine.usage import size
 from dvc_parallel.processes import measuring
+from tests.support.journals import Journal
 
 PYTHON = sys.executable
 MB = 1_000_000
@@ -74,3 +81,120 @@ def test_what_a_stage_uses_is_recorded(make_project, looks):
     report = project.run([PYTHON, "-m", "dvc_parallel", "report", "--json"]).stdout
     assert json.loads(report)["used"]["memory"] == long["memory"]
     assert json.loads(report)["used"]["largest"] == "long"
+
+
+GIB = 2**30
+PIPELINE = """
+    stages:
+      prepare: {cmd: "true"}
+      train:
+        foreach: [svm, forest, boosting]
+        do:
+          cmd: echo ${item}
+          meta: {parallel: {pools: {gpu: 1, mem: 1}}}
+      tiny: {cmd: "true"}
+"""
+NAMES = ["prepare", "train@svm", "train@forest", "train@boosting", "tiny"]
+
+
+def command(project, *args, check=True):
+    return project.run([PYTHON, "-m", "dvc_parallel", *args], check=check)
+
+
+def record(project, used, **kwargs):
+    """Have a run recorded in which stages have used something."""
+    journal = Journal({}, [10.0] * len(NAMES), names=NAMES, used=used, **kwargs)
+    journal.write(project.path / ".dvc/tmp/parallel/runs")
+
+
+@pytest.fixture
+def known(make_project):
+    """A project that knows what its stages use: two of three have room."""
+    project = make_project(dvc_yaml=PIPELINE)
+    room = available_memory()
+    large = {"seconds": 10.0, "cpu": 5.0, "memory": int(room / 2.5)}
+    record(
+        project,
+        {
+            0: {"seconds": 10.0, "cpu": 39.0, "memory": 3 * GIB},
+            1: large,
+            2: {**large, "memory": 5},
+            4: {"seconds": 0.2, "cpu": 0.2, "memory": 9},
+        },
+    )
+    # NOTE: a later run with smaller data does not take that back
+    record(project, {1: {**large, "memory": 7}}, id="20261122-083000-test")
+    return project, room
+
+
+def test_plan_tells_how_many_fit(known):
+    project, room = known
+    lines = command(project, "plan", "-j", "4").stdout.splitlines()
+    told = [line for line in lines if "at its peak" in line]
+    assert told == [
+        "prepare: 3.0 GiB at its peak, 3.9 cores",
+        f"train@*: {size(int(room / 2.5))} at its peak, 0.5 cores: with {size(room)}, "
+        "-j 2",
+    ]
+    sizes = json.loads(command(project, "plan", "--json").stdout)["sizes"]
+    assert [(one["stages"], one["count"], one["jobs"]) for one in sizes] == [
+        ("prepare", 1, 1),
+        ("train@*", 3, 2),
+        ("tiny", 1, 1),
+    ]
+    assert [one["limit"] for one in sizes] == [None, "memory", None]
+    assert sizes[1]["memory"] == int(room / 2.5)
+    assert sizes[2]["cores"] is None
+
+
+def test_pools_are_proposed(known):
+    project, room = known
+    table = command(project, "pools").stdout
+    assert re.search(r"^gpu +1 +- +train@\*: 1$", table, re.MULTILINE)
+    proposed = command(project, "pools", "--suggest").stdout
+    assert "  train:  # " in proposed
+    mem = math.ceil(1.1 * int(room / 2.5) / GIB)
+    assert YAML(typ="safe").load(proposed) == {
+        "stages": {
+            "prepare": {"meta": {"parallel": {"pools": {"mem": 4, "cpu": 4}}}},
+            "train": {"do": {"meta": {"parallel": {"pools": {"gpu": 1, "mem": mem}}}}},
+        }
+    }
+
+
+def test_nothing_is_known_to_propose(make_project):
+    project = make_project(dvc_yaml="stages: {one: {cmd: 'true'}}")
+    result = command(project, "pools", "--suggest", check=False)
+    assert result.returncode == 255
+    assert "it is not known what stages use" in result.stderr
+    assert "no pools, and no stage takes one" in command(project, "pools").stdout
+    assert json.loads(command(project, "plan", "--json").stdout)["sizes"] == []
+    project.dvc("repro", "-j", 2)
+    assert "No stage uses as much" in command(project, "pools", "--suggest").stdout
+
+
+@pytest.mark.parametrize(
+    "use, memory, cpus, expected",
+    [
+        (Use("train@*", 9, 11 * GIB, 3.9), 64 * GIB, 64, (5, "memory")),
+        (Use("train@*", 9, 11 * GIB, 3.9), 64 * GIB, 16, (4, "cpu")),
+        (Use("train@*", 3, 11 * GIB, 3.9), 64 * GIB, 64, (3, None)),
+        (Use("train@*", 3, 11 * GIB, 3.9), 8 * GIB, 64, (0, "memory")),
+        (Use("train", 1, 1, 99.0), GIB, 2, (1, None)),
+        (Use("train@*", 9, None, None), GIB, 2, (9, None)),
+        (Use("train@*", 9, 0, 0.0), GIB, 2, (9, None)),
+    ],
+)
+def test_how_many_fit(use, memory, cpus, expected):
+    assert use.fitting(memory, cpus) == expected
+
+
+def test_what_plan_says_of_a_machine_that_is_too_small(monkeypatch):
+    monkeypatch.setattr("dvc_parallel.commands.sizes.available_memory", lambda: GIB)
+    used = [Use("train", 1, 2 * GIB, None)]
+    assert [*Sizes(used).lines()] == ["train: 2.0 GiB at its peak: more than 1.0 GiB"]
+    assert [*Sizes(used, is_here=False).lines()] == ["train: 2.0 GiB at its peak"]
+
+
+def test_no_use_is_known_of_no_runs():
+    assert uses([], ["a", "b@1"]) == []

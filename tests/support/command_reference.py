@@ -40,7 +40,7 @@ SETTINGS = {
     pools.CONFIG_OPTION: (
         pools.ENV,
         "every pool has size 1",
-        "sizes of pools, such as `gpu=0,1 mem=64` ([pools.md](pools.md))",
+        "sizes of pools, such as `gpu=0,1 mem=64`, or `auto` ([pools.md](pools.md))",
     ),
     choose_runner.CONFIG_OPTION: (
         choose_runner.ENV,

@@ -1,0 +1,151 @@
+"""How much stages use, by the records of runs; so how many fit, and what to declare."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Optional
+
+from dvc_parallel.engine.machine import available_cpus, available_memory
+from dvc_parallel.engine.run_info import group_of
+from dvc_parallel.engine.usage import size
+from dvc_parallel.scheduling.auto_pools import CPU, GIB, MEM
+
+if TYPE_CHECKING:
+    from dvc_parallel.reporting.records import Run
+
+# Seconds of commands that say how many CPUs they keep busy.
+LEAST_SECONDS = 1.0
+# What a plan says of stages all of which fit; and what is worth a pool.
+NOTABLE = GIB
+LEAST_MEMORY, LEAST_CORES = GIB // 2, 1.5
+# By how much more memory is proposed than was seen.
+MARGIN = 1.1
+
+
+@dataclass(frozen=True)
+class Use:
+    """What each of some stages uses, at most in some runs.
+
+    Attributes:
+        name: of a stage, or "train@*" of those of a foreach or matrix.
+        count: how many they are.
+        memory: bytes at the peak; None if that is not known, or next to nothing.
+        cores: CPUs that were busy on average; None if that is not known.
+    """
+
+    name: str
+    count: int
+    memory: Optional[int]
+    cores: Optional[float]
+
+    def __str__(self) -> str:
+        parts = []
+        if self.memory is not None:
+            parts.append(f"{size(self.memory)} at its peak")
+        if self.cores is not None:
+            parts.append(f"{self.cores:.1f} cores")
+        return ", ".join(parts)
+
+    @property
+    def pools(self) -> dict[str, int]:
+        """What to take of ``mem``, in GiB, and of ``cpu``."""
+        pools = {}
+        if self.memory is not None and self.memory >= LEAST_MEMORY:
+            pools[MEM] = math.ceil(MARGIN * self.memory / GIB)
+        if self.cores is not None and self.cores >= LEAST_CORES:
+            pools[CPU] = math.ceil(self.cores)
+        return pools
+
+    def fitting(self, memory: int, cpus: int) -> tuple[int, Optional[str]]:
+        """How many of them a machine has room for at a time, and what limits that.
+
+        Args:
+            memory, cpus: what the machine has.
+
+        Returns:
+            tuple: "memory" or "cpu"; all of them and None, if nothing does.
+        """
+        limits: list[tuple[int, Optional[str]]] = [(self.count, None)]
+        if self.memory:
+            limits.append((memory // self.memory, "memory"))
+        if self.cores:
+            limits.append((max(1, int(cpus / self.cores)), "cpu"))
+        return min(limits, key=lambda limit: limit[0])
+
+
+def uses(runs: Iterable["Run"], names: Iterable[str]) -> list[Use]:
+    """What stages use, as far as runs tell; those of a foreach or matrix together.
+
+    Args:
+        names: of the stages, in the order of what is returned.
+    """
+    groups = {name: group_of(name) or name for name in names}
+    seen: set[str] = set()
+    memory: dict[str, int] = {}
+    cores: dict[str, float] = {}
+    for run in runs:
+        for stage in run.stages:
+            group, used = groups.get(stage.name), stage.used
+            if group is None or used is None:
+                continue
+            seen.add(group)
+            if used.memory is not None:
+                memory[group] = max(memory.get(group, 0), used.memory)
+            if used.cores is not None and used.seconds >= LEAST_SECONDS:
+                cores[group] = max(cores.get(group, 0.0), used.cores)
+    counts: dict[str, int] = {}
+    for group in groups.values():
+        counts[group] = counts.get(group, 0) + 1
+    return [
+        Use(group, count, memory.get(group), cores.get(group))
+        for group, count in counts.items()
+        if group in seen
+    ]
+
+
+class Sizes:
+    """What stages use, and what this machine has for them.
+
+    Args:
+        uses: what they use.
+        is_here: whether they run on this machine.
+    """
+
+    def __init__(self, uses: Iterable[Use], is_here: bool = True):
+        self._uses = [*uses]
+        self._machine = (available_memory(), available_cpus()) if is_here else None
+
+    def lines(self) -> Iterable[str]:
+        """One for each group of stages of which all do not fit, or that are large."""
+        for use in self._uses:
+            fitting, limit = self._fitting(use)
+            if limit is None and (use.memory or 0) < NOTABLE:
+                continue
+            line = f"{use.name}: {use}"
+            if limit is not None and self._machine:
+                memory, cpus = self._machine
+                has = size(memory) if limit == "memory" else f"{cpus} CPUs"
+                more = f"with {has}, -j {fitting}" if fitting else f"more than {has}"
+                line += f": {more}"
+            yield line
+
+    def as_dicts(self) -> list[Mapping[str, Any]]:
+        """The same of all groups, for scripts."""
+        told: list[Mapping[str, Any]] = []
+        for use in self._uses:
+            fitting, limit = self._fitting(use)
+            cores = None if use.cores is None else round(use.cores, 2)
+            told.append(
+                {
+                    "stages": use.name,
+                    "count": use.count,
+                    "memory": use.memory,
+                    "cores": cores,
+                    "jobs": fitting,
+                    "limit": limit,
+                }
+            )
+        return told
+
+    def _fitting(self, use: Use) -> tuple[int, Optional[str]]:
+        return use.fitting(*self._machine) if self._machine else (use.count, None)
