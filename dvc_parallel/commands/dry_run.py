@@ -122,6 +122,7 @@ class DryRun:
         self.jobs = 1
         self.runner = LOCAL
         self.side_by_side = True
+        self._pulls = False
         self.error: Optional[str] = None
         self._ranks: dict[Stage, int] = {}
         self._graph: Any = None
@@ -142,6 +143,7 @@ class DryRun:
         """
         dry_run = cls()
         # NOTE: what could be pulled is not known without asking the remote
+        dry_run._pulls = bool(kwargs.get("pull") and not kwargs.get("allow_missing"))
         kwargs["allow_missing"] = kwargs.get("allow_missing") or kwargs.get("pull")
         kwargs.update(dry=True, interactive=False, pull=False)
         try:
@@ -190,6 +192,10 @@ class DryRun:
         after = self._after[rank] if self.side_by_side else set()
         self.steps.append(Step(stage, upstream, after, False, []))
 
+    def cannot_skip(self, stage: "Stage") -> bool:
+        """Whether a stage that lacks data is to be pulled, and never can have been."""
+        return self._pulls and _has_never_run(stage)
+
     def would_run(
         self, stage: "Stage", *, force: bool = False, allow_missing: bool = False
     ) -> None:
@@ -229,10 +235,14 @@ class DryRun:
         return {rank for rank in upstream | step.after if self.steps[rank].runs}
 
 
+def _has_never_run(stage: "Stage") -> bool:
+    entries = [*stage.deps, *stage.outs]
+    return bool(stage.cmd and entries) and not any(it.hash_info for it in entries)
+
+
 def _reasons(stage: "Stage", allow_missing: bool) -> list[Reason]:
     """The reasons that DVC's status gives for a stage."""
-    entries = [*stage.deps, *stage.outs]
-    if stage.cmd and entries and not any(entry.hash_info for entry in entries):
+    if _has_never_run(stage):
         return [Reason("never run")]
     status = stage.status().get(stage.addressing, ())
     reasons = [reason for entry in status for reason in _reasons_in(entry)]
@@ -284,6 +294,8 @@ def reproduce(original: Callable, stage: "Stage", *args: Any, **kwargs: Any) -> 
     if not isinstance(books, _Books):
         return original(stage, *args, **kwargs)
     books.dry_run.begin(stage)
+    if books.dry_run.cannot_skip(stage):
+        kwargs["allow_missing"] = False
     original(stage, *args, **kwargs)
     return stage if books.dry_run.end() else None
 

@@ -317,6 +317,12 @@ def test_text_after_a_stage_has_failed(make_project):
     assert lines[-1] == "~ no earlier time: the median of the other stages is used"
 
 
+def test_what_has_never_run_cannot_be_pulled(chain):
+    names = why(chain)
+    assert why(chain, "--pull") == names
+    assert len(names) == 5
+
+
 def test_text_when_there_is_nothing_to_do(done):
     assert plan(done, "left").stdout == "Everything is up to date (3 stages).\n"
 
