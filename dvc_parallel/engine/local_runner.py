@@ -17,12 +17,12 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional, Protocol
 
 import psutil
 
 from .atomic import about
-from .pipes import follow
+from .pipes import Process, follow
 from .runner import (
     Command,
     OnStart,
@@ -66,7 +66,7 @@ class Supervisor(ABC):
         """
 
     @abstractmethod
-    def wait(self, process: subprocess.Popen, command: Command, output: Output) -> int:
+    def wait(self, process: Process, command: Command, output: Output) -> int:
         """Pass on what a process prints, and return its exit status when it has ended.
 
         Args:
@@ -93,6 +93,33 @@ class Supervisor(ABC):
         """
 
 
+class HeldProcess(Process, Protocol):
+    """A process that is the head of a session, and waits for what to run."""
+
+    def start(self, command: Command, stdin: int) -> bool:
+        """Have it run a command; tell whether it does.  If not, it is gone."""
+        ...
+
+    def drop(self) -> None:
+        """End it before it has run anything."""
+
+
+class Forks(ABC):
+    """Has processes that run certain commands, and need not be started."""
+
+    @abstractmethod
+    def hold(self, command: Command, runner: "LocalRunner") -> Optional[HeldProcess]:
+        """A process that can run a command, or None; it may take a while.
+
+        Args:
+            runner: for what has to run until the end of the run.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """End what is not a command of a stage."""
+
+
 class LocalRunner(Runner):
     """Runs commands on this machine, with empty stdin.
 
@@ -101,13 +128,17 @@ class LocalRunner(Runner):
     Args:
         supervisor: its own. Without one, commands that are stopped go on, what
             they leave behind is known by its session alone, and none has a time limit.
+        forks: what has processes for some of the commands; its own.
     """
 
-    def __init__(self, supervisor: Optional[Supervisor] = None):
+    def __init__(
+        self, supervisor: Optional[Supervisor] = None, forks: Optional[Forks] = None
+    ):
         self._supervisor = supervisor
+        self._forks = forks
         # NOTE: a signal handler may call `signal` while its thread is in it already
         self._guard = threading.RLock()  # of the fields below
-        self._running: dict[int, subprocess.Popen] = {}
+        self._running: dict[int, Process] = {}
         self._ended: set[int] = set()
         self._closed = False
         self._no_input: Optional[int] = None
@@ -120,14 +151,15 @@ class LocalRunner(Runner):
     ) -> int:
         if command.timeout is not None and self._supervisor is None:
             raise ValueError("a time limit needs a supervisor")
+        held = self._forks.hold(command, self) if self._forks else None
         # NOTE: started under the guard, so that no signal can miss it.
-        with self._guard:
-            if self._closed:
-                raise RunnerClosedError
-            if self._supervisor:
-                command = self._supervisor.begin(command)
-            process = self._start(command)
-            self._running[process.pid] = process
+        try:
+            with self._guard:
+                command, process = self._begin(command, held)
+        except BaseException:
+            if held:
+                held.drop()
+            raise
 
         try:
             if self._supervisor:
@@ -144,12 +176,25 @@ class LocalRunner(Runner):
                 del self._running[process.pid]
                 self._ended.add(process.pid)
 
-    def _start(self, command: Command) -> subprocess.Popen:
+    def _begin(
+        self, command: Command, held: Optional[HeldProcess]
+    ) -> tuple[Command, Process]:
+        if self._closed:
+            raise RunnerClosedError
+        if self._supervisor:
+            command = self._supervisor.begin(command)
+        process = self._start(command, held)
+        self._running[process.pid] = process
+        return command, process
+
+    def _start(self, command: Command, held: Optional[HeldProcess]) -> Process:
         apart: dict[str, Any] = {"start_new_session": True}
         if sys.platform == "win32":
             apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
         if self._no_input is None:
             self._no_input = os.open(os.devnull, os.O_RDONLY)
+        if held and held.start(command, self._no_input):
+            return held
         args = command.args
         with about(args if isinstance(args, str) else args[0]):
             return subprocess.Popen(  # noqa: S603
@@ -182,7 +227,14 @@ class LocalRunner(Runner):
             with self._supervisor.stopped(self._sessions):
                 yield
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it starts nothing any more."""
+        return self._closed
+
     def close(self) -> None:
+        if self._forks:
+            self._forks.close()
         with self._guard:
             self._closed = True
             if self._no_input is not None:
@@ -207,7 +259,7 @@ class LocalRunner(Runner):
         return left | self._running.keys()
 
 
-def signal_all(process: subprocess.Popen, signum: int) -> None:
+def signal_all(process: Process, signum: int) -> None:
     """Send a signal to all processes of a command, as far as the system can."""
     if sys.platform != "win32":
         with suppress(ProcessLookupError, PermissionError):

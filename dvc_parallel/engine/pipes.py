@@ -6,14 +6,13 @@ is no waiting for their end.  What it prints is still read and passed on.
 
 import os
 import select
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterable
 from contextlib import closing, suppress
 from io import FileIO
-from typing import Callable, Optional
+from typing import Any, Callable, Optional, Protocol
 
 from .runner import Output
 
@@ -24,10 +23,24 @@ CHUNK = 2**16
 LONGEST = 2**20
 
 
+class Process(Protocol):
+    """What there is to know of a process, as of :class:`subprocess.Popen`."""
+
+    pid: int
+    returncode: Any
+    stdout: Any
+    stderr: Any
+
+    def wait(self) -> int:
+        """Wait for its end, and return its exit status."""
+
+
+def _wait(process: Process) -> int:
+    return process.wait()
+
+
 def follow(
-    process: subprocess.Popen,
-    output: Output,
-    wait: Callable[[subprocess.Popen], int] = subprocess.Popen.wait,
+    process: Process, output: Output, wait: Callable[[Process], int] = _wait
 ) -> int:
     """Pass on what a process prints, and return when it has ended.
 
@@ -72,9 +85,9 @@ def pidfd_open(pid: int) -> Optional[int]:
 
 
 def _follow_in_threads(
-    process: subprocess.Popen,
+    process: Process,
     pipes: Iterable["_Pipe"],
-    wait: Callable[[subprocess.Popen], int],
+    wait: Callable[[Process], int],
 ) -> int:
     readers = [threading.Thread(target=p.read_all, daemon=True) for p in pipes]
     for reader in readers:

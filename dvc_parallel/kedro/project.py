@@ -196,12 +196,24 @@ def session_of(root: Path, env: Optional[str]) -> Iterator[tuple[Any, Path]]:
     """
     with errors_of_the_project("the project cannot be loaded", root):
         from kedro.framework.session import KedroSession
-        from kedro.framework.startup import bootstrap_project
 
-        source = Path(bootstrap_project(root).source_dir)
+        source = Path(_metadata(root).source_dir)
         session = KedroSession.create(root, save_on_close=False, env=env)
     with session:
         yield session, source
+
+
+def _metadata(root: Path) -> Any:
+    """What Kedro knows of a project before it makes a session in it."""
+    import click
+    from kedro.framework.startup import bootstrap_project
+
+    # NOTE: its command line has loaded the settings already, and that takes a while
+    context = click.get_current_context(silent=True)
+    found = context and context.find_root().obj
+    if found and found.project_path == root.resolve():
+        return found
+    return bootstrap_project(root)
 
 
 @contextmanager

@@ -4,6 +4,7 @@
                                orphans     what an earlier run has left
                                stopping    commands that may only take so long
                                measuring   what commands use
+    LocalRunner(forks) ─────── fork_server imports packages once for many nodes of Kedro
 
-Imports the engine only.  Other rooms import supervisor and orphans.
+Imports the engine only.  Other rooms import supervisor, orphans and forks.
 """

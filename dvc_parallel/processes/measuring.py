@@ -26,12 +26,12 @@ import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from subprocess import Popen
 from typing import Any, Optional
 
 import psutil
 
 from dvc_parallel.engine.machine import oom_kills
+from dvc_parallel.engine.pipes import Process
 from dvc_parallel.engine.usage import Usage
 
 try:
@@ -72,8 +72,8 @@ class Measured:
     samples: list[tuple[float, int]] = field(default_factory=list)
     _gap: float = EVERY / 2
 
-    def wait(self, process: Popen) -> int:
-        """Wait for the process as :meth:`Popen.wait`, and keep what the kernel tells.
+    def wait(self, process: Process) -> int:
+        """Wait for the process as :meth:`Process.wait`, and keep what the kernel tells.
 
         Nothing else waits for it.
         """

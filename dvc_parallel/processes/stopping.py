@@ -7,7 +7,6 @@ parents end.  Where the system can tell, it is found by a mark in its environmen
 """
 
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Collection, Iterator
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Optional
 import psutil
 
 from dvc_parallel.engine.local_runner import signal_all
+from dvc_parallel.engine.pipes import Process
 from dvc_parallel.engine.signals import SIGCONT, SIGKILL, clock
 
 from . import watchdog
@@ -45,7 +45,7 @@ class Stopper:
 
     def __init__(
         self,
-        process: subprocess.Popen,
+        process: Process,
         seconds: float,
         mark: Optional[str] = None,
     ):

@@ -1,7 +1,6 @@
 """The supervisor of a run: none of its processes outlives DVC."""
 
 import os
-import subprocess
 import threading
 import time
 from collections.abc import Collection, Iterable, Iterator
@@ -14,7 +13,7 @@ from shortuuid import uuid
 
 from dvc_parallel.engine import logger
 from dvc_parallel.engine.local_runner import GRACE, Sessions, Supervisor, kill_sessions
-from dvc_parallel.engine.pipes import follow
+from dvc_parallel.engine.pipes import Process, follow
 from dvc_parallel.engine.runner import (
     Command,
     Output,
@@ -28,7 +27,6 @@ from dvc_parallel.engine.usage import USAGE
 from . import orphans, watchdog
 from .measuring import Measured, Meter
 from .stopping import Stopper
-from .watchdog import uptime
 
 LEFT = (
     "%s left background processes, which end with the run: %s; to keep one running, "
@@ -58,7 +56,7 @@ class RunSupervisor(Supervisor):
     Args:
         tmp_dir: ``.dvc/tmp`` of the repo, where there is one that the next run has.
         lease_end: when all is killed even if this process is stuck, unless that is
-            renewed, as :func:`uptime` tells the time; None: never.
+            renewed, as :func:`time.monotonic` tells the time; None: never.
     """
 
     def __init__(
@@ -81,7 +79,7 @@ class RunSupervisor(Supervisor):
             RunnerClosedError: the lease is over.
         """
         with self._guard:
-            if self._lease_end is not None and uptime() >= self._lease_end:
+            if self._lease_end is not None and time.monotonic() >= self._lease_end:
                 raise RunnerClosedError
             self._start_watchdog()
         env = os.environ if command.env is None else command.env
@@ -112,7 +110,7 @@ class RunSupervisor(Supervisor):
         """Extend the lease until then, if it is not over."""
         with self._guard:
             assert self._lease_end is not None
-            if uptime() < self._lease_end < lease_end:
+            if time.monotonic() < self._lease_end < lease_end:
                 self._lease_end = lease_end
                 self._tell_watchdog()
 
@@ -120,7 +118,7 @@ class RunSupervisor(Supervisor):
         if self._watchdog and self._lease_end is not None:
             self._watchdog.kill_at(self._lease_end + PRECEDENCE)
 
-    def wait(self, process: subprocess.Popen, command: Command, output: Output) -> int:
+    def wait(self, process: Process, command: Command, output: Output) -> int:
         measured = self._meter.begin(process.pid)
         try:
             return self._wait(process, command, output, measured)
@@ -131,7 +129,7 @@ class RunSupervisor(Supervisor):
 
     def _wait(
         self,
-        process: subprocess.Popen,
+        process: Process,
         command: Command,
         output: Output,
         measured: Measured,

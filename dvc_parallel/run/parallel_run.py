@@ -22,6 +22,7 @@ from dvc_parallel.engine.reporter_events import Reporter, Reporters, RunInfo
 from dvc_parallel.engine.run_info import describe, plan_of
 from dvc_parallel.engine.runner import LastingRunner, Runner
 from dvc_parallel.engine.stage_paths import StagePaths
+from dvc_parallel.processes.forks import ForkServers
 from dvc_parallel.processes.supervisor import RunSupervisor
 from dvc_parallel.scheduling.durations import Durations
 from dvc_parallel.scheduling.path_waits import PathWaits
@@ -106,7 +107,7 @@ class ParallelRun:
         tmp_dir = repo.tmp_dir
 
         # who runs commands, and what there is for them
-        self.runner = runner or LocalRunner(RunSupervisor(tmp_dir))
+        self.runner = runner or LocalRunner(RunSupervisor(tmp_dir), ForkServers())
         self.carry = carry
         self.coordinator: Optional[Coordinator] = None
         self.workers = runner if isinstance(runner, RemoteRunner) else None

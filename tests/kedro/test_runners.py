@@ -1,4 +1,8 @@
-"""Stages of Kedro on Dask workers, with and without the workspace; experiments."""
+"""Stages of Kedro as forks, on Dask workers, with and without the workspace;
+experiments."""
+
+import re
+import sys
 
 import pytest
 
@@ -6,11 +10,52 @@ from tests.support.dask_cluster import Cluster, can_unshare, in_another_workspac
 from tests.support.project import assert_same
 
 pytest.importorskip("kedro", reason="needs the extra dvc-parallel[kedro]")
-pytest.importorskip("distributed", reason="needs the extra dvc-parallel[dask]")
+
+FORK = "DVC_PARALLEL_KEDRO_FORK"
+for_linux = pytest.mark.skipif(sys.platform != "linux", reason="forks are for Linux")
+
+
+def parents(text):
+    return re.findall(r"parent (\d+)", text)
+
+
+@for_linux
+def test_forks(make_shop, monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    started, forked = make_shop("started"), make_shop("forked")
+    for shop, value in ((started, ""), (forked, "1")):
+        monkeypatch.setenv(FORK, value)
+        for old in ("    # a comment", "    return [Round()", "    plugin ="):
+            new = f"    print('parent', __import__('os').getppid())\n{old}"
+            shop.edit("src/shop/nodes.py", old, new)
+        shop.update()
+        output = shop.dvc("repro", "-j", 2).stdout
+        told = parents(output)
+        assert len(told) == 3
+        assert len(set(told)) == (1 if value else 3)
+        assert shop.read("data/total.json") == "[26.0]"
+    assert_same(started, forked)
+
+
+@for_linux
+@pytest.mark.parametrize("value", ["", "1"])
+def test_an_edit_between_two_nodes_is_seen(shop, monkeypatch, value):
+    monkeypatch.setenv(FORK, value)
+    shop.edit(
+        "src/shop/nodes.py",
+        "    # a comment",
+        "    with open('src/shop/base.py', 'a') as file:\n"
+        "        file.write('    def limit(self, value): return 7\\n')",
+    )
+    shop.update()
+    result = shop.dvc("repro", "-j", 2, check=False)
+    assert result.returncode
+    assert "stage 'double' is stale: shop.base" in result.stdout + result.stderr
 
 
 @pytest.fixture
 def cluster(tmp_path):
+    pytest.importorskip("distributed", reason="needs the extra dvc-parallel[dask]")
     cluster = Cluster(tmp_path / "cluster")
     yield cluster
     cluster.close()
