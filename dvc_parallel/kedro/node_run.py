@@ -1,10 +1,8 @@
 """``kedro dvc run``: what the command of a stage does."""
 
 import json
-import logging
 import os
 import pickle
-import sys
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -168,7 +166,6 @@ def run(stage: str, env: Optional[str] = None) -> None:
         raise KedroError(
             f"{path_of(stage)} is not a fingerprint; run `kedro dvc update`"
         )
-    _write_plain_logs()
     with session_of(root, env) as (session, source):
         hooks = StageHooks(stage, fingerprint, root, source)
         session._hook_manager.register(hooks)
@@ -208,21 +205,3 @@ def _only(pipeline: str) -> dict[str, Any]:
     if "pipeline_names" in known:
         return {"pipeline_names": [pipeline]}
     return {"pipeline_name": pipeline}
-
-
-def _write_plain_logs() -> None:
-    """Have no log line cut at 80 columns, where there is no terminal."""
-    if sys.stdout.isatty():
-        return
-    sys.excepthook = sys.__excepthook__
-    names = [None, *logging.root.manager.loggerDict]
-    for logger in map(logging.getLogger, names):
-        for handler in list(logger.handlers):
-            if type(handler).__name__ == "RichHandler":
-                plain = logging.StreamHandler(sys.stdout)
-                plain.setLevel(handler.level)
-                plain.setFormatter(
-                    logging.Formatter("%(levelname)s %(name)s: %(message)s")
-                )
-                logger.removeHandler(handler)
-                logger.addHandler(plain)

@@ -1,6 +1,7 @@
 """A Kedro project: its pipelines, the entries of its catalog, its parameters."""
 
 import copy
+import logging
 import os
 import re
 import sys
@@ -172,6 +173,8 @@ def without_credentials(value: Any) -> Any:
 def load() -> None:
     """Load as much of the project of this folder as Kedro's command line does.
 
+    From then on, lines of a log are whole.
+
     Raises:
         KedroError: it cannot be loaded.
     """
@@ -179,9 +182,30 @@ def load() -> None:
     with errors_of_the_project("the project cannot be loaded", root):
         from kedro.framework.startup import bootstrap_project
 
+        _write_plain_logs()
         package = bootstrap_project(root).package_name
+        # NOTE: which may have configured it once more
+        _write_plain_logs()
         with suppress(ModuleNotFoundError):
             import_module(f"{package}.cli").cli  # noqa: B018
+
+
+def _write_plain_logs() -> None:
+    """Have no log line cut at 80 columns, where there is no terminal."""
+    if sys.stdout.isatty():
+        return
+    sys.excepthook = sys.__excepthook__
+    names = [None, *logging.root.manager.loggerDict]
+    for logger in map(logging.getLogger, names):
+        for handler in list(logger.handlers):
+            if type(handler).__name__ == "RichHandler":
+                plain = logging.StreamHandler(sys.stdout)
+                plain.setLevel(handler.level)
+                plain.setFormatter(
+                    logging.Formatter("%(levelname)s %(name)s: %(message)s")
+                )
+                logger.removeHandler(handler)
+                logger.addHandler(plain)
 
 
 @contextmanager

@@ -101,7 +101,12 @@ def test_a_file_that_is_written_again_keeps_its_attributes(shop):
 
 
 def test_lines_of_a_log_are_whole(shop):
-    assert shop.update().stdout == "3 stages, 3 of their fingerprints changed\n"
+    warning = "x" * 90
+    warn = f"import logging\n\nlogging.getLogger('shop').warning('{warning}')\n"
+    shop.write({"src/shop/settings.py": warn})
+    assert shop.update().stdout == (
+        f"WARNING shop: {warning}\n3 stages, 3 of their fingerprints changed\n"
+    )
     lines = shop.kedro("run", "clean").stdout.splitlines()
     assert all(line.startswith(("INFO ", "WARNING ")) for line in lines), lines
     (line,) = [line for line in lines if "Running node" in line]
