@@ -30,7 +30,7 @@ SIGINT = signal.SIGINT
 # What errors of commands say: DVC's, and our own that are like them.
 COMMAND_FAILED = re.compile(
     r"failed to run: (.*), "
-    r"(?:exited with (-?\d+)|(timed out after .*|(?:worker|Slurm) .*))",
+    r"(?:exited with (-?\d+)(; .*)?|(timed out after .*|(?:worker|Slurm) .*))",
     re.DOTALL,
 )
 # What Ctrl-Z sends; Windows has no such thing.
@@ -237,8 +237,10 @@ def failure_reason(error: str) -> str:
     found = COMMAND_FAILED.fullmatch(error)
     if not found:
         return error
-    cmd, status, other = found.groups()
-    how = other if status is None else f"exited with {exit_name(int(status))}"
+    cmd, status, more, other = found.groups()
+    if status is None:
+        return f"`{cmd}` {other}"
+    how = f"exited with {exit_name(int(status))}{more or ''}"
     return f"`{cmd}` {how}"
 
 

@@ -5,8 +5,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Optional
 
-from dvc.stage.exceptions import StageCmdFailedError
-
 from dvc_parallel.engine import logger
 from dvc_parallel.engine.reporter_events import Phase
 from dvc_parallel.engine.runner import CommandLostError
@@ -45,6 +43,7 @@ def run_elsewhere(
     stage, job, attempts = stage_run.stage, stage_run.job, stage_run.attempts
     request = coordinator.pack(stage, {**(run_env or {}), **stage_run.env})
     logger.info("Running stage '%s':", stage_run.name)
+    stage_run.used = None
     with job.away():
         coordinator.put(request)
         job.tell(Phase.QUEUED)
@@ -54,8 +53,7 @@ def run_elsewhere(
             if result.timed_out is not None:
                 raise attempts.timeout(result.timed_out)
             if result.failed is not None:
-                _, job.status = result.failed
-                raise StageCmdFailedError(*result.failed)
+                raise stage_run.failure(*result.failed)
         coordinator.get(stage, result)
     stage_run.start_saving()
     coordinator.take(stage, result)

@@ -17,7 +17,6 @@ from dulwich.file import FileLocked
 from dvc.dvcfile import is_lock_file
 from dvc.exceptions import DvcException
 from dvc.stage import PipelineStage
-from dvc.stage.exceptions import StageCmdFailedError
 from dvc.stage.run import _make_cmd
 
 from dvc_parallel.caches import stage_loading
@@ -156,6 +155,7 @@ def run(original: Callable, executable, cmd, **kwargs) -> None:
     )
     waits = stage_run.has_queue
     on_start = stage_run.waits_for_worker(cmd) if waits else ignore_start
+    stage_run.used = None
     try:
         returncode = stage_run.runner.run(command, stage_run.show, on_start)
     except TimeIsUpError:
@@ -165,8 +165,7 @@ def run(original: Callable, executable, cmd, **kwargs) -> None:
     except CommandStoppedError as exc:
         raise StageStoppedError(cmd, exc) from None
     if returncode:
-        stage_run.job.status = returncode
-        raise StageCmdFailedError(cmd, returncode)
+        raise stage_run.failure(cmd, returncode)
 
 
 def display_command(original: Callable, cmd: str) -> None:

@@ -1,6 +1,6 @@
 """A parallel run, put together: what its executor is given, and why."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Optional
@@ -27,7 +27,7 @@ from dvc_parallel.processes.supervisor import RunSupervisor
 from dvc_parallel.scheduling.durations import Durations
 from dvc_parallel.scheduling.path_waits import PathWaits
 from dvc_parallel.scheduling.resources import Provision
-from dvc_parallel.scheduling.retries import Attempts
+from dvc_parallel.scheduling.retries import Attempts, StageOutOfMemoryError
 
 from .missing_files import MissingFiles
 from .refresh import catch_up
@@ -118,8 +118,8 @@ class ParallelRun:
         self._durations = Durations(tmp_dir)
         self.path_order = PathOrder(steps)
         stages = describe(steps, graph, self.path_order, self._durations.load())
-        missing = MissingFiles(steps, graph, tmp_dir, self._has_run)
-        self.info = RunInfo(stages, jobs, on_error, missing.hints)
+        self._missing = MissingFiles(steps, graph, tmp_dir, self._has_run)
+        self.info = RunInfo(stages, jobs, on_error, self._hints)
         plan = plan_of(
             self.info,
             force=force,
@@ -216,6 +216,13 @@ class ParallelRun:
         rank = self.steps.index(stage)
         job = self.executor.jobs.get(rank)
         return job is not None and job.ran and rank not in self.executor.outcome.failed
+
+    def _hints(self, rank: int, lines: Iterable[bytes]) -> Iterator[str]:
+        """Why a stage has failed, as far as that is known."""
+        yield from self._missing.hints(rank, lines)
+        error = self.executor.outcome.failed.get(rank)
+        if isinstance(error, StageOutOfMemoryError):
+            yield error.why
 
     def _wake(self) -> None:
         self.executor.wake()

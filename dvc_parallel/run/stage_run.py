@@ -8,10 +8,13 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
+from dvc.stage.exceptions import StageCmdFailedError
+
 from dvc_parallel.engine.file_stamp import signature_of
 from dvc_parallel.engine.reporter_events import Phase
 from dvc_parallel.engine.runner import LastingRunner
 from dvc_parallel.engine.usage import USAGE, Usage, usage_of
+from dvc_parallel.scheduling.retries import StageOutOfMemoryError
 
 if TYPE_CHECKING:
     from dvc.stage import Stage
@@ -156,6 +159,13 @@ class StageRun:
         """Take note that the commands of the stage come next."""
         if isinstance(self.runner, LastingRunner) and not self.is_taken_up:
             self.runner.begin(self.name, inputs_of(self.stage))
+
+    def failure(self, cmd: str, status: int) -> StageCmdFailedError:
+        """Take note that a command has failed; return the error that says so."""
+        self.job.status = status
+        if self.used and self.used.out_of_memory:
+            return StageOutOfMemoryError(cmd, status, self.used.memory)
+        return StageCmdFailedError(cmd, status)
 
     def waits_for_worker(self, cmd: str) -> Callable[[str], None]:
         """Do not count the time until a worker starts a command.

@@ -14,6 +14,7 @@ from dvc.exceptions import DvcException
 from dvc.stage.exceptions import StageCmdFailedError
 
 from dvc_parallel.engine.signals import clock
+from dvc_parallel.engine.usage import size
 
 from .stage_options import Needs
 
@@ -45,6 +46,27 @@ class StageLostError(StageStoppedError):
     def __init__(self, cmd: str, error: "CommandLostError"):
         super().__init__(cmd, error)
         self.tries = error.tries
+
+
+class StageOutOfMemoryError(StageCmdFailedError):
+    """A command has failed, and the kernel has killed a process as memory ran out.
+
+    Args:
+        memory: bytes that the command had at its peak, if that is known.
+
+    Attributes:
+        why: that, for users. Another process may have been killed.
+    """
+
+    def __init__(self, cmd: str, status: int, memory: Optional[int]):
+        had = f" ({size(memory)} at its peak)" if memory else ""
+        self.why = (
+            "memory ran out, and the kernel killed a process, probably of this "
+            f"stage{had}"
+        )
+        DvcException.__init__(
+            self, f"failed to run: {cmd}, exited with {status}; {self.why}"
+        )
 
 
 class Attempts:

@@ -7,12 +7,14 @@ import re
 import sys
 
 import pytest
+from dvc.exceptions import ReproductionError
 from ruamel.yaml import YAML
 
 from dvc_parallel.commands.sizes import Sizes, Use, uses
 from dvc_parallel.engine.machine import available_memory
 from dvc_parallel.engine.usage import size
 from dvc_parallel.processes import measuring
+from tests.support.capabilities import needs_keep_going
 from tests.support.journals import Journal
 
 PYTHON = sys.executable
@@ -198,3 +200,75 @@ def test_what_plan_says_of_a_machine_that_is_too_small(monkeypatch):
 
 def test_no_use_is_known_of_no_runs():
     assert uses([], ["a", "b@1"]) == []
+
+
+KILLED = "memory ran out, and the kernel killed a process, probably of this stage"
+OUT_OF_MEMORY = """
+    stages:
+      killed: {cmd: "kill -9 $$"}
+      bad: {cmd: exit 3}
+"""
+
+
+@needs_keep_going
+@pytest.mark.parametrize("kills", [[0, 1, 1], [0, 0, 0], [None]])
+def test_a_stage_that_was_killed_for_want_of_memory(
+    make_project, monkeypatch, caplog, kills
+):
+    counts = iter(kills)
+    monkeypatch.setattr(measuring, "oom_kills", lambda: next(counts))
+    project = make_project(dvc_yaml=OUT_OF_MEMORY)
+    with pytest.raises(ReproductionError):
+        # NOTE: one after the other, or else it may be the other one
+        project.reproduce(jobs=2, targets=["killed"], on_error="keep-going")
+    with pytest.raises(ReproductionError):
+        project.reproduce(jobs=2, targets=["bad"], on_error="keep-going")
+    shown = command(project, "logs", "killed", check=False)
+    known = kills[-1] == 1
+    assert ("exited with SIGKILL; " + KILLED in shown.stderr) is known
+    assert (f"hint: {KILLED}" in caplog.text) is known
+    assert "3; memory" not in command(project, "logs", "bad", check=False).stderr
+
+
+@pytest.fixture
+def limit_memory():
+    """Make a cgroup with a limit; return the file that takes process IDs."""
+    root = "/sys/fs/cgroup"
+    v1 = os.path.isdir(f"{root}/memory")
+    folder = f"{root}/{'memory/' if v1 else ''}dvc-parallel-test-{os.getpid()}"
+    made = []
+
+    def make(size):
+        try:
+            os.mkdir(folder)
+            made.append(folder)
+            name = "memory.limit_in_bytes" if v1 else "memory.max"
+            with open(f"{folder}/{name}", "w") as fobj:
+                fobj.write(str(size))
+        except OSError as exc:
+            pytest.skip(f"can make no cgroup with a limit: {exc}")
+        return f"{folder}/cgroup.procs"
+
+    yield make
+    for path in made:
+        os.rmdir(path)
+
+
+@pytest.mark.slow
+def test_a_stage_that_the_kernel_kills(make_project, limit_memory):
+    procs = limit_memory(300 * MB)
+    project = make_project(
+        dvc_yaml=f"""
+        stages:
+          small: {{cmd: echo fine}}
+          large: {{cmd: "{PYTHON} -c 'bytearray({600 * MB})'"}}
+        """
+    )
+    line = f'echo $$ > {procs}; exec "$@"'
+    result = project.run(
+        ["/bin/sh", "-c", line, "sh", *project.command("repro", "-j", 2)], check=False
+    )
+    assert result.returncode
+    assert KILLED in result.stderr
+    assert "small | fine" in result.stdout
+    assert logs(project)["large"]["out_of_memory"] is True
