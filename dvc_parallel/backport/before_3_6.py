@@ -115,7 +115,8 @@ def _reproduce(
         return run_before_3_6(found, graph, count, **parts)
 
     serially = partial(original, force_downstream=force_downstream, **kwargs)
-    return run_stages(options, stages, serially, make, dry=kwargs.get("dry", False))
+    dry, no_commit = (bool(kwargs.get(name)) for name in ("dry", "no_commit"))
+    return run_stages(options, stages, serially, make, dry=dry, no_commit=no_commit)
 
 
 def run(

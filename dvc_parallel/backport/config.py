@@ -5,6 +5,7 @@ from typing import Any, Callable
 from voluptuous import Invalid
 
 from dvc_parallel.engine import job_count
+from dvc_parallel.engine.settings import PUSH_OPTION, parse_switch
 from dvc_parallel.remote import choose_runner
 from dvc_parallel.reporting import output_settings
 from dvc_parallel.scheduling import pools, slurm_options
@@ -16,6 +17,7 @@ OPTIONS: dict[str, Callable[[str], Any]] = {
     pools.CONFIG_OPTION: pools.parse_pools,
     choose_runner.CONFIG_OPTION: choose_runner.check_runner,
     slurm_options.CONFIG_OPTION: slurm_options.parse_slurm,
+    PUSH_OPTION: parse_switch,
     output_settings.LOG_OPTION: output_settings.parse_size,
     output_settings.RUNS_OPTION: output_settings.parse_size,
     output_settings.NOTIFY_OPTION: output_settings.parse_command,

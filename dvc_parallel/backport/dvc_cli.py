@@ -73,6 +73,16 @@ def add_parser(original: Callable, subparsers, parent_parser) -> None:
             "'dvc repro --runner slurm' takes them up."
         ),
     )
+    parser.add_argument(
+        "--push",
+        action="store_true",
+        default=None,
+        help=(
+            "Upload what stages make to the remote, as 'dvc push' does, each as soon "
+            "as it is recorded. The default value is "
+            "'core.parallel_push' of the config, or false."
+        ),
+    )
 
 
 def install_refusal(module: Any, reason: str) -> None:
@@ -94,7 +104,7 @@ def repro_kwargs(original: Callable, cmd: "CmdRepro") -> dict[str, Any]:
     """``CmdRepro._repro_kwargs``: arguments for ``Repo.reproduce``."""
     kwargs = original(cmd)
     # NOTE: commands that share the options of DVC's may not have all of ours
-    names = ("jobs", "load_average", "output", "runner", "detach")
+    names = ("jobs", "load_average", "output", "runner", "detach", "push")
     ours = {name: getattr(cmd.args, name, None) for name in names}
     kwargs.update((name, value) for name, value in ours.items() if value is not None)
     _be_patient(cmd, kwargs.get("jobs"), kwargs.get("runner"))

@@ -1,5 +1,5 @@
-"""``Repo.reproduce(jobs=..., output=..., load_average=..., runner=...)``, and the
-config.
+"""``Repo.reproduce(jobs=..., output=..., load_average=..., runner=..., push=...)``, and
+the config.
 
 What DVC takes as ``jobs``, the files that an import or ``pull`` transfers at a time, is
 ``transfer_jobs`` here.
@@ -15,7 +15,7 @@ from dvc.exceptions import InvalidArgumentError
 
 from dvc_parallel.caches import stage_loading
 from dvc_parallel.engine import job_count, logger
-from dvc_parallel.engine.settings import checked
+from dvc_parallel.engine.settings import PUSH_OPTION, checked, parse_switch
 from dvc_parallel.engine.terminal import escaping_streams
 from dvc_parallel.processes import orphans
 from dvc_parallel.remote import choose_runner
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from dvc_parallel.caches.bookkeeping import Bookkeeping
     from dvc_parallel.engine.reporter_events import Reporter
     from dvc_parallel.run.parallel_run import ParallelRun
+    from dvc_parallel.run.uploads import Uploads
 
     # Makes the run of a number of jobs, with parts such as reporters, or None where
     # stages have to run one after the other.
@@ -93,6 +94,7 @@ class Options:
         load_average: start nothing while the load is as high, unless nothing runs.
         runner: where commands run, or None for what the environment or config says.
         detach: whether Ctrl-C leaves what can go on without DVC.
+        push: whether to upload what stages make, or None for what the config says.
         transfer_jobs: how many files an import or ``pull`` transfers at a time, or None
             for what the config says of the remote.
         instead: called with the :class:`PendingRun` to do something else with it.
@@ -103,6 +105,7 @@ class Options:
     load_average: Optional[float] = None
     runner: Optional[str] = None
     detach: bool = False
+    push: Optional[bool] = None
     transfer_jobs: Optional[int] = None
     instead: Optional[Callable[[PendingRun], Any]] = None
 
@@ -135,8 +138,11 @@ def reproduce(
         return ParallelRun(stages, graph, count, **parts)
 
     serially = partial(original, stages, graph=graph, **kwargs)
-    dry, pulls = (bool(kwargs.get(name)) for name in ("dry", "pull"))
-    return run_stages(options, stages, serially, make, dry=dry, pulls=pulls)
+    names = "dry", "pull", "no_commit"
+    dry, pulls, no_commit = (bool(kwargs.get(name)) for name in names)
+    return run_stages(
+        options, stages, serially, make, dry=dry, pulls=pulls, no_commit=no_commit
+    )
 
 
 @stage_loading.over()
@@ -148,6 +154,7 @@ def run_stages(
     *,
     dry: bool = False,
     pulls: bool = True,
+    no_commit: bool = False,
 ) -> list["Stage"]:
     """Reproduce stages, as many at a time as is asked for.
 
@@ -156,6 +163,7 @@ def run_stages(
         serially: does it as DVC does; takes its ``jobs``.
         dry: whether there is nothing to run.
         pulls: whether outputs may be pulled instead of running a stage.
+        no_commit: whether outputs do not get into the cache.
 
     Raises:
         InvalidArgumentError: an option has a value that it cannot have.
@@ -188,16 +196,20 @@ def run_stages(
         choose_runner.check_jobs_left(runner, run.repo.tmp_dir, stages)
     if options.detach and runner != choose_runner.SLURM:
         raise InvalidArgumentError(f"detach: needs runner 'slurm', not '{runner}'")
+    uploads = None if dry or no_commit else _uploads(run.repo, stages, options, config)
     if runner != choose_runner.LOCAL and not dry:
-        return _reproduce_elsewhere(runner, options, jobs, run, output)
+        return _reproduce_elsewhere(runner, options, jobs, run, output, uploads)
     if count > 1 and not dry:
         run = replace(run, jobs=job_count.make_room(count))
         parallel = run.side_by_side(
-            reporters=_reporters(run.repo, output), load_average=load_average
+            reporters=_reporters(run.repo, output),
+            load_average=load_average,
+            uploads=uploads,
         )
         if parallel is not None:
             return run.perform(parallel)
-    return _reproduce_serially(run.repo, [] if dry else stages, serially, pulls)
+    steps = [] if dry else stages
+    return _reproduce_serially(run.repo, steps, serially, pulls, uploads)
 
 
 def _jobs(
@@ -227,6 +239,25 @@ def _load_average(options: Options) -> Optional[float]:
     return checked("load_average", load.parse_load, options.load_average)
 
 
+def _uploads(
+    repo: "Repo",
+    stages: list["Stage"],
+    options: Options,
+    config: "Mapping[str, Any]",
+) -> "Optional[Uploads]":
+    """What uploads outputs, if that is asked for.
+
+    Raises:
+        DvcException: there is no remote that takes them.
+    """
+    value = config.get(PUSH_OPTION, False) if options.push is None else options.push
+    if not checked("push", parse_switch, value):
+        return None
+    from dvc_parallel.run.uploads import Uploads
+
+    return Uploads(repo, stages)
+
+
 def _reporters(repo: "Repo", output: str) -> "list[Reporter]":
     from dvc_parallel.engine.lock_wait import given_away
     from dvc_parallel.reporting import notify
@@ -246,6 +277,7 @@ def _reproduce_elsewhere(
     jobs: Union[int, str, None],
     run: PendingRun,
     output: str,
+    uploads: "Optional[Uploads]",
 ) -> list["Stage"]:
     """Reproduce stages with a runner that is not the local one.
 
@@ -291,7 +323,10 @@ def _reproduce_elsewhere(
             if not isinstance(count, int):
                 count = sum(offer.threads for offer in runner.offers())
         parallel = replace(run, jobs=max(count, 1)).side_by_side(
-            reporters=_reporters(repo, output), runner=runner, carry=carry
+            reporters=_reporters(repo, output),
+            runner=runner,
+            carry=carry,
+            uploads=uploads,
         )
         if parallel is None:
             raise InvalidArgumentError(
@@ -306,6 +341,7 @@ def _reproduce_serially(
     stages: list["Stage"],
     reproduce: Callable[[], list["Stage"]],
     pulls: bool,
+    uploads: "Optional[Uploads]",
 ) -> list["Stage"]:
     from dvc_parallel.caches.bookkeeping import Bookkeeping
     from dvc_parallel.engine.ordered_writes import SerialOrder, names_of
@@ -321,6 +357,10 @@ def _reproduce_serially(
         reproduced = _keep_books(repo, books, reproduce)
     if stages:
         books.order.come_to_end(names)
+    if uploads is not None:
+        for stage in reproduced:
+            uploads.add(stage)
+        uploads.finish(is_interrupted=False)
     return reproduced
 
 

@@ -10,6 +10,9 @@ from dvc.exceptions import InvalidArgumentError
 
 T = TypeVar("T")
 
+# In the section ``core`` of the config: upload what stages make.
+PUSH_OPTION = "parallel_push"
+
 
 def lookup(option: str, env: str, config: Mapping[str, Any]) -> tuple[str, Any]:
     """The name and the value of a setting: the environment wins over the config.
@@ -36,6 +39,18 @@ def checked(name: str, check: Callable[[Any], T], value: Any) -> T:
         return check(value)
     except ValueError as exc:
         raise InvalidArgumentError(f"{name}: {exc}") from None
+
+
+def parse_switch(value: Any) -> bool:
+    """What an option says that is on or off.
+
+    Raises:
+        ValueError: it says something else.
+    """
+    word = str(value).lower()
+    if word not in ("true", "false"):
+        raise ValueError(f"expected true or false, got '{value}'")
+    return word == "true"
 
 
 @contextmanager

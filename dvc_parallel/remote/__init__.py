@@ -6,7 +6,7 @@
      entry points                    runners of other packages
 
 Imports the engine, the supervisor of processes, and caches for the DVC of a worker.
-Other rooms import choose_runner, and clones but for its exchange and pool.
+Other rooms import choose_runner, and clones but for its pool.
 """
 
 # Names of the runner on this machine, and of a cluster on it for the time of the run.

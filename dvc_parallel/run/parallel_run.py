@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from dvc_parallel.engine.job import Job
     from dvc_parallel.remote.clones.coordinator import Coordinator
 
+    from .uploads import Uploads
+
 CLONES = "Workers do not see the workspace; they use clones, and data goes through %s."
 
 
@@ -66,6 +68,7 @@ class ParallelRun:
             workspace.
         elsewhere: whether commands would run elsewhere, though no worker is asked for
             anything.
+        uploads: upload what stages make.
         kwargs: for ``repro_fn``.  Its ``jobs`` are others, those of a transfer.
 
     Attributes:
@@ -97,6 +100,7 @@ class ParallelRun:
         runner: Optional[Runner] = None,
         carry: Optional[Carrier] = None,
         elsewhere: bool = False,
+        uploads: "Optional[Uploads]" = None,
         **kwargs: Any,
     ):
         self.steps, self.graph, self.kwargs = steps, graph, kwargs
@@ -109,6 +113,7 @@ class ParallelRun:
         # who runs commands, and what there is for them
         self.runner = runner or LocalRunner(RunSupervisor(tmp_dir), ForkServers())
         self.carry = carry
+        self._uploads = uploads
         self.coordinator: Optional[Coordinator] = None
         self.workers = runner if isinstance(runner, RemoteRunner) else None
         offers = self.workers.offers() if self.workers else () if elsewhere else None
@@ -167,6 +172,8 @@ class ParallelRun:
             self.provision.slots(),
         ):
             outcome = self.executor.run(self.info)
+        if self._uploads is not None:
+            self._uploads.finish(self.is_interrupted)
         jobs = self.executor.jobs
         busy = {
             self.steps[rank].addressing: jobs[rank].busy
@@ -258,6 +265,8 @@ class ParallelRun:
             reproduced = stage_run.attempts.run(once, force, stage_run.retrying)
             if isinstance(self.runner, LastingRunner):
                 self.runner.forget(stage.addressing)
+            if reproduced is not None and self._uploads is not None:
+                self._uploads.add(reproduced)
             return reproduced
 
     def _stage_run(self, job: "Job") -> StageRun:

@@ -12,6 +12,7 @@ from pathlib import Path
 from dvc_parallel.backport.config import OPTIONS
 from dvc_parallel.commands import cli, doctor_command, merge_driver, plan_command
 from dvc_parallel.engine import job_count
+from dvc_parallel.engine.settings import PUSH_OPTION
 from dvc_parallel.remote import choose_runner
 from dvc_parallel.reporting import output_settings
 from dvc_parallel.scheduling import pools, resources, slurm_options
@@ -52,6 +53,11 @@ SETTINGS = {
         "nothing",
         "what to ask Slurm for, for all stages ([cluster.md](cluster.md#slurm-jobs))",
     ),
+    PUSH_OPTION: (
+        "",
+        "`false`",
+        "upload what stages make ([teams.md](teams.md#push-while-stages-run))",
+    ),
     output_settings.LOG_OPTION: (
         output_settings.LOG_ENV,
         "`64M`",
@@ -75,7 +81,11 @@ def text() -> str:
     """The page."""
     parsers = cli.commands(cli.main_parser())
     repro = parsers["repro"]
-    ours = [a for a in repro._actions if a.dest in ("load_average", "output", "runner")]
+    ours = [
+        a
+        for a in repro._actions
+        if a.dest in ("load_average", "output", "runner", "push")
+    ]
     jobs = [a for a in repro._actions if a.dest == "jobs"]
     lines = [HEAD, "## `dvc repro`", "", *_table([*jobs, *ours]), ""]
     known = {action.dest for action in repro._actions}

@@ -52,7 +52,7 @@ class Exchange:
     def __init__(self, repo: "Repo", writing: Writing):
         self._writing = writing
         self.cache: HashFileDB = repo.cache.local
-        self._caches = _by_hash_name(repo.cache, "legacy", "local")
+        self._caches = by_hash_name(repo.cache, "legacy", "local")
         self._cache_dir = repo.config["cache"].get("dir")
         self._remotes = _remotes(repo)
         self._put: set[HashInfo] = set()
@@ -73,15 +73,10 @@ class Exchange:
         if cache is None or not cache.exists(_value(hash_info)):
             return False
         try:
-            return all(cache.exists(_value(o)) for o in self._with_files(hash_info)[1:])
+            files = with_files(cache, hash_info)[1:]
+            return all(cache.exists(_value(oid)) for oid in files)
         except (FileNotFoundError, ObjectFormatError):
             return False
-
-    def _with_files(self, hash_info: HashInfo) -> list[HashInfo]:
-        if not hash_info.isdir:
-            return [hash_info]
-        tree = Tree.load(self._caches[hash_info.name], hash_info)
-        return [hash_info, *(oid for _, _, oid in tree)]
 
     def put(self, hash_infos: Iterable[HashInfo]) -> None:
         """Put objects from the cache there; folders with all of their files.
@@ -95,7 +90,7 @@ class Exchange:
             result = transfer(
                 cache,
                 remote,
-                self._with_files(hash_info),
+                with_files(cache, hash_info),
                 dest_index=get_index(remote) if hash_info.isdir else None,
                 cache_odb=cache,
             )
@@ -114,7 +109,8 @@ class Exchange:
         for hash_info in hash_infos:
             self._get(hash_info, [hash_info])
             if hash_info.isdir:
-                self._get(hash_info, self._with_files(hash_info)[1:])
+                cache = self._caches[hash_info.name]
+                self._get(hash_info, with_files(cache, hash_info)[1:])
             self._put.add(hash_info)
 
     def _get(self, wanted: HashInfo, hash_infos: Iterable[HashInfo]) -> None:
@@ -216,10 +212,23 @@ def _remotes(repo: "Repo") -> "dict[Optional[str], HashFileDB]":
             f"'{remote.name}', which keeps versions of files instead of hashes; choose "
             "another one with `dvc remote add -d <name> <url>`"
         )
-    return _by_hash_name(remote, "legacy_odb", "odb")
+    return by_hash_name(remote, "legacy_odb", "odb")
 
 
-def _by_hash_name(owner: Any, *names: str) -> "dict[Optional[str], HashFileDB]":
+def with_files(cache: HashFileDB, hash_info: HashInfo) -> list[HashInfo]:
+    """An object in a cache; and if it is a folder, what is in it.
+
+    Raises:
+        FileNotFoundError, ObjectFormatError: the list of the folder is missing, or
+            damaged.
+    """
+    if not hash_info.isdir:
+        return [hash_info]
+    tree = Tree.load(cache, hash_info)
+    return [hash_info, *(oid for _, _, oid in tree)]
+
+
+def by_hash_name(owner: Any, *names: str) -> "dict[Optional[str], HashFileDB]":
     # NOTE: before 3.0, there is one kind of hash
     odbs = [getattr(owner, name) for name in names if hasattr(owner, name)]
     return {odb.hash_name: odb for odb in odbs}
