@@ -1,17 +1,26 @@
 """``dvc-parallel deps``: do stages declare the code that they use?"""
 
-from typing import TYPE_CHECKING
+import sys
+from contextlib import ExitStack, redirect_stdout
+from typing import TYPE_CHECKING, Any, Optional
 
 from dvc.cli import completion
 from dvc.cli.command import CmdBase
 from dvc.exceptions import InvalidArgumentError
+from dvc.ui import ui
 
 from dvc_parallel.engine.terminal import plural
 
 from .shown import GLOB, ShowsSafely, add_command, add_switch, error_write, write
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .trace.run import Tracing
     from .undeclared import Entry
+
+# Version of the JSON; new keys do not change it.
+SCHEMA_VERSION = 1
 
 DESCRIPTION = "Show modules that stages import but do not declare."
 
@@ -30,31 +39,45 @@ class CmdDeps(ShowsSafely, CmdBase):
             entries = find_undeclared(self.repo, self._stages())
             if self.args.write:
                 self._write(entries)
-        _show(entries, written=self.args.write)
+        if self.args.json:
+            ui.write_json(_as_dict(entries if self.args.write else (), entries))
+        else:
+            _show(entries, written=self.args.write)
         missing = any(entry.missing for entry in entries)
         return 1 if self.args.check and missing else 0
 
     def _trace(self) -> int:
         from dvc.repo import lock_repo
 
+        from .dry_run import quiet
         from .trace.run import trace
         from .undeclared import entries_lacking
 
-        tracing = trace(
-            self.repo,
-            ignore=self.args.ignore,
-            tell=error_write,
-            targets=self.args.targets or None,
-            recursive=self.args.recursive,
-            glob=self.args.glob,
-            all_pipelines=not self.args.targets,
-        )
-        for line in tracing.lines():
-            write(line)
+        with ExitStack() as stack:
+            if self.args.json:
+                # NOTE: what stages print is for people
+                stack.enter_context(quiet())
+                stack.enter_context(redirect_stdout(sys.stderr))
+            tracing = trace(
+                self.repo,
+                ignore=self.args.ignore,
+                tell=error_write,
+                targets=self.args.targets or None,
+                recursive=self.args.recursive,
+                glob=self.args.glob,
+                all_pipelines=not self.args.targets,
+            )
+        if not self.args.json:
+            for line in tracing.lines():
+                write(line)
+        entries: list[Entry] = []
         if self.args.write:
             with lock_repo(self.repo):
                 entries = entries_lacking(self._stages(), tracing.missing_deps)
                 self._write(entries)
+        if self.args.json:
+            ui.write_json(_as_dict(entries, tracing=tracing))
+        else:
             _show_changes(entries)
         lacks = self.args.check and tracing.lacks_deps
         return 0 if tracing.passed and not lacks else 1
@@ -98,6 +121,56 @@ def _show(entries: "list[Entry]", written: bool) -> None:
         write(f"All modules are declared ({plural(total, 'stage')}).")
     elif count and not written:
         write(f"\n{plural(count, 'module')} not declared. Add with --write.")
+
+
+def _as_dict(
+    added: "Iterable[Entry]",
+    entries: "Iterable[Entry]" = (),
+    tracing: "Optional[Tracing]" = None,
+) -> dict[str, Any]:
+    """All of it, for ``--json``; described in docs/code.md."""
+    found: dict[str, list[dict[str, Any]]] = {entry.address: [] for entry in entries}
+    for entry in entries:
+        found[entry.address] += [
+            *(_finding("undeclared", it, path=it, add=True) for it in entry.missing),
+            *(_finding("note", text) for text in entry.notes),
+        ]
+    for one in tracing.traces if tracing else ():
+        found[one.name] = [
+            _finding(
+                it.kind,
+                str(it),
+                path=it.path or None,
+                add=it.dep is not None,
+                error=it.is_error,
+                count=it.count,
+                others=list(it.others),
+            )
+            for it in tracing.findings
+            if it.stage == one.name
+        ]
+    skipped = tracing.skipped.items() if tracing else ()
+    return {
+        "version": SCHEMA_VERSION,
+        "safe": tracing.passed if tracing else None,
+        "seen_by": tracing.tracer if tracing else None,
+        "stages": [{"name": name, "findings": it} for name, it in found.items()],
+        "skipped": [{"name": name, "reason": reason} for name, reason in skipped],
+        "added": [
+            {"name": it.address, "deps": it.missing} for it in added if it.missing
+        ],
+    }
+
+
+def _finding(kind: str, text: str, **more: Any) -> dict[str, Any]:
+    usual: dict[str, Any] = {
+        "path": None,
+        "add": False,
+        "error": False,
+        "count": 1,
+        "others": [],
+    }
+    return {"kind": kind, "text": text, **usual, **more}
 
 
 def _show_changes(entries: "list[Entry]") -> None:
@@ -146,6 +219,7 @@ def add_parser(subparsers, parent_parser) -> None:
             "slash in it, such a path. May be given several times."
         ),
     )
+    add_switch(parser, "--json", text="Show the result in JSON format.")
     add_switch(
         parser,
         "-R",

@@ -1,5 +1,7 @@
 """``dvc-parallel deps``: what is not declared, and how it is added to dvc.yaml."""
 
+import json
+
 import pytest
 
 # Comments, and what nobody else would write in this way, are to stay.
@@ -84,6 +86,19 @@ def test_shows_what_is_not_declared(project):
     assert "10 modules not declared." in shown
     assert project.deps("--check", status=1).stdout == shown
     assert project.read("dvc.yaml") == before
+
+
+def test_json_has_what_is_shown(project):
+    told = json.loads(project.deps("--json", "--check", status=1).stdout)
+    assert (told["version"], told["safe"], told["added"]) == (1, None, [])
+    found = {stage["name"]: stage["findings"] for stage in told["stages"]}
+    for name, paths in MISSING.items():
+        assert [it["path"] for it in found[name] if it["add"]] == paths
+    (note, _) = found["grid"]
+    assert note["kind"] == "note"
+    assert "only grid@one uses 'src/one.py'" in note["text"]
+    told = json.loads(project.deps("--json", "--write", "flow").stdout)
+    assert told["added"] == [{"name": "flow", "deps": MISSING["flow"]}]
 
 
 def test_added_lines_are_all_that_changes(project):

@@ -1,5 +1,6 @@
 """Stages whose files are watched, in a copy, with the real commands."""
 
+import json
 import os
 import textwrap
 
@@ -435,3 +436,19 @@ def test_the_command_shows_findings(make_project):
     assert "--ignore needs --trace" in project.deps("--ignore", "in", status=255).stderr
     assert not (project.path / ".dvc/tmp/validate").exists()
     assert project.read("dvc.yaml") == files["dvc.yaml"]
+
+
+def test_the_command_in_json(make_project):
+    project = make_project(dvc_yaml=UNDECLARED)
+    shown = json.loads(project.deps("--trace", "--json", status=1).stdout)
+    expected = {"version": 1, "safe": False, "seen_by": "strace", "added": []}
+    assert {key: shown[key] for key in expected} == expected
+    fetch, train = shown["stages"]
+    assert (fetch["name"], train["name"]) == ("fetch", "train")
+    (finding,) = train["findings"]
+    assert finding.pop("text").startswith("reads raw.csv, which fetch writes")
+    assert finding.items() >= {"kind": "unordered", "path": "raw.csv"}.items()
+    assert finding.items() >= {"count": 1, "error": True, "add": True}.items()
+    assert finding["others"] == ["fetch"]
+    shown = json.loads(project.deps("--trace", "--json", "--write", status=1).stdout)
+    assert shown["added"] == [{"name": "train", "deps": ["raw.csv"]}]
