@@ -135,7 +135,8 @@ def _as_dict(
             *(_finding("undeclared", it, path=it, add=True) for it in entry.missing),
             *(_finding("note", text) for text in entry.notes),
         ]
-    for one in tracing.traces if tracing else ():
+    traces, findings = (tracing.traces, tracing.findings) if tracing else ([], [])
+    for one in traces:
         found[one.name] = [
             _finding(
                 it.kind,
@@ -146,7 +147,7 @@ def _as_dict(
                 count=it.count,
                 others=list(it.others),
             )
-            for it in tracing.findings
+            for it in findings
             if it.stage == one.name
         ]
     skipped = tracing.skipped.items() if tracing else ()
