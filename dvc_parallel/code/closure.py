@@ -131,10 +131,6 @@ class Project:
         self._modules: dict[str, Module] = {}
         self._titles: dict[str, str] = {}
 
-    @property
-    def roots(self) -> list[str]:
-        return self.places.roots
-
     def closure(self, entries: Iterable[str]) -> Closure:
         """The code that is used by some entries.
 
@@ -221,24 +217,16 @@ class Project:
                 try:
                     with open(path, "rb") as file:
                         source = file.read()
-                    if not path.endswith(".py") and place.name != self._script(path):
+                    if os.path.splitext(path)[1] not in (".py", ""):
                         # NOTE: of a compiled module, all that counts is that it is same
                         text = source.decode("latin-1")
                         summary.units = [Unit("value", [], digest(text), effect=True)]
                     else:
                         summary = self._cache.summary(path, source)
                 except (SyntaxError, ValueError, OSError) as exc:
-                    raise CodeError(_unreadable(self.title(path), exc)) from exc
+                    raise CodeError(_unreadable(self.places.title(path), exc)) from exc
             self._modules[path] = Module(place, self._title(place), summary)
         return self._modules[path]
-
-    def _script(self, path: str) -> str:
-        """The name of a script that has no suffix."""
-        name = os.path.basename(path)
-        return name if "." not in name else ""
-
-    def title(self, path: str) -> str:
-        return self.places.title(path)
 
     def _title(self, place: Place) -> str:
         """A name for a module that no other one has."""
@@ -334,7 +322,7 @@ class _Walk:
         else:
             module = self._load_path(path) if path else self._load_name(name)
             if module is None:
-                roots = ", ".join(self._project.roots) or "no folder"
+                roots = ", ".join(self._project.places.roots) or "no folder"
                 raise CodeError(f"{entry}: there is no module '{name}' in {roots}")
             if not qualname:
                 self._count_all(module, main=True)
@@ -539,7 +527,7 @@ class _Walk:
     def _text(self, module: Module, text: str) -> None:
         """A text that may be the path of a module, of a thing in it, or a script."""
         if text.endswith(".py"):
-            folders = [os.path.dirname(module.path), *self._project.roots]
+            folders = [os.path.dirname(module.path), *self._project.places.roots]
             for folder in folders:
                 path = os.path.join(folder, text)
                 if os.path.isfile(path):

@@ -13,6 +13,7 @@ import ast
 import re
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Optional, Union
 
@@ -183,7 +184,7 @@ def _unit(statement: ast.stmt) -> Unit:
         unit.docs = digest(*docs)
     _Refs(unit, bound).run(statement)
     effects = _Effects()
-    effects.statement(statement)
+    effects.visit(statement)
     unit.effect, unit.doubts = effects.certain, effects.doubts
     return unit
 
@@ -318,17 +319,10 @@ class _Refs:
         unit.imports = {name: refs for name, refs in unit.imports.items() if refs}
 
     def visit(self, node: Any) -> None:
-        if isinstance(node, list):
-            for item in node:
-                self.visit(item)
-            return
-        if not isinstance(node, ast.AST):
-            return
-        method = getattr(self, "visit_" + type(node).__name__, None)
-        if method is not None:
-            method(node)
-        else:
-            self.children(node)
+        for item in node if isinstance(node, list) else [node]:
+            if isinstance(item, ast.AST):
+                method = f"visit_{type(item).__name__}"
+                getattr(self, method, self.children)(item)
 
     def children(self, node: ast.AST) -> None:
         for child in ast.iter_child_nodes(node):
@@ -395,53 +389,47 @@ class _Refs:
         self.visit(node.decorator_list)
         self.visit(node.args.defaults)
         self.visit(node.args.kw_defaults)
-        with_params = self.open_params(node)
-        arguments = _arguments(node.args)
-        for argument in arguments:
-            self.annotation(argument.annotation)
-        self.annotation(node.returns)
-        bound = _Bound(node.body)
-        bound.names.update(argument.arg for argument in arguments)
-        self.inside("function", bound, node.body)
-        if with_params:
-            self.scopes.pop()
+        with self.params(node):
+            for argument in _arguments(node.args):
+                self.annotation(argument.annotation)
+            self.annotation(node.returns)
+            self.function(node, node.body)
 
     visit_AsyncFunctionDef = visit_FunctionDef
 
     def visit_Lambda(self, node: ast.Lambda) -> None:
         self.visit(node.args.defaults)
         self.visit(node.args.kw_defaults)
-        bound = _Bound([node.body])
+        self.function(node, [node.body])
+
+    def function(self, node: Any, body: list[Any]) -> None:
+        bound = _Bound(body)
         bound.names.update(argument.arg for argument in _arguments(node.args))
-        self.inside("function", bound, node.body)
+        self.inside("function", bound, body)
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         self.visit(node.decorator_list)
-        with_params = self.open_params(node)
-        self.visit(node.bases)
-        self.visit(node.keywords)
-        self.inside("class", _Bound(node.body), node.body)
-        if with_params:
-            self.scopes.pop()
+        with self.params(node):
+            self.visit(node.bases)
+            self.visit(node.keywords)
+            self.inside("class", _Bound(node.body), node.body)
 
     def visit_TypeAlias(self, node: Any) -> None:
-        with_params = self.open_params(node)
-        self.visit(node.value)
-        if with_params:
-            self.scopes.pop()
+        with self.params(node):
+            self.visit(node.value)
 
-    def open_params(self, node: Any) -> bool:
-        """A scope for the type parameters of a definition, if it has some."""
-        params = getattr(node, "type_params", None)
-        if not params:
-            return False
+    @contextmanager
+    def params(self, node: Any) -> Iterator[None]:
+        """Be in a scope with the type parameters of a definition."""
         bound = _Bound([])
+        params = getattr(node, "type_params", ())
         bound.names.update(param.name for param in params)
         self.scopes.append(("comprehension", bound))
         for param in params:
             self.visit(getattr(param, "bound", None))
             self.visit(getattr(param, "default_value", None))
-        return True
+        yield
+        self.scopes.pop()
 
     def visit_ListComp(self, node: Any) -> None:
         self.visit(node.generators[0].iter)
@@ -561,7 +549,7 @@ _CALLED = ("key", "default", "object_hook")
 _WITHOUT_EFFECT = (ast.Import, ast.ImportFrom, ast.Global, ast.Break, ast.Continue)
 
 
-class _Effects:
+class _Effects(ast.NodeVisitor):
     """Finds out whether a statement does more, when its file is imported, than to
     give values to names.  When in doubt, it does."""
 
@@ -575,11 +563,8 @@ class _Effects:
         else:
             self.certain = True
 
-    def statement(self, node: ast.stmt) -> None:
-        method = getattr(self, "visit_" + type(node).__name__, None)
-        if method is not None:
-            method(node)
-        elif not (says_nothing(node) or isinstance(node, _WITHOUT_EFFECT)):
+    def generic_visit(self, node: ast.AST) -> None:
+        if not (says_nothing(node) or isinstance(node, _WITHOUT_EFFECT)):
             self.certain = True
 
     def visit_FunctionDef(self, node: Any) -> None:
@@ -594,18 +579,12 @@ class _Effects:
             self.doubt("base", base.value if isinstance(base, ast.Subscript) else base)
         self.body(node.body)
 
-    def visit_Assign(self, node: ast.Assign) -> None:
-        self.targets(*node.targets)
-        self.expressions(node.value)
+    def visit_Assign(self, node: Any) -> None:
+        targets = getattr(node, "targets", None) or [node.target]
+        self.targets(*targets)
+        self.expressions(*filter(None, [getattr(node, "value", None)]))
 
-    def visit_AnnAssign(self, node: Any) -> None:
-        self.targets(node.target)
-        self.expressions(*filter(None, [node.value]))
-
-    visit_AugAssign = visit_AnnAssign
-
-    def visit_Delete(self, node: ast.Delete) -> None:
-        self.targets(*node.targets)
+    visit_AnnAssign = visit_AugAssign = visit_Delete = visit_Assign
 
     def visit_TypeAlias(self, node: Any) -> None:
         """Its value is made when somebody asks for it."""
@@ -630,7 +609,7 @@ class _Effects:
     def body(self, *bodies: Iterable[ast.stmt]) -> None:
         for body in bodies:
             for item in _statements(body):
-                self.statement(item)
+                self.visit(item)
 
     def targets(self, *targets: ast.AST) -> None:
         """An attribute or an item of something is changed, which others may see."""

@@ -88,7 +88,7 @@ class MissingFiles:
                 known = _known_makers(others, load_written(self._tmp_dir))
                 own = {entry.fs_path for entry in (*stage.outs, *stage.deps)}
                 for name, path in _paths(names, stage):
-                    if own.isdisjoint(_upwards(path)):
+                    if own.isdisjoint(upwards(path)):
                         yield from self._hint(stage, name, path, others, known)
 
     def _hint(
@@ -99,7 +99,7 @@ class MissingFiles:
         others: Sequence["Stage"],
         known: Mapping[str, str],
     ) -> Iterator[str]:
-        makers = [known[above] for above in _upwards(path) if above in known]
+        makers = [known[above] for above in upwards(path) if above in known]
         if makers:
             text = f"'{name}' is written by stage '{makers[0]}'"
         elif self._is_new(path):
@@ -145,7 +145,8 @@ def _paths(names: Iterable[str], stage: "Stage") -> Iterator[tuple[str, str]]:
             yield name, os.path.normpath(os.path.join(folder, name))
 
 
-def _upwards(path: str) -> Iterator[str]:
+def upwards(path: str) -> Iterator[str]:
+    """A path, and all folders above it."""
     yield path
     while (above := os.path.dirname(path)) != path:
         yield above

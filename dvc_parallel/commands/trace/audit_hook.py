@@ -36,9 +36,9 @@ class AuditHook:
     name = "Python's audit hooks"
 
     def __init__(self, folder: str):
-        self._folder = folder
         from dvc_parallel.run.site_hook import sources
 
+        self._folder = folder
         os.makedirs(folder)
         for name, text in sources(__file__).items():
             with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
@@ -54,11 +54,9 @@ class AuditHook:
 
     def read(self, path: str, _folder: str, used: "UsedFiles") -> tuple[int, str]:
         """Read a trace, as :meth:`Strace.read` does."""
-        count, first = 0, ""
-        for line in _lines(path):
-            if not _tell(line, used):
-                count, first = count + 1, first or line
-        return count, first
+        from .used_files import lost_lines
+
+        return lost_lines(_lines(path), lambda line: _tell(line, used))
 
 
 def _lines(path: str) -> Iterator[str]:

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Optional, Union
 
 import networkx as nx
@@ -18,7 +18,8 @@ from dvc.dependency import ParamsDependency
 
 from dvc_parallel.engine.path_conflicts import real_paths_of
 from dvc_parallel.engine.terminal import plural
-from dvc_parallel.run.code_files import closures_of, is_code_file, wanted
+from dvc_parallel.run.code_files import closures_of, is_code_file, is_in, wanted
+from dvc_parallel.run.missing_files import upwards
 from dvc_parallel.run.stage_code import Projects
 from dvc_parallel.scheduling.pools import MUTEX
 from dvc_parallel.scheduling.resources import machine_pools
@@ -169,9 +170,9 @@ class _Judge:
         for one in traces:
             for name in one.used.writes:
                 self._writers[name].add(one.name)
-            for name, names in one.used.names_read():
-                for other in (name, *names):
-                    self._readers[other].add(one.name)
+            for _, names in one.used.names_read():
+                for name in names:
+                    self._readers[name].add(one.name)
         for stage in repo.index.stages:
             for entry in _entries(stage.outs, scope):
                 for name in entry.names:
@@ -218,12 +219,10 @@ class _Judge:
         outs = self._outs
         groups: dict[str, list[str]] = defaultdict(list)
         for name in names:
-            above = [path for path in _upwards(name) if path in outs]
+            above = [path for path in upwards(name) if path in outs]
             groups[above[-1] if above else os.path.dirname(name)].append(name)
         for folder, files in groups.items():
-            many = len(files) > (1 if folder in outs else MANY)
-            for name in [folder] if many else files:
-                count = len(files) if many else 1
+            for name, count in _few(folder, files, 1 if folder in outs else MANY):
                 yield self._unordered_read(one, name, makers, count)
 
     def _unordered_read(
@@ -239,7 +238,7 @@ class _Judge:
             if not is_dep:
                 todo.append(f"the deps of {one.name}")
                 dep = name
-            detail = f"add {self._shown(name)} to {' and to '.join(todo)}"
+            detail = f"add {self._scope.shown(name)} to {' and to '.join(todo)}"
         return self._finding(
             one, "unordered", name, others=makers, detail=detail, dep=dep, count=count
         )
@@ -273,17 +272,15 @@ class _Judge:
             ):
                 undeclared.append(name)
         for (folder, *others), files in races.items():
-            many = len(files) > MANY
-            for name in [folder] if many else files:
-                count = len(files) if many else 1
+            for name, count in _few(folder, files):
                 yield self._finding(one, "race", name, others=others, count=count)
         yield from self._grouped(one, "writes", undeclared)
 
     def _never_read(self, one: StageTrace) -> Iterator[Finding]:
         used = one.used
-        touched = {*used.reads, *used.looks, *used.listed, *used.writes, *used.missing}
-        touched.update(name for _, names in used.names_read() for name in names)
-        prefixes = {above for name in touched for above in _upwards(name)}
+        touched = {*used.looks, *used.listed, *used.writes, *used.missing}
+        touched.update(*(names for _, names in used.names_read()))
+        prefixes = {above for name in touched for above in upwards(name)}
         for entry in one.deps:
             if entry.is_file and not entry.names & prefixes:
                 yield Finding(one.name, "never read", path=entry.path)
@@ -311,7 +308,7 @@ class _Judge:
         """Stages that write a file, or say that they do."""
         if path not in self._known_makers:
             makers: set[str] = set()
-            for above in _upwards(path):
+            for above in upwards(path):
                 makers.update(self._writers.get(above, ()))
                 makers.update(w for w in self._outs.get(above, ()) if self._runs(w))
             self._known_makers[path] = sorted(makers)
@@ -325,10 +322,10 @@ class _Judge:
         if one in self._upstream(other) or other in self._upstream(one):
             return True
         return any(
-            self._paths.meet(path, out)
+            self._paths.meet(path.fs_path, out.fs_path)
             for a, b in ((one, other), (other, one))
-            for path in _paths((*self._stages[a].deps, *self._stages[a].outs))
-            for out in _paths(self._stages[b].outs)
+            for path in _local((*self._stages[a].deps, *self._stages[a].outs))
+            for out in _local(self._stages[b].outs)
         )
 
     @cached_property
@@ -355,50 +352,47 @@ class _Judge:
         )
 
     def _makes(self, stage: str, name: str) -> bool:
-        return any(stage in self._outs.get(above, ()) for above in _upwards(name))
+        return any(stage in self._outs.get(above, ()) for above in upwards(name))
 
     def _is_left_behind(self, one: StageTrace, name: str) -> bool:
         """Whether it is not in the copy, but is where the stage runs otherwise."""
-        if any(self._outs.get(above) for above in _upwards(name)):
+        if any(self._outs.get(above) for above in upwards(name)):
             return not any(
-                self._runs(w) for a in _upwards(name) for w in self._outs.get(a, ())
+                self._runs(w) for a in upwards(name) for w in self._outs.get(a, ())
             )
         return one.error is not None and os.path.isfile(name)
 
     def _grouped(
         self, one: StageTrace, kind: str, names: Sequence[str]
     ) -> Iterator[Finding]:
-        folders: Mapping[str, list[str]] = defaultdict(list)
-        for name in names:
-            folders[os.path.dirname(name)].append(name)
-        for folder, files in sorted(folders.items()):
-            if len(files) > MANY:
+        by_folder = groupby(sorted(names, key=os.path.dirname), os.path.dirname)
+        for folder, found in by_folder:
+            if len(files := list(found)) > MANY:
                 dep = folder if kind == "reads" and self._is_dep(folder) else None
                 yield self._finding(one, kind, folder, count=len(files), dep=dep)
                 continue
             for name in files:
-                makers = self._makers(name) - {one.name}
-                detail, dep = "", None
+                dep = None
                 if kind == "writes":
-                    readers = self._readers.get(name, set()) - {one.name}
-                    detail = f"; {_all(readers, 'reads', 'read')} it" if readers else ""
+                    others, does, do = self._readers.get(name, set()), "reads", "read"
                 else:
-                    if self._can_depend(one.name, makers):
-                        dep = name
-                    detail = f"; {_all(makers, 'makes', 'make')} it" if makers else ""
+                    others, does, do = self._makers(name), "makes", "make"
+                others = others - {one.name}
+                if kind != "writes" and self._can_depend(one.name, others):
+                    dep = name
+                detail = f"; {_all(others, does, do)} it" if others else ""
                 yield self._finding(one, kind, name, detail=detail, dep=dep)
 
     def _makers(self, name: str) -> set[str]:
-        declared = {w for above in _upwards(name) for w in self._outs.get(above, ())}
-        return declared | self._writers.get(name, set())
+        declared = (self._outs.get(above, set()) for above in upwards(name))
+        return self._writers.get(name, set()).union(*declared)
 
     def _is_dep(self, folder: str) -> bool:
         """Whether a folder can be a dependency: nobody writes to it."""
-        inside = os.path.join(folder, "")
-        return not any(
-            name == folder or name.startswith(inside)
-            for name in (*self._outs, *self._writers)
-        ) and self._scope.is_below_root(folder)
+        written = (*self._outs, *self._writers)
+        return self._scope.is_below_root(folder) and not any(
+            is_in(name, folder) for name in written
+        )
 
     def _finding(
         self,
@@ -411,19 +405,20 @@ class _Judge:
         count: int = 1,
         dep: Optional[str] = None,
     ) -> Finding:
-        shown = self._shown(name)
+        shown = self._scope.shown(name)
         return Finding(one.name, kind, shown, count, tuple(others), detail, dep)
 
-    def _shown(self, name: str) -> str:
-        return self._scope.shown(name)
+
+def _local(
+    entries: "Iterable[Union[Dependency, Output]]",
+) -> "Iterator[Union[Dependency, Output]]":
+    return (it for it in entries if it.protocol == "local" and it.fs_path)
 
 
 def _entries(
     entries: "Iterable[Union[Dependency, Output]]", scope: "Scope"
 ) -> Iterator[Entry]:
-    for entry in entries:
-        if entry.protocol != "local" or not entry.fs_path:
-            continue
+    for entry in _local(entries):
         path = entry.fs_path
         folder, name = os.path.split(path)
         real = os.path.join(os.path.realpath(folder), name)
@@ -446,6 +441,12 @@ def _code(stage: "Stage", scope: "Scope") -> Iterator[Entry]:
         yield Entry(path, {scope.name(path)}, is_file=False)
 
 
+def _few(folder: str, files: Sequence[str], most: int = MANY) -> list[tuple[str, int]]:
+    """Files, or their folder with the number of them if there are many."""
+    many = len(files) > most
+    return [(folder, len(files))] if many else [(name, 1) for name in files]
+
+
 def _all(names: Iterable[str], does: str, do: str) -> str:
     """Who does something, such as "a and b read"."""
     shown = sorted(names)
@@ -455,19 +456,5 @@ def _all(names: Iterable[str], does: str, do: str) -> str:
     return f"{who} {does if len(shown) == 1 else do}"
 
 
-def _paths(entries: "Iterable[Union[Dependency, Output]]") -> Iterator[str]:
-    for entry in entries:
-        if entry.protocol == "local" and entry.fs_path:
-            yield entry.fs_path
-
-
 def _is_in(names: Iterable[str], declared: set[str]) -> bool:
-    return any(above in declared for name in names for above in _upwards(name))
-
-
-def _upwards(name: str) -> Iterator[str]:
-    """A path, and all folders above it."""
-    yield name
-    while (above := os.path.dirname(name)) != name:
-        yield above
-        name = above
+    return any(above in declared for name in names for above in upwards(name))

@@ -19,15 +19,10 @@ from dvc_parallel.commands.workspace_copy import (
 )
 from dvc_parallel.engine import logger
 from dvc_parallel.engine.local_runner import LocalRunner
-from dvc_parallel.engine.runner import (
-    Command,
-    OnStart,
-    Output,
-    Runner,
-    ignore_start,
-)
+from dvc_parallel.engine.runner import Command, OnStart, Output, Runner, ignore_start
 from dvc_parallel.engine.terminal import plural, visible
 from dvc_parallel.processes.supervisor import RunSupervisor
+from dvc_parallel.run.code_files import is_in
 from dvc_parallel.run.missing_files import save_written
 from dvc_parallel.run.parallel_run import ParallelRun
 from dvc_parallel.run.stage_run import current_stage_run
@@ -92,12 +87,11 @@ class Tracing:
             for finding in self.findings
             if finding.stage == stage.addressing and finding.dep
         ]
-        inside = os.path.join(self.root, "")
         return [
-            os.path.relpath(dep, wdir).replace(os.sep, "/")
-            if dep.startswith(inside)
-            else dep
-            for dep in dict.fromkeys(deps)
+            os.path.relpath(it, wdir).replace(os.sep, "/")
+            if is_in(it, self.root)
+            else it
+            for it in dict.fromkeys(deps)
         ], []
 
     def lines(self) -> Iterator[str]:
@@ -165,7 +159,7 @@ def trace(
             place.copy,
             is_ignored=other.dvcignore.is_ignored_file,
             patterns=ignore,
-            folders=[cache] if (cache := _cache_of(repo)) else [],
+            folders=[repo.cache.local.path] if repo.cache.local is not None else [],
         )
         tracing.traces = _Run(other, place, tracer, scope, set(names)).run(**kwargs)
         tracing.findings = findings(tracing.traces, other, scope)
@@ -196,17 +190,11 @@ def _undeclared(
     found = {}
     for one in traces:
         stage = by_name[one.name]
-        root = os.path.join(
-            place.root, os.path.relpath(stage.repo.root_dir, place.copy)
-        )
-        outs = {name for entry in one.outs for name in entry.names}
-        left = [os.path.relpath(name, root) for name in one.used.left - outs]
-        found[stage] = [name for name in left if not name.startswith(os.pardir)]
+        top = os.path.relpath(stage.repo.root_dir, place.copy)
+        root = os.path.normpath(os.path.join(place.root, top))
+        left = one.used.left.difference(*(entry.names for entry in one.outs))
+        found[stage] = [os.path.relpath(it, root) for it in left if is_in(it, root)]
     return found
-
-
-def _cache_of(repo: "Repo") -> Optional[str]:
-    return repo.cache.local.path if repo.cache.local is not None else None
 
 
 class _TracingRunner(Runner):
@@ -350,8 +338,6 @@ class _Run:
         return os.path.isdir(self._scope.in_copy(name))
 
     def _failed_upstream(self, stage: "Stage") -> Optional[str]:
-        for other in nx.descendants(self._upstream, stage):
-            name = other.addressing
-            if name in self._traces and self._traces[name].error:
-                return name
-        return None
+        above = (it.addressing for it in nx.descendants(self._upstream, stage))
+        failed = (it for it in above if it in self._traces and self._traces[it].error)
+        return next(failed, None)

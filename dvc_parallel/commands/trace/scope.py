@@ -10,7 +10,10 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import Callable, Optional
+
+from dvc_parallel.run.code_files import is_in
 
 # Names of files and folders that are left out wherever they are, as patterns.
 NAMES = (
@@ -74,85 +77,63 @@ class Scope:
         self._tmp = tuple(dict.fromkeys(map(_inside, _folders_for_scratch())))
         self._folders = tuple(dict.fromkeys(map(_inside, (*_of_tools(), *folders))))
         self._home = _inside(os.path.expanduser("~"))
-        self._environments: dict[str, bool] = {}
-        self._known: dict[str, Optional[str]] = {}
 
+    @cache  # noqa: B019
     def place(self, path: str) -> Optional[str]:
         """The name of an absolute path, or None if it is left out."""
-        if path not in self._known:
-            self._known[path] = self._find(path)
-        return self._known[path]
+        if path in (self._copy, self._root):
+            return self._root
+        if not (is_in(path, self._copy) or is_in(path, self._root)):
+            return self._place_outside(path)
+        name = self.name(path)
+        # NOTE: a stage that goes by absolute paths is not in the copy
+        is_ignored = name != path and self._is_ignored(path)
+        if is_ignored or self._is_left_out(name[len(self._root) :], name):
+            return None
+        return None if self._is_environment(os.path.dirname(path)) else name
 
     def name(self, path: str) -> str:
         """The name of an absolute path, left out or not."""
-        if path == self._copy or path.startswith(_inside(self._copy)):
-            return self._root + path[len(self._copy) :]
-        return path
+        return self._root + path[len(self._copy) :] if is_in(path, self._copy) else path
 
     def shown(self, name: str) -> str:
         """A name as users know it: from the current folder, if it is in the repo."""
-        if name.startswith(_inside(self._root)):
-            return os.path.relpath(self.in_copy(name))
-        return name
+        return os.path.relpath(self.in_copy(name)) if self.is_below_root(name) else name
 
     def is_below_root(self, name: str) -> bool:
         return name.startswith(_inside(self._root))
 
     def in_copy(self, name: str) -> str:
         """Where stages of the copy find what has a name."""
-        if name == self._root or name.startswith(_inside(self._root)):
-            return self._copy + name[len(self._root) :]
-        return name
+        return self._copy + name[len(self._root) :] if is_in(name, self._root) else name
 
     def is_scratch(self, name: str) -> bool:
         """Whether it is in a folder for what nobody keeps."""
-        return name.startswith(self._tmp) and not name.startswith(_inside(self._root))
+        return name.startswith(self._tmp) and not self.is_below_root(name)
 
-    def _find(self, path: str) -> Optional[str]:
-        if path in (self._copy, self._root):
-            return self._root
-        if path.startswith(_inside(self._copy)):
-            below = path[len(self._copy) :]
-            is_ignored = self._is_ignored(path)
-        elif path.startswith(_inside(self._root)):
-            # NOTE: a stage that goes by absolute paths is not in the copy
-            below, is_ignored = path[len(self._root) :], False
-        else:
-            return self._find_outside(path)
-        name = self._root + below
-        if is_ignored or self._is_left_out(below, name):
-            return None
-        return None if self._is_environment(os.path.dirname(path)) else name
-
-    def _find_outside(self, path: str) -> Optional[str]:
-        if path.startswith(self._home) and path[len(self._home)] == ".":
-            return None
-        if not path.startswith(self._tmp) and (
-            path.startswith(self._folders) or _PYTHON.search(path)
-        ):
-            return None
-        if self._is_left_out(path, path):
-            return None
-        return None if self._is_environment(os.path.dirname(path)) else path
+    def _place_outside(self, path: str) -> Optional[str]:
+        is_left_out = (
+            (path.startswith(self._home) and path[len(self._home)] == ".")
+            or (not path.startswith(self._tmp) and path.startswith(self._folders))
+            or (not path.startswith(self._tmp) and _PYTHON.search(path))
+            or self._is_left_out(path, path)
+            or self._is_environment(os.path.dirname(path))
+        )
+        return None if is_left_out else path
 
     def _is_left_out(self, below: str, name: str) -> bool:
-        if any(fnmatchcase(name, pattern) for pattern in self._patterns):
-            return True
-        return any(
+        return any(fnmatchcase(name, pattern) for pattern in self._patterns) or any(
             fnmatchcase(part, pattern)
             for part in below.split(os.sep)
             for pattern in self._names
         )
 
+    @cache  # noqa: B019
     def _is_environment(self, folder: str) -> bool:
-        known = self._environments.get(folder)
-        if known is None:
-            above = os.path.dirname(folder)
-            known = any(os.path.exists(os.path.join(folder, mark)) for mark in MARKS)
-            if not known and folder not in (above, self._copy):
-                known = self._is_environment(above)
-            self._environments[folder] = known
-        return known
+        if any(os.path.exists(os.path.join(folder, mark)) for mark in MARKS):
+            return True
+        above = os.path.dirname(folder)
+        return folder not in (above, self._copy) and self._is_environment(above)
 
 
 def _folders_for_scratch() -> Iterator[str]:

@@ -11,13 +11,14 @@ import os
 import re
 import shutil
 import subprocess
+from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Optional
 
 from dvc_parallel.engine.runner import Command
 
-from .used_files import UsedFiles
+from .used_files import UsedFiles, lost_lines
 
 PROGRAM = "strace"
 
@@ -140,11 +141,7 @@ class Strace:
         reader = _Reader(folder, used)
         for line in _lines(path):
             reader.find_birth(line)
-        count, first = 0, ""
-        for line in _lines(path):
-            if not reader.line(line):
-                count, first = count + 1, first or line
-        return count, first
+        return lost_lines(_lines(path), reader.line)
 
 
 def _lines(path: str) -> Iterator[str]:
@@ -163,20 +160,6 @@ class _Process:
 
     folder: list[str]
     begun: str = ""
-
-
-@dataclass
-class _Births:
-    """From which process another comes, and whether they share the current folder."""
-
-    parents: dict[int, list[tuple[int, bool]]] = field(default_factory=dict)
-
-    def add(self, child: int, parent: int, shares: bool) -> None:
-        self.parents.setdefault(child, []).append((parent, shares))
-
-    def pop(self, child: int) -> tuple[Optional[int], bool]:
-        known = self.parents.get(child)
-        return known.pop(0) if known else (None, False)
 
 
 @dataclass(frozen=True)
@@ -208,7 +191,8 @@ class _Reader:
         self._used = used
         self._processes: dict[int, _Process] = {}
         self._starting: dict[str, str] = {}
-        self._births = _Births()
+        # From which process another comes, and whether they share the current folder.
+        self._births: dict[int, list[tuple[int, bool]]] = defaultdict(list)
         self._real: dict[str, str] = {}
 
     def find_birth(self, line: str) -> None:
@@ -223,7 +207,7 @@ class _Reader:
             rest = _joined(self._starting.pop(pid, ""), resumed[2])
         call = _CALL.fullmatch(rest)
         if call and call[1] in _START and call[3].isdigit():
-            self._births.add(int(call[3]), int(pid), "CLONE_FS" in call[2])
+            self._births[int(call[3])].append((int(pid), "CLONE_FS" in call[2]))
 
     def line(self, line: str) -> bool:
         """Take note of a line; tell whether it was understood."""
@@ -262,8 +246,9 @@ class _Reader:
     def _process(self, pid: int) -> _Process:
         process = self._processes.get(pid)
         if process is None:
-            parent, shares = self._births.pop(pid)
-            above = self._processes.get(parent) if parent is not None else None
+            births = self._births[pid]
+            parent, shares = births.pop(0) if births else (-1, False)
+            above = self._processes.get(parent)
             folder = above.folder if above else [self._folder]
             process = _Process(folder if shares else [*folder])
             self._processes[pid] = process

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Callable, Optional
 
 # Gives a path the name by which it is known here, or None if it does not matter.
@@ -171,3 +171,12 @@ class UsedFiles:
         if name is None:
             return other, set()
         return name, set() if other in (None, name) else {other}
+
+
+def lost_lines(lines: Iterable[str], tell: Callable[[str], bool]) -> tuple[int, str]:
+    """How many lines of a trace were not understood, and the first of them."""
+    count, first = 0, ""
+    for line in lines:
+        if not tell(line):
+            count, first = count + 1, first or line
+    return count, first
