@@ -4,8 +4,10 @@ from tests.kedro.shop import Shop
 
 
 @pytest.fixture(autouse=True)
-def _no_telemetry(monkeypatch):
+def _environment(monkeypatch):
     monkeypatch.setenv("DO_NOT_TRACK", "1")
+    # NOTE: it has the time of its source in seconds, and would be among what runs leave
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     for name in ("KEDRO_ENV", "KEDRO_LOGGING_CONFIG", "PYTHONPATH"):
         monkeypatch.delenv(name, raising=False)
 
