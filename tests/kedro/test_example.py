@@ -28,8 +28,7 @@ def test_page(tmp_path):
 
 
 @pytest.mark.slow
-def test_serially_and_in_parallel(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+def test_serially_and_in_parallel(tmp_path):
     serial, parallel = (Project(tmp_path / role) for role in ("serial", "parallel"))
     for project, options in ((serial, []), (parallel, ["-j", 4])):
         shutil.copytree(EXAMPLE, project.path, dirs_exist_ok=True)

@@ -21,7 +21,6 @@ def parents(text):
 
 @for_linux
 def test_forks(make_shop, monkeypatch):
-    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     started, forked = make_shop("started"), make_shop("forked")
     for shop, value in ((started, ""), (forked, "1")):
         monkeypatch.setenv(FORK, value)
