@@ -22,7 +22,10 @@ if sys.argv[1:3] == ["dvc", "run"]:
     os.environ.setdefault("DO_NOT_TRACK", "1")
 
 
-def _no_logging(_kind: type, exc: BaseException, _traceback: Any) -> None:
+def _no_logging(kind: type, exc: BaseException, traceback: Any) -> None:
+    if not isinstance(exc, Exception):  # such as Ctrl-C
+        sys.__excepthook__(kind, exc, traceback)
+        return
     from .project import in_one_line
 
     sys.stderr.write(

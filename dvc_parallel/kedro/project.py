@@ -79,13 +79,14 @@ def in_one_line(exc: BaseException, root: Path) -> str:
     frames = traceback.extract_tb(first.__traceback__)
     places = [(frame.filename, frame.lineno) for frame in frames]
     if isinstance(first, SyntaxError) and first.filename:
-        text = first.msg
         places.append((first.filename, first.lineno))
     own = [place for place in places if Path(place[0]).is_relative_to(root)]
     where = ""
     if own:
         name = Path(own[-1][0]).relative_to(root).as_posix()
         where = f" ({name}, line {own[-1][1]})"
+        # NOTE: of a file elsewhere, the text has the place
+        text = first.msg if isinstance(first, SyntaxError) else text
     return f"{type(first).__name__}: {text}{where}"
 
 
