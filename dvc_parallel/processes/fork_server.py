@@ -94,7 +94,7 @@ class Server:
             poll = select.poll()  # type: ignore[attr-defined]
             for fd in by_fd:
                 # NOTE: what comes there is for the fork; its end is for this process
-                poll.register(fd, 0)
+                poll.register(fd, select.POLLRDHUP)  # type: ignore[attr-defined]
             for fd in (self._woken, *([] if closed else [self._control.fileno()])):
                 poll.register(fd, select.POLLIN)  # type: ignore[attr-defined]
             for fd, _ in poll.poll():
@@ -190,8 +190,8 @@ class Server:
     def _tell_ends(self) -> None:
         """Tell how forks have ended.
 
-        Their numbers are not given out again before the other side has closed its
-        channel, as it sends signals to them.
+        Their numbers are not given out again before the other side has closed its side
+        of the channel, as it sends signals to them.
         """
         for pid, channel in list(self._channels.items()):
             if pid in self._ended:
@@ -210,11 +210,13 @@ class Server:
                 channel.sendall(b"%d" % (code if exited else -code))
 
     def _forget(self, pid: int) -> None:
-        self._channels.pop(pid).close()
+        """Reap a fork, and tell what it has used."""
         self._ended.discard(pid)
         if report := self._reports.pop(pid, None):
             report.close()
-        os.waitpid(pid, 0)
+        used = os.wait4(pid, 0)[2]  # type: ignore[attr-defined]
+        with self._channels.pop(pid) as channel, suppress(OSError):
+            channel.sendall(json.dumps(used).encode())
 
 
 def _stamp(path: str) -> Optional[tuple]:

@@ -2,7 +2,7 @@
 
     LocalRunner ── runs ──> fork_server     a command of the run, like any other
          │ hold                 │ forks
-         └─────> Fork <─────────┘           its ID, and then how it has ended
+         └─────> Fork <─────────┘           its ID, how it has ended, what it has used
 
 With :data:`VARIABLE`, a command that is ``kedro dvc run NODE`` and nothing else becomes
 such a fork; all others start as they always do, and so does this one where anything is
@@ -24,7 +24,7 @@ import threading
 from collections import deque
 from contextlib import closing, suppress
 from io import FileIO
-from typing import Optional
+from typing import Any, Optional
 
 from dvc_parallel.engine import logger
 from dvc_parallel.engine.local_runner import GRACE, Forks, LocalRunner, signal_all
@@ -44,13 +44,17 @@ class Fork:
 
     Args:
         channel: its server says there how it has ended.
-        pid: its process ID, which is its own until the channel is closed.
+        pid: its process ID, which is its own until this side of the channel is closed.
         script: what it runs.
+
+    Attributes:
+        rusage: by the kernel, once it has ended, if that is known.
     """
 
     def __init__(self, channel: socket.socket, pid: int, script: str):
         self.pid = pid
         self.returncode: Optional[int] = None
+        self.rusage: Any = None
         self.stdout: Optional[FileIO] = None
         self.stderr: Optional[FileIO] = None
         self._channel = channel
@@ -95,15 +99,22 @@ class Fork:
     def wait(self) -> int:
         """Wait for its end, and return its exit status."""
         if self.returncode is None:
-            with closing(self._channel):
-                said = b""
-                with suppress(OSError):
-                    said = self._channel.recv(64)
-                if not said:
-                    # NOTE: nobody knows any more how it ends
-                    signal_all(self, SIGKILL)
-                self.returncode = int(said or -SIGKILL)
+            with closing(self._channel), suppress(OSError):
+                if said := self._channel.recv(64):
+                    self.returncode = int(said)
+                    self._channel.shutdown(socket.SHUT_WR)
+                    self._read_usage()
+            if self.returncode is None:
+                # NOTE: nobody knows any more how it ends
+                signal_all(self, SIGKILL)
+                self.returncode = -SIGKILL
         return self.returncode
+
+    def _read_usage(self) -> None:
+        import resource
+
+        with self._channel.makefile("rb") as file, suppress(ValueError):
+            self.rusage = resource.struct_rusage(json.load(file))
 
 
 class _Server:

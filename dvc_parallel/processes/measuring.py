@@ -82,7 +82,9 @@ class Measured:
         try:
             _, status, self.rusage = os.wait4(process.pid, 0)
         except ChildProcessError:
-            return process.wait()
+            returncode = process.wait()
+            self.rusage = getattr(process, "rusage", None)
+            return returncode
         process.returncode = os.waitstatus_to_exitcode(status)
         return process.returncode
 

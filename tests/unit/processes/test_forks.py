@@ -14,7 +14,7 @@ import pytest
 
 from dvc_parallel.engine.local_runner import LocalRunner
 from dvc_parallel.engine.runner import Command, RunnerClosedError, TimeIsUpError
-from dvc_parallel.engine.usage import USAGE
+from dvc_parallel.engine.usage import USAGE, usage_of
 from dvc_parallel.processes import forks
 from dvc_parallel.processes.supervisor import RunSupervisor
 from tests import is_alive, wait_until
@@ -228,6 +228,17 @@ def test_environments_of_their_own(nodes):
     assert a[0] == b[0]
     assert (a[1], b[1]) == ("a", "b")
     assert nodes.says("node", {"OMP_NUM_THREADS": "2"}).split()[0] != a[0]
+
+
+def test_what_it_uses_is_known(nodes):
+    nodes.node("node", "while __import__('time').process_time() < 0.3: pass")
+    told = []
+    command = Command(
+        ["/bin/sh", "-c", "kedro dvc run node"], nodes.env, str(nodes.folder)
+    )
+    assert nodes.runner.run(command, lambda *said: told.append(said)) == 0
+    (usage,) = [usage_of(data) for stream, data in told if stream == USAGE]
+    assert 0.3 <= usage.cpu < 10
 
 
 def test_random_numbers_differ(nodes):
