@@ -18,11 +18,11 @@ from dvc_parallel.engine.signals import exit_name, failure_reason
 from dvc_parallel.engine.terminal import (
     columns_of,
     duration,
-    harmless_on,
     last_states,
     visible,
     whole_lines,
 )
+from dvc_parallel.reporting.ci_log import harmless_output
 from dvc_parallel.reporting.records import Run, Runs, Stage
 from dvc_parallel.reporting.records.log_files import LogReader
 from dvc_parallel.reporting.records.reader import RecordError
@@ -296,7 +296,7 @@ class _Lines:
         room = columns and columns - len(self._prefix)
         for line in lines:
             shown, _ = last_states(line + b"\n", room)
-            stream.write(self._prefix + harmless_on(stream, shown))
+            stream.write(harmless_output(stream, self._prefix + shown))
 
 
 @contextmanager
@@ -326,7 +326,7 @@ def _copy(reader: LogReader, stream: BinaryIO, begun: bytes) -> bytes:
                     # NOTE: a bar as it is now, for the next state to overwrite
                     state, _ = last_states(begun + b"\n", columns)
                     chunk += state[:-1] + b"\r"
-            stream.write(harmless_on(stream, chunk))
+            stream.write(harmless_output(stream, chunk))
     stream.flush()
     return begun
 

@@ -11,6 +11,7 @@ from dvc.exceptions import DvcException
 from dvc.ui import ui
 
 from dvc_parallel.engine.terminal import escaping_streams, visible
+from dvc_parallel.reporting import ci_log
 from dvc_parallel.reporting.report.text import literal
 
 # What a command can show instead of what is for people at a terminal.
@@ -69,12 +70,16 @@ def add_formats(parser: Any, text: str, *names: str) -> None:
 
 def write(*words: str, **kwargs: Any) -> None:
     """Show some lines."""
-    ui.write(*(visible(word, lines=True) for word in words), **kwargs)
+    ui.write(*map(_lines, words), **kwargs)
 
 
 def error_write(*words: str) -> None:
     """Show some lines on stderr."""
-    ui.error_write(*(visible(word, lines=True) for word in words))
+    ui.error_write(*map(_lines, words))
+
+
+def _lines(text: str) -> str:
+    return ci_log.harmless_text(visible(text, lines=True))
 
 
 def table(
@@ -82,7 +87,7 @@ def table(
 ) -> None:
     """Show a table, whatever is in its cells."""
     safe = literal if markdown else visible
-    cells = [tuple(map(safe, row)) for row in rows]
+    cells = [tuple(ci_log.harmless_text(safe(it)) for it in row) for row in rows]
     ui.table(cells, headers=headers, markdown=markdown)
 
 
@@ -90,6 +95,7 @@ class ShowsSafely:
     """A command whose errors have no such effect either, whatever they quote."""
 
     def do_run(self) -> int:
+        ci_log.guard_messages()
         with escaping_streams():
             try:
                 return super().do_run()  # type: ignore[misc]

@@ -35,6 +35,7 @@ from dvc_parallel.engine.terminal import plural
 from dvc_parallel.remote.clones.git import git
 from dvc_parallel.remote.clones.leaves import real
 from dvc_parallel.remote.clones.snapshot import remove_stale
+from dvc_parallel.reporting import ci_log
 
 if TYPE_CHECKING:
     from dvc.output import Output
@@ -236,6 +237,9 @@ def copy_of(
 
 class ShowsStages(PlainReporter):
     """Leaves the summary to the results: a stage that fails does not fail the run."""
+
+    def __init__(self) -> None:
+        super().__init__(write=ci_log.writer())
 
     def ended(self, summary: "Summary") -> None:
         pass

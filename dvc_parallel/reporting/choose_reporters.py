@@ -5,7 +5,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Callable, Optional, TextIO
 
-from dvc_parallel.engine.plain_reporter import PlainReporter, print_bytes
+from dvc_parallel.engine.plain_reporter import PlainReporter
 from dvc_parallel.engine.reporter_events import logger
 from dvc_parallel.engine.terminal import is_dumb
 
@@ -45,12 +45,11 @@ def reporters(
 
 def _for_people(recorder: Recorder, output: str) -> list["Reporter"]:
     if not _has_terminal():
-        if service := ci_log.service():
-            shown = _shown(recorder, output, ci_log.write, service)
-            told = ci_log.LogOfService(service, shown)
-            return [shown, told, Heartbeat(shown)]
-        shown = _shown(recorder, output, print_bytes)
-        return [shown, Heartbeat(shown)]
+        service = ci_log.service()
+        ci_log.guard_messages()
+        shown = _shown(recorder, output, ci_log.writer(), service)
+        told = [ci_log.LogOfService(service, shown)] if service else []
+        return [shown, *told, Heartbeat(shown)]
     # NOTE: this imports rich
     from .live import LiveView
 

@@ -13,10 +13,11 @@ its documentation.
 import logging
 import os
 import re
+import stat
 import sys
 import time
 from contextlib import suppress
-from typing import Any, Optional, Protocol, TextIO
+from typing import Any, BinaryIO, Callable, Optional, Protocol, TextIO
 
 from dvc.dvcfile import PROJECT_FILE
 from dvc.utils import parse_target
@@ -24,7 +25,12 @@ from dvc.utils import parse_target
 from dvc_parallel.engine.plain_reporter import PlainReporter, print_bytes
 from dvc_parallel.engine.reporter_events import Phase, Reporter, RunInfo, logger
 from dvc_parallel.engine.signals import failure_reason
-from dvc_parallel.engine.terminal import harmless, visible, without_controls
+from dvc_parallel.engine.terminal import (
+    harmless,
+    harmless_on,
+    visible,
+    without_controls,
+)
 
 # Errors of a step that GitHub shows at the file.
 MOST_ERRORS = 10
@@ -33,6 +39,8 @@ MOST_BYTES = 2**24
 
 # NOTE: what is no visible ASCII may be white space in Unicode
 _COMMAND = re.compile(rb"^([^\x21-\x7e\n]*)(?=::)|(?<=##\[)", re.MULTILINE)
+# What may become one with the rest of its line.
+_HALF = re.compile(rb"^[^\x21-\x7e\n]*(?=:\Z)|(?<=#)\Z", re.MULTILINE)
 
 
 def harmless_in_log(data: bytes) -> bytes:
@@ -41,9 +49,21 @@ def harmless_in_log(data: bytes) -> bytes:
     return _COMMAND.sub(rb"\1\\", shown.replace(b"\r", b""))
 
 
+def harmless_text(text: str) -> str:
+    """Text that may be written to the log of a service."""
+    if not service():
+        return text
+    return harmless_in_log(text.encode(errors="replace")).decode()
+
+
 def write(stream: TextIO, text: bytes) -> None:
     """Write whole lines that are not commands."""
     print_bytes(stream, harmless_in_log(text))
+
+
+def writer() -> Callable[[TextIO, bytes], None]:
+    """What writes the lines of stages where there is no view."""
+    return write if service() else print_bytes
 
 
 class Service(Protocol):
@@ -91,6 +111,23 @@ class GitLab:
         return b""
 
 
+def harmless_output(stream: BinaryIO, data: bytes) -> bytes:
+    """Output of a stage, or a part of it, for a stream: as it is for a file.
+
+    Who reads a pipe in a job of a service is not known: that may be its log.
+    """
+    if stream.isatty() or not service() or _is_file(stream):
+        return harmless_on(stream, data)
+    return _HALF.sub(rb"\g<0>\\", harmless_in_log(data))
+
+
+def _is_file(stream: BinaryIO) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
 def service() -> Optional[Service]:
     """The service that this is a job of, if it is one of these."""
     if os.environ.get("GITHUB_ACTIONS") == "true":
@@ -118,12 +155,22 @@ class _Messages(logging.Formatter):
         self._formatter = formatter
 
     def format(self, record: logging.LogRecord) -> str:
-        text = self._formatter.format(record).encode(errors="replace")
-        return harmless_in_log(text).decode()
+        return harmless_text(self._formatter.format(record))
+
+
+def guard_messages() -> None:
+    """Keep commands out of DVC's messages, where this is the log of a service.
+
+    For good: DVC says at its end why it has failed.
+    """
+    for handler in logging.getLogger("dvc").handlers if service() else ():
+        if not isinstance(handler.formatter, _Messages):
+            before = handler.formatter or logging.Formatter()
+            handler.setFormatter(_Messages(before))
 
 
 class LogOfService(Reporter):
-    """Shows failures at their places in dvc.yaml, and keeps messages harmless.
+    """Shows failures at their places in dvc.yaml.
 
     Args:
         shown: is told everything first; prints the output of stages.
@@ -137,11 +184,6 @@ class LogOfService(Reporter):
 
     def begun(self, run: RunInfo) -> None:
         self._run = run
-        # NOTE: for good, as DVC says at its end why the run has failed
-        for handler in logging.getLogger("dvc").handlers:
-            if not isinstance(handler.formatter, _Messages):
-                before = handler.formatter or logging.Formatter()
-                handler.setFormatter(_Messages(before))
 
     def phase(self, stage: int, phase: Phase, **details: Any) -> None:
         if phase is not Phase.FAILED or not logger.isEnabledFor(logging.WARNING):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 import sys
 
 import pytest
@@ -113,6 +114,7 @@ def test_a_failure_shows_its_last_lines_once_and_names_its_log(project, output):
     )
 
 
+FORGE = 'printf "::error::forged\\r\\n ##[group]\\n"'
 CI = """
     stages:
       good:
@@ -168,6 +170,25 @@ def test_gitlab_folds_stages_and_shows_how_long_they_took(make_project):
     assert re.search(r"^=== bad@1 \| failed in .*\n> ", out, re.MULTILINE)
     assert len(re.findall("\x1b.*section_", out)) == 2
     assert "::error title" not in out
+
+
+def test_commands_that_show_logs_and_names_forge_nothing(make_project, monkeypatch):
+    name = "a@##[error]forged"
+    dvc_yaml = f"stages: {{a: {{foreach: ['{name[2:]}'], do: {{cmd: '{FORGE}'}}}}}}"
+    project = make_project("logs", dvc_yaml)
+    project.dvc("repro", "-j", 2)
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    own = [PYTHON, "-m", "dvc_parallel"]
+    for args in (["logs", name], ["logs", "-f"], ["logs"], ["plan"], ["logs", "##[x]"]):
+        result = subprocess.run(
+            [*own, *args], cwd=project.path, capture_output=True, check=False
+        )
+        assert result.stdout or result.returncode
+        assert not list(log_commands(result.stdout + b"\n" + result.stderr)), args
+    log = project.path / "log.txt"
+    with log.open("wb") as file:
+        subprocess.run([*own, "logs", name], cwd=project.path, stdout=file, check=True)
+    assert log.read_bytes().endswith(b"\n::error::forged\r\n ##[group]\n")
 
 
 @pytest.mark.parametrize("output", ["prefixed", "failed", "none"])

@@ -1,11 +1,12 @@
 """What the log of a CI takes for commands: ours, and nothing of what stages print."""
 
+import io
 import logging
 import sys
 from contextlib import ExitStack
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dvc_parallel.engine.plain_reporter import PlainReporter
@@ -128,13 +129,32 @@ def test_a_line_of_more_than_is_read_at_a_time(written, tmp_dir):
     assert list(log_commands(b"".join(written))) == ["group", "endgroup"]
 
 
-def test_messages_that_quote_a_command(capsys):
+class Stream(io.BytesIO):
+    def isatty(self):
+        return False
+
+
+@example([b" :", b":error::x"])
+@example([b"#", b"#[error]x"])
+@example([b"a##", b"[error]x"])
+@given(st.lists(st.lists(st.sampled_from(PIECES), max_size=4).map(b"".join)))
+def test_no_log_that_is_shown_in_parts_is_a_command(parts):
+    stream = Stream()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GITHUB_ACTIONS", "true")
+        shown = b"".join(ci_log.harmless_output(stream, part) for part in parts)
+    assert not list(log_commands(shown))
+    assert ci_log.harmless_output(stream, shown) == shown
+
+
+def test_messages_that_quote_a_command(capsys, monkeypatch):
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
     logger = logging.getLogger("dvc")
     handler = logging.StreamHandler(sys.stdout)
     logger.addHandler(handler)
     try:
         for _ in range(2):
-            LogOfService(GitHub(), PlainReporter()).begun(run_of("a"))
+            ci_log.guard_messages()
         logger.warning("no\n%s", "::error::forged \x1b[0K")
         try:
             raise ValueError("\n##[error]forged")
