@@ -70,6 +70,8 @@ def cluster(tmp_path):
 def test_on_workers(make_shop, tmp_path, cluster, monkeypatch, far, value):
     if far and not can_unshare(tmp_path):
         pytest.skip("may not mount anything here")
+    # NOTE: serial runs fork nothing, and commands in clones have the worker's variables
+    monkeypatch.setenv(FORK, value)
     folder = tmp_path / "projects"
     folder.mkdir()
     wrapper = in_another_workspace(folder) if far else ()
@@ -78,11 +80,12 @@ def test_on_workers(make_shop, tmp_path, cluster, monkeypatch, far, value):
     serial, parallel = (make_shop(f"projects/{name}") for name in ("s", "p"))
     for shop, options in ((serial, []), (parallel, ["--runner", cluster.runner])):
         shop.dvc("remote", "add", "-q", "-d", "store", str(tmp_path / "remote"))
+        tell_parents(shop)
         shop.update()
         shop.commit()
-        monkeypatch.setenv(FORK, value if options else "")
-        shop.dvc("repro", *options)
+        result = shop.dvc("repro", *options)
         assert shop.read("data/total.json") == "[26.0]"
+    assert (count_parents(result) < len(STAGES)) == bool(value)
     assert_same(serial, parallel)
 
 
