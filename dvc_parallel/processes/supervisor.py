@@ -27,6 +27,7 @@ from dvc_parallel.engine.usage import USAGE
 from . import orphans, watchdog
 from .measuring import Measured, Meter
 from .stopping import Stopper
+from .watchdog import uptime
 
 LEFT = (
     "%s left background processes, which end with the run: %s; to keep one running, "
@@ -56,7 +57,7 @@ class RunSupervisor(Supervisor):
     Args:
         tmp_dir: ``.dvc/tmp`` of the repo, where there is one that the next run has.
         lease_end: when all is killed even if this process is stuck, unless that is
-            renewed, as :func:`time.monotonic` tells the time; None: never.
+            renewed, as :func:`uptime` tells the time; None: never.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class RunSupervisor(Supervisor):
             RunnerClosedError: the lease is over.
         """
         with self._guard:
-            if self._lease_end is not None and time.monotonic() >= self._lease_end:
+            if self._lease_end is not None and uptime() >= self._lease_end:
                 raise RunnerClosedError
             self._start_watchdog()
         env = os.environ if command.env is None else command.env
@@ -110,7 +111,7 @@ class RunSupervisor(Supervisor):
         """Extend the lease until then, if it is not over."""
         with self._guard:
             assert self._lease_end is not None
-            if time.monotonic() < self._lease_end < lease_end:
+            if uptime() < self._lease_end < lease_end:
                 self._lease_end = lease_end
                 self._tell_watchdog()
 

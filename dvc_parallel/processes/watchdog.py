@@ -37,10 +37,23 @@ PAUSE = 0.05
 # Seconds between two looks after the time is up: who is stuck may start something more
 # before it knows.
 LOOK_AGAIN = 0.5
+# Seconds from one look at the time to the next: a machine that wakes up does not end a
+# wait because of the time for which it has slept.
+TICK = 1.0
 # Seconds after which processes that do not stop are taken as they are.
 FREEZE = 1.0
 # States of processes that have come to their end.
 ENDED = (b"Z", b"X")
+
+
+def uptime() -> float:
+    """Seconds since the machine was started, also those for which it has slept.
+
+    Other machines count the latter, too, when they wait for the end of a time.
+    """
+    if sys.platform != "linux":
+        return time.monotonic()
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def marked(env: Mapping[str, str], run_id: str) -> dict[str, str]:
@@ -234,7 +247,7 @@ class Watchdog:
         return self._process.poll() is not None
 
     def kill_at(self, deadline: float) -> None:
-        """Set when to kill all, as of :func:`time.monotonic`; the last call counts."""
+        """Set when to kill all, as of :func:`uptime`; the last call counts."""
         assert self._process.stdin
         with suppress(OSError):
             self._process.stdin.write(b"%.3f\n" % deadline)
@@ -256,15 +269,17 @@ def main(run_id: str) -> None:
     # NOTE: not by these, which all of a group or a service get, but after DVC
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # type: ignore[attr-defined]
         signal.signal(signum, signal.SIG_IGN)
-    said, deadline, over = b"", None, False
+    said, over = b"", False
+    deadline: Optional[float] = None
     while not over:
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        if not select.select([0], [], [], left)[0]:
+        left = None if deadline is None else max(0.0, deadline - uptime())
+        if select.select([0], [], [], left and min(left, TICK))[0]:
+            chunk = os.read(0, 4096)
+            over = not chunk
+            *lines, said = (said + chunk).split(b"\n")
+            deadline = float(lines[-1]) if lines else deadline
+        elif deadline is not None and uptime() >= deadline:
             break
-        chunk = os.read(0, 4096)
-        over = not chunk
-        *lines, said = (said + chunk).split(b"\n")
-        deadline = float(lines[-1]) if lines else deadline
     if said == GOODBYE:
         return
     kill_all(run_id)

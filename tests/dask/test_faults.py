@@ -12,11 +12,11 @@ import threading
 import time
 from textwrap import dedent
 
+import dask
 import psutil
 import pytest
 from dvc.exceptions import ReproductionError
 
-from dvc_parallel.remote.dask import dask_runner
 from tests import HANGS, is_alive
 from tests.support.dask_cluster import (
     CLUSTER,
@@ -52,8 +52,10 @@ RIGHT = "begun\nended\n"
 
 @pytest.fixture(autouse=True)
 def _short_leases(monkeypatch):
-    monkeypatch.setattr(dask_runner, "LEASE", 4.0)
-    monkeypatch.setattr(dask_runner, "HOLD", 1.0)
+    # NOTE: for runs in processes of their own, and for those in this one
+    monkeypatch.setenv("DASK_DVC_PARALLEL__LEASE", "4s")
+    with dask.config.set({"dvc-parallel.lease": "4s"}):
+        yield
 
 
 class Run(threading.Thread):
@@ -282,6 +284,88 @@ def test_the_scheduler_is_started_anew(make_cluster, start):
     run.project.write({"go": ""})
     assert finish(run) == ["one", "two"]
     assert run.project.read("one.txt") == RIGHT
+
+
+def test_dvc_sleeps(make_cluster, make_project, monkeypatch):
+    """For longer than a lease."""
+    monkeypatch.setenv("DASK_DVC_PARALLEL__LEASE", "2s")
+    cluster = make_cluster("a", "b")
+    project = make_project(dvc_yaml=WAITING)
+    run = project.start("repro", "-j", 2, "--runner", cluster.runner)
+    project.wait_for("one.pid")
+    command = psutil.Process(int(project.read("one.pid")))
+    run.send_signal(signal.SIGSTOP)
+    with pytest.raises(psutil.TimeoutExpired):
+        command.wait(6.0)
+    run.send_signal(signal.SIGCONT)
+    project.write({"go": ""})
+    output = finish_process(run)
+    assert run.returncode == 0, output
+    assert "retry" not in [phase for phase, _ in phases(project)["one"]]
+    assert project.read("one.txt") == project.read("two.txt") == RIGHT
+
+
+def test_dvc_is_killed_while_it_sleeps(make_cluster, make_project, monkeypatch):
+    monkeypatch.setenv("DASK_DVC_PARALLEL__LEASE", "2s")
+    cluster = make_cluster("a", "b")
+    project = make_project(dvc_yaml=WAITING)
+    run = project.start("repro", "-j", 2, "--runner", cluster.runner)
+    project.wait_for("one.pid")
+    command = psutil.Process(int(project.read("one.pid")))
+    run.send_signal(signal.SIGSTOP)
+    with pytest.raises(psutil.TimeoutExpired):
+        command.wait(6.0)
+    run.send_signal(signal.SIGKILL)
+    run.communicate()
+    psutil.wait_procs([command], timeout=30)
+    assert not processes_in(project.path)
+
+
+@pytest.mark.parametrize("comes_back", [False, True], ids=["never", "without workers"])
+def test_the_scheduler_is_killed(make_cluster, make_project, monkeypatch, comes_back):
+    """A run says what it waits for, and gives up."""
+    monkeypatch.setenv("DASK_DVC_PARALLEL__PATIENCE", "3s")
+    cluster = make_cluster("a")
+    project = make_project(dvc_yaml=WAITING)
+    run = project.start("repro", "-j", 2, "--runner", cluster.runner)
+    project.wait_for("one.pid")
+    cluster.kill("scheduler")
+    address = cluster.address
+    lines = []
+    for line in run.stdout:
+        lines.append(line)
+        if "Waiting for the scheduler" in line:
+            assert f"at {address} to come back, for at most 3 s" in line
+            break
+    if comes_back:
+        cluster.start_scheduler()
+        for line in run.stdout:
+            lines.append(line)
+            if "Waiting for a worker" in line:
+                break
+    output = finish_process(run)
+    assert run.returncode == 255, "".join(lines) + output
+    if comes_back:
+        assert f"at {address} has had no worker for 3 s; start workers" in output
+    else:
+        assert f"cannot reach the Dask scheduler at {address}" in output
+        assert "start it again at this address" in output
+    assert not processes_in(project.path)
+
+
+def test_ctrl_c_while_the_scheduler_is_away(make_cluster, make_project):
+    cluster = make_cluster("a")
+    project = make_project(dvc_yaml=WAITING)
+    run = project.start("repro", "-j", 2, "--runner", cluster.runner)
+    project.wait_for("one.pid")
+    cluster.kill("scheduler")
+    for line in run.stdout:
+        if "Waiting for the scheduler" in line:
+            break
+    run.send_signal(signal.SIGINT)
+    output = finish_process(run)
+    assert run.returncode == 252, output
+    assert not processes_in(project.path)
 
 
 @pytest.fixture

@@ -25,6 +25,13 @@ Dask (:mod:`dvc_parallel.processes.watchdog`).  So the coordinator, that long af
 last reply it got, knows that they are dead (C. G. Gray and D. R. Cheriton, Leases: An
 Efficient Fault-Tolerant Mechanism for Distributed File Cache Consistency, SOSP 1989).
 
+A coordinator that sleeps hears nothing, but could: while Dask wants its tasks, a worker
+has the scheduler take note that it is there, and that renews the lease as well.  So the
+coordinator gives up a worker only when the scheduler tells it, after a whole lease,
+that there is no new note.  One that comes later is of a lease that is over, and renews
+nothing.  The worker's clock counts time for which its machine sleeps; so it cannot wake
+up with a lease that others have seen end.
+
 What is under way is bounded: a command that has printed ``window`` bytes more than have
 been dealt with has to wait.
 """

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Optional
 
 from dvc_parallel.engine.lock_wait import SAYS_AGAIN, say
-from dvc_parallel.engine.runner import CommandLostError, Place
+from dvc_parallel.engine.runner import CommandLostError, Place, RunnerError
 
 from .protocol import Announcement, Ended, Printed, Reply, Request, Terms
 from .session import Work
@@ -19,6 +19,8 @@ from .session import Work
 MARGIN = 2.0
 PAUSE = 0.5
 LINGER = 0.002
+# Seconds for which the end of a run waits for a worker that cannot be reached.
+GIVES_UP = 60.0
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class Channel:
         terms: of the run.
         signals: all that were sent in the run; they grow.
         ask: makes an exchange.
+        last_word: asks the scheduler for what it has last heard of a session, which
+            is another value each time that somebody has vouched for it.
 
     Attributes:
         address, worker: of the worker, and its name.
@@ -70,6 +74,7 @@ class Channel:
         terms: Terms,
         signals: list[int],
         ask: Callable[[str, Request], Awaitable[Reply]],
+        last_word: Callable[[str], Awaitable[Any]],
     ):
         self.address = announcement.address
         self.worker = announcement.name
@@ -78,6 +83,8 @@ class Channel:
         self._terms = terms
         self._signals = signals
         self._ask = ask
+        self._last_word = last_word
+        self._word: Any = None
         self._tasks: dict[str, Task] = {}
         self._heard = 0
         self._heard_at = time.monotonic()
@@ -106,6 +113,7 @@ class Channel:
         """Make exchanges until the session is over."""
         calls: set[asyncio.Task] = set()
         told_at = self._heard_at
+        first_word = asyncio.ensure_future(self._doubt())
         while self.over is None:
             # NOTE: an older request is answered as a newer one comes
             if not calls or (self._has_to_tell.is_set() and len(calls) < 2):
@@ -119,9 +127,8 @@ class Channel:
             news.cancel()
             done = {call for call in calls if call.done()}
             calls -= done
-            if self._left() <= 0:
-                self.lose("it has not answered for too long")
-            elif not all(call.result() for call in done):
+            if self._left() <= 0 or not all(call.result() for call in done):
+                await self._doubt()
                 if self._closing and not self._tasks:
                     self.lose("it cannot be reached")
                 if told_at < self._heard_at + SAYS_AGAIN <= time.monotonic():
@@ -133,13 +140,35 @@ class Channel:
                 await asyncio.sleep(PAUSE)
             else:
                 await asyncio.sleep(LINGER)
-        for call in calls:
+        for call in {first_word, *calls}:
             call.cancel()
 
     def _left(self) -> float:
-        """Seconds until nothing can run any more without an exchange."""
-        lease_end = self._heard_at + self._terms.lease
-        return max(0.0, lease_end + MARGIN - time.monotonic())
+        """Seconds until nothing can run any more, unless somebody vouches for it."""
+        lease = self._terms.lease
+        if self._closing or self._signals:
+            lease = min(lease, GIVES_UP)
+        return max(0.0, self._heard_at + lease + MARGIN - time.monotonic())
+
+    async def _doubt(self) -> None:
+        """Lose a session of which the scheduler has not heard for too long, either.
+
+        It does so only on the word of the scheduler, which the session may still reach
+        where this process could not, as it was asleep or cut off itself.
+        """
+        try:
+            awaited = self._last_word(self._session)
+            word = await asyncio.wait_for(awaited, self._terms.hold + 5)
+        except RunnerError as exc:
+            self.lose(str(exc))
+        except Exception:  # noqa: BLE001
+            if (self._closing or self._signals) and self._left() <= 0:
+                self.lose("it cannot be reached")
+        else:
+            if word != self._word:
+                self._word, self._heard_at = word, time.monotonic()
+            elif self._left() <= 0:
+                self.lose("it has not answered for too long")
 
     async def _exchange(self) -> bool:
         """Make one; return whether there was a reply."""

@@ -11,21 +11,20 @@ from distributed import Client
 from dvc_parallel.engine.lock_wait import Wait, say
 from dvc_parallel.engine.runner import Offer, RunnerError
 
-from .protocol import EXCHANGE, TOPIC, Announcement, Reply, Request
+from .protocol import EXCHANGE, TOPIC, Announcement, Reply, Request, topic_of
 
 if TYPE_CHECKING:
     from .cluster import Scheduler
 
-# Seconds for which a scheduler may be unreachable: at the start, and later on, when it
-# may be started anew.
+# Seconds for which a scheduler may be unreachable at the start.
 AT_START = 10.0
-PATIENCE = 60.0
 # Seconds from one look at whether to say something to the next.
 LOOK = 1.0
 # Seconds that a worker has to answer where it is to be known whether it is there.
 AT_ONCE = 5.0
 # More than exchanges under way.
 CONNECTIONS = 4096
+WAITS_LONGER = "DASK_DVC_PARALLEL__PATIENCE=30m waits longer"
 
 
 async def told(awaited: Awaitable[Any], what: str) -> Any:
@@ -51,41 +50,61 @@ class Connection:
 
     Args:
         scheduler: where it is.
+        patience: seconds for which it may be unreachable later on, when it may be
+            started anew.
         on_announcement: called with what workers announce.
     """
 
     def __init__(
-        self, scheduler: "Scheduler", on_announcement: Callable[[Announcement], None]
+        self,
+        scheduler: "Scheduler",
+        patience: float,
+        on_announcement: Callable[[Announcement], None],
     ):
         self._scheduler = scheduler
+        self._patience = patience
         self._on_announcement = on_announcement
         self._client: Optional[Client] = None
-        self._guard: Optional[asyncio.Lock] = None
-        self._was_there = False
+        self._connecting: Optional[asyncio.Future[Client]] = None
+        self._count = 0  # of all connections that there were
+        self._error: Optional[RunnerError] = None
 
     async def client(self) -> Client:
         """A client that is connected.
 
         Raises:
-            RunnerError: the scheduler cannot be reached.
+            RunnerError: the scheduler cannot be reached, now and from now on.
         """
-        if self._guard is None:
-            self._guard = asyncio.Lock()
-        async with self._guard:
-            if self._client is None or self._client.status != "running":
-                await self.close()
-                connect = self._connect()
-                if self._was_there:
-                    address, runner = self._scheduler.address, self._scheduler.runner
-                    what = (
-                        f"the scheduler of runner '{runner}' at {address} to come back"
-                    )
-                    connect = told(connect, f"{what}, for at most {PATIENCE:g} s")
-                self._client = await connect
+        if self._error is not None:
+            raise self._error
+        if self._client is not None and self._client.status == "running":
             return self._client
+        if self._connecting is None or self._connecting.done():
+            self._connecting = asyncio.ensure_future(self._connect_anew())
+        # NOTE: whoever waits no longer does not end it for others
+        return await asyncio.shield(self._connecting)
 
-    async def _connect(self) -> Client:
-        timeout = PATIENCE if self._was_there else AT_START
+    async def _connect_anew(self) -> Client:
+        await self._close_client()
+        address, runner = self._scheduler.address, self._scheduler.runner
+        if not self._count:
+            self._client = await self._connect(AT_START)
+            return self._client
+        patience = f"{self._patience:g} s"
+        what = f"the scheduler of runner '{runner}' at {address} to come back"
+        try:
+            self._client = await told(
+                self._connect(self._patience), f"{what}, for at most {patience}"
+            )
+        except RunnerError as exc:
+            self._error = RunnerError(
+                f"{exc}; start it again at this address, and its workers, and repeat "
+                f"the command: what has ended is recorded. {WAITS_LONGER}"
+            )
+            raise self._error from exc
+        return self._client
+
+    async def _connect(self, timeout: float) -> Client:
         try:
             client = await Client(
                 self._scheduler.address,
@@ -100,7 +119,7 @@ class Connection:
                 f"runner '{self._scheduler.runner}': cannot reach the Dask scheduler "
                 f"at {self._scheduler.address} within {timeout:g} s: {exc}"
             ) from exc
-        self._was_there = True
+        self._count += 1
         client.subscribe_topic(TOPIC, self._take)
         return client
 
@@ -138,6 +157,46 @@ class Connection:
         finally:
             task.release()
 
+    async def await_workers_again(self) -> None:
+        """Return when there is a worker, where all of them have gone.
+
+        Raises:
+            RunnerError: none has come for too long; so is nothing else from now on.
+        """
+
+        async def there_is_one() -> None:
+            while True:
+                if await self.offers():
+                    return
+                await asyncio.sleep(LOOK)
+
+        address, runner = self._scheduler.address, self._scheduler.runner
+        made = self._scheduler.is_made
+        limit = "" if made else f", for at most {self._patience:g} s"
+        what = f"a worker, as the scheduler of runner '{runner}' at {address} has none"
+        try:
+            awaited = told(there_is_one(), what + limit)
+            await asyncio.wait_for(awaited, None if made else self._patience)
+        except asyncio.TimeoutError:
+            self._error = RunnerError(
+                f"runner '{runner}': the Dask scheduler at {address} has had no "
+                f"worker for {self._patience:g} s; start workers (`dask worker "
+                f"{address}`) and repeat the command: what has ended is recorded. "
+                f"{WAITS_LONGER}"
+            )
+            raise self._error from None
+
+    async def last_word(self, session: str) -> Any:
+        """What the scheduler has last heard of a session, or that it is another one.
+
+        Raises:
+            OSError: it cannot be reached.
+            RunnerError: nor will it be.
+        """
+        client = await self.client()
+        events = await client.scheduler.events(topic=topic_of(session))  # type: ignore[union-attr]
+        return self._count, len(events), events and events[-1][0]
+
     async def ask(self, address: str, request: Request) -> Reply:
         """Make an exchange with a worker.
 
@@ -168,6 +227,11 @@ class Connection:
         return {address for address, there in zip(asked, found) if there}
 
     async def close(self) -> None:
+        if self._connecting is not None:
+            self._connecting.cancel()
+        await self._close_client()
+
+    async def _close_client(self) -> None:
         if self._client is not None:
             with suppress(Exception):
                 await asyncio.wait_for(self._client.close(), AT_START)

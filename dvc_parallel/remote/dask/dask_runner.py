@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Optional
 
+import dask.config
+from dask.utils import parse_timedelta
 from shortuuid import uuid
 
 from dvc_parallel.engine import logger, remote_runner
@@ -26,6 +28,7 @@ from dvc_parallel.engine.runner import (
     RunnerError,
     ignore_start,
 )
+from dvc_parallel.engine.settings import checked
 from dvc_parallel.engine.terminal import visible
 
 from . import dask_worker
@@ -44,14 +47,34 @@ if TYPE_CHECKING:
     from .cluster import Scheduler
 
 
-# Seconds for which commands go on where nothing is heard of DVC, and so to wait for
-# them before they are tried again; and for which a worker may be silent.
-LEASE = 60.0
+# Settings of Dask, which has them from its configuration files or the environment.  For
+# how long commands go on where nothing is heard of DVC, and so to wait for them before
+# they are tried again; and how long to wait for a scheduler or workers to come back.
+LEASE = ("dvc-parallel.lease", "60s")
+PATIENCE = ("dvc-parallel.patience", "5m")
+# Seconds for which a worker may be silent.
 HOLD = 10.0
 # Bytes that a command may print ahead of those who read it.
 WINDOW = 2**20
 # Seconds from one look for a worker to the next, where there is none.
 LOOK = 2.0
+
+
+def _seconds(setting: str, default: str) -> float:
+    """A time among the settings of Dask.
+
+    Raises:
+        InvalidArgumentError: it is none.
+    """
+
+    def read(value: Any) -> float:
+        with suppress(Exception):
+            if (seconds := parse_timedelta(value)) >= 1:
+                return float(seconds)
+        raise ValueError(f"expected a time of 1 s or more, such as {default}: {value}")
+
+    name = f"DASK_{setting.upper().replace('-', '_').replace('.', '__')}"
+    return checked(name, read, dask.config.get(setting, default))
 
 
 class DaskRunner(RemoteRunner):
@@ -66,27 +89,31 @@ class DaskRunner(RemoteRunner):
 
     Raises:
         RunnerError: the scheduler cannot be reached.
+        InvalidArgumentError: a setting makes no sense.
     """
 
     def __init__(self, scheduler: "Scheduler", folder: OwnFolder):
         self._scheduler = scheduler
+        self._connection = Connection(scheduler, _seconds(*PATIENCE), self._announced)
         run = uuid()
         name = f"workspace-{run}"
         self._token = folder.path_of(name)
         folder.make()
         with folder.replace(name) as fobj:
             fobj.write(run)
-        self._terms = Terms(run, LEASE, HOLD, WINDOW, (self._token, run), versions())
+        lease = _seconds(*LEASE)
+        hold = min(HOLD, lease / 4)
+        self._terms = Terms(run, lease, hold, WINDOW, (self._token, run), versions())
         self._closed = False
         self._signals: list[int] = []
         self._channels: dict[str, Channel] = {}  # by session
         self._under_way: set[asyncio.Task] = set()
         self._talks: list[asyncio.Task] = []
+        self._pending: set[Task] = set()  # all that do not run yet
         self._waiting: dict[str, Task] = {}  # all tasks that Dask has, by their keys
         self._futures: dict[str, Future] = {}
         self._unfit: set[str] = set()  # addresses of workers that cannot run commands
         self._lost: set[str] = set()  # and of those of which nothing is heard
-        self._connection = Connection(scheduler, self._announced)
         self._loop = asyncio.new_event_loop()
         self._thread: Optional[threading.Thread] = threading.Thread(
             target=self._loop.run_forever, name="dvc-dask", daemon=True
@@ -99,6 +126,7 @@ class DaskRunner(RemoteRunner):
             connected.cancel()
             self.close()
             raise
+        self._loop.call_soon_threadsafe(self._start, self._watch())
 
     def _in_loop(self, coroutine: Any) -> "ThreadFuture[Any]":
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
@@ -211,6 +239,7 @@ class DaskRunner(RemoteRunner):
 
     async def _see_through(self, task: Task) -> None:
         """Submit a task to Dask until it has been permitted to run, and has ended."""
+        self._pending.add(task)
         try:
             while task.channel is None and not self._closed:
                 await self._have_run(task)
@@ -219,6 +248,29 @@ class DaskRunner(RemoteRunner):
         except Exception as exc:  # noqa: BLE001
             if task.channel is None:
                 task.inbox.put(exc)
+        finally:
+            self._pending.discard(task)
+
+    async def _watch(self) -> None:
+        """End what waits for workers, if all of them have gone and none comes."""
+        while True:
+            await asyncio.sleep(LOOK)
+            try:
+                if self._is_stuck() and not await self._connection.offers():
+                    await self._connection.await_workers_again()
+            except RunnerError:
+                # NOTE: each is submitted again, and finds that it cannot be
+                self._withdraw()
+                return
+            except OSError:
+                continue
+
+    def _is_stuck(self) -> bool:
+        """Whether something waits, and nothing runs."""
+        return bool(self._waiting) and not any(
+            task.channel and task.channel.over is None
+            for task in self._waiting.values()
+        )
 
     async def _have_run(self, task: Task) -> None:
         """Submit a task to Dask, and return when it has ended for Dask.
@@ -306,7 +358,11 @@ class DaskRunner(RemoteRunner):
         channel = self._channels.get(announcement.session)
         if channel is None:
             channel = self._channels[announcement.session] = Channel(
-                announcement, self._terms, self._signals, self._connection.ask
+                announcement,
+                self._terms,
+                self._signals,
+                self._connection.ask,
+                self._connection.last_word,
             )
             self._talks.append(self._start(self._talk(channel)))
         self._lost.discard(announcement.address)
@@ -334,6 +390,9 @@ class DaskRunner(RemoteRunner):
 
     def _signal(self, signum: int) -> None:
         self._signals.append(signum)
+        for task in self._pending:
+            if task.channel is None:
+                task.inbox.put(RunnerClosedError())
         self._withdraw()
         for channel in self._channels.values():
             channel.tell()

@@ -3,12 +3,13 @@
 import pickle
 import threading
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Optional
+from functools import partial
+from typing import TYPE_CHECKING, Any, Optional
 
 from distributed import get_worker
 
 from .fitness import unfit
-from .protocol import EXCHANGE, TOPIC, Announcement, Terms
+from .protocol import EXCHANGE, TOPIC, Announcement, Terms, topic_of
 from .session import Session, Work
 
 if TYPE_CHECKING:
@@ -51,7 +52,9 @@ def _session(worker: "Worker", terms: Terms) -> Session:
             for run in [run for run, other in _sessions.items() if other.is_over]:
                 del _sessions[run]
             loop = worker.loop.asyncio_loop  # type: ignore[attr-defined]
-            session = Session(terms, loop, lambda task: _is_wanted(worker, task))
+            session = Session(
+                terms, loop, partial(_is_wanted, worker), partial(_vouch, worker)
+            )
             _sessions[terms.run] = session
         return session
 
@@ -64,6 +67,12 @@ def _is_wanted(worker: "Worker", task: str) -> bool:
         and state.state == "executing"
         and worker.status.name in ("running", "paused", "closing_gracefully")
     )
+
+
+async def _vouch(worker: "Worker", session: str) -> None:
+    """Have the scheduler count how often it was told that a session can be reached."""
+    scheduler: Any = worker.scheduler
+    await scheduler.log_event(topic=topic_of(session), msg={})
 
 
 async def exchange(request: bytes) -> Optional[bytes]:

@@ -10,6 +10,11 @@ EXCHANGE = "dvc_parallel_exchange"
 TOPIC = "dvc-parallel"
 
 
+def topic_of(session: str) -> str:
+    """The topic by which the scheduler knows of a session that is alive."""
+    return f"{TOPIC}-{session}"
+
+
 @dataclass(frozen=True)
 class Terms:
     """What holds for all commands of a run.

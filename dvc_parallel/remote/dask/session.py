@@ -5,6 +5,7 @@ import asyncio
 import threading
 import time
 from collections import deque
+from collections.abc import Awaitable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
@@ -20,7 +21,7 @@ from dvc_parallel.engine.runner import (
 )
 from dvc_parallel.engine.signals import SIGKILL
 from dvc_parallel.processes.forks import ForkServers
-from dvc_parallel.processes.supervisor import RunSupervisor
+from dvc_parallel.processes.supervisor import RunSupervisor, uptime
 
 from .protocol import Ended, News, Printed, Reply, Request, Terms, ended
 
@@ -38,6 +39,9 @@ SILENCE = "DVC has not answered for too long"
 # announcements of one that has no permission.
 LOOK = 1.0
 ANNOUNCE = 5.0
+# How often in the time of a lease the scheduler is told of a session whose coordinator
+# is silent.
+VOUCHES = 4
 
 
 class SessionOverError(Exception):
@@ -77,6 +81,8 @@ class Session:
         terms: of the run.
         loop: the event loop of the worker.
         is_wanted: tells whether Dask wants a task to run on.
+        vouch: tells the scheduler that the session, of an ID, can be reached; returns
+            when the scheduler knows.
 
     Attributes:
         id: no other session has it.
@@ -87,11 +93,13 @@ class Session:
         terms: Terms,
         loop: "AbstractEventLoop",
         is_wanted: Callable[[str], bool],
+        vouch: Callable[[str], Awaitable[None]],
     ):
         self.id = uuid()
         self._terms = terms
         self._loop = loop
         self._is_wanted = is_wanted
+        self._vouch = vouch
         # NOTE: of all fields below; and its waiters are told of all changes
         self._changed = threading.Condition()
         self._tasks: set[str] = set()
@@ -109,8 +117,11 @@ class Session:
         self._replies = 0
         self._turn = 0  # of requests: an older one is answered when a newer one comes
         # NOTE: what is heard of first is the announcement
-        self._said: dict[int, float] = {0: time.monotonic()}
-        self._lease_end = self._said[0] + terms.lease
+        self._heard_at = self._vouched_at = uptime()
+        self._said: dict[int, float] = {0: self._heard_at}
+        self._lease_end = self._heard_at + terms.lease
+        self._vouching: Optional[asyncio.Future] = None
+        self._kept: set[str] = set()  # tasks that Dask has given up, but not the lease
         self._supervisor = RunSupervisor(lease_end=self._lease_end)
         self._runner = LocalRunner(self._supervisor, ForkServers())
         self._wake: Optional[asyncio.Event] = None
@@ -119,7 +130,7 @@ class Session:
     @property
     def is_over(self) -> bool:
         """Whether nothing starts in it any more."""
-        return self._ending is not None or time.monotonic() >= self._lease_end
+        return self._ending is not None or uptime() >= self._lease_end
 
     def perform(self, task: str, work: Work, announce: Callable[[], None]) -> None:
         """Do what a task is for, and return when the coordinator knows of its end.
@@ -154,6 +165,7 @@ class Session:
                 self._begun.discard(task)
                 self._ends.pop(task, None)
                 self._printed.pop(task, None)
+                self._kept.discard(task)
 
     def _begin(self, task: str) -> None:
         """Take note that a command of a task begins.
@@ -244,10 +256,10 @@ class Session:
                 continue
 
     def _take(self, request: Request) -> None:
+        self._heard_at = uptime()
         said = self._said.get(request.heard)
-        if said is not None and time.monotonic() < self._lease_end:
-            self._lease_end = max(self._lease_end, said + self._terms.lease)
-            self._supervisor.renew(self._lease_end)
+        if said is not None:
+            self._renew(said)
             self._said = {n: t for n, t in self._said.items() if n >= request.heard}
         self._received = max(self._received, request.received)
         while self._news and self._news[0][0] <= self._received:
@@ -263,9 +275,32 @@ class Session:
             threading.Thread(target=self._end, args=("closed",), daemon=True).start()
         self._changed.notify_all()
 
+    def _renew(self, since: float) -> None:
+        """Have the lease begin at a time, if it is not over."""
+        if uptime() < self._lease_end:
+            self._lease_end = max(self._lease_end, since + self._terms.lease)
+            self._supervisor.renew(self._lease_end)
+
+    def _start_vouching(self) -> None:
+        self._vouching = asyncio.ensure_future(self._renew_by_scheduler())
+
+    async def _renew_by_scheduler(self) -> None:
+        """Renew the lease, as a coordinator that sleeps could reach the session.
+
+        It gives up a session only after the scheduler has told it that nobody has
+        vouched for it for a whole lease.
+        """
+        since = uptime()
+        try:
+            await asyncio.wait_for(self._vouch(self.id), self._terms.lease)
+        except Exception:  # noqa: BLE001
+            return
+        with self._changed:
+            self._renew(since)
+
     def _reply(self, request: Request) -> Reply:
         self._replies += 1
-        self._said[self._replies] = time.monotonic()
+        self._said[self._replies] = uptime()
         news = tuple(news for news in self._news if news[0] > request.received)
         return Reply(self._replies, news, self._over)
 
@@ -274,17 +309,26 @@ class Session:
         unwanted: set[str] = set()
         while self._ending is None:
             with self._changed:
-                left = self._lease_end - time.monotonic()
+                left = self._lease_end - uptime()
                 if left > 0:
                     self._changed.wait_for(lambda: self._ending, min(left, LOOK))
                 tasks = set(self._tasks)
+                silence = uptime() - self._heard_at
             if left <= 0:
                 self._end(SILENCE)
-            # NOTE: twice, as Dask may know of the end of a task a little earlier
             now = {task for task in tasks if not self._is_wanted(task)}
-            if tasks and tasks <= now & unwanted:
+            if silence > 1.5 * self._terms.hold + 2 * LOOK:
+                # NOTE: Dask gives up a client that is asleep, too, after a while; of
+                # one that has ended, something was heard just before
+                self._kept |= now
+            # NOTE: twice, as Dask may know of the end of a task a little earlier
+            elif tasks and tasks <= (now & unwanted) - self._kept:
                 self._end("Dask has lost DVC")
             unwanted = now
+            since = uptime() - max(self._heard_at, self._vouched_at)
+            if tasks - now and since > self._terms.lease / VOUCHES:
+                self._vouched_at = uptime()
+                self._loop.call_soon_threadsafe(self._start_vouching)
 
     def _end(self, why: str) -> None:
         """Kill what runs, and have it known that it is gone."""

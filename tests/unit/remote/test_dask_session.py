@@ -16,6 +16,7 @@ from dvc_parallel.engine.runner import (
     RunnerClosedError,
 )
 from dvc_parallel.engine.usage import USAGE, usage_of
+from dvc_parallel.processes.watchdog import uptime
 from dvc_parallel.remote import dask
 from dvc_parallel.remote.dask.channel import Begun, Channel, Task
 from dvc_parallel.remote.dask.protocol import (
@@ -44,7 +45,9 @@ class Net:
         self.thread = threading.Thread(target=self.loop.run_forever)
         self.thread.start()
         self.wanted = True
-        self.session = Session(self.terms, self.loop, lambda _: self.wanted)
+        self.vouched = 0
+        self.is_asleep = False  # whether the coordinator is
+        self.session = Session(self.terms, self.loop, lambda _: self.wanted, self.vouch)
         self.signals = []
         self.announced = threading.Event()
         self.is_down = self.repeats = False
@@ -55,7 +58,7 @@ class Net:
         self.talk = None
 
     async def ask(self, _address, request):
-        if self.is_down or self.lose_requests():
+        if self.is_down or self.is_asleep or self.lose_requests():
             raise OSError
         reply = await self.session.exchange(request)
         if self.is_down or self.lose_replies():
@@ -65,8 +68,19 @@ class Net:
             reply = replace(reply, news=news)
         return reply
 
+    async def vouch(self, session):
+        assert session == self.session.id
+        if self.is_down:
+            raise OSError
+        self.vouched += 1
+
+    async def last_word(self, session):
+        if self.is_asleep:
+            raise OSError
+        return self.vouched
+
     async def make_channel(self, announcement):
-        return Channel(announcement, self.terms, self.signals, self.ask)
+        return Channel(announcement, self.terms, self.signals, self.ask, self.last_word)
 
     def call(self, function, *args):
         return asyncio.run_coroutine_threadsafe(function(*args), self.loop).result(
@@ -342,13 +356,15 @@ def test_a_signal_after_the_last_command(make_net):
     is_saved = threading.Event()
 
     def run_and_save(output, runner):
-        status = runner.run(Command(["echo", "done"]), output)
+        status = runner.run(Command(["true"]), output)
+        output("stdout", b"done\n")
         is_saved.wait(HANGS)
         return status
 
     task = net.start(run_and_save)
     net.permit(task)
     assert isinstance(task.inbox.get(timeout=HANGS), Begun)
+    assert task.inbox.get(timeout=HANGS).stream == USAGE
     assert task.inbox.get(timeout=HANGS).data == b"done\n"
     net.signals.append(2)
     net.loop.call_soon_threadsafe(net.channel.tell)
@@ -378,6 +394,79 @@ def test_commands_end_when_the_coordinator_is_silent(make_net):
     assert time.monotonic() >= heard + 3.0
     assert not is_alive(pid)
     assert "has not answered" in str(net.errors.get(timeout=HANGS))
+
+
+@pytest.fixture
+def _looks_often(monkeypatch):
+    monkeypatch.setattr(dask.session, "LOOK", 0.05)
+
+
+@pytest.mark.usefixtures("_looks_often")
+def test_they_go_on_while_the_coordinator_sleeps(make_net):
+    """It cannot be heard then, but could reach the session."""
+    net = make_net(lease=1.5, hold=0.05)
+    task = net.start(command)
+    net.permit(task)
+    wait_for_output(net, task)
+    slept = net.session._lease_end
+    net.is_asleep = True
+    wait_until(lambda: net.session._lease_end > slept + 1.5)
+    # NOTE: as of a clock that went on while it slept
+    net.channel._heard_at -= 100
+    net.is_asleep = False
+    heard = net.channel._heard
+    wait_until(lambda: net.channel._heard > heard or net.channel.over)
+    assert net.channel.over is None
+    net.signals.append(9)
+    net.loop.call_soon_threadsafe(net.channel.tell)
+    assert result_of(net.read(task)[1]) == -9
+
+
+@pytest.mark.usefixtures("_looks_often")
+def test_nobody_vouches_for_a_task_that_dask_has_given_up(make_net):
+    """As it does when DVC is dead; its commands end with the lease at the latest."""
+    net = make_net(lease=1.5, hold=0.05)
+    task = net.start(command)
+    net.permit(task)
+    wait_for_output(net, task)
+    net.is_asleep = True
+    wait_until(lambda: net.vouched)
+    net.wanted = False
+    (pid,) = net.session._runner._running
+    wait_until(lambda: not is_alive(pid))
+    assert net.session._ending == "DVC has not answered for too long"
+
+
+@pytest.mark.usefixtures("_looks_often")
+def test_what_dask_has_given_up_goes_on_if_the_coordinator_comes_back(make_net):
+    net = make_net(lease=30.0, hold=0.05)
+    task = net.start(command)
+    net.permit(task)
+    wait_for_output(net, task)
+    net.is_asleep = True
+    # NOTE: for longer than one that is about to end is silent
+    wait_until(lambda: uptime() - net.session._heard_at > 0.3)
+    net.wanted = False
+    wait_until(lambda: net.session._kept)
+    net.is_asleep = False
+    heard = net.channel._heard
+    wait_until(lambda: net.channel._heard > heard + 2)
+    net.signals.append(9)
+    net.loop.call_soon_threadsafe(net.channel.tell)
+    assert result_of(net.read(task)[1]) == -9
+
+
+def test_a_lease_goes_on_while_the_machine_of_the_worker_sleeps(make_net, monkeypatch):
+    """Others may have begun anew by then what ran there."""
+    net = make_net(lease=60.0)
+    task = net.start(command)
+    net.permit(task)
+    wait_for_output(net, task)
+    (pid,) = net.session._runner._running
+    clock = time.clock_gettime
+    monkeypatch.setattr(time, "clock_gettime", lambda clock_id: clock(clock_id) + 100)
+    wait_until(lambda: not is_alive(pid))
+    assert net.session.is_over
 
 
 def test_they_go_on_while_it_is_heard(make_net):

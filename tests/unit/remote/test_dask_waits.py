@@ -6,9 +6,15 @@ import pytest
 
 pytest.importorskip("distributed", reason="needs the extra dvc-parallel[dask]")
 
+import dask
+import yaml
+from dvc.exceptions import InvalidArgumentError
+
 from dvc_parallel.engine import lock_wait
 from dvc_parallel.engine.runner import Place
 from dvc_parallel.remote.dask import connection
+from dvc_parallel.remote.dask.dask_runner import LEASE, PATIENCE, _seconds
+from tests.support.docs import blocks
 
 
 def test_a_wait_is_told_again_and_again(monkeypatch):
@@ -69,3 +75,19 @@ def test_an_error_ends_it():
 )
 def test_workers_are_told_by_what_they_have_to_have(place, text):
     assert str(place) == text
+
+
+def test_times_come_from_the_settings_of_dask(monkeypatch):
+    assert _seconds(*LEASE) == 60
+    assert _seconds(*PATIENCE) == 300
+    (block,) = (b for b in blocks("docs/cluster.md", "yaml") if "lease:" in b.text)
+    with dask.config.set(yaml.safe_load(block.text)):
+        assert _seconds(*LEASE) == 12 * 3600
+        assert _seconds(*PATIENCE) == 1800
+
+
+@pytest.mark.parametrize("value", ["", "soon", "-1s", "0", None, [3]])
+def test_a_time_that_is_none(value):
+    with dask.config.set({"dvc-parallel.lease": value}):
+        with pytest.raises(InvalidArgumentError, match="DASK_DVC_PARALLEL__LEASE: exp"):
+            _seconds(*LEASE)
