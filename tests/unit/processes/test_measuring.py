@@ -104,7 +104,6 @@ def test_the_largest_process_is_known_however_short_it_was(run):
     large = own * measuring._MAXRSS + 100 * MB
     used = run.run(PYTHON, "-c", FORK.format(f"x = bytearray({large})"))
     assert large < used.process == used.memory < large + 100 * MB
-    assert not used.samples
 
 
 @has_wait4
