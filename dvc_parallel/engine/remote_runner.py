@@ -57,13 +57,14 @@ class RemoteRunner(Runner):
         """Let a worker do something that runs commands.
 
         Args:
-            work: can be pickled, as can what it returns.
+            work: can be pickled; what it returns is dicts, lists, strings, bytes,
+                numbers, booleans and None.
             place: where it may be done.
             output, on_start: as for :meth:`run`.
 
         Returns:
-            what ``work`` returned.
+            what ``work`` returned, or whatever else a worker has sent of that.
 
         Raises:
-            Exception: whatever it raised, and as for :meth:`run`.
+            Exception: what it raised, or its text, and as for :meth:`run`.
         """

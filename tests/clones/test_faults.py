@@ -308,6 +308,71 @@ def test_a_worker_that_sends_something_else(
     assert not project.exists("n")
 
 
+LINK = 0o120777
+FILE = 0o100644
+
+
+@pytest.mark.parametrize(
+    "leaves, complaint",
+    [
+        (
+            [Leaf("out/x", LINK, b"../kept"), Leaf("out/x/n", FILE, b"evil")],
+            "'out/x/n' behind a link",
+        ),
+        (
+            [Leaf("out/x", LINK, b"../kept/old"), Leaf("out/x", FILE)],
+            "'{root}/out/x' is a link",
+        ),
+        ([Leaf("out/y/../../n", FILE, b"evil")], "which is not an output"),
+        ([Leaf("out/y/../z", FILE, b"evil")], "which is not an output"),
+        ([Leaf("out/n", FILE, md5="../../kept/old")], "which is not a hash"),
+    ],
+)
+def test_a_worker_that_wants_to_write_elsewhere(
+    make_project, here, with_remote, leaves, complaint
+):
+    project = make_project(
+        "p",
+        "stages: {a: {cmd: mkdir out; echo 1 > out/f, outs: [out: {cache: false}]}}",
+        {"kept/old": "old\n"},
+    )
+    with_remote(project)
+    before = (project.path / "kept/old").stat().st_mode
+
+    def carry(*args):
+        return replace(here(*args), leaves=tuple(leaves))
+
+    message = error_of(project, Carrier(carry))
+    assert complaint.format(root=os.path.realpath(project.path)) in message
+    assert os.listdir(project.path / "kept") == ["old"]
+    assert project.read("kept/old") == "old\n"
+    assert (project.path / "kept/old").stat().st_mode == before
+    assert not project.exists("n")
+
+
+@pytest.mark.parametrize(
+    "entry, complaint",
+    [
+        ({"outs": [{"path": "a", "md5": "../../../../p/dvc.yaml"}]}, "is not a hash"),
+        ({"outs": [{"path": "a", "md5": 3}]}, "makes no sense"),
+        ({"outs": [3]}, "makes no sense"),
+        ({"outs": 3}, "makes no sense"),
+        ({"outs": [{"md5": "x" * 32}]}, "makes no sense"),
+    ],
+)
+def test_a_worker_whose_entry_makes_no_sense(
+    make_project, here, with_remote, entry, complaint
+):
+    project = make_project("p", "stages: {a: {cmd: echo 1 > a, outs: [a]}}")
+    with_remote(project)
+
+    def carry(*args):
+        return replace(here(*args), entry=entry)
+
+    assert complaint in error_of(project, Carrier(carry))
+    assert not project.exists("a")
+
+
 def test_a_dependency_that_is_not_the_same_in_a_clone(make_project, here, with_remote):
     project = make_project("p", CHAIN, {"in": "1\n"})
     with_remote(project)

@@ -1,6 +1,7 @@
 """The coordinator's part: it describes a stage to workers, and takes its outputs."""
 
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 # What happens to the dvc.lock of a dvc.yaml while stages run.
 LOCK = ".lock"
+MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 
 
 class Coordinator:
@@ -197,6 +199,10 @@ class Coordinator:
             DvcException: names what is missing, or not as it should be.
         """
         made = _made(result)
+        # NOTE: they become names of files
+        for leaf in result.leaves:
+            if leaf.md5 is not None:
+                _checked_md5(leaf.md5)
         self.exchange.get(
             made[out.def_path][0]
             for out in _local(stage.outs)
@@ -233,6 +239,10 @@ class Coordinator:
                 self.exchange.get([hash_info])
             check_out(out, hash_info, meta)
         for leaf in result.leaves:
+            # NOTE: not through a link that came with it
+            path = os.path.join(self._root, *leaf.path.split("/"))
+            if real(path) != path:
+                raise DvcException(f"a worker has sent '{leaf.path}' behind a link")
             write(leaf, self._root, self._take_file)
         for out in outs:
             found, (expected, meta) = out.get_hash(), made[out.def_path]
@@ -250,7 +260,9 @@ class Coordinator:
         """Refuse files that are not part of an output of the stage."""
         for leaf in leaves:
             path = os.path.normpath(os.path.join(self._root, leaf.path))
-            if not any(path == out or path.startswith(out + os.sep) for out in paths):
+            if path != os.path.join(self._root, *leaf.path.split("/")) or not any(
+                path == out or path.startswith(out + os.sep) for out in paths
+            ):
                 raise DvcException(
                     f"a worker has sent '{leaf.path}', which is not an output"
                 )
@@ -262,12 +274,24 @@ def _local(outs: Iterable["Output"]) -> "list[Output]":
 
 def _made(result: Result) -> dict[str, tuple[HashInfo, Meta]]:
     """The outputs that there are, as a worker has recorded them."""
-    outs = result.entry.get("outs", ())
-    return {
-        out["path"]: (HashInfo("md5", out["md5"]), Meta.from_dict(out))
-        for out in outs
-        if out.get("md5")
-    }
+    try:
+        return {
+            out["path"]: (
+                HashInfo("md5", _checked_md5(out["md5"])),
+                Meta.from_dict(out),
+            )
+            for out in result.entry.get("outs", ())
+            if out.get("md5")
+        }
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
+        raise DvcException(f"the entry of a worker makes no sense: {exc!r}") from None
+
+
+def _checked_md5(value: str) -> str:
+    """A hash from a worker, which becomes the name of a file."""
+    if not MD5.fullmatch(value):
+        raise DvcException(f"a worker has sent '{value}', which is not a hash")
+    return value
 
 
 def _definition(stage: "Stage") -> dict[str, Any]:

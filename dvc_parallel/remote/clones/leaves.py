@@ -93,7 +93,9 @@ def write(leaf: Leaf, root: str, get_file: Callable[[str, str], None]) -> None:
         get_file: puts content that is known by its MD5 to a path.
     """
     path = os.path.join(root, *leaf.path.split("/"))
-    if leaf.data is None and leaf.md5 is None and stat.S_ISREG(leaf.mode):
+    if leaf.data is None and leaf.md5 is None and not stat.S_ISDIR(leaf.mode):
+        if os.path.islink(path):
+            raise DvcException(f"'{path}' is a link")
         os.chmod(path, stat.S_IMODE(leaf.mode))
         return
     if stat.S_ISDIR(leaf.mode):

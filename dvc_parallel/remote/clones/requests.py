@@ -1,4 +1,7 @@
-"""The messages of coordinator and workers; all of them can be pickled."""
+"""The messages of coordinator and workers.
+
+Requests are pickled; results come back as plain data (:mod:`..typed`).
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

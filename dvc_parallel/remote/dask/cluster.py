@@ -3,6 +3,7 @@
 import importlib
 import sys
 from contextlib import ExitStack, contextmanager
+from ipaddress import ip_address
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Union
 
@@ -50,6 +51,18 @@ class Scheduler:
         scheduler.is_made = True
         scheduler._stack.callback(made.close)
         return scheduler
+
+
+def is_open(address: str) -> bool:
+    """Whether what goes to an address leaves this machine, for all to read."""
+    scheme, _, rest = address.partition("://")
+    if scheme not in ("tcp", "ws"):
+        return False
+    host = rest.rpartition(":")[0].strip("[]")
+    try:
+        return not ip_address(host).is_loopback
+    except ValueError:
+        return host != "localhost"
 
 
 def open_cluster(runner: str, root: str, jobs: int) -> Scheduler:

@@ -1,17 +1,30 @@
 """The connection with a Dask scheduler, made anew when it is lost."""
 
 import asyncio
-import pickle
-from collections.abc import Awaitable, Iterable
+import pickletools
+import threading
+from collections.abc import Awaitable, Iterable, Mapping
 from contextlib import suppress
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from distributed import Client
+from distributed.protocol import pickle as dask_pickle
 
 from dvc_parallel.engine.lock_wait import Wait, say
 from dvc_parallel.engine.runner import Offer, RunnerError
+from dvc_parallel.remote.typed import typed
 
-from .protocol import EXCHANGE, TOPIC, Announcement, Reply, Request, topic_of
+from .protocol import (
+    EXCHANGE,
+    TOPIC,
+    Announcement,
+    Reply,
+    Request,
+    packed,
+    topic_of,
+    unpacked,
+)
 
 if TYPE_CHECKING:
     from .cluster import Scheduler
@@ -24,6 +37,8 @@ LOOK = 1.0
 AT_ONCE = 5.0
 # More than exchanges under way.
 CONNECTIONS = 4096
+# Characters of an exception of Dask's that are shown.
+LONGEST = 500
 WAITS_LONGER = "DASK_DVC_PARALLEL__PATIENCE=30m waits longer"
 
 
@@ -43,6 +58,62 @@ async def told(awaited: Awaitable[Any], what: str) -> Any:
 def waits_for(what: str, lasting: str) -> str:
     """How to say it, where it has been ``lasting`` by now, if not just begun."""
     return f"Still waiting for {what} ({lasting})" if lasting else f"Waiting for {what}"
+
+
+_has = threading.local()
+_unpickle = dask_pickle.loads
+
+
+def _unpickle_unless_refused(data: Any, *, buffers: Any = ()) -> Any:
+    """Stands in for what Dask unpickles with."""
+    if getattr(_has, "strangers", False):
+        raise UnpicklingError("DVC unpickles nothing that comes from a Dask cluster")
+    return _unpickle(data, buffers=buffers)
+
+
+def refuse_pickles() -> None:
+    """Have Dask unpickle nothing in the calling thread, from now on."""
+    _has.strangers = True
+    dask_pickle.loads = _unpickle_unless_refused
+
+
+def _have_it_unpickle_nothing(client: Client, on_event: Callable[..., None]) -> None:
+    """Have a client, which has not begun yet, take what others send as it is.
+
+    It would unpickle what tasks return and raise, the types of results, and warnings.
+    """
+    client.rpc.deserialize = False
+    client.connection_args = {**client.connection_args, "deserialize": False}
+    handlers: dict[str, Any] = client._stream_handlers
+    in_memory, erred = handlers["key-in-memory"], handlers["task-erred"]
+    handlers.update(
+        {
+            "key-in-memory": lambda key=None, **_: in_memory(key=key),
+            "task-erred": lambda key=None, exception=None, **_: erred(
+                key=key, exception=text_of(exception)
+            ),
+            "event": lambda topic=None, event=None: on_event(topic, event),
+        }
+    )
+
+
+def text_of(pickled: Any) -> str:
+    """The names and texts in an exception that Dask has sent, unread."""
+    data = getattr(pickled, "data", None)
+    if data is None:
+        data = b"".join(map(bytes, getattr(pickled, "frames", ())))
+    texts = []
+    with suppress(Exception):
+        for _, text, _ in pickletools.genops(data):
+            if isinstance(text, str):
+                texts.append(text)
+    return " ".join(texts)[:LONGEST] or "unknown"
+
+
+def _offer_of(worker: Mapping[str, Any]) -> dict[str, Any]:
+    resources = worker["resources"]
+    name, threads = str(worker["name"]), worker["nthreads"]
+    return {"name": name, "threads": threads, "resources": resources}
 
 
 class Connection:
@@ -106,7 +177,7 @@ class Connection:
 
     async def _connect(self, timeout: float) -> Client:
         try:
-            client = await Client(
+            client = Client(
                 self._scheduler.address,
                 security=self._scheduler.security,
                 timeout=timeout,
@@ -114,24 +185,28 @@ class Connection:
                 set_as_default=False,
                 connection_limit=CONNECTIONS,
             )
+            _have_it_unpickle_nothing(client, self._take)
+            await client
         except (OSError, ValueError, TypeError, ImportError) as exc:
             raise RunnerError(
                 f"runner '{self._scheduler.runner}': cannot reach the Dask scheduler "
                 f"at {self._scheduler.address} within {timeout:g} s: {exc}"
             ) from exc
         self._count += 1
-        client.subscribe_topic(TOPIC, self._take)
+        client.subscribe_topic(TOPIC, None)
         return client
 
-    def _take(self, event: tuple[float, Any]) -> None:
-        self._on_announcement(Announcement(**event[1]["announcement"]))
+    def _take(self, topic: str, event: tuple[float, Any]) -> None:
+        """Take what anybody has told about a topic."""
+        if topic == TOPIC:
+            self._on_announcement(unpacked(Announcement, event[1]["announcement"]))
 
     async def offers(self) -> dict[str, Offer]:
         """The workers that there are, by their addresses."""
         client = await self.client()
         identity = await client.scheduler.identity()  # type: ignore[union-attr]
         return {
-            address: Offer(str(w["name"]), w["nthreads"], w["resources"])
+            address: typed(Offer, _offer_of(w))
             for address, w in identity["workers"].items()
         }
 
@@ -146,7 +221,7 @@ class Connection:
         is_there = bool(await self.offers())
         # NOTE: a cluster that adapts itself has workers only while it has tasks
         task: Any = client.submit(int, pure=False)
-        runs = asyncio.wait_for(task.result(), None if made else AT_START)
+        runs = asyncio.wait_for(task.exception(), None if made else AT_START)
         try:
             await (runs if is_there else told(runs, "the first worker of the cluster"))
         except asyncio.TimeoutError:
@@ -202,13 +277,14 @@ class Connection:
 
         Raises:
             OSError: it cannot be reached, or knows nothing of the session.
+            MalformedError: what it says makes no sense.
         """
         client = await self.client()
-        message = {"op": EXCHANGE, "request": pickle.dumps(request)}
+        message = {"op": EXCHANGE, "request": packed(request)}
         reply = await client.scheduler.proxy(worker=address, msg=message)  # type: ignore[union-attr]
         if reply is None:
             raise OSError("no such session")
-        return pickle.loads(reply)  # noqa: S301
+        return unpacked(Reply, reply)
 
     async def reachable(self, addresses: Iterable[str]) -> set[str]:
         """The workers that answer at once, of some."""

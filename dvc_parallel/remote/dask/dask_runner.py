@@ -33,10 +33,11 @@ from dvc_parallel.engine.terminal import visible
 
 from . import dask_worker
 from .channel import Begun, Channel, Task
-from .connection import Connection, waits_for
+from .cluster import is_open
+from .connection import Connection, refuse_pickles, waits_for
 from .fitness import examine, sight, versions
 from .protocol import Announcement, Ended, Printed, Terms, result_of
-from .session import SessionOverError, Work
+from .session import Work
 from .work import InFolder, OneCommand, portable
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ HOLD = 10.0
 WINDOW = 2**20
 # Seconds from one look for a worker to the next, where there is none.
 LOOK = 2.0
+# Addresses that a warning names.
+SHOWN = 3
 
 
 def _seconds(setting: str, default: str) -> float:
@@ -119,6 +122,7 @@ class DaskRunner(RemoteRunner):
             target=self._loop.run_forever, name="dvc-dask", daemon=True
         )
         self._thread.start()
+        self._loop.call_soon_threadsafe(refuse_pickles)
         connected = self._in_loop(self._connection.await_workers())
         try:
             connected.result()
@@ -144,7 +148,10 @@ class DaskRunner(RemoteRunner):
     ) -> int:
         env = portable(os.environ if command.env is None else command.env)
         work = OneCommand(replace(command, env=env))
-        return self._perform(work, output, command.place, on_start)
+        status = self._perform(work, output, command.place, on_start)
+        if type(status) is not int:
+            raise RunnerError(f"a worker has sent {status!r}, which is no exit status")
+        return status
 
     def perform(
         self,
@@ -220,6 +227,7 @@ class DaskRunner(RemoteRunner):
                 break
         if found and all(found.values()):
             self._terms = replace(self._terms, token=None)
+        self._warn_of_listeners(used)
         reasons = await self._examine(used)
         if reasons:
             listed = "".join(
@@ -228,6 +236,24 @@ class DaskRunner(RemoteRunner):
             )
             raise RunnerError(f"runner '{self._scheduler.runner}':{listed}")
         return self._terms.token is not None
+
+    def _warn_of_listeners(self, addresses: Iterable[str]) -> None:
+        """Warn of what everybody on the way can read, and change."""
+        others = {a for a in (self._scheduler.address, *addresses) if is_open(a)}
+        if not others:
+            return
+        sent = (
+            f"the whole environment of this process ({len(os.environ)} variables)"
+            if self._terms.token is not None
+            else "all settings of DVC remotes, with passwords,"
+        )
+        logger.warning(
+            "runner '%s': %s, commands and data go to %s without encryption, and "
+            "whoever is on the way can run commands as you; use TLS (docs/cluster.md)",
+            self._scheduler.runner,
+            sent,
+            visible(", ".join(sorted(others)[:SHOWN])),
+        )
 
     async def _examine(self, offers: dict[str, Offer]) -> dict[str, str]:
         client = await self._connection.client()
@@ -295,14 +321,14 @@ class DaskRunner(RemoteRunner):
             allow_other_workers=False,
         )
         try:
-            await future.result()
-        except (CancelledError, SessionOverError):
-            # NOTE: by Dask, where it has lost the scheduler, or by us; or because the
-            # worker has not heard of us
-            await asyncio.sleep(0)
-        except Exception as exc:  # noqa: BLE001
-            if task.channel is None and not self._closed:
-                await self._exclude_unfit(exc)
+            # NOTE: that is a text of ours; its result would have to be unpickled
+            error = await future.exception()
+            if error is None or isinstance(error, CancelledError):
+                # NOTE: by Dask, where it has lost the scheduler, or by us; or the
+                # worker has not heard of us
+                await asyncio.sleep(0)
+            elif task.channel is None and not self._closed:
+                await self._exclude_unfit(error)
         finally:
             del self._waiting[key], self._futures[key]
             future.release()
@@ -331,7 +357,7 @@ class DaskRunner(RemoteRunner):
             await asyncio.sleep(LOOK)
         return None
 
-    async def _exclude_unfit(self, exc: Exception) -> None:
+    async def _exclude_unfit(self, exc: BaseException) -> None:
         """Find workers that cannot run commands; raise the error if there are none."""
         offers = {
             address: offer
@@ -340,7 +366,7 @@ class DaskRunner(RemoteRunner):
         }
         reasons = await self._examine(offers)
         if not reasons:
-            raise RunnerError(f"Dask cannot run a command: {exc!r}") from exc
+            raise RunnerError(f"Dask cannot run a command: {exc}") from exc
         for address, reason in reasons.items():
             name = visible(offers[address].name)
             reason = visible(reason, lines=True)

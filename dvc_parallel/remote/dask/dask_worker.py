@@ -1,21 +1,27 @@
 """What Dask runs on a worker."""
 
-import pickle
 import threading
-from dataclasses import asdict
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Optional
 
 from distributed import get_worker
 
 from .fitness import unfit
-from .protocol import EXCHANGE, TOPIC, Announcement, Terms, topic_of
-from .session import Session, Work
+from .protocol import (
+    EXCHANGE,
+    TOPIC,
+    Announcement,
+    Request,
+    Terms,
+    packed,
+    topic_of,
+    unpacked,
+)
+from .session import Session, SessionOverError, Work
 
 if TYPE_CHECKING:
     from distributed import Worker
-
-    from .protocol import Request
 
 _guard = threading.Lock()
 _sessions: dict[str, Session] = {}  # by the ID of their run
@@ -30,7 +36,6 @@ def perform(task: str, terms: Terms, work: Work) -> None:
 
     Raises:
         UnfitWorkerError: this is not the worker for it.
-        SessionOverError: the coordinator has to take it for lost.
     """
     worker = get_worker()
     session = _session(worker, terms)
@@ -38,8 +43,10 @@ def perform(task: str, terms: Terms, work: Work) -> None:
         terms.run, task, session.id, worker.address, str(worker.name)
     )
     # NOTE: Dask adds something of its own to what is told
-    message = {"announcement": asdict(announcement)}
-    session.perform(task, work, lambda: worker.log_event(TOPIC, message))
+    message = {"announcement": packed(announcement)}
+    # NOTE: what comes out of a task is a pickle, which nobody reads
+    with suppress(SessionOverError):
+        session.perform(task, work, lambda: worker.log_event(TOPIC, message))
 
 
 def _session(worker: "Worker", terms: Terms) -> Session:
@@ -77,8 +84,8 @@ async def _vouch(worker: "Worker", session: str) -> None:
 
 async def exchange(request: bytes) -> Optional[bytes]:
     """The handler of a worker for exchanges; None where there is no such session."""
-    asked: Request = pickle.loads(request)  # noqa: S301
+    asked = unpacked(Request, request)
     for session in list(_sessions.values()):
         if session.id == asked.session:
-            return pickle.dumps(await session.exchange(asked))
+            return packed(await session.exchange(asked))
     return None

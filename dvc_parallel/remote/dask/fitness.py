@@ -7,10 +7,13 @@ a file in it has the same content, under the same path.
 import asyncio
 import platform
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
-from distributed.comm import CommClosedError
+import msgpack
+from distributed.protocol import Serialize
+from distributed.protocol.pickle import dumps
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -18,6 +21,17 @@ if TYPE_CHECKING:
     from .protocol import Terms
 
 PACKAGES = ("dvc", "dvc-parallel")
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A function has raised an error.
+
+    Attributes:
+        text: its type and arguments, as Python shows them.
+    """
+
+    text: str
 
 
 def versions() -> dict[str, str]:
@@ -29,17 +43,17 @@ def unfit(terms: "Terms") -> Optional[str]:
     """Why this process cannot run the commands of a run; None if it can."""
     for name in PACKAGES:
         try:
-            found: Any = version(name)
+            found: Union[str, Failed] = version(name)
         except PackageNotFoundError as exc:
-            found = exc
+            found = Failed(repr(exc))
         if reason := _other_version(name, found, terms):
             return reason
     if terms.token is None:
         return None
     try:
-        content: Any = content_of(terms.token[0])
+        content: Union[str, Failed] = content_of(terms.token[0])
     except OSError as exc:
-        content = exc
+        content = Failed(repr(exc))
     return _other_workspace(content, terms.token)
 
 
@@ -68,8 +82,8 @@ async def examine(
             if reason := _other_version(name, answer, terms):
                 reasons.setdefault(address, reason)
     rest = [address for address in workers if address not in reasons]
-    found = await sight(client, rest, terms)
-    reasons.update({address: reason for address, reason in found.items() if reason})
+    seen = await sight(client, rest, terms)
+    reasons.update({address: reason for address, reason in seen.items() if reason})
 
     here = platform.python_version()
     warnings = {
@@ -95,17 +109,42 @@ async def sight(
 
 
 async def _ask(
-    client: "Client", workers: Iterable[str], function: Callable[..., Any], *args: Any
-) -> Mapping[str, Any]:
-    """The result of a function, or its error, on each of some workers.
+    client: "Client", workers: Iterable[str], function: Callable[..., str], *args: Any
+) -> Mapping[str, Union[str, Failed]]:
+    """The text that a function returns, or its error, on each of some workers.
 
     Those that have gone meanwhile are left out.
     """
     asked = list(workers)
     if not asked:
         return {}
-    answers = await client.run(function, *args, workers=asked, on_error="return")
-    return {a: x for a, x in answers.items() if not isinstance(x, CommClosedError)}
+    message = {
+        "op": "run",
+        "function": dumps(function),
+        "args": dumps(args),
+        # NOTE: of replies; by default, they would be pickles
+        "deserializers": ["msgpack"],
+    }
+    scheduler: Any = client.scheduler
+    replies = await scheduler.broadcast(msg=message, workers=asked, on_error="ignore")
+    return {address: _answer_of(reply) for address, reply in replies.items()}
+
+
+def _answer_of(reply: Any) -> Union[str, Failed]:
+    """What a worker says, which may be anything."""
+    try:
+        if reply["status"] != "OK":
+            return Failed(str(reply["exception_text"]))
+        result = reply["result"]
+        if isinstance(result, Serialize):  # in this process
+            result = result.data
+        elif result.header["serializer"] == "msgpack":
+            result = msgpack.unpackb(b"".join(map(bytes, result.frames)))
+        if isinstance(result, str):
+            return result
+    except Exception as exc:  # noqa: BLE001
+        return Failed(f"{type(exc).__name__}: {exc}")
+    return Failed(f"not a text: {str(result)[:100]}")
 
 
 def content_of(path: str) -> str:
@@ -113,23 +152,27 @@ def content_of(path: str) -> str:
         return fobj.read()
 
 
-def _other_version(name: str, found: Any, terms: "Terms") -> Optional[str]:
+def _other_version(
+    name: str, found: Union[str, Failed], terms: "Terms"
+) -> Optional[str]:
     expected = terms.versions[name]
     if found == expected:
         return None
-    if isinstance(found, PackageNotFoundError):
-        return f"has no {name}, but this machine has {expected}"
-    if isinstance(found, Exception):
-        return f"cannot report its version of {name}: {found!r}"
+    if isinstance(found, Failed):
+        if found.text.startswith(PackageNotFoundError.__name__):
+            return f"has no {name}, but this machine has {expected}"
+        return f"cannot report its version of {name}: {found.text}"
     return f"has {name} {found}, but this machine has {expected}"
 
 
-def _other_workspace(found: Any, token: tuple[str, str]) -> Optional[str]:
+def _other_workspace(
+    found: Union[str, Failed], token: tuple[str, str]
+) -> Optional[str]:
     path, content = token
     if found == content:
         return None
-    if isinstance(found, FileNotFoundError):
-        return f"does not see the workspace: it has no {path}"
-    if isinstance(found, Exception):
-        return f"does not see the workspace: {found}"
+    if isinstance(found, Failed):
+        if found.text.startswith(FileNotFoundError.__name__):
+            return f"does not see the workspace: it has no {path}"
+        return f"does not see the workspace: {found.text}"
     return f"sees another workspace: its {path} is not the same file"

@@ -1,9 +1,16 @@
-"""The messages of coordinator and workers."""
+"""The messages of coordinator and workers, of which none is a pickle."""
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Optional, Union
+from typing import Any, Optional, TypeVar, Union
+
+import msgpack
+from dvc.exceptions import DvcException
+
+from dvc_parallel.engine.runner import RunnerClosedError, RunnerError, TimeIsUpError
+from dvc_parallel.remote.typed import MalformedError, plain, typed
+
+T = TypeVar("T")
 
 # Name of the worker's handler for exchanges, and of the topic of announcements.
 EXCHANGE = "dvc_parallel_exchange"
@@ -87,15 +94,30 @@ class Printed:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """An error that a task has raised.
+
+    Attributes:
+        kind: one of :data:`ERRORS`, or "" for all others, whose text is ``args``.
+        args: what it is made of.
+    """
+
+    kind: str
+    args: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
 class Ended:
     """A task has ended.
 
     Attributes:
-        outcome: pickled; what it returned, or the exception that it raised.
+        result: what it returned.
+        failure: what it raised, if so.
     """
 
     task: str
-    outcome: bytes
+    result: Any
+    failure: Optional[Failure]
 
 
 News = Union[Printed, Ended]
@@ -116,20 +138,52 @@ class Reply:
     over: Optional[str] = None
 
 
+# Errors that are the same on both sides.
+ERRORS = {
+    error.__name__: error
+    for error in (OSError, RunnerClosedError, RunnerError, TimeIsUpError)
+}
+
+
 def ended(task: str, result: Any = None, error: Optional[Exception] = None) -> Ended:
     """The end of a task, with what it returned or raised."""
-    try:
-        outcome = pickle.dumps((result, error))
-        # NOTE: there are exceptions that can be pickled only
-        pickle.loads(outcome)  # noqa: S301
-    except Exception:  # noqa: BLE001
-        outcome = pickle.dumps((None, RuntimeError(repr(error or result))))
-    return Ended(task, outcome)
+    if error is None:
+        try:
+            return Ended(task, plain(result), None)
+        except TypeError as exc:
+            error = exc
+    if isinstance(error, OSError):
+        failure = Failure("OSError", (error.errno, error.strerror, error.filename))
+    elif isinstance(error, DvcException):
+        failure = Failure("RunnerError", (str(error),))
+    elif type(error).__name__ in ERRORS:
+        failure = Failure(type(error).__name__, error.args)
+    else:
+        failure = Failure("", (repr(error),))
+    return Ended(task, None, failure)
 
 
 def result_of(news: Ended) -> Any:
     """What a task returned; raises what it raised."""
-    result, error = pickle.loads(news.outcome)  # noqa: S301
-    if error is not None:
-        raise error
-    return result
+    if news.failure is None:
+        return news.result
+    raise ERRORS.get(news.failure.kind, RuntimeError)(*news.failure.args)
+
+
+def packed(message: Any) -> bytes:
+    """A message as bytes, which are told apart from those of Dask's own."""
+    # NOTE: names of files may have anything in them
+    return msgpack.packb(plain(message), unicode_errors="surrogatepass")
+
+
+def unpacked(kind: type[T], data: Any) -> T:
+    """A message from somebody else.
+
+    Raises:
+        MalformedError: it is none.
+    """
+    try:
+        content = msgpack.unpackb(data, unicode_errors="surrogatepass")
+    except Exception as exc:  # noqa: BLE001
+        raise MalformedError(f"{type(exc).__name__}: {exc}") from None
+    return typed(kind, content)

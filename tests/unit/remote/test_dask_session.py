@@ -128,6 +128,7 @@ class Net:
 
     def close(self):
         self.session._end("test")
+        wait_until(lambda: self.session._over)
 
         async def finish():
             self.channel.lose("test")
@@ -211,7 +212,7 @@ def test_errors_come_as_they_are(make_net):
         result_of(end)
 
 
-def test_what_cannot_be_pickled_is_told_in_words(make_net):
+def test_what_is_no_plain_data_is_told_in_words(make_net):
     net = make_net()
     task = net.start(lambda *_: threading.Lock())
     net.permit(task)

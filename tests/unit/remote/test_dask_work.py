@@ -9,6 +9,7 @@ pytest.importorskip("distributed", reason="needs the extra dvc-parallel[dask]")
 
 from dvc.exceptions import DvcException
 
+from dvc_parallel.remote.dask.cluster import is_open
 from dvc_parallel.remote.dask.work import have_alone
 
 
@@ -40,3 +41,21 @@ def test_nor_that_of_another_user(tmp_path):
     os.chown(folder, 12345, 12345)
     with pytest.raises(DvcException, match="only its user can write to"):
         have_alone(str(folder))
+
+
+@pytest.mark.parametrize(
+    "address, leaves",
+    [
+        ("tcp://127.0.0.1:8786", False),
+        ("tcp://127.8.8.8:1", False),
+        ("tcp://localhost:1", False),
+        ("tcp://[::1]:1", False),
+        ("inproc://10.0.0.1/3/1", False),
+        ("tls://10.0.0.1:8786", False),
+        ("tcp://10.0.0.1:8786", True),
+        ("tcp://[fe80::1]:1", True),
+        ("tcp://host:1", True),
+    ],
+)
+def test_what_leaves_the_machine_unencrypted(address, leaves):
+    assert is_open(address) == leaves
