@@ -41,6 +41,7 @@ SHAPES = "dvc_parallel.caches.entry_shapes"
 RUN_CACHE = "dvc_parallel.caches.run_cache"
 DAMAGED = "dvc_parallel.caches.damaged"
 SAVING = "dvc_parallel.run.saving"
+DOWNLOADS = "dvc_parallel.run.downloads"
 
 IN_DVC = (
     Seam(
@@ -185,6 +186,18 @@ IN_JOBS = (
         "dvc.stage:Stage.remove_outs", "self ignore_remove force", f"{RUN}:remove_outs"
     ),
     Seam("dvc.prompt:ask", "prompt limited_to", f"{RUN}:ask"),
+    Seam(
+        "dvc_data.index.fetch:fetch",
+        "idxs callback jobs",
+        f"{DOWNLOADS}:fetch",
+        dispensable=True,
+    ),
+    Seam(
+        "dvc.data_cloud:DataCloud.pull",
+        "self objs jobs remote odb",
+        f"{DOWNLOADS}:pull",
+        dispensable=True,
+    ),
     Seam("dvc.stage.cache:StageCache._cache_type_copy", "self", f"{SAVING}:copy_links"),
 )
 

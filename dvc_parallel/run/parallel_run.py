@@ -29,6 +29,7 @@ from dvc_parallel.scheduling.path_waits import PathWaits
 from dvc_parallel.scheduling.resources import Provision
 from dvc_parallel.scheduling.retries import Attempts, StageOutOfMemoryError
 
+from .downloads import Downloads
 from .missing_files import MissingFiles
 from .refresh import catch_up
 from .stable_reads import StableReads
@@ -140,9 +141,21 @@ class ParallelRun:
         self.transfers = Transfers()
         self.reads = StableReads()
 
-        reporter = Reporters(*(reporters or [PlainReporter()]))
-        path_waits = PathWaits(tmp_dir, repo.fs, reporter.waiting_for_paths)
+        reporters = reporters or [PlainReporter()]
         self._lock = SharedRepoLock(repo, before_unlock=self.books.flush)
+        if self.books.pulls:
+            downloads = Downloads(
+                steps,
+                graph.successors,
+                self._lock,
+                self.transfers,
+                self.in_thread,
+                force=force,
+                allow_missing=bool(kwargs.get("allow_missing")),
+            )
+            reporters = [*reporters, downloads]
+        reporter = Reporters(*reporters)
+        path_waits = PathWaits(tmp_dir, repo.fs, reporter.waiting_for_paths)
         self.executor = Executor(
             plan,
             lock=self._lock,

@@ -1,4 +1,4 @@
-"""Data that jobs copy into the cache at the same time.
+"""Data that is copied into the cache, and between it and remotes.
 
 DVC looks which objects the cache lacks, and then puts them there: two jobs whose
 outputs have the same content would both put the same object, and one can find what the
@@ -7,7 +7,22 @@ other has half written.  So the second waits, and then finds it whole.
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from inspect import signature
+from typing import TYPE_CHECKING, Any, Callable
+
+from dvc_data.hashfile.db import get_index
+from dvc_data.hashfile.transfer import transfer
+from fsspec.callbacks import Callback  # type: ignore[import-untyped]
+
+if TYPE_CHECKING:
+    from dvc_data.hashfile.db import HashFileDB
+    from dvc_data.hashfile.hash_info import HashInfo
+
+# Seconds for a file that is on its way, after Ctrl-C or at the end of a run.
+GRACE = 2.0
+
+_HAS_CALLBACK = "callback" in signature(transfer).parameters
 
 
 class Transfers:
@@ -40,3 +55,56 @@ class Transfers:
             with self._changed:
                 self._busy -= oids
                 self._changed.notify_all()
+
+
+class Stop(Callback):
+    """Ends a transfer with the next file or piece of one, when that is asked for."""
+
+    def __init__(self, is_asked_for: Callable[[], bool]):
+        super().__init__()
+        self._is_asked_for = is_asked_for
+
+    def relative_update(self, inc: int = 1) -> None:  # noqa: ARG002
+        if self._is_asked_for():
+            raise InterruptedError
+
+    absolute_update = relative_update
+
+    def branched(self, *_args: Any, **_kwargs: Any) -> "Stop":
+        self.relative_update()
+        return self
+
+
+def copy_objects(
+    cache: "HashFileDB",
+    remote: "HashFileDB",
+    objects: "set[HashInfo]",
+    stop: Stop,
+    *,
+    uploads: bool,
+) -> "set[HashInfo]":
+    """Copy objects between a cache and a remote.
+
+    Args:
+        uploads: whether that is to the remote, or from there.
+
+    Returns:
+        set: those that could not be copied, or that neither of them has.
+    """
+    failed: set[HashInfo] = set()
+
+    def note(status: Any) -> None:
+        failed.update(status.missing)
+
+    kwargs: dict[str, Any] = {"callback": stop} if _HAS_CALLBACK else {}
+    with closing(get_index(remote)) as index:
+        kwargs["dest_index" if uploads else "src_index"] = index
+        result = transfer(
+            *((cache, remote) if uploads else (remote, cache)),
+            objects,
+            verify=not uploads and remote.verify,
+            cache_odb=cache,
+            validate_status=note,
+            **kwargs,
+        )
+    return failed | result.failed

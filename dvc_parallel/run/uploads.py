@@ -12,23 +12,20 @@ An upload that fails costs no result.  It is tried again, and told at the end.
 
 import os
 import threading
-from contextlib import closing
 from dataclasses import dataclass
-from inspect import signature
 from typing import TYPE_CHECKING, Any, Optional
 
 from dvc.repo import Repo
 from dvc.stage import cache as stage_cache
-from dvc_data.hashfile.db import get_index
-from dvc_data.hashfile.transfer import transfer
 from dvc_objects.errors import ObjectFormatError
 from dvc_objects.fs import generic
-from fsspec.callbacks import Callback  # type: ignore[import-untyped]
 
 from dvc_parallel.engine import logger
 from dvc_parallel.engine.lock_wait import given_away
 from dvc_parallel.engine.terminal import plural
 from dvc_parallel.remote.clones.exchange import by_hash_name, with_files
+
+from .transfers import GRACE, Stop, copy_objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,14 +36,11 @@ if TYPE_CHECKING:
 
 # Seconds before each further attempt.
 PAUSES = (1.0, 5.0)
-# Seconds for a file on its way to the remote, after Ctrl-C.
-GRACE = 2.0
 
 NOT_PUSHED = (
     "not pushed: what %s made (%s). It is recorded, and in the cache; `dvc push` "
     "uploads it"
 )
-_HAS_CALLBACK = "callback" in signature(transfer).parameters
 
 
 @dataclass(eq=False)
@@ -208,11 +202,6 @@ class Uploads:
         caches = by_hash_name(repo.cache, "legacy", "local")
         odbs = by_hash_name(remote, "legacy_odb", "odb")
         failed: set[HashInfo] = set()
-        kwargs = {"callback": _Stop(self._stopped)} if _HAS_CALLBACK else {}
-
-        def note(status: Any) -> None:
-            failed.update(status.missing)
-
         for name, cache in caches.items():
             own = {oid for oid in objects if oid.name == name}
             if not own:
@@ -223,17 +212,9 @@ class Uploads:
                     files[oid] = with_files(cache, oid)
                 except (FileNotFoundError, ObjectFormatError):
                     failed.add(oid)
-            with closing(get_index(odbs[name])) as index:
-                result = transfer(
-                    cache,
-                    odbs[name],
-                    set().union(*files.values()),
-                    dest_index=index,
-                    cache_odb=cache,
-                    validate_status=note,
-                    **kwargs,
-                )
-            failed.update(result.failed)
+            stop = Stop(self._stopped.is_set)
+            wanted = set().union(*files.values())
+            failed |= copy_objects(cache, odbs[name], wanted, stop, uploads=True)
             # NOTE: of a folder, DVC leaves out the list if it lacks a file
             lacking = [oid for oid in files if not failed.isdisjoint(files[oid])]
             failed.update(lacking)
@@ -266,24 +247,6 @@ class Uploads:
             logger.debug("cannot push", exc_info=exc)
             return f"run cache: {exc}"
         return None
-
-
-class _Stop(Callback):
-    """Ends a transfer with the next file or piece of one, when that is asked for."""
-
-    def __init__(self, stopped: threading.Event):
-        super().__init__()
-        self._stopped = stopped
-
-    def relative_update(self, inc: int = 1) -> None:  # noqa: ARG002
-        if self._stopped.is_set():
-            raise InterruptedError
-
-    absolute_update = relative_update
-
-    def branched(self, *_args: Any, **_kwargs: Any) -> "_Stop":
-        self.relative_update()
-        return self
 
 
 def _pushable(stage: "Stage") -> "list[Output]":

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from dvc_parallel.run import uploads
+from dvc_parallel.run import transfers, uploads
 from tests import wait_until
 from tests.support.project import finish
 
@@ -66,7 +66,7 @@ def test_by_config(make):
 def test_next_stage_does_not_wait_for_an_upload(make, monkeypatch):
     project = make()
     pushed = []
-    transfer = uploads.transfer
+    transfer = transfers.transfer
 
     def slow(src, dest, oids, **kwargs):
         # NOTE: that of the first stage ends when the second one has run
@@ -74,7 +74,7 @@ def test_next_stage_does_not_wait_for_an_upload(make, monkeypatch):
         pushed.append(len(oids))
         return transfer(src, dest, oids, **kwargs)
 
-    monkeypatch.setattr(uploads, "transfer", slow)
+    monkeypatch.setattr(transfers, "transfer", slow)
     assert project.reproduce(jobs=2, push=True) == ["one", "two"]
     assert pushed == [3, 1]
 
@@ -99,7 +99,7 @@ def test_flags_of_outputs(make, tmp_path):
 
 def test_failed_upload_is_tried_again(make, monkeypatch, caplog):
     project = make()
-    transfer, failures = uploads.transfer, [OSError("gone"), None, OSError("again")]
+    transfer, failures = transfers.transfer, [OSError("gone"), None, OSError("again")]
 
     def flaky(*args, **kwargs):
         error = failures.pop() if failures else None
@@ -107,7 +107,7 @@ def test_failed_upload_is_tried_again(make, monkeypatch, caplog):
             raise error
         return transfer(*args, **kwargs)
 
-    monkeypatch.setattr(uploads, "transfer", flaky)
+    monkeypatch.setattr(transfers, "transfer", flaky)
     monkeypatch.setattr(uploads, "PAUSES", (0, 0))
     project.reproduce(jobs=2, push=True)
     assert not failures
@@ -127,7 +127,7 @@ def test_failed_upload_costs_no_result(make, monkeypatch, caplog):
 def test_one_that_lacks_a_file(make, monkeypatch, caplog):
     """The others are pushed, and what it has of the folder is not its list."""
     project = make()
-    transfer = uploads.transfer
+    transfer = transfers.transfer
 
     def lacking(cache, *args, **kwargs):
         for path in (project.path / ".dvc/cache/files/md5").rglob("*"):
@@ -135,7 +135,7 @@ def test_one_that_lacks_a_file(make, monkeypatch, caplog):
                 path.unlink()
         return transfer(cache, *args, **kwargs)
 
-    monkeypatch.setattr(uploads, "transfer", lacking)
+    monkeypatch.setattr(transfers, "transfer", lacking)
     monkeypatch.setattr(uploads, "PAUSES", (0, 0))
     project.reproduce(jobs=2, push=True)
     assert "not pushed: what 'one' made (some files" in caplog.text
