@@ -185,6 +185,7 @@ IN_JOBS = (
     Seam(
         "dvc.stage:Stage.remove_outs", "self ignore_remove force", f"{RUN}:remove_outs"
     ),
+    Seam("dvc.stage:Stage.save_outs", "self allow_missing", f"{SAVING}:save_outs"),
     Seam("dvc.prompt:ask", "prompt limited_to", f"{RUN}:ask"),
     Seam(
         "dvc_data.index.fetch:fetch",

@@ -19,7 +19,7 @@ from dvc_parallel.engine.path_conflicts import real_paths_of
 from dvc_parallel.engine.path_locks import OthersPathLocks
 from dvc_parallel.engine.plan import Plan
 from dvc_parallel.engine.stage_paths import StagePaths
-from dvc_parallel.remote.choose_runner import LOCAL
+from dvc_parallel.remote.choose_runner import LOCAL, SLURM
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -169,7 +169,7 @@ class DryRun:
 
     def _side_by_side(self, run: "PendingRun") -> "Optional[ParallelRun]":
         try:
-            return run.side_by_side(elsewhere=run.runner != LOCAL)
+            return run.side_by_side(elsewhere=run.runner not in (LOCAL, SLURM))
         except DvcException as exc:
             # NOTE: with one job, DVC runs the stages by itself, whatever they ask for
             if run.jobs > 1:

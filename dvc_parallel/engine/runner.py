@@ -205,15 +205,17 @@ class LastingRunner(Runner):
         """Whether an earlier run may have left commands of a stage."""
 
     @abstractmethod
-    def take_up(self, stage: str, inputs: str, outs: Sequence[str]) -> bool:
+    def take_up(
+        self, stage: str, inputs: str, outs: Mapping[str, Callable[[], str]]
+    ) -> bool:
         """Have the commands of an earlier run, if that has left some of a stage.
 
         Those that have come to a good end are not run again, what runs is waited for.
 
         Args:
             inputs: as for :meth:`begin`; commands for others are not taken up.
-            outs: paths of outputs; if one was changed after the end of the commands,
-                they are not taken up either.
+            outs: paths of outputs, with what tells their hashes; if one was changed
+                after the end of the commands, they are not taken up either.
 
         Returns:
             bool: whether that is so. If not, :meth:`clear` has to be called.
@@ -232,6 +234,14 @@ class LastingRunner(Runner):
 
         Args:
             inputs: what tells whether they are for what the stage is later, too.
+        """
+
+    @abstractmethod
+    def keep_outputs(self, stage: str, hashes: Mapping[str, str]) -> None:
+        """The commands have ended well, and DVC is about to put outputs into the cache.
+
+        Args:
+            hashes: of the outputs, by their paths.
         """
 
     @abstractmethod

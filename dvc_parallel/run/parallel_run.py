@@ -118,7 +118,12 @@ class ParallelRun:
         self.coordinator: Optional[Coordinator] = None
         self.workers = runner if isinstance(runner, RemoteRunner) else None
         offers = self.workers.offers() if self.workers else () if elsewhere else None
-        self.provision = Provision(steps, jobs, load_average, self._wake, offers)
+        # NOTE: jobs that run already count among those that may
+        first: Sequence[int] = ()
+        if isinstance(runner, LastingRunner):
+            has_left = [runner.has_left(stage.addressing) for stage in steps]
+            first = [rank for rank, has in enumerate(has_left) if has]
+        self.provision = Provision(steps, jobs, load_average, self._wake, offers, first)
 
         # what stages are, and in which order they go
         self._durations = Durations(tmp_dir)

@@ -286,6 +286,14 @@ def checkout_object(original: Callable, *args, **kwargs):
     return original(*args, **kwargs)
 
 
+def save_outs(original: Callable, stage: "Stage", *args, **kwargs) -> None:
+    """``Stage.save_outs``: hash outputs, before any goes into a cache."""
+    original(stage, *args, **kwargs)
+    stage_run = current_stage_run()
+    if stage_run is not None:
+        stage_run.outputs_hashed()
+
+
 def commit(original: Callable, stage: "Stage", *args, **kwargs) -> None:
     """``Stage.commit``: put the outputs into the cache.
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from dvc.stage.exceptions import StageCmdFailedError
@@ -49,6 +50,12 @@ def inputs_of(stage: "Stage") -> str:
             told.append([str(dep), dep.get_hash().to_dict()])
     text = json.dumps(told, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _hash_of(out: Any) -> str:
+    with suppress(Exception):  # such as that it is not there
+        return str(out.get_hash().value)
+    return ""
 
 
 @dataclass(eq=False)
@@ -148,7 +155,7 @@ class StageRun:
         runner, name, stage = self.runner, self.name, self.stage
         if not isinstance(runner, LastingRunner) or not runner.has_left(name):
             return
-        outs = [out.fs_path for out in stage.outs]
+        outs = {out.fs_path: partial(_hash_of, out) for out in stage.outs}
         runs = stage.cmd and not stage.frozen
         self.is_taken_up = runs and runner.take_up(name, inputs_of(stage), outs)
         if not self.is_taken_up:
@@ -166,6 +173,13 @@ class StageRun:
         if self.used and self.used.out_of_memory:
             return StageOutOfMemoryError(cmd, status, self.used.memory)
         return StageCmdFailedError(cmd, status)
+
+    def outputs_hashed(self) -> None:
+        """Take note that DVC knows what the commands have made."""
+        if isinstance(self.runner, LastingRunner):
+            outs = self.stage.outs
+            hashes = {out.fs_path: str(out.hash_info.value) for out in outs}
+            self.runner.keep_outputs(self.name, hashes)
 
     def waits_for_worker(self, cmd: str) -> Callable[[str], None]:
         """Do not count the time until a worker starts a command.

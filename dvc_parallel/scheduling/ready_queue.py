@@ -54,7 +54,7 @@ class AdmissionQueue:
     def __init__(
         self,
         admission: Admission,
-        priority: Optional[Mapping[Any, int]] = None,
+        priority: Optional[Mapping[Any, float]] = None,
         has_to_look: bool = False,
     ):
         self._admission = admission

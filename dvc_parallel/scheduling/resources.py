@@ -1,7 +1,8 @@
 """What the stages of a run need, and what this machine has for them."""
 
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Optional
@@ -57,6 +58,7 @@ class Provision:
             shared, and there may be one now.
         offers: what workers have, where commands do not run on this machine; empty
             where they have not been asked.
+        first: stages that go before all others.
 
     Attributes:
         ready: the ready queue for the plan of the run.
@@ -73,6 +75,7 @@ class Provision:
         load_average: Optional[float],
         on_slot: Callable[[], None],
         offers: Optional[Sequence["Offer"]] = None,
+        first: Collection[int] = (),
     ):
         wanted = declared(steps)
         self._sizes = machine_pools(
@@ -89,7 +92,10 @@ class Provision:
         except NeedsError as exc:
             raise DvcException(str(exc)) from None
         self._slurm = slurm_options.defaults(steps[0].repo.config["core"])
-        self._priority = {rank: n.priority for rank, n in self._needs.items()}
+        self._priority: dict[int, float] = {
+            **{rank: needs.priority for rank, needs in self._needs.items()},
+            **dict.fromkeys(first, math.inf),
+        }
         self._pools = PoolAdmission(self._sizes, self._needs)
         admission: Admission = self._pools
         if load_average is not None:

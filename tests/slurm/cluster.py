@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from tests import HANGS, wait_until
+from tests import HANGS, is_alive, wait_until
 
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "unshare")
 SBIN = f"{os.environ['PATH']}{os.pathsep}/usr/sbin"
@@ -82,7 +82,6 @@ class Cluster:
         # NOTE: a short path, as there are sockets in it
         self.home = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))
         self.env = {"SLURM_CONF": str(self.home / "slurm.conf")}
-        self._daemons: dict[str, subprocess.Popen] = {}
 
     def start(self) -> None:
         port, home = _free_ports(len(self.nodes) + 1), self.home
@@ -162,31 +161,52 @@ class Cluster:
         shutil.rmtree(self.home, ignore_errors=True)
 
     def _start(self, *command: str, name: str = "") -> None:
+        pid_file = self._pid_file(name or command[0])
         # NOTE: Slurm listens where the name of the host leads
-        script = 'hostname localhost; exec "$@"'
+        script = 'hostname localhost; echo $$ > "$0"; exec "$@"'
         with open(self.home / "daemons.out", "ab") as out:
-            self._daemons[name or command[0]] = subprocess.Popen(
-                ["unshare", "--uts", "sh", "-c", script, "sh", *command],
+            # NOTE: in the background, so that it is no child of a test
+            subprocess.run(
+                [
+                    *("setsid", "--fork", "unshare", "--uts", "sh", "-c", script),
+                    *(str(pid_file), *command),
+                ],
                 env={**os.environ, **self.env, "PATH": SBIN, "TESTS_NODE": name},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
-                start_new_session=True,
+                check=True,
             )
+        wait_until(lambda: pid_file.exists() and pid_file.read_text().strip())
 
     def _end(self, name: str, signum: int) -> None:
-        if daemon := self._daemons.pop(name, None):
-            daemon.send_signal(signum)
-            daemon.wait()
+        pid_file = self._pid_file(name)
+        if pid_file.exists():
+            pid = int(pid_file.read_text())
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signum)
+            wait_until(lambda: not is_alive(pid))
+            pid_file.unlink()
+
+    def _pid_file(self, name: str) -> Path:
+        return self.home / f"{name}.daemon"
 
     def _kill_strays(self, node: str) -> None:
         """Kill what a node runs, by its environment."""
+        found: list[psutil.Process] = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 env = process.environ()
                 names = env.get("TESTS_NODE"), env.get("SLURMD_NODENAME")
                 if env.get("SLURM_CONF") == self.env["SLURM_CONF"] and node in names:
-                    process.kill()
+                    parents = process.parents()
+                    found += [p for p in parents if p.name() == "slurmstepd"]
+                    found.append(process)
+        # NOTE: nobody is to live to tell of it
+        for act in (psutil.Process.suspend, psutil.Process.kill):
+            for process in found:
+                with contextlib.suppress(psutil.Error):
+                    act(process)
 
 
 def _free_ports(count: int) -> int:

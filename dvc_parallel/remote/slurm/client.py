@@ -43,6 +43,7 @@ class Seen(NamedTuple):
     job: str
     state: str
     reason: str = ""
+    nodes: str = ""
 
 
 class Slurm:
@@ -94,15 +95,15 @@ class Slurm:
         told = self._call(
             [
                 *("squeue", "--noheader", "--states=all", f"--user={os.getuid()}"),
-                "--format=%k|%A|%T|%r",
+                "--format=%k|%A|%T|%r|%N",
             ]
         )
         if told.returncode:
             raise SlurmSilentError(told.stderr.strip())
         found: dict[str, list[Seen]] = {}
         for line in told.stdout.splitlines():
-            comment, *rest = line.rsplit("|", 3)
-            if len(rest) == 3:
+            comment, *rest = line.rsplit("|", 4)
+            if len(rest) == 4:
                 found.setdefault(comment, []).append(Seen(*rest))
         return found
 

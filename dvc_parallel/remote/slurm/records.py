@@ -23,10 +23,10 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from shortuuid import uuid
 
@@ -178,7 +178,8 @@ class StageJobs:
     Attributes:
         inputs: what the commands are for.
         jobs: one for each command that has begun.
-        position: how many of them this run has come to.
+        outputs: hashes of what they have made, by path, once these are known.
+        position: how many of the jobs this run has come to.
 
     Raises:
         RunnerError: another run has it.
@@ -188,6 +189,7 @@ class StageJobs:
         self._folder, self._stage = folder, stage
         self.inputs = ""
         self.jobs: list[Job] = []
+        self.outputs: dict[str, str] = {}
         self.position = 0
         self._fd: Optional[int] = folder.open(LOCK, os.O_RDWR | os.O_CREAT)
         try:
@@ -201,15 +203,16 @@ class StageJobs:
         with suppress(OSError, ValueError, KeyError, TypeError):
             with folder.read(RECORD, LARGEST) as fobj:
                 record = json.load(fobj)
-            self.inputs = record["inputs"]
+            self.inputs, self.outputs = record["inputs"], dict(record["outputs"])
             for entry in record["jobs"]:
                 token = str(entry["token"])
                 if token.isalnum():
-                    at = folder.folder(token)
-                    self.jobs.append(Job(stage, at, token, entry["id"]))
+                    at, id_ = folder.folder(token), entry["id"] and str(entry["id"])
+                    self.jobs.append(Job(stage, at, token, id_))
 
-    def can_be_taken_up(self, inputs: str, outs: Sequence[str]) -> bool:
+    def take_up(self, inputs: str, outs: Mapping[str, Callable[[], str]]) -> bool:
         """As for :meth:`LastingRunner.take_up`."""
+        self.position = 0
         ends = [job.end for job in self.jobs]
         if not ends or self.inputs != inputs or None in ends[:-1]:
             return False
@@ -220,11 +223,15 @@ class StageJobs:
         exit_file = self.jobs[-1].folder.path_of(EXIT)
         # NOTE: both are told by the clock of the disk
         end = os.lstat(exit_file).st_ctime_ns
-        return all(_newest(out) <= end for out in outs)
+        return all(
+            # NOTE: DVC itself may have replaced it, by the same from its cache
+            _newest(out) <= end or self.outputs.get(out) == hash_now()
+            for out, hash_now in outs.items()
+        )
 
     def begin(self, inputs: str) -> None:
         """As for :meth:`LastingRunner.begin`."""
-        self.inputs, self.position = inputs, 0
+        self.inputs, self.outputs, self.position = inputs, {}, 0
         if self.jobs:
             self.drop_jobs()
 
@@ -265,7 +272,7 @@ class StageJobs:
     def write(self) -> None:
         """Put the record on the disk."""
         jobs = [{"token": job.token, "id": job.id} for job in self.jobs]
-        record = {"stage": self._stage, "inputs": self.inputs, "jobs": jobs}
+        record = {"inputs": self.inputs, "outputs": self.outputs, "jobs": jobs}
         with self._folder.replace(RECORD) as fobj:
             json.dump(record, fobj)
             fobj.flush()

@@ -117,8 +117,10 @@ class SlurmRunner(LastingRunner):
             return folder_of(self._tmp_dir, stage).files()
         return {}
 
-    def take_up(self, stage: str, inputs: str, outs: Sequence[str]) -> bool:
-        return self._of(stage).can_be_taken_up(inputs, outs)
+    def take_up(
+        self, stage: str, inputs: str, outs: Mapping[str, Callable[[], str]]
+    ) -> bool:
+        return self._of(stage).take_up(inputs, outs)
 
     def _of(self, stage: str) -> StageJobs:
         if stage not in self._stages:
@@ -147,6 +149,11 @@ class SlurmRunner(LastingRunner):
 
     def begin(self, stage: str, inputs: str) -> None:
         self._of(stage).begin(inputs)
+
+    def keep_outputs(self, stage: str, hashes: Mapping[str, str]) -> None:
+        if stage_jobs := self._stages.get(stage):
+            stage_jobs.outputs = dict(hashes)
+            stage_jobs.write()
 
     def forget(self, stage: str) -> None:
         if stage_jobs := self._stages.pop(stage, None):
@@ -296,6 +303,9 @@ class SlurmRunner(LastingRunner):
                 return None
         if seen.state not in FINAL:
             return None
+        if seen.state == "CANCELLED" and seen.nodes and not claim and job.bar():
+            # NOTE: a node has refused it, such as for its ID that another one has there
+            raise NeverBegunError
         if seen.state in _OUT_OF_SIGHT and claim:
             job.revoke()
             return seen if watch.is_quiet(LEASE) else None
@@ -317,7 +327,7 @@ class SlurmRunner(LastingRunner):
             finally:
                 self._asked_at = self._clock()
                 self._asking.release()
-        is_known = self._silence is None and self._answered_at >= since
+        is_known = self._silence is None and self._answered_at > since
         return self._states if is_known else None
 
     def _tell_silence(self, exc: SlurmSilentError) -> None:
@@ -351,8 +361,12 @@ class SlurmRunner(LastingRunner):
             jobs, is_to_end = list(self._following), self._cancelled_at is not None
             self._news.notify_all()
         if jobs and is_to_end:
-            args = (jobs, signum == SIGKILL)
-            threading.Thread(target=self._cancel, args=args, daemon=True).start()
+            threading.Thread(
+                target=self._cancel,
+                args=(jobs, signum == SIGKILL),
+                name="dvc-scancel",
+                daemon=True,
+            ).start()
 
     def _cancel(self, jobs: Sequence[Job], kill: bool = False) -> None:
         with suppress(SlurmSilentError):
@@ -441,6 +455,11 @@ class _Watch:
 
 def _reason(job: Job, ended: Seen) -> Exception:
     """Why a job was ended that cannot tell by itself."""
+    if ended.state not in _ENDS and job.claim:
+        return CommandStoppedError(
+            f"Slurm job {ended.job} was killed ({ended.state}, {ended.reason}); does "
+            "it need more memory than it asks for?"
+        )
     if ended.state not in _ENDS:
         return CommandStoppedError(
             f"Slurm job {ended.job} ended without a word ({ended.state}, "
