@@ -114,10 +114,12 @@ class DryRun:
         runner (str): where their commands would run.
         error (str): why it could not run with more than one job, if it cannot.
         make_plan: makes plans for its steps, which go by their ranks.
+        growth: tells of a step what its attempts take of pools, where that differs.
     """
 
     def __init__(self) -> None:
         self.make_plan: Callable[..., Plan] = Plan
+        self.growth: Callable[[int], dict[str, list[int]]] = lambda _: {}
         self.steps: list[Step] = []
         self.jobs = 1
         self.runner = LOCAL
@@ -163,6 +165,7 @@ class DryRun:
         else:
             self.jobs = run.jobs
             self.make_plan = parallel.provision.make_plan
+            self.growth = parallel.provision.growth
             self._graph = parallel.graph
             self._after = [set(stage.after) for stage in parallel.info.stages]
         run.dry_run(_Books(self, run.repo.tmp_dir))

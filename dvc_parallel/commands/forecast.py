@@ -97,6 +97,7 @@ class Entry:
         start: seconds from the begin of the run to its start.
         guessed: whether no earlier duration of it is known.
         critical: whether it is on the critical path.
+        growth: what its attempts take of pools, where that differs.
     """
 
     step: Step
@@ -105,6 +106,7 @@ class Entry:
     start: float
     guessed: bool
     critical: bool
+    growth: dict[str, list[int]]
 
 
 class Outlook:
@@ -133,6 +135,7 @@ class Outlook:
             after = {rank: {rank - 1} for rank in ranks[1:]}
         running = {rank for rank in ranks if steps[rank].runs}
         self._names = names
+        self._growth = dry_run.growth
         times = earlier_times(runs, names)
         known = durations.load()
         for name, least in times.least.items():
@@ -186,6 +189,7 @@ class Outlook:
                 start,
                 rank not in forecast.known,
                 self._names[rank] in critical,
+                self._growth(rank),
             )
             for rank, start in forecast.course(self.jobs).starts.items()
         ]
@@ -212,6 +216,7 @@ class Outlook:
                     "seconds": round(entry.seconds, 3),
                     "guessed": entry.guessed,
                     "critical": entry.critical,
+                    "growth": entry.growth,
                 }
                 for entry in self.entries
             ],

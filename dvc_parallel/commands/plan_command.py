@@ -185,6 +185,20 @@ def _notes(outlook: "Outlook") -> "Iterator[str]":
             "without a size here may belong to them, and are ignored"
         )
     yield from outlook.sizes.lines()
+    yield from _growth(outlook)
+
+
+def _growth(outlook: "Outlook") -> "Iterator[str]":
+    """What stages take where their attempts take more and more."""
+    from dvc_parallel.engine.run_info import group_of
+
+    told = {}
+    for entry in outlook.entries:
+        for pool, amounts in entry.growth.items():
+            listed = ", then ".join(map(str, amounts))
+            told[group_of(entry.name) or entry.name, pool] = listed
+    for (group, pool), listed in told.items():
+        yield f"{group}: attempts take {listed} of '{pool}'"
 
 
 def _shortened(names: list[str]) -> str:

@@ -21,7 +21,7 @@ from threading import Lock
 from typing import Any, Callable, Optional, Protocol, Union
 
 from . import plan, signals
-from .job import Job, Question, WithdrawnError
+from .job import Job, Question, QueueAgainError, WithdrawnError
 from .outcome import Outcome
 from .repo_lock import SharedRepoLock
 from .reporter_events import Phase, Reporter, RunInfo
@@ -71,6 +71,9 @@ class Supplies(Protocol):
 
     def obstacle(self, rank: int) -> Optional[str]:
         """The pool that a stage which is ready waits for, if it does."""
+
+    def change(self, rank: int, failed: int) -> None:
+        """Have a stage get other slots, as so many of its attempts have failed."""
 
     def give_up(self) -> None:
         """Give back what is shared with others, as this process is about to end."""
@@ -129,6 +132,7 @@ class Executor:
         self.jobs: dict[int, Job] = {}
         self.outcome = Outcome()
         self._in_flight: set[Job] = set()
+        self._again: dict[int, BaseException] = {}  # why stages are to start again
         self._kill_at: Optional[float] = None
         self._looks_at: Optional[float] = None  # when the loop does so by itself
         self._error: Optional[BaseException] = None  # of our own, in a thread
@@ -161,6 +165,8 @@ class Executor:
                 finally:
                     self._runner.close()
                     self._reporter.stages_over()
+            for rank, error in self._again.items():
+                self._has_ended_badly(self.jobs[rank], error)
             self.outcome.end(self._plan)
             # NOTE: with another `on_error`, serial DVC, too, has come to the last
             has_failed = self._plan.on_error == "fail" and self.outcome.failed
@@ -300,6 +306,8 @@ class Executor:
             self._reporter,
             on_command_end=partial(self._news, partial(plan.CommandEnded, rank)),
         )
+        if before := self.jobs.get(rank):
+            job.busy, job.owned = before.busy, before.owned
         job.tell(Phase.LOCK)
         self.jobs[rank] = job
         is_set_aside = self._workers.set_aside()
@@ -383,6 +391,7 @@ class Executor:
         """Take note that a job is over; it still owns the repo."""
         rank = job.rank
         if error is None:
+            self._again.pop(rank, None)
             changed = bool(result)
             if changed:
                 self.outcome.results[rank] = result
@@ -398,14 +407,29 @@ class Executor:
                 self._postpone(rank, error)
                 return plan.Postponed(rank)
             error = WithdrawnError()
+        failed_before = self._again.pop(rank, None)
+        if isinstance(error, QueueAgainError):
+            cause = error.__cause__
+            assert cause
+            if not self.is_stopping:
+                self._again[rank] = cause
+                self._supplies.change(rank, error.failed)
+                return plan.QueuedAgain(rank)
+            error = cause
         if isinstance(error, WithdrawnError):
-            job.tell(Phase.NOT_RUN, failed=None)
-            return plan.Withdrawn(rank)
+            if failed_before is None:
+                job.tell(Phase.NOT_RUN, failed=None)
+                return plan.Withdrawn(rank)
+            error = failed_before
+        self._has_ended_badly(job, error)
+        return plan.Failed(rank)
 
+    def _has_ended_badly(self, job: Job, error: BaseException) -> None:
+        rank = job.rank
         if self.outcome.signal is not None:
             self.outcome.interrupted[rank] = error
             job.tell_outcome(Phase.INTERRUPTED)
-            return plan.Failed(rank)
+            return
 
         self.outcome.failed[rank] = error
         status = {} if job.status is None else {"exit": job.status}
@@ -415,7 +439,6 @@ class Executor:
                 self._reporter.failing(rank, error, self._running)
             else:
                 self._work.failed(rank, error)
-        return plan.Failed(rank)
 
     @property
     def _running(self) -> int:

@@ -199,6 +199,18 @@ class WithdrawnError(Exception):
     """The run has stopped before a stage that was started did anything."""
 
 
+class QueueAgainError(Exception):
+    """A stage has to start again with other slots; its cause is why.
+
+    Args:
+        failed: how many of its attempts have failed.
+    """
+
+    def __init__(self, failed: int):
+        super().__init__(failed)
+        self.failed = failed
+
+
 class Question:
     """To be asked on the main thread, where Ctrl-C can interrupt it."""
 

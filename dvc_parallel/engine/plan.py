@@ -75,6 +75,13 @@ class Postponed(_OfStage):
     """
 
 
+class QueuedAgain(_OfStage):
+    """Event: the stage was started, and has to start again with other slots.
+
+    It gives back its slot and what else it was given, and is ready at once.
+    """
+
+
 class Resumed(_OfStage):
     """Event: the stage that was postponed could start again."""
 
@@ -114,6 +121,7 @@ Event = Union[
     Failed,
     Withdrawn,
     Postponed,
+    QueuedAgain,
     Resumed,
     LookAgain,
     Interrupted,
@@ -123,6 +131,7 @@ BECOMES = {
     CommandEnded: State.SAVING,
     Withdrawn: State.SKIPPED,
     Postponed: State.READY,
+    QueuedAgain: State.READY,
 }
 
 Instruction = Union[Wait, Start, Skip]
@@ -322,10 +331,8 @@ class Plan:
             self._finished(event)
         elif isinstance(event, Failed):
             instructions += self._failed(event.stage)
-        elif isinstance(event, (CommandEnded, Withdrawn, Postponed)):
-            self._move(event.stage, BECOMES[type(event)], {State.RUNNING})
-            if isinstance(event, Postponed):
-                self._postponed.add(event.stage)
+        elif isinstance(event, (CommandEnded, Withdrawn, Postponed, QueuedAgain)):
+            self._stopped_running(event)
         elif isinstance(event, Resumed):
             self._postponed.remove(event.stage)
             self._queue(event.stage)
@@ -336,6 +343,16 @@ class Plan:
         )
         self._new.clear()
         return instructions
+
+    def _stopped_running(
+        self, event: Union[CommandEnded, Withdrawn, Postponed, QueuedAgain]
+    ) -> None:
+        self._move(event.stage, BECOMES[type(event)], {State.RUNNING})
+        if isinstance(event, Postponed):
+            self._postponed.add(event.stage)
+        elif isinstance(event, QueuedAgain):
+            self._new.append(event.stage)
+            self._queue(event.stage)
 
     def _finished(self, event: Finished) -> None:
         stage = event.stage

@@ -12,6 +12,7 @@ from dvc_parallel.caches.bookkeeping import Bookkeeping
 from dvc_parallel.caches.path_facts import state_kept_open
 from dvc_parallel.engine import logger
 from dvc_parallel.engine.executor import Executor
+from dvc_parallel.engine.job import QueueAgainError
 from dvc_parallel.engine.local_runner import LocalRunner
 from dvc_parallel.engine.ordered_writes import SerialOrder, names_of
 from dvc_parallel.engine.path_conflicts import PathOrder
@@ -124,6 +125,9 @@ class ParallelRun:
             has_left = [runner.has_left(stage.addressing) for stage in steps]
             first = [rank for rank, has in enumerate(has_left) if has]
         self.provision = Provision(steps, jobs, load_average, self._wake, offers, first)
+
+        # of stages that have to start again, with other slots
+        self._attempts: dict[int, Attempts] = {}
 
         # what stages are, and in which order they go
         self._durations = Durations(tmp_dir)
@@ -280,12 +284,25 @@ class ParallelRun:
                 catch_up(stage, self.books.lockfiles)
             stage_run.take_up()
             force = job.force or stage_run.is_taken_up
-            reproduced = stage_run.attempts.run(once, force, stage_run.retrying)
+            try:
+                reproduced = stage_run.attempts.run(once, force, stage_run.retrying)
+            except QueueAgainError:
+                self._attempts[job.rank] = stage_run.attempts
+                raise
             if isinstance(self.runner, LastingRunner):
                 self.runner.forget(stage.addressing)
             if reproduced is not None and self._uploads is not None:
                 self._uploads.add(reproduced)
             return reproduced
+
+    def _attempts_of(self, rank: int) -> Attempts:
+        if rank in self._attempts:
+            return self._attempts.pop(rank)
+        return Attempts(
+            self.provision.needs(rank),
+            lambda: self.executor.is_stopping,
+            partial(self.provision.grows, rank),
+        )
 
     def _stage_run(self, job: "Job") -> StageRun:
         rank = job.rank
@@ -296,9 +313,7 @@ class ParallelRun:
             job,
             self.steps[rank],
             env={**job.env, **self.order.environment(rank)},
-            attempts=Attempts(
-                self.provision.needs(rank), lambda: self.executor.is_stopping
-            ),
+            attempts=self._attempts_of(rank),
             paths=StagePaths(
                 self.books.path_locks,
                 looks_first=not at_once,

@@ -75,13 +75,17 @@ class PoolAdmission:
 
     Args:
         sizes: what there is of each pool; 1 of all others.
-        needs: what stages need, each no more than there is.
+        needs: what stages need, each no more than there is. It may change while a stage
+            is not ready.
     """
 
     def __init__(self, sizes: Mapping[str, Size], needs: Mapping[Any, Needs]):
         self._needs = needs
         self._pools: dict[str, Pool] = {}
-        for name in {name for need in needs.values() for name in need.pools}:
+        takes = (
+            pools for need in needs.values() for pools in (need.pools, *need.later)
+        )
+        for name in {name for pools in takes for name in pools}:
             self._pools[name] = Pool(sizes.get(name, MUTEX))
         self._clock = count()
         self._waiting: dict[Kind, _Waiting] = {}

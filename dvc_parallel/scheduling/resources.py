@@ -2,8 +2,9 @@
 
 import math
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
@@ -23,6 +24,7 @@ from .pools import (
     CONFIG_OPTION,
     ENV,
     GPU,
+    MUTEX,
     Size,
     Slots,
     check_needs,
@@ -84,11 +86,16 @@ class Provision:
             is_elsewhere=offers is not None,
         )
         self._places: dict[int, Place] = {}
+        # NOTE: of those whose attempts differ, for each of them
+        self._attempts: dict[int, list[tuple[Mapping[str, int], Place]]] = {}
+        self._needs: dict[int, Needs] = {}
         try:
-            self._needs = {
-                rank: self._given(rank, steps[rank].addressing, needs, offers)
-                for rank, needs in wanted.items()
-            }
+            for rank, needs in wanted.items():
+                name = steps[rank].addressing
+                given, self._places[rank] = self._given(name, needs, offers)
+                self._needs[rank] = given
+                if needs.later:
+                    self._attempts[rank] = self._growing(name, needs, offers)
         except NeedsError as exc:
             raise DvcException(str(exc)) from None
         self._slurm = slurm_options.defaults(steps[0].repo.config["core"])
@@ -108,17 +115,73 @@ class Provision:
         )
 
     def _given(
-        self, rank: int, name: str, needs: Needs, offers: "Optional[Sequence[Offer]]"
-    ) -> Needs:
-        """What a stage takes from the run; the rest is its place's.
+        self, name: str, needs: Needs, offers: "Optional[Sequence[Offer]]"
+    ) -> tuple[Needs, Place]:
+        """What a stage takes from the run, and the place that has the rest.
 
         Raises:
             NeedsError: it can never run.
         """
+        place = ANYWHERE
         if offers is not None:
-            needs, self._places[rank] = split(name, needs, self._sizes, offers)
+            needs, place = split(name, needs, self._sizes, offers)
         check_needs(name, needs, self._sizes)
-        return needs
+        return needs, place
+
+    def _growing(
+        self, name: str, needs: Needs, offers: "Optional[Sequence[Offer]]"
+    ) -> list[tuple[Mapping[str, int], Place]]:
+        """The same for each attempt; those after the first take no more than there is.
+
+        Raises:
+            NeedsError: it can never run.
+        """
+        found: list[tuple[Mapping[str, int], Place]] = []
+        for pools in (needs.pools, *needs.later):
+            if found:
+                pools = {n: self._at_most(n, most, offers) for n, most in pools.items()}
+            try:
+                given, place = self._given(name, replace(needs, pools=pools), offers)
+                found.append((given.pools, place))
+            except NeedsError:  # there may be no worker with the most of everything
+                if not found:
+                    raise
+                found.append(found[-1])
+        return found
+
+    def _at_most(
+        self, pool: str, amount: int, offers: "Optional[Sequence[Offer]]"
+    ) -> int:
+        """As much of a pool as there is for one stage."""
+        if offers is not None and pool not in self._sizes:
+            offered = (offer.resources.get(pool, 0) for offer in offers)
+            return min(amount, int(max(offered, default=0)) or amount)
+        return min(amount, self._sizes.get(pool, MUTEX).slots)
+
+    def grows(self, rank: int, failed: int) -> bool:
+        """Whether the next attempt of a stage takes other slots than its last one.
+
+        Args:
+            failed: how many of its attempts have failed, at least 1.
+        """
+        attempts = self._attempts.get(rank, [])
+        return failed < len(attempts) and attempts[failed] != attempts[failed - 1]
+
+    def change(self, rank: int, failed: int) -> None:
+        """Have a stage take what its next attempt takes, when it is ready again."""
+        attempts = self._attempts[rank]
+        pools, self._places[rank] = attempts[min(failed, len(attempts) - 1)]
+        self._needs[rank] = replace(self._needs[rank], pools=pools)
+
+    def growth(self, rank: int) -> dict[str, list[int]]:
+        """Slots that the attempts of a stage take, of the pools where these differ."""
+        attempts = [
+            {**pools, **place.resources}
+            for pools, place in self._attempts.get(rank, ())
+        ]
+        names = dict.fromkeys(name for pools in attempts for name in pools)
+        amounts = {n: [int(pools.get(n, 0)) for pools in attempts] for n in names}
+        return {name: by for name, by in amounts.items() if len({*by}) > 1}
 
     def make_plan(self, **kwargs: Any) -> Plan:
         """A plan for slots of pools alone, to see how a run would go."""

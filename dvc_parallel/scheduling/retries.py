@@ -2,7 +2,9 @@
 is another one.
 
 A stage is tried again by reproducing it once more, so DVC itself removes its outputs
-first.  In between, it keeps its slots.  One whose worker was lost is tried again on
+first.  In between, it keeps its slots, unless its next attempt takes others: then it
+gives back all of them, and queues again.  So who waits for more holds nothing that
+others wait for.  One whose worker was lost is tried again on
 another one, whether it asks for retries or not.
 """
 
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Callable, Optional
 from dvc.exceptions import DvcException
 from dvc.stage.exceptions import StageCmdFailedError
 
+from dvc_parallel.engine.job import QueueAgainError
 from dvc_parallel.engine.signals import clock
 from dvc_parallel.engine.usage import size
 
@@ -75,13 +78,20 @@ class Attempts:
     Args:
         needs: how long they may take, and how many there are.
         is_stopping: whether nothing new may start any more.
+        grows: whether the attempt after so many failed ones takes other slots.
 
     Attributes:
         number (int): which one it is, from 1 on.
     """
 
-    def __init__(self, needs: Needs, is_stopping: Callable[[], bool]):
+    def __init__(
+        self,
+        needs: Needs,
+        is_stopping: Callable[[], bool],
+        grows: Callable[[int], bool] = lambda _failed: False,
+    ):
         self.number = 1
+        self._grows = grows
         self._needs = needs
         self._is_stopping = is_stopping
         self._deadline: Optional[float] = None
@@ -99,7 +109,13 @@ class Attempts:
         Args:
             reproduce: takes ``force``.
             on_retry: called with the error before another attempt.
+
+        Raises:
+            QueueAgainError: the next attempt takes other slots. It begins with the next
+                call.
         """
+        # NOTE: its dependencies look unchanged by then, as DVC has saved them
+        force = force or self.number > 1
         while True:
             self._again = False
             try:
@@ -109,7 +125,9 @@ class Attempts:
                     raise
                 self.number += 1
                 on_retry(exc)
-            # NOTE: its dependencies look unchanged by now, as DVC has saved them
+                failed = self.number - 1 - self._lost
+                if not isinstance(exc, StageLostError) and self._grows(failed):
+                    raise QueueAgainError(failed) from exc
             force = True
 
     @contextmanager

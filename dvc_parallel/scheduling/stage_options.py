@@ -8,6 +8,7 @@
         meta:
           parallel:
             pools: {gpu: 1, mem: 16}  # or a list, which takes 1 of each
+                                      # mem: [16, 32]: of each attempt, the last of more
             priority: 10              # higher goes first; 0 if there is none
             timeout: 2h               # or seconds
             retries: 3
@@ -53,6 +54,7 @@ class Needs:
         retries: how many times it is run again when a command fails.
         workers: patterns of names; where there are workers, it runs on one of these.
         slurm: what it asks Slurm for, where that runs it.
+        later: pools of its second attempt and of those after it, where they differ.
     """
 
     pools: Mapping[str, int] = field(default_factory=dict)
@@ -61,6 +63,7 @@ class Needs:
     retries: int = 0
     workers: tuple[str, ...] = ()
     slurm: Mapping[str, str] = field(default_factory=dict)
+    later: tuple[Mapping[str, int], ...] = ()
 
 
 NOTHING = Needs()
@@ -103,7 +106,8 @@ def read_needs(stage: str, meta: Any) -> Needs:
             needs[key] = _READERS[key](value)
         except NeedsError as exc:
             raise error(key, value, str(exc)) from None
-    return Needs(**needs)
+    needs["pools"], *later = needs.get("pools", [{}])
+    return Needs(**needs, later=tuple(later))
 
 
 def env_name(pool: str) -> str:
@@ -111,7 +115,8 @@ def env_name(pool: str) -> str:
     return "DVC_POOL_" + pool.upper().replace("-", "_")
 
 
-def _read_pools(value: Any) -> dict[str, int]:
+def _read_pools(value: Any) -> list[dict[str, int]]:
+    """How many slots it takes, by attempts: where these differ, for each of them."""
     if isinstance(value, list):
         if any(value.count(name) > 1 for name in value):
             raise NeedsError("each pool only once; to take more of one: {gpu: 2}")
@@ -126,11 +131,25 @@ def _read_pools(value: Any) -> dict[str, int]:
             raise NeedsError(
                 f"pools that are not all called {env_name(name)} in the environment"
             )
-    for name, amount in value.items():
-        if not _is_count(amount):
-            raise NeedsError(f"0 or a positive integer for '{name}'")
+    amounts = {
+        name: amount if isinstance(amount, list) else [amount]
+        for name, amount in value.items()
+    }
+    for name, listed in amounts.items():
+        if not listed or not all(map(_is_count, listed)):
+            raise NeedsError(
+                f"0 or a positive integer for '{name}', or a list of one for each "
+                "attempt"
+            )
     # NOTE: 0 is for templates, where some take none
-    return {name: amount for name, amount in value.items() if amount}
+    return [
+        {
+            name: amount
+            for name, listed in amounts.items()
+            if (amount := listed[min(attempt, len(listed) - 1)])
+        }
+        for attempt in range(max(map(len, amounts.values()), default=1))
+    ]
 
 
 def _pool_name(name: Any) -> str:

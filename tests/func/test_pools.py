@@ -1,5 +1,6 @@
 """``meta.parallel`` with the real DVC: pools, timeouts, retries."""
 
+import json
 import os
 import re
 import signal
@@ -459,3 +460,82 @@ def test_auto_is_what_the_machine_has(make_project, monkeypatch, tmp_path):
     monkeypatch.setenv("DVC_PARALLEL_POOLS", "auto gpu=7,")
     result = project.dvc("repro", "-j", 2, "-f", check=False)
     assert "takes 2 of 'gpu', but its size is 1" in result.stderr
+
+
+# Succeeds with so much memory.
+TRY = "echo $DVC_POOL_MEM >> {name}.tried; [ $DVC_POOL_MEM -ge {enough} ]"
+
+
+def growing(name, amounts, enough, retries=3):
+    cmd = TRY.format(name=name, enough=enough)
+    meta = f"{{parallel: {{pools: {{mem: {amounts}}}, retries: {retries}}}}}"
+    return f'{name}: {{cmd: "{cmd}", meta: {meta}}}'
+
+
+@pytest.mark.parametrize(
+    "size, amounts, enough, tried",
+    [
+        (4, [1, 2, 4], 4, [1, 2, 4]),
+        (4, [1, 1, 3], 3, [1, 1, 3]),
+        (4, [1, 2], 2, [1, 2]),
+        (3, [1, 9], 3, [1, 3]),  # no more than there is
+        (4, [2, 3, 4], 2, [2]),
+    ],
+)
+def test_more_at_each_attempt(make_project, monkeypatch, size, amounts, enough, tried):
+    monkeypatch.setenv("DVC_PARALLEL_POOLS", f"mem={size}")
+    stage = growing("one", amounts, enough)
+    project = make_project(dvc_yaml=f"stages:\n  {stage}\n  two: {{cmd: 'true'}}")
+    project.dvc("repro", "-j", 2)
+    assert [int(line) for line in project.read("one.tried").split()] == tried
+
+
+def test_the_last_amount_is_that_of_all_further_attempts(make_project, monkeypatch):
+    monkeypatch.setenv("DVC_PARALLEL_POOLS", "mem=4")
+    project = make_project(dvc_yaml=f"stages:\n  {growing('one', [1, 2], 9)}")
+    result = project.dvc("repro", "-j", 2, check=False)
+    assert result.returncode == 255
+    assert project.read("one.tried").split() == ["1", "2", "2", "2"]
+    plan = [PYTHON, "-m", "dvc_parallel", "plan"]
+    monkeypatch.setenv("DVC_PARALLEL_POOLS", "mem=1")
+    assert "attempts take" not in project.run(plan).stdout
+    monkeypatch.setenv("DVC_PARALLEL_POOLS", "mem=2")
+    assert "one: attempts take 1, then 2 of 'mem'" in project.run(plan).stdout
+    monkeypatch.setenv("DVC_PARALLEL_POOLS", "mem=0")
+    result = project.dvc("repro", "-j", 2, check=False)
+    assert "takes 1 of 'mem', but its size is 0" in result.stderr
+
+
+def test_stages_that_want_more_do_not_wait_for_each_other(make_project, monkeypatch):
+    """Each has what the other one waits for, unless they give it back."""
+    monkeypatch.setenv("DVC_PARALLEL_POOLS", "mem=4")
+    names = ["a", "b", "c"]
+    stages = "\n".join(f"  {growing(name, [2, 4], 4)}" for name in names)
+    project = make_project(dvc_yaml=f"stages:\n{stages}")
+    project.dvc("repro", "-j", 3)
+    assert [project.read(f"{name}.tried").split() for name in names] == 3 * [["2", "4"]]
+
+
+def test_who_waits_for_more_as_the_run_ends_has_failed(make_project, monkeypatch):
+    monkeypatch.setenv("DVC_PARALLEL_POOLS", "mem=2")
+    journal = ".dvc/tmp/parallel/runs/*/journal.jsonl"
+    until = "until grep -q '{}' " + journal + "; do sleep 0.01; done\n"
+    project = make_project(
+        files={
+            "hold.sh": until.format('"phase": "failed"'),
+            "fail.sh": until.format('"phase": "ready", "pool": "mem"') + "exit 3\n",
+        },
+        dvc_yaml=f"""
+        stages:
+          holds: {{cmd: sh hold.sh, meta: {{parallel: {{pools: [mem]}}}}}}
+          {growing("one", [1, 2], 2)}
+          other: {{cmd: sh fail.sh}}
+        """,
+    )
+    result = project.dvc("repro", "-j", 3, check=False)
+    assert result.returncode == 255
+    assert "one | " in result.stderr
+    logs = project.run([PYTHON, "-m", "dvc_parallel", "logs", "--json"]).stdout
+    states = {stage["name"]: stage["state"] for stage in json.loads(logs)["stages"]}
+    assert states == {"holds": "ran", "one": "failed", "other": "failed"}
+    assert project.read("one.tried").split() == ["1"]

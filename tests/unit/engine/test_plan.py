@@ -8,6 +8,7 @@ from dvc_parallel.engine.plan import (
     Interrupted,
     Plan,
     PlanError,
+    QueuedAgain,
     Skip,
     Start,
     State,
@@ -70,6 +71,22 @@ def test_saving_needs_no_slot():
     # NOTE: but what is to be saved does not pile up
     assert started(plan.handle(CommandEnded("b"))) == []
     assert started(plan.handle(Finished("a", True))) == ["c"]
+
+
+def test_who_starts_again_queues_with_what_waits():
+    plan = Plan(["a", "b"], {}, jobs=1)
+
+    assert started(plan.handle(Begun())) == ["a"]
+    # NOTE: it gives back its slot, and comes first nevertheless
+    assert started(plan.handle(QueuedAgain("a"))) == ["a"]
+    plan.validate()
+    plan.handle(Interrupted())
+    plan.handle(QueuedAgain("a"))
+    assert plan.state("a") is State.READY
+    assert plan.done
+    plan.validate()
+    with pytest.raises(PlanError):
+        plan.handle(QueuedAgain("a"))
 
 
 def test_after_waits_for_any_end():

@@ -1,6 +1,7 @@
 import pytest
 from dvc.stage.exceptions import StageCmdFailedError
 
+from dvc_parallel.engine.job import QueueAgainError
 from dvc_parallel.engine.runner import CommandLostError
 from dvc_parallel.scheduling import retries
 from dvc_parallel.scheduling.retries import Attempts, StageLostError
@@ -135,3 +136,25 @@ def test_no_timeout():
     with attempts.commands(on_end=lambda _failed: None):
         attempts.wait()()
         assert attempts.seconds_left() is None
+
+
+def test_an_attempt_that_takes_more_begins_anew():
+    attempts = Attempts(
+        Needs(retries=3), lambda: False, grows=lambda failed: failed == 2
+    )
+    stage = Stage(attempts, FAILURE, FAILURE)
+    with pytest.raises(QueueAgainError) as caught:
+        stage.run()
+    assert caught.value.failed == 2
+    assert caught.value.__cause__ is FAILURE
+    assert stage.story == ["try", 2, "force", 3]
+    assert stage.run() is stage
+    assert stage.story[4:] == ["force", "end"]
+
+
+def test_a_lost_worker_takes_no_more():
+    asked = []
+    attempts = Attempts(Needs(retries=3), lambda: False, grows=asked.append)
+    stage = Stage(attempts, LOST, FAILURE, LOST)
+    assert stage.run() is stage
+    assert asked == [1]

@@ -46,6 +46,17 @@ def test_none_of_a_pool():
     assert read(pools={"gpu": 0, "mem": 2}).pools == {"mem": 2}
 
 
+def test_more_at_each_attempt():
+    needs = read(pools={"mem": [16, 32, 64], "gpu": [0, 1], "db": 1})
+    assert needs.pools == {"mem": 16, "db": 1}
+    assert needs.later == (
+        {"mem": 32, "gpu": 1, "db": 1},
+        {"mem": 64, "gpu": 1, "db": 1},
+    )
+    assert read(pools={"mem": [16]}) == Needs({"mem": 16})
+    assert read(pools={}) == Needs()
+
+
 @pytest.mark.parametrize(
     "text, seconds",
     [
@@ -76,6 +87,10 @@ def test_timeouts(text, seconds):
         ("pools", {"gpu": True}),
         ("pools", {"gpu": "1"}),
         ("pools", {"gpu": 0.5}),
+        ("pools", {"mem": []}),
+        ("pools", {"mem": [16, "32"]}),
+        ("pools", {"mem": [[16]]}),
+        ("pools", {"mem": "16 * attempt"}),
         ("pools", {"": 1}),
         ("pools", {"a b": 1}),
         ("pools", {"a=b": 1}),
