@@ -123,7 +123,7 @@ def test_a_line_of_more_than_is_read_at_a_time(written, tmp_dir):
         reporter.begun(run_of("a"))
     for reporter in (recorder, shown):
         reporter.phase(0, Phase.COMMAND, cmd="x")
-        reporter.output(0, "stdout", b" " * (2**20 - 5) + b"::error::forged\n")
+        reporter.output(0, "stdout", b" " * (2**21 - 5) + b"::error::forged\n")
         reporter.phase(0, Phase.RAN, seconds=1.0)
     recorder.close()
     assert list(log_commands(b"".join(written))) == ["group", "endgroup"]
