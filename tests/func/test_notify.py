@@ -225,7 +225,8 @@ def test_a_local_config_that_git_tracks_is_not_run(project, through):
         names = [".dvc", "dir/config.local"]
     subprocess.run(["git", "add", "-f", *names], cwd=project.path, check=True)
     result = project.dvc("repro", "-j", 2)
-    assert "parallel_notify in '.dvc/config.local' is ignored" in result.stderr
+    # NOTE: older DVC follows the link of a folder
+    assert "/config.local' is ignored" in result.stderr
     assert not project.exists("evil")
 
 
