@@ -96,7 +96,11 @@ class Notifier(Reporter):
         env = {**os.environ, NOTIFY_ENV: ""}
         env.update({STATE_ENV: told["state"], SUMMARY_ENV: words})
         with self._without_repo():
-            problem = _run(self._command, json.dumps(told), self._root, env)
+            # NOTE: whatever it is, the repo has to be taken back
+            try:
+                problem = _run(self._command, json.dumps(told), self._root, env)
+            except OSError as exc:
+                problem = str(exc)
         if problem:
             log(logging.WARNING, f"core.{NOTIFY_OPTION}: %s", problem)
 
@@ -155,8 +159,6 @@ def _run(command: str, told: str, root: str, env: Mapping[str, str]) -> Optional
             if is_to_end:
                 kill()
             status = process.wait(SECONDS)
-        except OSError as exc:
-            return str(exc)
         except subprocess.TimeoutExpired:
             return f"killed, as it took more than {SECONDS:.0f} s"
         finally:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import ExitStack
 
@@ -132,6 +133,13 @@ def test_it_may_fail(project):
     assert "core.parallel_notify: exited with 3\nwhy\n" in result.stderr
     assert "secret" not in result.stderr
     assert project.exists("dvc.lock")
+
+
+def test_it_may_not_be_started(project, monkeypatch, caplog):
+    made = notifier(project, "true")
+    monkeypatch.setattr(tempfile, "tempdir", str(project.path / "none"))
+    made.close()
+    assert "core.parallel_notify: [Errno 2] No such file" in caplog.text
 
 
 def test_it_may_not_read_what_it_is_told(project):
