@@ -7,13 +7,13 @@ other has half written.  So the second waits, and then finds it whole.
 
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Callable
 
 from dvc_data.hashfile.db import get_index
 from dvc_data.hashfile.transfer import transfer
-from fsspec.callbacks import Callback  # type: ignore[import-untyped]
+from fsspec.callbacks import Callback, NoOpCallback  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
     from dvc_data.hashfile.db import HashFileDB
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 # Seconds for a file that is on its way, after Ctrl-C or at the end of a run.
 GRACE = 2.0
 
-_HAS_CALLBACK = "callback" in signature(transfer).parameters
+# NOTE: older releases of dvc-data have none, or one of dvc-objects' own
+_CALLBACK = signature(transfer).parameters.get("callback")
+_CAN_STOP = _CALLBACK is not None and type(_CALLBACK.default) is NoOpCallback
 
 
 class Transfers:
@@ -58,7 +60,10 @@ class Transfers:
 
 
 class Stop(Callback):
-    """Ends a transfer with the next file or piece of one, when that is asked for."""
+    """Ends a transfer with the next file or piece of one, when that is asked for.
+
+    With older releases of dvc-data, it ends with the last file.
+    """
 
     def __init__(self, is_asked_for: Callable[[], bool]):
         super().__init__()
@@ -96,9 +101,10 @@ def copy_objects(
     def note(status: Any) -> None:
         failed.update(status.missing)
 
-    kwargs: dict[str, Any] = {"callback": stop} if _HAS_CALLBACK else {}
-    with closing(get_index(remote)) as index:
-        kwargs["dest_index" if uploads else "src_index"] = index
+    kwargs: dict[str, Any] = {"callback": stop} if _CAN_STOP else {}
+    index = get_index(remote)
+    kwargs["dest_index" if uploads else "src_index"] = index
+    try:
         result = transfer(
             *((cache, remote) if uploads else (remote, cache)),
             objects,
@@ -107,4 +113,7 @@ def copy_objects(
             validate_status=note,
             **kwargs,
         )
+    finally:
+        # NOTE: in older releases, it closes with the last reference
+        getattr(index, "close", lambda: None)()
     return failed | result.failed

@@ -236,9 +236,9 @@ class Uploads:
                 return None  # DVC has no run cache there
             odb = getattr(remote, "legacy_odb", remote.odb)
             *_, short, key = upload.entries.split(os.sep)
-            folder = odb.fs.join(odb.path, "runs", short, key)
+            folder = f"{odb.path}/runs/{short}/{key}"
             for name in os.listdir(upload.entries):
-                target = odb.fs.join(folder, name)
+                target = f"{folder}/{name}"
                 if not odb.fs.exists(target):
                     source = os.path.join(upload.entries, name)
                     odb.fs.makedirs(folder, exist_ok=True)
