@@ -2,6 +2,7 @@ import pytest
 
 pytest.importorskip("distributed", reason="needs the extra dvc-parallel[dask]")
 
+from tests.slurm.conftest import slurm, slurm_server  # noqa: F401
 from tests.support.dask_cluster import Cluster
 
 

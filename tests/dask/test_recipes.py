@@ -1,12 +1,18 @@
 """What docs/cluster.md says works."""
 
+import contextlib
 import os
 import re
+import socket
+import ssl
+from ipaddress import ip_address
 
+import psutil
 import pytest
 
 from tests.support.dask_cluster import worker_of
 from tests.support.docs import blocks
+from tests.support.project import finish
 
 PAGE = "docs/cluster.md"
 
@@ -61,6 +67,67 @@ def test_slurm(make_project, tmp_path, monkeypatch):
     assert "#SBATCH -p cpu" in job
     assert "#SBATCH -t 04:00:00" in job
     assert " tls://" in job
+    assert " --dashboard-address 127.0.0.1:0" in job
+
+
+def test_a_real_slurm(make_project, slurm):
+    """Nothing of it listens for others but what TLS protects."""
+    pytest.importorskip("dask_jobqueue", reason="needs dask-jobqueue")
+    project = make_project(
+        dvc_yaml="""
+        stages:
+          one: {cmd: "touch one.on; until test -e go; do sleep 0.05; done"}
+          two: {cmd: echo $SLURM_JOB_ID > two.txt, outs: [two.txt]}
+        """
+    )
+    code = recipe("python", "SLURMCluster")
+    for text, other in (('"cpu"', '"main"'), ('"16GB"', '"1GB"'), ("jobs=2", "jobs=1")):
+        assert text in code
+        code = code.replace(text, other)
+    project.write({"clusters.py": code})
+    run = project.start("repro", "-j", 2, "--runner", "dask:clusters.slurm")
+    project.wait_for("one.on")
+    processes = [psutil.Process(run.pid)]
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            # NOTE: of a job of this Slurm
+            env = process.environ()
+            if "SLURM_JOB_ID" in env and slurm.env.items() <= env.items():
+                processes.append(process)
+    listeners = {
+        connection.laddr: process.cmdline()
+        for process in processes
+        for connection in net_connections(process)
+        if connection.status == psutil.CONN_LISTEN
+        and not ip_address(connection.laddr.ip).is_loopback
+    }
+    assert len(processes) > 2
+    assert listeners
+    for address, command in listeners.items():
+        with pytest.raises(ssl.SSLError) as info:
+            get_without_certificate(*address)
+        assert info.value.reason != "WRONG_VERSION_NUMBER", command  # no TLS
+    project.write({"go": ""})
+    output = finish(run)
+    assert run.returncode == 0, output
+    assert project.read("two.txt").strip() in slurm.call("squeue", "-t", "all")
+    assert worker_of(project, "two").startswith("SLURMCluster-0")
+
+
+def get_without_certificate(host, port):
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with socket.create_connection((host, port)) as plain:
+        with context.wrap_socket(plain) as protected:
+            protected.send(b"GET / HTTP/1.0\r\n\r\n")
+            protected.recv(1)
+
+
+def net_connections(process):
+    with contextlib.suppress(psutil.Error):
+        get = getattr(process, "net_connections", process.connections)
+        return get("tcp")
+    return []
 
 
 def test_kubernetes():

@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Union
 
+import dask
 import distributed
 from distributed import Client, SpecCluster
 from distributed.deploy import Cluster
@@ -82,6 +83,14 @@ def open_cluster(runner: str, root: str, jobs: int) -> Scheduler:
     return Scheduler.of(runner, _made_by(runner, root))
 
 
+# What Dask need not do for a cluster of this process: look at the stacks of its threads
+# a hundred times a second, and at the machine twice.
+QUIET = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.system-monitor.interval": "1h",
+}
+
+
 class _Unseen:
     """Without an HTTP server: Dask has one even without a dashboard."""
 
@@ -108,6 +117,7 @@ def _in_this_process(runner: str, jobs: int) -> Scheduler:
         # somebody else can have made
         folder = stack.enter_context(TemporaryDirectory(prefix="dvc-parallel-dask-"))
         options = {"protocol": "inproc://", "local_directory": folder}
+        stack.enter_context(dask.config.set(QUIET))
         threads = {"nthreads": jobs, "memory_limit": 0}
         cluster = SpecCluster(
             scheduler={"cls": _UnseenScheduler, "options": options},

@@ -280,8 +280,12 @@ class Connection:
             MalformedError: what it says makes no sense.
         """
         client = await self.client()
-        message = {"op": EXCHANGE, "request": packed(request)}
-        reply = await client.scheduler.proxy(worker=address, msg=message)  # type: ignore[union-attr]
+        asked = packed(request)
+        if address.startswith("inproc://"):
+            reply = await getattr(client.rpc(address), EXCHANGE)(request=asked)
+        else:
+            message = {"op": EXCHANGE, "request": asked}
+            reply = await client.scheduler.proxy(worker=address, msg=message)  # type: ignore[union-attr]
         if reply is None:
             raise OSError("no such session")
         return unpacked(Reply, reply)
