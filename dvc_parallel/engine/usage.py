@@ -55,8 +55,10 @@ class Usage:
     def summary(self) -> dict[str, Any]:
         """All but the samples, for scripts; what is not known is null."""
         told: dict[str, Any] = {n: getattr(self, n) for n in ("seconds", *_NUMBERS)}
-        cores = None if self.cores is None else round(self.cores, 2)
-        return {**told, "cores": cores, "out_of_memory": self.out_of_memory}
+        for name in ("seconds", "cpu", "cores"):
+            value = getattr(self, name)
+            told[name] = None if value is None else round(value, 4)
+        return {**told, "out_of_memory": self.out_of_memory}
 
     def as_dict(self) -> dict[str, Any]:
         """What is known of it, for the journal."""

@@ -245,10 +245,10 @@ def _shares(pids: Mapping[int, int]) -> int:
 
 def _sizes_by_psutil(head: int) -> dict[int, int]:
     """Bytes that are resident, where there is no /proc: of a process and below it."""
-    processes = [psutil.Process(head)]
-    processes += processes[0].children(recursive=True)
-    found = {}
-    for process in processes:
-        with suppress(psutil.Error):
-            found[process.pid] = process.memory_info().rss
+    found: dict[int, int] = {}
+    with suppress(psutil.Error):
+        process = psutil.Process(head)
+        for one in (process, *process.children(recursive=True)):
+            with suppress(psutil.Error):
+                found[one.pid] = one.memory_info().rss
     return found

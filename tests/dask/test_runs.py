@@ -77,6 +77,22 @@ def test_output_comes_whole_and_in_order(make_project, shared_cluster, capfd):
     assert "error | err\n" in err
 
 
+def test_what_commands_use_is_known(make_project, shared_cluster):
+    project = make_project(
+        dvc_yaml=f"""
+        stages:
+          busy: {{cmd: {PYTHON} busy.py, deps: [busy.py]}}
+          bad: {{cmd: exit 3}}
+        """,
+        files={"busy.py": "import os\nwhile sum(os.times()[:2]) < 0.3: pass\n"},
+    )
+    project.dvc("repro", "--runner", shared_cluster.runner, "-j", 2, "-k", check=False)
+    logs = project.run([PYTHON, "-m", "dvc_parallel", "logs", "--json"]).stdout
+    used = {stage["name"]: stage["used"] for stage in json.loads(logs)["stages"]}
+    assert 0.3 <= used["busy"]["cpu"] < 30
+    assert used["bad"]["seconds"] < used["busy"]["seconds"]
+
+
 def test_failures_are_as_here(make_project, shared_cluster):
     project = make_project(
         dvc_yaml="""

@@ -1,5 +1,6 @@
 """Runs whose commands go to workers that do not see the workspace."""
 
+import json
 import os
 import signal
 import sys
@@ -95,6 +96,8 @@ def test_what_is_shown(twins, far_cluster):
     assert "say | here" in done.stdout
     assert f"say | {project.path}" not in done.stdout
     assert worker_of(project, "say") == "far-b"
+    logs = project.run([sys.executable, "-m", "dvc_parallel", "logs", "say", "--json"])
+    assert json.loads(logs.stdout)["used"]["cpu"] > 0
 
 
 def test_nowhere_to_put_data(make_project, far_cluster):
