@@ -11,7 +11,7 @@ and nothing to do with stages, DVC or the order in which things run.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -229,10 +229,11 @@ class LastingRunner(Runner):
         """Stop what an earlier run has left of a stage, and forget it."""
 
     @abstractmethod
-    def begin(self, stage: str, inputs: str) -> None:
+    def begin(self, stage: str, inputs: str, outs: Iterable[str]) -> None:
         """The commands of a stage come next, from the first one on.
 
         Args:
+            outs: paths that they write to.
             inputs: what tells whether they are for what the stage is later, too.
         """
 

@@ -148,23 +148,34 @@ def connect(
 
 
 def check_jobs_left(runner: str, tmp_dir: str, stages: Iterable[Any]) -> None:
-    """Make sure that Slurm does not run stages which are to run elsewhere.
+    """Make sure that nobody writes to the outputs of stages that are to be run.
 
     Raises:
-        DvcException: names its jobs, which may write to the outputs.
+        DvcException: names jobs of Slurm that may do so.
     """
-    if runner == SLURM or not os.path.isdir(os.path.join(tmp_dir, "parallel", SLURM)):
+    if not os.path.isdir(os.path.join(tmp_dir, "parallel", SLURM)):
         return
-    from .slurm.records import unfinished
+    from .slurm.records import left_by_others
 
-    names = [stage.addressing for stage in stages]
-    left = {name: jobs for name in names if (jobs := unfinished(tmp_dir, name))}
-    if left:
-        listed = ", ".join(f"{' '.join(jobs)} ({name})" for name, jobs in left.items())
-        raise DvcException(
-            f"Slurm jobs of an earlier run may write to the same outputs: {listed}; "
-            "`dvc repro --runner slurm` takes them up, and stops those of no use"
-        )
+    stages = list(stages)
+    names = {stage.addressing for stage in stages}
+    outs = [os.path.join(out.fs_path, "") for stage in stages for out in stage.outs]
+    for left in left_by_others(tmp_dir):
+        may = f"Slurm may run stage '{left.stage}' (job {' '.join(left.jobs)})"
+        if left.stage in names:
+            if runner != SLURM:
+                raise DvcException(
+                    f"{may} for an earlier run; `dvc repro --runner slurm` takes it "
+                    "up, or stops it"
+                )
+            continue
+        for path in (os.path.join(path, "") for path in left.outs):
+            if any(path.startswith(out) or out.startswith(path) for out in outs):
+                raise DvcException(
+                    f"{may} for an earlier run, which writes to '{path[:-1]}', as "
+                    f"stages of this run do; cancel or await it, and remove "
+                    f"'{left.folder}'"
+                )
 
 
 def connect_dask(options: RunnerOptions) -> Runner:

@@ -165,7 +165,8 @@ class StageRun:
     def begin_commands(self) -> None:
         """Take note that the commands of the stage come next."""
         if isinstance(self.runner, LastingRunner) and not self.is_taken_up:
-            self.runner.begin(self.name, inputs_of(self.stage))
+            outs = [out.fs_path for out in self.stage.outs]
+            self.runner.begin(self.name, inputs_of(self.stage), outs)
 
     def failure(self, cmd: str, status: int) -> StageCmdFailedError:
         """Take note that a command has failed; return the error that says so."""

@@ -204,7 +204,7 @@ def test_a_run_is_taken_up(make_project, slurm, how, args, when):
 
     # others do not get in the way of the job
     result = project.dvc("repro", check=False)
-    assert re.search(r"Slurm jobs of an earlier run .* \d+ \(one\)", result.stderr)
+    assert re.search(r"Slurm may run stage 'one' .*\(job \d+\)", result.stderr)
 
     project.write({"go": ""})
     if when == "after its end":
@@ -236,6 +236,26 @@ def test_jobs_for_other_inputs_are_stopped(make_project, slurm):
     output = finish(process)
     assert process.returncode == 0, output
     assert project.read("after.txt") == "other\n"
+
+
+@pytest.mark.slow
+def test_a_stage_with_another_name_waits_for_the_job(make_project, slurm):
+    project = make_project(dvc_yaml=HELD)
+    process = project.start("repro", "--runner", "slurm")
+    project.wait_for("begun")
+    process.kill()
+    finish(process)
+    text = project.read("dvc.yaml")
+    project.write({"dvc.yaml": text.replace("  one:", "  other:")})
+    result = project.dvc("repro", "--runner", "slurm", check=False)
+    path = project.path / "one.txt"
+    assert re.search(
+        rf"Slurm may run stage 'one' .*, which writes to '{path}'", result.stderr
+    )
+    project.write({"go": ""})
+    wait_until(lambda: not [line for line in slurm.jobs() if "RUNNING" in line])
+    project.dvc("repro", "--runner", "slurm")
+    assert project.read("runs").split() == ["before", "one", "one", "after"]
 
 
 @pytest.mark.slow

@@ -23,10 +23,10 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Callable, Optional
+from typing import Callable, NamedTuple, Optional
 
 from shortuuid import uuid
 
@@ -176,7 +176,9 @@ class StageJobs:
         stage: its name.
 
     Attributes:
+        stage: its name.
         inputs: what the commands are for.
+        outs: paths of its outputs.
         jobs: one for each command that has begun.
         outputs: hashes of what they have made, by path, once these are known.
         position: how many of the jobs this run has come to.
@@ -186,8 +188,9 @@ class StageJobs:
     """
 
     def __init__(self, folder: OwnFolder, stage: str):
-        self._folder, self._stage = folder, stage
+        self._folder, self.stage = folder, stage
         self.inputs = ""
+        self.outs: list[str] = []
         self.jobs: list[Job] = []
         self.outputs: dict[str, str] = {}
         self.position = 0
@@ -204,6 +207,7 @@ class StageJobs:
             with folder.read(RECORD, LARGEST) as fobj:
                 record = json.load(fobj)
             self.inputs, self.outputs = record["inputs"], dict(record["outputs"])
+            self.stage, self.outs = str(record["stage"]), [*map(str, record["outs"])]
             for entry in record["jobs"]:
                 token = str(entry["token"])
                 if token.isalnum():
@@ -229,9 +233,10 @@ class StageJobs:
             for out, hash_now in outs.items()
         )
 
-    def begin(self, inputs: str) -> None:
+    def begin(self, inputs: str, outs: Iterable[str]) -> None:
         """As for :meth:`LastingRunner.begin`."""
-        self.inputs, self.outputs, self.position = inputs, {}, 0
+        self.inputs, self.outs = inputs, [*outs]
+        self.outputs, self.position = {}, 0
         if self.jobs:
             self.drop_jobs()
 
@@ -251,7 +256,7 @@ class StageJobs:
 
     def _prepare(self, command: Command) -> Job:
         token = uuid()
-        job = Job(self._stage, self._folder.folder(token), token, is_new=True)
+        job = Job(self.stage, self._folder.folder(token), token, is_new=True)
         job.folder.make()
         args = [command.args] if isinstance(command.args, str) else command.args
         limit = "" if command.timeout is None else _LIMIT.format(command.timeout)
@@ -272,7 +277,13 @@ class StageJobs:
     def write(self) -> None:
         """Put the record on the disk."""
         jobs = [{"token": job.token, "id": job.id} for job in self.jobs]
-        record = {"inputs": self.inputs, "outputs": self.outputs, "jobs": jobs}
+        record = {
+            "stage": self.stage,
+            "inputs": self.inputs,
+            "outs": self.outs,
+            "outputs": self.outputs,
+            "jobs": jobs,
+        }
         with self._folder.replace(RECORD) as fobj:
             json.dump(record, fobj)
             fobj.flush()
@@ -301,19 +312,34 @@ def folder_of(tmp_dir: str, stage: str = "") -> OwnFolder:
     return top.folder(key) if stage else top
 
 
-def unfinished(tmp_dir: str, stage: str) -> list[str]:
-    """IDs of the jobs of a stage that may be running; without asking Slurm."""
-    folder = folder_of(tmp_dir, stage)
-    try:
-        with folder.read(RECORD, LARGEST) as fobj:
-            jobs: list[dict[str, Any]] = json.load(fobj)["jobs"]
-        return [
-            str(job["id"])
-            for job in jobs
-            if Job(stage, folder.folder(str(job["token"])), "").end is None
-        ]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
+class Left(NamedTuple):
+    """What a run that has ended has left of a stage, and may be running.
+
+    Attributes:
+        outs: paths that it may write to.
+        jobs: IDs of Slurm; an empty one if it may not have been submitted.
+    """
+
+    stage: str
+    outs: list[str]
+    jobs: list[str]
+    folder: str
+
+
+def left_by_others(tmp_dir: str) -> Iterator[Left]:
+    """What may be running of runs that have ended; without asking Slurm."""
+    top = folder_of(tmp_dir)
+    for name in top.folders():
+        try:
+            # NOTE: path locks are enough where its run goes on
+            stage_jobs = StageJobs(top.folder(name), "")
+        except (OSError, RunnerError):
+            continue
+        stage_jobs.close()
+        jobs = [job.id or "" for job in stage_jobs.jobs if job.end is None]
+        if jobs:
+            path = top.path_of(name)
+            yield Left(stage_jobs.stage, stage_jobs.outs, jobs, path)
 
 
 def _newest(path: str) -> int:

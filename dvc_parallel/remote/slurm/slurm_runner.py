@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from shutil import which
 from typing import Callable, Optional
@@ -147,8 +147,8 @@ class SlurmRunner(LastingRunner):
         with suppress(CommandStoppedError, CommandLostError, TimeIsUpError):
             self._follow(job, _ignore, ignore_start)
 
-    def begin(self, stage: str, inputs: str) -> None:
-        self._of(stage).begin(inputs)
+    def begin(self, stage: str, inputs: str, outs: Iterable[str]) -> None:
+        self._of(stage).begin(inputs, outs)
 
     def keep_outputs(self, stage: str, hashes: Mapping[str, str]) -> None:
         if stage_jobs := self._stages.get(stage):

@@ -131,7 +131,7 @@ def make(tmp_path, monkeypatch):
                 str(tmp_path), detach, slurm, lambda: slurm.now, slurm.sleep
             )
             stack.callback(runner.close)
-            runner.begin("one", "inputs")
+            runner.begin("one", "inputs", ["out"])
             return runner, slurm
 
         yield make
@@ -447,7 +447,14 @@ def test_outputs_that_were_replaced(make, take_up, tmp_path, hashed, is_taken_up
 def test_a_record_that_is_not_as_it_should_be(make, take_up):
     slurm = leave(make, begins)
     folder = os.path.dirname(slurm.folder)
-    for text in ("", "[]", "{}", '{"inputs": "inputs", "outputs": {}, "jobs": [1]}'):
+    good = Path(folder, "record").read_text()
+    for text in (
+        "",
+        "[]",
+        "{}",
+        good.replace("{", "[", 1),
+        good.replace("[{", "[1, {"),
+    ):
         os.makedirs(folder, exist_ok=True)
         Path(folder, "record").write_text(text)
         runner = take_up(slurm)
