@@ -1,12 +1,13 @@
 """Work for a worker: a command, or something that needs a folder."""
 
 import os
+import re
 import stat
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from typing import Any
 
 from dvc.exceptions import DvcException
@@ -43,8 +44,12 @@ class OneCommand:
         return runner.run(replace(self.command, env=env), output)
 
 
+# NOTE: for each variable of each command, so in one step
+_of_a_machine = re.compile("|".join(map(translate, OF_A_MACHINE))).match
+
+
 def is_of_a_machine(variable: str) -> bool:
-    return any(fnmatchcase(variable, pattern) for pattern in OF_A_MACHINE)
+    return _of_a_machine(variable) is not None
 
 
 def portable(env: Mapping[str, str]) -> dict[str, str]:
