@@ -1,9 +1,9 @@
 """Time of many small stages as Slurm jobs, by tools that can submit them.
 
-    python -m benchmarks.on_slurm TOOL[=BIN] ...
+    python -m benchmarks.on_slurm TOOL[=BIN][@COUNT] ...
 
 where a Slurm runs with 32 free CPUs.  ``BIN`` is the folder of the tool's commands, if
-it is not that of this Python.
+it is not that of this Python; ``COUNT`` is how many short ones, if not 200.
 """
 
 import os
@@ -44,7 +44,9 @@ COMMANDS = {
     "klej": ("klej", "repro"),
     "snakemake": (
         *("snakemake", "--executor", "slurm", "-j", "32", "--default-resources"),
-        *("slurm_account=none", "slurm_partition=main", "mem_mb=64", "runtime=30"),
+        *("slurm_partition=main", "mem_mb=400", "runtime=30", "--slurm-no-account"),
+        *("--slurm-status-command", "squeue", "--seconds-between-status-checks", "1"),
+        *("--slurm-init-seconds-before-status-checks", "1"),
     ),
 }
 
@@ -55,6 +57,10 @@ def prepare(folder: Path, count: int, command: str) -> None:
         for n in range(count)
     }
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    profiles = {"small": {"partition": "main", "mem": "400M", "time": "00:30:00"}}
+    klej = {"stages": dict.fromkeys(stages, "small"), "commit": "small"}
+    klej.update(profiles=profiles, klej="small")
+    (folder / "klej.yaml").write_text(yaml.safe_dump(klej))
     (folder / "clusters.py").write_text(CLUSTERS)
     (folder / "Snakefile").write_text(SNAKEFILE.format(count=count, command=command))
 
@@ -95,8 +101,10 @@ def queued() -> bool:
 
 def main(tools: list[str]) -> None:
     for tool in tools:
+        tool, _, short = tool.partition("@")
         name, _, bin_dir = tool.partition("=")
-        for case, count, command in CASES:
+        for case, many, command in CASES:
+            count = int(short) if short and case == "short" else many
             took = seconds(
                 name, bin_dir or os.path.dirname(sys.executable), count, command
             )
