@@ -9,6 +9,7 @@ Tried with Slurm 22.05; formats: the manual pages of sbatch, squeue and sacct.
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Optional
 
@@ -31,6 +32,12 @@ _SILENT = ("unable to contact", "timed out", "connection", "temporar", "zero byt
 
 # NOTE: `exec` by its path, as Slurm goes to /tmp where it cannot get into the folder
 _BATCH = "#!/bin/sh\nexec /bin/sh {script}\n"
+
+
+def _user_id() -> int:
+    if sys.platform == "win32":
+        return 0  # NOTE: there is no Slurm
+    return os.getuid()
 
 
 class SlurmSilentError(Exception):
@@ -94,7 +101,7 @@ class Slurm:
         """
         told = self._call(
             [
-                *("squeue", "--noheader", "--states=all", f"--user={os.getuid()}"),
+                *("squeue", "--noheader", "--states=all", f"--user={_user_id()}"),
                 "--format=%k|%A|%T|%r|%N",
             ]
         )
