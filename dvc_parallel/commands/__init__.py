@@ -5,6 +5,7 @@
            plan_command ────── dry_run, forecast
            report_command
            validate_command ── validation, workspace_copy
+           watch_command
            doctor_command
            merge_driver
 

@@ -16,6 +16,7 @@ commands:
   deps          find what stages import, or read and write, but do not declare
   plan          show what would run, why, and how long it would take
   logs          show the outcome and the output of the stages of a run
+  watch         show a run of another terminal as it goes on
   report        show a run as a page: what ran when, and what took so long
   validate      find stages that are not reproducible
   doctor        check the installation and the settings in force
@@ -37,7 +38,7 @@ _ANSWERS = {
 }
 
 # Commands of our own that go through DVC's command line.
-OWN = frozenset({"deps", "logs", "plan", "pools", "report", "validate"})
+OWN = frozenset({"deps", "logs", "plan", "pools", "report", "validate", "watch"})
 
 # Those that do without it.
 ALONE = frozenset({"doctor", "merge-driver"})
@@ -142,6 +143,7 @@ def main_parser() -> ArgumentParser:
         pools_command,
         report_command,
         validate_command,
+        watch_command,
     )
 
     cli.COMMANDS += [
@@ -151,6 +153,7 @@ def main_parser() -> ArgumentParser:
         pools_command,
         report_command,
         validate_command,
+        watch_command,
     ]
     parser = cli.get_main_parser()
     parser.prog = "dvc-parallel"

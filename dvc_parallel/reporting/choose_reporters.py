@@ -18,6 +18,8 @@ from .records.writer import Recorder
 if TYPE_CHECKING:
     from dvc_parallel.engine.reporter_events import Reporter
 
+    from .progress import Progress
+
 # What services for CI set that do not set CI: Azure, CodeBuild, Jenkins, TeamCity.
 CI = ("TF_BUILD", "CODEBUILD_BUILD_ID", "JENKINS_URL", "TEAMCITY_VERSION")
 
@@ -55,6 +57,25 @@ def _for_people(recorder: Recorder, output: str) -> list["Reporter"]:
 
     view = LiveView()
     return [view, _shown(recorder, output, view.screen.write)]
+
+
+def for_watchers(
+    log_of: Callable[[int], Optional[str]], clock: Callable[[], float]
+) -> "tuple[Progress, PlainReporter]":
+    """The reporters of somebody who watches a run of another process.
+
+    Args:
+        log_of: tells where the output of a stage is kept.
+        clock: tells the seconds since the run has begun.
+    """
+    if not _has_terminal():
+        shown = SilentReporter(log_of)
+        return Heartbeat(shown, clock), shown
+    # NOTE: this imports rich
+    from .live import LiveView
+
+    view = LiveView(clock)
+    return view, SilentReporter(log_of, view.screen.write)
 
 
 def _shown(
