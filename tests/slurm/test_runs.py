@@ -259,27 +259,6 @@ def test_a_stage_with_another_name_waits_for_the_job(make_project, slurm):
 
 
 @pytest.mark.slow
-def test_jobs_that_run_come_first(make_project, slurm):
-    """Or else there would be more than `-j` of them."""
-    project = make_project(
-        dvc_yaml=HELD.replace("stages:", "stages:\n  new: {cmd: touch new.ran}")
-    )
-    process = project.start("repro", "--runner", "slurm", "one")
-    project.wait_for("begun")
-    process.kill()
-    finish(process)
-    process = project.start("repro", "--runner", "slurm", "-j", 1)
-    for line in process.stdout:
-        if "one | begun" in line:
-            break
-    assert not project.exists("new.ran")
-    project.write({"go": ""})
-    output = finish(process)
-    assert process.returncode == 0, output
-    assert project.exists("new.ran")
-
-
-@pytest.mark.slow
 def test_changed_outputs_are_made_anew(make_project, slurm):
     project = make_project(dvc_yaml=HELD)
     process = project.start("repro", "--runner", "slurm")
