@@ -2,10 +2,12 @@
 
 import json
 import os
+import sys
+import time
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 from dvc.cli import completion
 from dvc.cli.command import CmdBaseNoRepo
@@ -21,6 +23,7 @@ from .shown import (
     ShowsSafely,
     add_command,
     add_formats,
+    add_switch,
     table,
     write,
 )
@@ -40,6 +43,13 @@ if TYPE_CHECKING:
 MOST_CHANGES = 50
 # Seconds by which a part of one has to change to be shown.
 LEAST = 0.05
+
+# Seconds between two looks at a run that is followed, and after which its page is
+# written again at the earliest, and read again by a browser; and how many times as
+# long as it takes to write it.
+INTERVAL = 0.2
+RENEW_AFTER = 3
+PAUSE = 20
 
 NAME = "report.html"
 PAGES = (".html", ".htm")
@@ -65,6 +75,8 @@ class CmdReport(ShowsSafely, CmdBaseNoRepo):
 
         suffix = _suffix(self.args.out) if self.args.out else PAGES[0]
         runs = Runs.of_repo()
+        if self.args.follow:
+            self._check_follow(suffix)
         if self.args.compare:
             if self.args.out:
                 raise InvalidArgumentError("--compare cannot be combined with --out")
@@ -77,6 +89,9 @@ class CmdReport(ShowsSafely, CmdBaseNoRepo):
             _compare(runs.load(self.args.compare), run, self.args.format == JSON)
             return 0
         run = runs.load(self.args.run)
+        if self.args.follow and run.goes_on:
+            self._follow(run)
+            return 0
         found = summary_of(run)
 
         if self.args.format == MARKDOWN:
@@ -87,14 +102,53 @@ class CmdReport(ShowsSafely, CmdBaseNoRepo):
             return 0
 
         text = _trace(run, found) if suffix in TRACES else _page(run, found)
+        write(self._write(run, text))
+        return 0
+
+    def _check_follow(self, suffix: str) -> None:
+        if self.args.compare or self.args.format:
+            option = "--compare" if self.args.compare else "--format"
+            raise InvalidArgumentError(f"--follow cannot be combined with {option}")
+        if suffix in TRACES:
+            raise InvalidArgumentError(
+                f"--follow is for a page, not for the trace '{visible(self.args.out)}'"
+            )
+
+    def _follow(self, run: "Run") -> None:
+        """Write the page of a run again until that ends.
+
+        It says that it is to be read again as long as that may be of use.
+        """
+        from dvc_parallel.reporting.report.summary import summary_of
+
+        def write_page(renewed_after: Optional[int] = None) -> str:
+            return self._write(run, _page(run, summary_of(run), renewed_after))
+
+        write(write_page(RENEW_AFTER))
+        sys.stdout.flush()
+        written, due = run.offset, time.monotonic() + RENEW_AFTER
+        try:
+            while run.goes_on:
+                time.sleep(INTERVAL)
+                run.update()
+                began = time.monotonic()
+                if run.goes_on and run.offset != written and began >= due:
+                    write_page(RENEW_AFTER)
+                    # NOTE: a page of thousands of stages takes a while
+                    took = time.monotonic() - began
+                    written, due = run.offset, began + max(RENEW_AFTER, PAUSE * took)
+        finally:
+            write_page()
+
+    def _write(self, run: "Run", text: str) -> str:
+        """Write a page or a trace, and return a link to it."""
         path = Path(self.args.out or run.folder.path_of(NAME)).absolute()
         try:
             with self._opened(run, path) as fobj:
                 fobj.write(text)
         except OSError as exc:
             raise DvcException(f"cannot write '{path}': {exc.strerror}") from exc
-        write(path.as_uri())
-        return 0
+        return path.as_uri()
 
     def _opened(self, run: "Run", path: Path) -> "AbstractContextManager[TextIO]":
         from dvc_parallel.engine.atomic import atomic_write
@@ -191,14 +245,14 @@ def _trace(run: "Run", found: "Summary") -> str:
     return json.dumps(chrome_trace(run.header, found), separators=(",", ":"))
 
 
-def _page(run: "Run", found: "Summary") -> str:
+def _page(run: "Run", found: "Summary", renewed_after: Optional[int] = None) -> str:
     from dvc_parallel.reporting.report.page import page
     from dvc_parallel.reporting.report.sections import MOST_FAILURES
 
     shown = found.failed[:MOST_FAILURES]
     most = min(LOG_BYTES, PAGE_BYTES // max(1, len(shown)))
     failures = [_failure(run, stage, most) for stage in shown]
-    return page(run.header, run.state, found, failures)
+    return page(run.header, run.state, found, failures, renewed_after)
 
 
 def _markdown(run: "Run", found: "Summary") -> str:
@@ -237,6 +291,11 @@ def add_parser(subparsers, parent_parser) -> None:
         ),
     ).complete = completion.FILE
     add_formats(output, "Print a summary in this format instead.", JSON)
+    text = (
+        "Write the page again while the run goes on, until it ends. The page renews "
+        "itself while it is open."
+    )
+    add_switch(parser, "-f", "--follow", text=text)
     parser.add_argument(
         "--compare",
         metavar="<id>",

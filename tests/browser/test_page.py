@@ -341,3 +341,40 @@ def test_names_of_stages_are_not_broken(show, width):
     )
     assert len(rows) > 5
     assert set(rows) == {1}
+
+
+def test_a_page_that_renews_itself_stays_as_it_was_left(browser, tmp_path):
+    """Until the run is over, after which it is read no more."""
+    path = tmp_path / "report.html"
+    run = read(OwnFolder(str(large(400).write(tmp_path / "runs"))))
+
+    def write(state, renewed_after=None):
+        found = summary(timeline(run.stages, 4, run.last))
+        text = page(run.header, state, found, [], renewed_after)
+        path.write_text(text, encoding="utf-8")
+
+    write("running", 1)
+    opened = browser.new_page(offline=True)
+    errors = []
+    opened.on("console", lambda message: errors.append(message.text))
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    opened.goto(path.as_uri())
+    opened.fill("#find", "1")
+    opened.click("#columns button >> nth=9")
+    opened.click("#columns button >> nth=9")
+    opened.evaluate("scrollTo(0, 700)")
+    opened.focus("#find")
+    opened.evaluate("scrollTo(0, 700)")
+    first_row = opened.inner_text("#rows tr:first-child")
+    assert opened.evaluate("scrollY") == 700
+    opened.evaluate("document.is_old = true")
+    write("ok")
+    opened.wait_for_function("!document.is_old && document.readyState == 'complete'")
+    assert opened.input_value("#find") == "1"
+    assert opened.evaluate("document.activeElement.id") == "find"
+    assert opened.inner_text("#rows tr:first-child") == first_row
+    assert opened.evaluate("scrollY") == 700
+    assert "succeeded" in opened.inner_text("header")
+    assert not opened.query_selector("meta[http-equiv=refresh]")
+    assert not errors
+    opened.close()

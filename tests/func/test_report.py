@@ -11,7 +11,9 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from dvc_parallel.reporting.report.compare import PARTS
+from tests import HANGS
 from tests.support.journals import Journal
+from tests.support.project import finish
 from tests.support.traces import check_trace
 
 TWO = """
@@ -95,6 +97,39 @@ def test_page_of_a_run(recorded):
 def test_page_to_a_file(recorded, name):
     assert path_of(report(recorded, "-o", name).stdout) == recorded.path / name
     assert recorded.read(name).startswith("<!DOCTYPE html>")
+
+
+def test_the_page_of_a_run_is_written_again_until_it_ends(make_project):
+    project = make_project(
+        dvc_yaml="""
+        stages:
+          one: {cmd: "until [ -f go ]; do sleep 0.1; done; echo > 1", outs: ["1"]}
+          two: {cmd: "echo 2; exit 3", deps: ["1"]}
+        """
+    )
+    run = project.start("repro", "-j", "2")
+    assert any("one | > until" in line for line in iter(run.stdout.readline, ""))
+    follow = subprocess.Popen(
+        [sys.executable, "-m", "dvc_parallel", "report", "--follow"],
+        cwd=project.path,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    path = path_of(follow.stdout.readline())
+    renewal = '<meta http-equiv="refresh" content="3">'
+    before = path.read_text(encoding="utf-8")
+    assert renewal in before
+    assert "is still running" in before
+    project.write({"go": ""})
+    finish(run)
+    assert follow.wait(HANGS) == 0
+    after = path.read_text(encoding="utf-8")
+    assert "refresh" not in after.partition("<style>")[0]
+    assert '<pre tabindex="0">&gt; echo 2; exit 3\n2</pre>' in after
+
+    # What is over is written once.
+    ended = report(project, "-f", "-o", "page.html")
+    assert path_of(ended.stdout).read_text(encoding="utf-8") == after
 
 
 def test_trace_to_a_file(recorded):
@@ -207,6 +242,9 @@ def test_quiet(recorded):
             255,
             r"--compare cannot be combined with --format markdown",
         ),
+        (("-f", "--json"), 255, r"--follow cannot be combined with --format"),
+        (("-f", "--compare", "x"), 255, r"--follow cannot be combined with --compare"),
+        (("-f", "-o", "a.json"), 255, r"--follow is for a page, not for .* 'a\.json'"),
         (("--compare", "x"), 255, r"'x'.*20261120-083000-aaaa"),
     ],
 )

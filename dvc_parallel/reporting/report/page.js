@@ -515,11 +515,41 @@
   }
   $("more").addEventListener("click", () => { shown += 5 * STEP; fill(); });
 
+  // A page that renews itself while its run goes on stays as the user has left it.
+  function renew() {
+    const key = `dvc-parallel ${location.pathname}`;
+    // A browser may keep pages from storing anything.
+    try {
+      const was = JSON.parse(sessionStorage.getItem(key));
+      sessionStorage.removeItem(key);
+      if (document.querySelector("meta[http-equiv=refresh]"))
+        addEventListener("pagehide", () => {
+          const zoom = to - from < total ? [from, to] : null, text = document.activeElement === $("find");
+          const now = { place: [scrollX, scrollY], find: $("find").value, text, zoom, selected: selected && selected.index, shown, sortedBy, down };
+          sessionStorage.setItem(key, JSON.stringify(now));
+        });
+      if (!was) return;
+      $("find").value = was.find;
+      $("find").dispatchEvent(new Event("input"));
+      if (was.text) $("find").focus({ preventScroll: true });
+      if (was.selected !== null) select(stages[was.selected]);
+      if (was.zoom) view(...was.zoom);
+      const head = $("columns").children[was.sortedBy];
+      if (head) head.firstChild.click();
+      if (head && down !== was.down) head.firstChild.click();
+      shown = was.shown;
+      fill();
+      scrollTo(...was.place);
+    } catch { /* It is as when it was opened. */ }
+  }
+
   $("no-script").hidden = true;
   $("chart").hidden = false;
   $("stages").hidden = false;
   readColors();
   fill();
+  resize();
+  renew();
   new ResizeObserver(resize).observe(canvas.parentElement);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { readColors(); schedule(); });
 })();

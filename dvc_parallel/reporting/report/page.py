@@ -15,7 +15,7 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from . import sections
 from .markup import html
@@ -27,6 +27,7 @@ PHASES = ("ready", "lock", "check", "command", "save")  # as in page.js
 MOST_CHARACTERS = 500  # of a command or an error
 MOST_TIMES = 2000  # of the line of memory
 
+RENEWAL = '<meta http-equiv="refresh" content="{}">\n'
 STATES = {
     "ok": "succeeded",
     "failed": "failed",
@@ -41,6 +42,7 @@ def page(
     state: str,
     summary: Summary,
     failures: Sequence[sections.Failure],
+    renewed_after: Optional[int] = None,
 ) -> str:
     """The page of a run.
 
@@ -49,6 +51,7 @@ def page(
         state: of the run, as :class:`dvc_parallel.reporting.records.Run` has it.
         summary: what it did.
         failures: the stages that failed, with their logs; of many, the first ones.
+        renewed_after: seconds after which a browser reads it again, if it does.
     """
     folder = Path(__file__).parent
     parts = {
@@ -61,6 +64,7 @@ def page(
     bad = "" if state in ("ok", "running") else " bad"
     parts.update(
         hashes,
+        renewal=RENEWAL.format(renewed_after) if renewed_after else "",
         title=html(f"{command} · {run_id}"),
         heading=f"<code>{html(command)}</code>",
         about=f"Run {html(run_id)}, started {html(_date(header))}: "
