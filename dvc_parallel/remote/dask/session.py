@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Awaitable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
@@ -231,7 +232,9 @@ class Session:
     def _notify(self) -> None:
         self._changed.notify_all()
         if self._wake is not None:
-            self._loop.call_soon_threadsafe(self._wake.set)
+            # NOTE: a worker that has closed its loop still has to end its commands
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._wake.set)
 
     async def exchange(self, request: Request) -> Reply:
         """Take a request, and answer when there is something to say."""

@@ -438,6 +438,20 @@ def test_nobody_vouches_for_a_task_that_dask_has_given_up(make_net):
     assert net.session._ending == "DVC has not answered for too long"
 
 
+def test_commands_end_with_a_worker_that_has_closed_its_loop(make_net, monkeypatch):
+    net = make_net()
+    task = net.start(command)
+    net.permit(task)
+    wait_for_output(net, task)
+    (pid,) = net.session._runner._running
+    closed = asyncio.new_event_loop()
+    closed.close()
+    with monkeypatch.context() as context:
+        context.setattr(net.session, "_loop", closed)
+        net.session._end("test")
+    assert not is_alive(pid)
+
+
 @pytest.mark.usefixtures("_looks_often")
 def test_what_dask_has_given_up_goes_on_if_the_coordinator_comes_back(make_net):
     net = make_net(lease=30.0, hold=0.05)
