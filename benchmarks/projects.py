@@ -161,7 +161,7 @@ def _quoted(path: str, root: Path) -> str:
 
 
 def clone(repository: str, commit: str, root: Path) -> None:
-    """The files of a commit, without its history."""
+    """Clone it, with the files of this commit."""
     subprocess.run(["git", "clone", "--quiet", repository, root], check=True)
     checkout = ["git", "-c", "advice.detachedHead=false", "checkout", "--quiet"]
     subprocess.run([*checkout, commit], cwd=root, check=True)

@@ -12,6 +12,14 @@ from benchmarks.tools import OURS, tools
 pytestmark = pytest.mark.skipif(
     shutil.which("git") is None, reason="projects are git repos"
 )
+# Data that cannot be pulled.
+DATA = """\
+outs:
+- md5: d41d8cd98f00b204e9800998ecf8427e
+  size: 0
+  hash: md5
+  path: data.csv
+"""
 # A source that is not there, a folder with a file that another stage reads, a dvc.yaml
 # in a folder, a metric, a value of params.yaml, and a stage that does not run.
 DVC_YAML = """\
@@ -35,7 +43,7 @@ OTHER = """\
 stages:
   plot:
     cmd: no-such-command
-    deps: [../parts, ../old.csv]
+    deps: [../parts, ../old.csv, ../data.csv]
     outs: [plot.svg]
 """
 
@@ -47,6 +55,7 @@ def project(tmp_path):
     (root / "dvc.yaml").write_text(DVC_YAML)
     (root / "plots/dvc.yaml").write_text(OTHER)
     (root / "params.yaml").write_text("parts: 2\n")
+    (root / "data.csv.dvc").write_text(DATA)
     for command in (
         ["git", "init", "-q"],
         [sys.executable, "-m", "dvc", "init", "-q"],
