@@ -426,6 +426,11 @@ def test_a_run_in_the_background_that_may_not_write_is_stopped_as_a_whole(
     wait_for_states(project, shell, lambda states: not states & STOPPED)
     go_on(project, "one")
     wait_for_states(project, shell, lambda states: states == STOPPED)
+    # NOTE: the shell is told of it when the last thread has stopped, and `fg` continues
+    # what it takes for stopped
+    while "Stopped" not in "\n".join(shell.text):
+        shell.type("\n")
+        assert shell.read()
     shell.type("fg\n")
     shell.wait_for(r"work@one \| ran")
     go_on(project, *ALL)
