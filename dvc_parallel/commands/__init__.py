@@ -4,12 +4,14 @@
            logs_command
            plan_command ────── dry_run, forecast
            report_command
+           repro_watch
            validate_command ── validation, workspace_copy
            watch_command
            doctor_command
            merge_driver
 
-All but the last two are modules with an ``add_parser`` like those of ``dvc.commands``,
-and go through ``dvc.cli``: errors, ``-q``, ``-v``, ``--cd`` and completion are DVC's.
+All but repro_watch and the last two are modules with an ``add_parser`` like those of
+``dvc.commands``, and go through ``dvc.cli``: errors, ``-q``, ``-v``, ``--cd`` and
+completion are DVC's.
 Imports all rooms; nothing here imports DVC before the hook is in place.
 """

@@ -5,7 +5,7 @@ import sys
 from argparse import ArgumentParser
 from difflib import get_close_matches
 from functools import lru_cache
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from dvc_parallel import __version__
 
@@ -22,7 +22,8 @@ commands:
   doctor        check the installation and the settings in force
   merge-driver  have git merge dvc.lock by its entries
   completion    print what completes commands in a shell, as `dvc completion` does
-  repro         the same as `dvc repro`, with -j; so is any other command of `dvc`
+  repro         the same as `dvc repro`, with -j; so is any other command of `dvc`;
+                --watch runs it again whenever something has changed
 
 options:
   -h, --help     show this help message and exit
@@ -82,7 +83,24 @@ def main(argv: Optional[list[str]] = None) -> int:
     if own:
         # NOTE: DVC's authors have nothing to learn from them
         os.environ["DVC_NO_ANALYTICS"] = "true"
-    return dvc(argv)
+    return _repro(argv, dvc) if command == "repro" else dvc(argv)
+
+
+def _repro(argv: list[str], dvc: Callable[[list[str]], int]) -> int:
+    from dvc.cli import DvcParserError
+    from dvc.exceptions import NotDvcRepoError
+
+    from . import repro_watch
+
+    rest, watches = repro_watch.split_option(argv)
+    if not watches:
+        return dvc(argv)
+    try:
+        return repro_watch.main(rest, main_parser().parse_args(argv))
+    except DvcParserError:
+        return 254
+    except NotDvcRepoError as exc:
+        return _fail(str(exc), 253)
 
 
 def _alone(command: str, args: list[str], hook: Any) -> int:
@@ -142,9 +160,11 @@ def main_parser() -> ArgumentParser:
         plan_command,
         pools_command,
         report_command,
+        repro_watch,
         validate_command,
         watch_command,
     )
+    from .shown import add_switch
 
     cli.COMMANDS += [
         deps_command,
@@ -157,6 +177,7 @@ def main_parser() -> ArgumentParser:
     ]
     parser = cli.get_main_parser()
     parser.prog = "dvc-parallel"
+    add_switch(commands(parser)["repro"], repro_watch.OPTION, text=repro_watch.HELP)
     for name, subparser in commands(parser).items():
         subparser.prog = f"{parser.prog} {name}"
     return parser

@@ -19,6 +19,7 @@ from benchmarks.__main__ import parser, parts
 from benchmarks.table import update
 from benchmarks.tools import PEERS
 from dvc_parallel.backport.seam import NEWEST
+from dvc_parallel.commands import repro_watch
 from patches import PATCHES, lines_added
 from tests.support import prose
 from tests.support.capabilities import HAS_DASK, HAS_KEEP_GOING
@@ -138,6 +139,7 @@ def test_commands_within_text_have_options_that_exist():
         name = section.split(maxsplit=1)[0]
         options = re.findall(r"`(-[\w-]+)", section)
         known["dvc-parallel", name] = {*options, "-h", "--help", "-v"}
+    known["dvc-parallel", "repro"] = {*known["dvc", "repro"], repro_watch.OPTION}
     seen = 0
     for page in set(DOCS) - set(PROPOSALS):
         text = (ROOT / page).read_text()

@@ -97,7 +97,8 @@ def text() -> str:
         "## `dvc-parallel COMMAND`",
         "",
         "All other commands are those of `dvc`, with the same arguments: "
-        "`dvc-parallel repro -j 4`.",
+        "`dvc-parallel repro -j 4`. `dvc-parallel repro --watch` runs again whenever "
+        "something has changed ([guide.md](guide.md#run-again-on-each-change)).",
         "",
         "## Settings",
         "",
