@@ -6,11 +6,14 @@ what has changed, to those who read a diff and in the error of a stage that is s
 
 import ast
 import functools
+import hashlib
 import json
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cached_property, lru_cache
 from pathlib import Path
 from types import FunctionType, MethodType, ModuleType
@@ -55,12 +58,68 @@ class Fingerprints:
 
     @cached_property
     def _code(self) -> CodeProject:
+        tmp_dir = self._tmp_dir
+        cache = str(tmp_dir / "code") if tmp_dir else None
+        return CodeProject([str(self._project.source)], cache)
+
+    @cached_property
+    def _tmp_dir(self) -> Optional[Path]:
+        """A folder that git does not track; None where there is no repo."""
         root = self._project.root
         repos = [folder / ".dvc" for folder in (root, *root.parents)]
-        found = [
-            str(dvc / "tmp" / "parallel" / "code") for dvc in repos if dvc.is_dir()
-        ]
-        return CodeProject([str(self._project.source)], found[0] if found else None)
+        found = [dvc / "tmp" / "parallel" for dvc in repos if dvc.is_dir()]
+        return found[0] if found else None
+
+    def _traced(self, stage: str) -> Path:
+        """The file of what a trace has found of a stage, which need not be there."""
+        if self._tmp_dir is None:
+            return Path(os.devnull)
+        path = str(self._project.root / path_of(stage))
+        name = hashlib.sha256(os.fsencode(path)).hexdigest()[:20]
+        return self._tmp_dir / "kedro" / f"{name}.json"
+
+    def also(self, stage: str) -> set[str]:
+        """Definitions that a stage ran, and that its code does not name."""
+        found: set[str] = set()
+        with suppress(OSError, ValueError, TypeError, AttributeError):
+            file = self._project.root / path_of(stage)
+            found.update(json.loads(file.read_text(encoding="utf-8")).get("also", ()))
+        with suppress(OSError, ValueError, TypeError):
+            found.update(json.loads(self._traced(stage).read_text(encoding="utf-8")))
+        return found
+
+    def keep_uncovered(
+        self,
+        stage: str,
+        fingerprint: Mapping[str, Any],
+        ran: Iterable[tuple[str, int]],
+    ) -> list[str]:
+        """Keep, for the next update, what a stage ran and its fingerprint lacks.
+
+        Args:
+            ran: as of a :class:`~dvc_parallel.code.trace.Trace`.
+
+        Returns:
+            list: what that is, as entries of a closure.
+        """
+        entries = [*fingerprint["entries"], *fingerprint.get("also", ())]
+        found = self._code.uncovered(self._code.closure(entries), ran)
+        path = self._traced(stage)
+        if found and self._tmp_dir:
+            text = json.dumps(sorted({*found, *self.also(stage)}))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # NOTE: a new file, so that no link is followed
+            with tempfile.NamedTemporaryFile(
+                "w", dir=path.parent, delete=False, encoding="utf-8"
+            ) as file:
+                file.write(text)
+            os.replace(file.name, path)
+        return found
+
+    def forget_traced(self, stage: str) -> None:
+        """Take note that the fingerprint of a stage has what a trace has found."""
+        if self._tmp_dir:
+            self._traced(stage).unlink(missing_ok=True)
 
     def dataset(self, name: str) -> Dataset:
         """A dataset of the catalog that is no parameter.
@@ -85,11 +144,18 @@ class Fingerprints:
         """Where a parameter is defined, see :class:`ParameterSources`."""
         return self._parameters.sources(name)
 
-    def of(self, nodes: Iterable[Any], inner: Iterable[str] = ()) -> dict[str, Any]:
+    def of(
+        self,
+        nodes: Iterable[Any],
+        inner: Iterable[str] = (),
+        also: Iterable[str] = (),
+    ) -> dict[str, Any]:
         """The fingerprint of nodes that run together, in their order.
 
         Args:
             inner: names of datasets that stay in memory.
+            also: definitions that they use besides those that their code names, where
+                these are still there.
 
         Raises:
             KedroError: it cannot be made.
@@ -119,7 +185,7 @@ class Fingerprints:
             "nodes": said,
             "data": data,
             "parameters": parameters,
-            **self._say_code(functions),
+            **self._say_code(functions, also),
         }
         if inner:
             content["in memory"] = inner
@@ -136,9 +202,10 @@ class Fingerprints:
             role_config(dataset.config, is_input)
         )
 
-    def _say_code(self, functions: "Functions") -> dict[str, Any]:
+    def _say_code(self, functions: "Functions", also: Iterable[str]) -> dict[str, Any]:
         try:
-            closure = self._code.closure(sorted(functions.entries))
+            also = [entry for entry in sorted(also) if self._code.has(entry)]
+            closure = self._code.closure([*sorted(functions.entries), *also])
         except CodeError as exc:
             raise KedroError(str(exc)) from exc
         source = os.path.relpath(self._project.source, self._project.root)
@@ -149,6 +216,8 @@ class Fingerprints:
             "code": dict(closure.definitions),
             "packages": dict(closure.distributions),
         }
+        if also:
+            said["also"] = also
         if values := {**functions.values, **functions.distributions}:
             said["values"] = values
         return said

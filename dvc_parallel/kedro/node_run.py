@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import sys
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any, Optional
 from kedro.framework.hooks import hook_impl
 from kedro.io import AbstractDataset
 
+from dvc_parallel.code.trace import Trace
+
 from . import MARKERS, MEMORY, KedroError
 from .datasets import versions_in
 from .fingerprint import VERSION, Fingerprints, differences, path_of, stage_name
@@ -18,6 +21,9 @@ from .project import KedroProject, find, in_one_line, session_of
 
 # NOTE: the newest one that all supported Pythons have: the same bytes from each of them
 _PROTOCOL = 5
+# Set to 1 to look at the code that nodes run; how much of it is named at most.
+TRACE = "DVC_PARALLEL_KEDRO_TRACE"
+_MOST_NAMED = 5
 
 
 class MemoryPickle(AbstractDataset):
@@ -76,6 +82,8 @@ class StageHooks:
         self._root = root
         self._source = source
         self._project: Optional[KedroProject] = None
+        self._fingerprints: Optional[Fingerprints] = None
+        self._trace: Optional[Trace] = None
         self.has_begun = False
 
     @hook_impl(trylast=True)
@@ -124,8 +132,11 @@ class StageHooks:
         # NOTE: with the catalog as it is written, not as it has been changed above
         nodes = {node.name: node for node in pipeline.nodes}
         known = self._fingerprint
-        found = Fingerprints(self._project).of(
-            [nodes[name] for name in known["nodes"]], known.get("in memory", ())
+        self._fingerprints = Fingerprints(self._project)
+        found = self._fingerprints.of(
+            [nodes[name] for name in known["nodes"]],
+            known.get("in memory", ()),
+            known.get("also", ()),
         )
         found["pipeline"] = known["pipeline"]
         made = differences(known, found)
@@ -136,6 +147,36 @@ class StageHooks:
                 "then `dvc repro` again"
             )
         self.has_begun = True
+        if os.environ.get(TRACE) == "1":
+            self._trace = Trace([str(self._source)])
+
+    @hook_impl(trylast=True)
+    def before_node_run(self) -> None:
+        """Look at the code that it runs, without the hooks of the project."""
+        if self._trace is not None:
+            self._trace.start()
+
+    @hook_impl(tryfirst=True)
+    def after_node_run(self) -> None:
+        """Look no more."""
+        if self._trace is not None:
+            self._trace.stop()
+
+    def tell_uncovered(self) -> None:
+        """Name code that the nodes ran and the fingerprint does not cover."""
+        if self._trace is None or self._fingerprints is None:
+            return
+        found = self._fingerprints.keep_uncovered(
+            self._stage, self._fingerprint, self._trace.ran
+        )
+        if found:
+            few = ", ".join(found[:_MOST_NAMED])
+            if len(found) > _MOST_NAMED:
+                few += f" and {len(found) - _MOST_NAMED} more"
+            sys.stderr.write(
+                f"WARNING: stage '{self._stage}' ran code that its fingerprint does "
+                f"not cover: {few}; the next `kedro dvc update` covers it\n"
+            )
 
 
 def run(stage: str, env: Optional[str] = None) -> None:
@@ -181,6 +222,7 @@ def run(stage: str, env: Optional[str] = None) -> None:
             raise KedroError(
                 f"the project cannot be loaded: {in_one_line(exc, root)}"
             ) from exc
+        hooks.tell_uncovered()
     for said in fingerprint["data"].values():
         if "saved by" in said and said["path"].startswith(f"{MARKERS}/"):
             marker = root / said["path"]

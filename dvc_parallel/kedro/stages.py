@@ -180,7 +180,7 @@ class StageMaker:
             {},
             {},
             False,
-            self._fingerprints.of(group, inner),
+            self._fingerprints.of(group, inner, self._fingerprints.also(name)),
         )
         stage.fingerprint["pipeline"] = self._pipeline_of(stage.nodes)
         for dataset in inputs:

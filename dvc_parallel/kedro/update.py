@@ -89,9 +89,10 @@ def update(
     with project_of(root, options.env) as project:
         registered = registered_pipelines(root)
         pipeline = selected(registered, options.pipelines)
+        fingerprints = Fingerprints(project)
         maker = StageMaker(
             pipeline,
-            Fingerprints(project),
+            fingerprints,
             root,
             repo_root,
             options.group_by,
@@ -114,8 +115,10 @@ def update(
     tmp_dir.mkdir(exist_ok=True)
     for change in changes:
         change.make(tmp_dir)
-    fingerprints = {path_of(stage.name) for stage in stages}
-    changed = len([change for change in changes if change.name in fingerprints])
+    for stage in stages:
+        fingerprints.forget_traced(stage.name)
+    files = {path_of(stage.name) for stage in stages}
+    changed = len([change for change in changes if change.name in files])
     print(f"{len(stages)} stages, {changed} of their fingerprints changed")  # noqa: T201
     FreeInputs(root, repo_root, stages).tell(add)
 

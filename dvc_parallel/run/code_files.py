@@ -177,7 +177,8 @@ def _refresh_node(stage: "Stage", path: str, projects: dict[str, Project]) -> No
     try:
         with open(path, encoding="utf-8") as file:
             content = json.loads(file.read())
-        entries, source = content["entries"], content["source"]
+        entries = [*content["entries"], *content.get("also", ())]
+        source = content["source"]
     except (OSError, ValueError, TypeError, KeyError):
         return  # `kedro dvc run` says what is wrong with it
     root = os.path.join(os.path.dirname(os.path.dirname(path)), source)

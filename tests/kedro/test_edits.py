@@ -1,5 +1,6 @@
 """What runs again after an edit: what the edit can change, and what depends on it."""
 
+import re
 import sys
 from importlib.metadata import version
 
@@ -173,3 +174,35 @@ def test_a_function_of_a_package_counts_by_its_version(shop):
     )
     shop.update()
     assert shop.fingerprint("clean")["values"] == {"click": version("click")}
+
+
+def test_a_trace_covers_code_that_no_name_shows(done, monkeypatch):
+    monkeypatch.setenv("DVC_PARALLEL_KEDRO_TRACE", "1")
+    done.write({"src/shop/hidden.py": "def one():\n    return 1\n"})
+    done.edit(
+        NODES,
+        "return [plugin.add(doubled)]",
+        "import runpy\n"
+        "    extra = runpy.run_path('%s/hidden.%s' % ('src/shop', 'py'))\n"
+        "    return [plugin.add(doubled) + extra['one']()]",
+    )
+    traced = done.dvc("repro")
+    assert re.findall("WARNING: .*", traced.stderr) == [
+        "WARNING: stage 'total' ran code that its fingerprint does not cover: "
+        "shop.hidden; the next `kedro dvc update` covers it"
+    ]
+    # NOTE: what a stage depends on does not change while it runs
+    assert done.ran() == []
+
+    done.update()
+    assert done.fingerprint("total")["also"] == ["shop.hidden"]
+    assert "WARNING" not in done.dvc("repro").stderr
+    done.edit("src/shop/hidden.py", "return 1", "return 2")
+    assert done.ran() == ["total"]
+    assert "0 of their fingerprints changed" in done.update().stdout
+
+    (done.path / "src/shop/hidden.py").unlink()
+    assert "shop.hidden" in done.dvc("status", check=False).stderr
+    done.edit(NODES, " + extra['one']()", "")
+    done.update()
+    assert "also" not in done.fingerprint("total")
