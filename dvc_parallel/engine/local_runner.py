@@ -265,12 +265,13 @@ def signal_all(process: Process, signum: int) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signum)
     elif signum == signal.SIGINT:
-        process.send_signal(signal.CTRL_BREAK_EVENT)
+        with suppress(OSError):
+            os.kill(process.pid, signal.CTRL_BREAK_EVENT)
     else:
         with suppress(psutil.Error):
-            for child in psutil.Process(process.pid).children(recursive=True):
-                child.kill()
-        process.kill()
+            head = psutil.Process(process.pid)
+            for one in (*head.children(recursive=True), head):
+                one.kill()
 
 
 def kill_sessions(sessions: Collection[int]) -> None:

@@ -80,7 +80,7 @@ class Server:
         self._ended: set[int] = set()
         self._woken, self._wake = os.pipe()
         for fd in (self._woken, self._wake):
-            os.set_blocking(fd, False)
+            os.set_blocking(fd, False)  # type: ignore[attr-defined]
         # NOTE: forks get these, too; this one has to tell how they have ended
         self._handlers = {s: signal.signal(s, signal.SIG_IGN) for s in IGNORED}
         signal.signal(signal.SIGCHLD, lambda *_: None)  # type: ignore[attr-defined]
@@ -104,7 +104,7 @@ class Server:
                 elif fd in by_fd:
                     self._forget(by_fd[fd])
                 else:
-                    said, fds, _, _ = socket.recv_fds(self._control, 1, 1)
+                    said, fds, _, _ = socket.recv_fds(self._control, 1, 1)  # type: ignore[attr-defined]
                     closed = not said
                     fork = self._answer(socket.socket(fileno=fds[0])) if fds else None
                     if fork:
@@ -130,11 +130,11 @@ class Server:
         with warnings.catch_warnings():
             # NOTE: threads of libraries for linear algebra are ready for a fork
             warnings.simplefilter("ignore", DeprecationWarning)
-            pid = os.fork()
+            pid = os.fork()  # type: ignore[attr-defined]
         if pid:
             self._channels[pid], self._reports[pid] = channel, report
             return None
-        os.setsid()
+        os.setsid()  # type: ignore[attr-defined]
         # NOTE: nobody would know any more how it ends
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # type: ignore[attr-defined]
         if os.getppid() != own:
@@ -252,7 +252,7 @@ class Fork:
     def run(self) -> None:
         """Wait for what to run, and run it."""
         self._channel.sendall(b"%d" % os.getpid())
-        head, fds, _, _ = socket.recv_fds(self._channel, LENGTH, MOST)
+        head, fds, _, _ = socket.recv_fds(self._channel, LENGTH, MOST)  # type: ignore[attr-defined]
         if not head:
             os._exit(0)
         with self._channel.makefile("rb") as file:
@@ -282,7 +282,7 @@ class Fork:
         # NOTE: out of the way first, as one may have the number that another has to get
         above = max(what["descriptors"]) + 1
         fds = [self._report.fileno(), *fds]
-        high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for fd in fds]
+        high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for fd in fds]  # type: ignore[attr-defined]
         self._report.close()
         for fd in fds[1:]:
             os.close(fd)

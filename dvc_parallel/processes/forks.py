@@ -77,7 +77,7 @@ class Fork:
         try:
             fds = [stdin, *(write for _, write in outs), *command.inherited]
             self._channel.settimeout(PATIENCE)
-            socket.send_fds(self._channel, [head], fds)
+            socket.send_fds(self._channel, [head], fds)  # type: ignore[attr-defined]
             self._channel.sendall(body)
             self._channel.settimeout(None)
         except OSError:
@@ -114,7 +114,7 @@ class Fork:
         import resource
 
         with self._channel.makefile("rb") as file, suppress(ValueError):
-            self.rusage = resource.struct_rusage(json.load(file))
+            self.rusage = resource.struct_rusage(json.load(file))  # type: ignore[attr-defined]
 
 
 class _Server:
@@ -159,7 +159,7 @@ class _Server:
         channel, end = socket.socketpair()
         try:
             with closing(end):
-                socket.send_fds(self._control, [b"f"], [end.fileno()])
+                socket.send_fds(self._control, [b"f"], [end.fileno()])  # type: ignore[attr-defined]
             return channel, channel.recv(4096)
         except OSError:
             return channel, b""

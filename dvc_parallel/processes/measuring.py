@@ -50,7 +50,7 @@ _LINUX = sys.platform == "linux"
 # Units of `ru_maxrss` and of blocks: on other systems, blocks have no size.
 _MAXRSS = 1024 if _LINUX else 1
 _BLOCK = 512 if _LINUX else None
-_PAGE = os.sysconf("SC_PAGE_SIZE") if _LINUX else 0
+_PAGE = os.sysconf("SC_PAGE_SIZE") if _LINUX else 0  # type: ignore[attr-defined]
 
 
 @dataclass(eq=False)
@@ -111,7 +111,7 @@ class Measured:
                 known["written"] = used.ru_oublock * _BLOCK
             # NOTE: between fork and exec, it had the memory of this process, and the
             # kernel counts that: whatever is no more may not be its own
-            own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # type: ignore[attr-defined]
             if used.ru_maxrss > own:
                 known["process"] = largest = used.ru_maxrss * _MAXRSS
         if most := max(self.memory, largest):
