@@ -47,7 +47,8 @@ def inputs_of(stage: "Stage") -> str:
     told: list[Any] = [stage.cmd, stage.wdir, [str(out) for out in stage.outs]]
     for dep in stage.deps:
         with suppress(Exception):  # DVC itself says what is wrong with it
-            told.append([str(dep), dep.get_hash().to_dict()])
+            # NOTE: not its kind, which DVC 3 changes as it records data of DVC 2 again
+            told.append([str(dep), dep.get_hash().value])
     text = json.dumps(told, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
