@@ -1,4 +1,4 @@
-"""What tells whether commands that an earlier run has left are still those of a stage."""
+"""Whether commands that an earlier run has left are still those of their stage."""
 
 import pytest
 
