@@ -28,7 +28,10 @@ stages:
       cmd: head -c 100000 in.txt > ${item}.txt; echo done
       deps: [in.txt]
       outs: ["${item}.txt"]
-  all: {cmd: cat ?.txt | wc -c > all, deps: [1.txt, 2.txt, 6.txt], outs: [all]}
+  all:
+    cmd: cat ?.txt | wc -c > all
+    deps: [1.txt, 2.txt, 3.txt, 4.txt, 5.txt, 6.txt]
+    outs: [all]
 """
 FILES = {"dvc.yaml": PIPELINE, "in.txt": "0123456789" * 10_000}
 
