@@ -8,6 +8,6 @@ some entries: the definitions that they can come to, and the versions of the pac
 When in doubt, code counts.  The standard library is all that this room needs.
 """
 
-from .closure import Closure, CodeError, Project
+from .closure import Closure, CodeError, Project, keep
 
-__all__ = ["Closure", "CodeError", "Project"]
+__all__ = ["Closure", "CodeError", "Project", "keep"]

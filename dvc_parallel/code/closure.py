@@ -272,21 +272,22 @@ class _Cache:
         except (OSError, ValueError, KeyError, TypeError):
             pass
         summary = summarize(source, path)
-        self._keep(kept, json.dumps({"key": key, **summary.as_dict()}))
+        keep(kept, json.dumps({"key": key, **summary.as_dict()}))
         return summary
 
-    def _keep(self, path: str, text: str) -> None:
-        """Put it in place at once; who cannot write does without."""
-        assert self._folder is not None
-        try:
-            os.makedirs(self._folder, exist_ok=True)
-            with tempfile.NamedTemporaryFile(
-                "w", dir=self._folder, delete=False, encoding="utf-8"
-            ) as file:
-                file.write(text)
-            os.replace(file.name, path)
-        except OSError:
-            pass
+
+def keep(path: str, text: str) -> None:
+    """Put a file in place at once, through no link; who cannot write does without."""
+    folder = os.path.dirname(path)
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", dir=folder, delete=False, encoding="utf-8"
+        ) as file:
+            file.write(text)
+        os.replace(file.name, path)
+    except OSError:
+        pass
 
 
 class _Walk:

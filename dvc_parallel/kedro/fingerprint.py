@@ -11,7 +11,6 @@ import json
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import cached_property, lru_cache
@@ -19,7 +18,7 @@ from pathlib import Path
 from types import FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple, Optional
 
-from dvc_parallel.code import CodeError
+from dvc_parallel.code import CodeError, keep
 from dvc_parallel.code import Project as CodeProject
 from dvc_parallel.code.places import Packages
 
@@ -101,19 +100,15 @@ class Fingerprints:
 
         Returns:
             list: what that is, as entries of a closure.
+
+        Raises:
+            CodeError: a file cannot be read any more.
         """
         entries = [*fingerprint["entries"], *fingerprint.get("also", ())]
         found = self._code.uncovered(self._code.closure(entries), ran)
-        path = self._traced(stage)
         if found and self._tmp_dir:
             text = json.dumps(sorted({*found, *self.also(stage)}))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # NOTE: a new file, so that no link is followed
-            with tempfile.NamedTemporaryFile(
-                "w", dir=path.parent, delete=False, encoding="utf-8"
-            ) as file:
-                file.write(text)
-            os.replace(file.name, path)
+            keep(str(self._traced(stage)), text)
         return found
 
     def forget_traced(self, stage: str) -> None:

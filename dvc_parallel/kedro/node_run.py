@@ -12,6 +12,7 @@ from typing import Any, Optional
 from kedro.framework.hooks import hook_impl
 from kedro.io import AbstractDataset
 
+from dvc_parallel.code import CodeError
 from dvc_parallel.code.trace import Trace
 
 from . import MARKERS, MEMORY, KedroError
@@ -166,9 +167,16 @@ class StageHooks:
         """Name code that the nodes ran and the fingerprint does not cover."""
         if self._trace is None or self._fingerprints is None:
             return
-        found = self._fingerprints.keep_uncovered(
-            self._stage, self._fingerprint, self._trace.ran
-        )
+        # NOTE: the nodes have run; whatever is wrong here is no reason to lose that
+        try:
+            found = self._fingerprints.keep_uncovered(
+                self._stage, self._fingerprint, self._trace.ran
+            )
+        except CodeError as exc:
+            sys.stderr.write(
+                f"WARNING: stage '{self._stage}': its code is not checked: {exc}\n"
+            )
+            return
         if found:
             few = ", ".join(found[:_MOST_NAMED])
             if len(found) > _MOST_NAMED:

@@ -206,3 +206,20 @@ def test_a_trace_covers_code_that_no_name_shows(done, monkeypatch):
     done.edit(NODES, " + extra['one']()", "")
     done.update()
     assert "also" not in done.fingerprint("total")
+
+
+def test_a_trace_that_cannot_be_checked_costs_no_result(done, monkeypatch):
+    monkeypatch.setenv("DVC_PARALLEL_KEDRO_TRACE", "1")
+    done.write({"src/shop/hidden.py": "def one():\n    return 1\n"})
+    done.edit(
+        NODES,
+        "return [plugin.add(doubled)]",
+        "import pathlib, runpy\n"
+        "    path = '%s/hidden.%s' % ('src/shop', 'py')\n"
+        "    extra = runpy.run_path(path)['one']()\n"
+        "    pathlib.Path(path).write_text('def (')\n"
+        "    return [plugin.add(doubled) + extra]",
+    )
+    told = done.dvc("repro").stderr
+    assert "WARNING: stage 'total': its code is not checked: " in told
+    assert done.exists("data/total.json")
