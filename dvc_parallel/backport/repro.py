@@ -179,9 +179,10 @@ def run_stages(
     if not stages:
         return serially()
     if [stage for stage in stages if stage.meta]:
-        from dvc_parallel.run.code_files import refresh
+        from dvc_parallel.run import code_files
 
-        refresh(stages)
+        code_files.refresh(stages)
+        code_files.track([] if dry else stages)
 
     name, value = choose_runner.setting(options.runner, config)
     runner = checked(name, choose_runner.parse_runner, value)

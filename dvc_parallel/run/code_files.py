@@ -142,6 +142,22 @@ def refresh(stages: "Iterable[Stage]") -> None:
                 forget_traced(stage)
 
 
+def track(stages: "Iterable[Stage]") -> None:
+    """Have the files that have changed staged, or named as to be added to git.
+
+    As dvc.lock is, which will have their hashes: who gets one needs the other.
+    """
+    for stage in stages:
+        for dep in stage.deps if stage.meta and not stage.frozen else ():
+            path = dep.fs_path
+            if (is_code_file(path) or _is_of_node(path)) and dep.workspace_status():
+                stage.repo.scm_context.track_file(os.path.relpath(path))
+
+
+def _is_of_node(path: str) -> bool:
+    return os.path.basename(os.path.dirname(path)) == KEDRO_FOLDER
+
+
 def _files(asking: "Iterable[Stage]") -> "dict[str, dict[Stage, None]]":
     """Paths of files, each with all stages that share it."""
     files: dict[str, dict[Stage, None]] = {}
@@ -169,7 +185,7 @@ def _refresh_nodes(stages: "Sequence[Stage]") -> None:
     projects: dict[str, Project] = {}
     for stage in stages:
         for dep in stage.deps:
-            if os.path.basename(os.path.dirname(dep.fs_path)) == KEDRO_FOLDER:
+            if _is_of_node(dep.fs_path):
                 _refresh_node(stage, dep.fs_path, projects)
 
 

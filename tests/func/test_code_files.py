@@ -94,6 +94,28 @@ def test_commit_accepts_the_code_that_is_there(project, command):
     assert "stage 'train': meta.parallel.code: lib.py, line " in shown.stderr
 
 
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_git_is_to_have_the_file_and_dvc_lock(project, jobs):
+    assert f"git add {FILE}" not in project.dvc("repro", "--dry", "train").stdout
+    project.dvc("config", "core.autostage", "true")
+    project.dvc("repro", "-j", jobs)
+    project.run(
+        ["git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a"]
+    )
+    edit(project, "src/lib.py", "return 1", "return 2")
+    # NOTE: it writes the file, and stages nothing
+    project.dvc("status")
+    project.dvc("repro", "-j", jobs)
+    staged = project.run(["git", "diff", "--name-only", "--cached"]).stdout.split()
+    assert sorted(staged) == [FILE, "dvc.lock"]
+    project.dvc("config", "core.autostage", "false")
+    assert "git add" not in project.dvc("repro", "-j", jobs).stdout
+    edit(project, "src/lib.py", "return 2", "return 3")
+    shown = project.dvc("repro", "-j", jobs).stdout
+    added = next(line for line in shown.splitlines() if "git add" in line)
+    assert set(added.split()[2:]) == {FILE, "dvc.lock"}
+
+
 def test_the_file_names_what_changed(project):
     before = json.loads(project.read(FILE))
     assert set(before) == {"definitions", "packages"}
