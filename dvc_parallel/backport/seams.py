@@ -345,8 +345,11 @@ IN_RUNS = (
         f"{RUN}:checkout_file",
         dispensable=True,
     ),
+    Seam("dvc_objects.db:ObjectDB.add", "self path fs oid", f"{RUN}:add_objects"),
     Seam(
-        "dvc_objects.fs.system:reflink", "src dst", f"{RUN}:reflink", dispensable=True
+        "dvc_objects.fs.local:FsspecLocalFileSystem.reflink",
+        "self path1 path2",
+        f"{RUN}:reflink",
     ),
 )
 

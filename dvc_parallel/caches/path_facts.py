@@ -1,6 +1,6 @@
 """What DVC finds out anew for every output, found out once.
 
-Owned by the owner of the repo, but for :meth:`LinkTypes.reflink`.
+Owned by the owner of the repo, but for what says that any thread may call it.
 """
 
 import errno
@@ -8,10 +8,12 @@ import os
 import stat
 from bisect import bisect_left
 from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import Lock
+from contextlib import contextmanager, suppress
+from functools import partial
+from threading import Lock, local
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
+from dvc_objects.fs.utils import tmp_fname
 from pygtrie import Trie
 
 from dvc_parallel.engine.atomic import umask
@@ -48,6 +50,7 @@ class LinkTypes:
     def __init__(self) -> None:
         self._known: dict[tuple, list[str]] = {}
         self._no_reflinks: set[tuple[int, int]] = set()
+        self._local = local()
 
     def test_links(
         self, original: Callable, links: list[str], from_fs, from_path, to_fs, to_path
@@ -73,8 +76,19 @@ class LinkTypes:
             self._known[key] = found
         return list(self._known[key])
 
-    def reflink(self, original: Callable, src: str, dst: str) -> None:
-        """As :func:`dvc_objects.fs.system.reflink`, which is ``original``.
+    def add(self, original: Callable, *args, **kwargs) -> Any:
+        """As ``ObjectDB.add`` of dvc_objects, which is ``original``.
+
+        An object is whole or not there.  Called by any thread.
+        """
+        self._local.adds_objects = True
+        try:
+            return original(*args, **kwargs)
+        finally:
+            self._local.adds_objects = False
+
+    def reflink(self, original: Callable, fs: Any, src: str, dst: str) -> None:
+        """As ``reflink`` of a local file system, which is ``original``.
 
         An attempt makes a file and removes it again, and that is slow where many
         have been removed (ext4 looks for an inode that was not in use lately).
@@ -83,11 +97,17 @@ class LinkTypes:
         Raises:
             OSError: with an ``errno`` that makes DVC copy instead.
         """
-        disks = _disks(src, os.path.dirname(dst) or ".")
+        folder = os.path.dirname(dst) or "."
+        disks = _disks(src, folder)
         if disks in self._no_reflinks:
             raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP), dst)
         try:
-            original(src, dst)
+            if getattr(self._local, "adds_objects", False):
+                _make_whole(partial(original, fs, src), dst)
+            else:
+                # NOTE: a run that is killed leaves no file of another name in a folder
+                # that a stage depends on
+                original(fs, src, dst)
         except OSError as exc:
             if exc.errno in (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTTY):
                 self._no_reflinks.add(disks)
@@ -102,6 +122,18 @@ class LinkTypes:
             OSError
         """
         return _disks(src, folder) in self._no_reflinks
+
+
+def _make_whole(make: Callable[[str], None], path: str) -> None:
+    """Have a file at its place only when it is whole: DVC's own is empty at first."""
+    tmp = os.path.join(os.path.dirname(path), tmp_fname())
+    make(tmp)
+    try:
+        os.replace(tmp, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(tmp)
+        raise
 
 
 def _disks(src: str, folder: str) -> tuple[int, int]:

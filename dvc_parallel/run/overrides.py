@@ -79,7 +79,9 @@ is_ignored = _kept("ignore_files.is_ignored")
 is_tracked = _kept("tracked_paths.is_tracked")
 # ``dvc_data.hashfile.checkout.test_links``: which types of links work.
 test_links = _kept("link_types.test_links")
-# ``dvc_objects.fs.system.reflink``: clone a file, where the disk can do that.
+# ``dvc_objects.db.ObjectDB.add``: put objects into a cache, or a remote.
+add_objects = _kept("link_types.add")
+# ``FsspecLocalFileSystem.reflink``: clone a file, where the disk can do that.
 reflink = _kept("link_types.reflink")
 
 

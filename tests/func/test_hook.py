@@ -287,11 +287,8 @@ def test_this_dvc_has_all_seams_as_described():
     }
     if version == NEWEST:
         assert not lacking
-    # NOTE: older dvc-objects name its parameters otherwise, or have it elsewhere
-    assert lacking <= {
-        "dvc_objects.fs.base.FileSystem.relpath",
-        "dvc_objects.fs.system.reflink",
-    }
+    # NOTE: older dvc-objects have it elsewhere
+    assert lacking <= {"dvc_objects.fs.base.FileSystem.relpath"}
 
     names = [str(seam) for seam in seams.present(everything)]
     assert len(names) == len(set(names))

@@ -236,6 +236,33 @@ def test_commands_of_a_run_in_a_command_die_with_the_outer_one(make_project):
     assert_ends(*commands)
 
 
+# DVC that is killed when it has made a file, and is about to clone another into it.
+KILLED_IN_CLONE = """\
+import fcntl, os, signal, sys
+from dvc.cli import main
+fcntl.ioctl = lambda *_args: os.kill(os.getpid(), signal.SIGKILL)
+main(["repro", "-j", sys.argv[1]])
+"""
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_no_object_is_there_in_part(make_project, kind, jobs):
+    make = {"file": "echo 1 > out", "folder": "mkdir out; echo 1 > out/a"}[kind]
+    project = make_project(
+        dvc_yaml=f"""
+        stages:
+          one: {{cmd: {make}, outs: [out]}}
+          two: {{cmd: "true", deps: [out]}}
+        """,
+    )
+    result = project.run([PYTHON, "-c", KILLED_IN_CLONE, str(jobs)], check=False)
+    assert result.returncode == -signal.SIGKILL
+    objects = (project.path / ".dvc" / "cache" / "files").rglob("*")
+    assert [path for path in objects if path.is_file() and path.suffix != ".tmp"] == []
+    project.dvc("repro", "-j", jobs)
+
+
 @pytest.mark.parametrize("way", ["background", "session"])
 def test_what_stays_behind_ends_with_the_run(make_project, way):
     project = make_project(

@@ -1,6 +1,9 @@
 import errno
 import os
+import shutil
 import subprocess
+from contextlib import suppress
+from functools import partial
 
 import dvc.utils
 import pytest
@@ -8,8 +11,10 @@ from dvc.config import Config
 from dvc.ignore import DvcIgnoreFilter, DvcIgnorePatterns
 from dvc.output import Output
 from dvc.repo import Repo
+from dvc_objects.db import ObjectDB
 from dvc_objects.fs import localfs
 from dvc_objects.fs.generic import test_links as dvc_test_links
+from dvc_objects.fs.local import FsspecLocalFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 from scmrepo.git import Git
@@ -142,7 +147,7 @@ def test_reflinks_are_tried_once(tmp_path, mocker):
 
     for name in ("b", "c"):
         with pytest.raises(OSError, match=rf"Errno {errno.EOPNOTSUPP}\b"):
-            types.reflink(original, str(tmp_path / "a"), str(tmp_path / name))
+            types.reflink(original, localfs, str(tmp_path / "a"), str(tmp_path / name))
     assert original.call_count == 1
 
 
@@ -154,15 +159,70 @@ def test_reflinks_are_tried_again_after_an_error_of_the_file(tmp_path, mocker, e
 
     for _ in range(2):
         with pytest.raises(OSError, match="no"):
-            types.reflink(original, str(tmp_path / "a"), str(tmp_path / "b"))
+            types.reflink(original, localfs, str(tmp_path / "a"), str(tmp_path / "b"))
     assert original.call_count == 2
 
 
 def test_reflinks_that_work_are_made(tmp_path, mocker):
     original = mocker.Mock()
     (tmp_path / "a").write_text("a")
-    LinkTypes().reflink(original, str(tmp_path / "a"), str(tmp_path / "b"))
-    original.assert_called_once_with(str(tmp_path / "a"), str(tmp_path / "b"))
+    args = localfs, str(tmp_path / "a"), str(tmp_path / "b")
+    LinkTypes().reflink(original, *args)
+    original.assert_called_once_with(*args)
+
+
+class Killed(BaseException):
+    pass
+
+
+def is_cloned(_fs, src, dst):
+    shutil.copyfile(src, dst)
+
+
+def is_not_cloned(_fs, _src, dst):
+    open(dst, "wb").close()
+    os.unlink(dst)
+    raise OSError(errno.ENOTTY, "no")
+
+
+def is_killed(_fs, _src, dst):
+    open(dst, "wb").close()
+    raise Killed
+
+
+@pytest.fixture(params=[is_cloned, is_not_cloned, is_killed])
+def links(request, monkeypatch):
+    """Links of a file system on which a clone succeeds, fails or is cut off."""
+
+    def reflink(*args):
+        links.reflink(request.param, *args)
+
+    links = LinkTypes()
+    links.clone = request.param
+    monkeypatch.setattr(FsspecLocalFileSystem, "reflink", reflink)
+    return links
+
+
+def test_an_object_is_whole_or_not_there(tmp_path, links):
+    (tmp_path / "a").write_text("a")
+    folder = tmp_path / "cache" / "aa"
+    odb = ObjectDB(localfs, str(tmp_path / "cache"))
+    add = partial(links.add, ObjectDB.add, odb, str(tmp_path / "a"), localfs, "aabb")
+    if links.clone is is_killed:
+        with pytest.raises(Killed):
+            add()
+        assert not (folder / "bb").exists()
+    else:
+        add()
+        assert (folder / "bb").read_text() == "a"
+        assert os.listdir(folder) == ["bb"]
+
+
+def test_an_output_is_made_at_its_place(tmp_path, links):
+    (tmp_path / "a").write_text("a")
+    with suppress(OSError, Killed):
+        localfs.reflink(str(tmp_path / "a"), str(tmp_path / "out"))
+    assert set(os.listdir(tmp_path)) <= {"a", "out"}
 
 
 @resets_config

@@ -30,12 +30,12 @@ TYPES = [None, ["copy"], ["reflink", "copy"], ["hardlink"], ["symlink"]]
 def links(tmp_path):
     """Links between disks that cannot clone files, as has been tried."""
 
-    def cannot(src, dst):
+    def cannot(_fs, _src, dst):
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP), dst)
 
     found = LinkTypes()
     with suppress(OSError):
-        found.reflink(cannot, str(tmp_path), str(tmp_path / "x"))
+        found.reflink(cannot, localfs, str(tmp_path), str(tmp_path / "x"))
     return found
 
 
