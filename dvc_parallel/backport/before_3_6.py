@@ -7,11 +7,15 @@ Before that release, ``_reproduce_stages`` has no graph and no ``on_error``, and
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
+from dvc.exceptions import ReproductionError
+
 from dvc_parallel.run import overrides, saving
 
 from .repro import Options, run_stages
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dvc.stage import Stage
     from networkx import DiGraph
 
@@ -109,14 +113,53 @@ def _reproduce(
         # NOTE: checkpoints are commits, one after the other
         if any(getattr(step, "is_checkpoint", False) for step in found):
             return None
-        from .runs_before_3_6 import run_before_3_6
+        from dvc_parallel.run.parallel_run import ParallelRun
 
-        parts = {"knows_upstream": knows_upstream, **parts, **kwargs}
-        return run_before_3_6(found, graph, count, **parts)
+        ranks = {stage: rank for rank, stage in enumerate(found)}
+        repro_fn = partial(_reproduce_stage, ranks, knows_upstream)
+        ours = {"repro_fn": repro_fn, "raise_error": _raise_error}
+        parts = {**ours, **parts, **kwargs}
+        return ParallelRun(found, _active(graph, ranks), count, **parts)
 
     serially = partial(original, force_downstream=force_downstream, **kwargs)
     dry, no_commit = (bool(kwargs.get(name)) for name in ("dry", "no_commit"))
     return run_stages(options, stages, serially, make, dry=dry, no_commit=no_commit)
+
+
+def _reproduce_stage(
+    ranks: "Mapping[Stage, int]",
+    knows_upstream: bool,
+    stage: "Stage",
+    **kwargs: Any,
+) -> Optional["Stage"]:
+    from dvc.repo.reproduce import _reproduce_stage as reproduce
+
+    del kwargs["upstream"]
+    if knows_upstream:
+        # NOTE: from 3.0.0 on, all stages before are upstream
+        kwargs["upstream"] = [*ranks][: ranks[stage]]
+    # NOTE: before 3.4.0, the result is a list, with the stage if it ran
+    result = reproduce(stage, **kwargs)
+    return next(iter(result), None) if isinstance(result, list) else result
+
+
+def _active(graph: "DiGraph", ranks: "Mapping[Stage, int]") -> "DiGraph":
+    """The graph in which stages wait only for what comes before them in serial DVC.
+
+    Frozen stages do not wait for their dependencies.  With ``--downstream`` and several
+    targets, DVC before 3.5.0 runs stages before those that they depend on.
+    """
+    active = graph.subgraph(ranks).copy()
+    for stage in ranks:
+        for upstream in list(active.successors(stage)):
+            if stage.frozen or ranks[upstream] > ranks[stage]:
+                active.remove_edge(stage, upstream)
+    return active
+
+
+def _raise_error(cause: Optional[BaseException], *failed: "Stage") -> None:
+    names = "', '".join(stage.addressing for stage in failed)
+    raise ReproductionError(names) from cause
 
 
 def run(

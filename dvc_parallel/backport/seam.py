@@ -1,5 +1,6 @@
 """A function of DVC that one of ours stands in for."""
 
+import re
 from dataclasses import dataclass
 from functools import wraps
 from importlib import import_module
@@ -109,6 +110,38 @@ class Seam:
     def installed(self) -> bool:
         func = _function(self.current())
         return getattr(func, "dvc_parallel_seam", None) is self
+
+
+_ROW = re.compile(
+    r"(?P<target>[\w.]+:[\w.]+)\((?P<takes>[\w ]+)\) -> (?P<stand_in>[\w.]+:\w+)"
+    r"(?P<dispensable>, dispensable)?(, since (?P<since>[\d.]+))?"
+    r"(, before (?P<before>[\d.]+))?"
+)
+
+
+def seams_of(table: str) -> tuple[Seam, ...]:
+    """Seams as ``target(takes) -> stand-in, dispensable, since 3.0.0, before 3.6.0``.
+
+    Stand-ins are given from this package on; all that comes after them is optional.
+    """
+    text = " ".join(table.split())
+    rows = [*_ROW.finditer(text)]
+    assert " ".join(row[0] for row in rows) == text
+    return tuple(
+        Seam(
+            row["target"],
+            row["takes"],
+            f"dvc_parallel.{row['stand_in']}",
+            _version(row["since"]) or OLDEST,
+            _version(row["before"]),
+            bool(row["dispensable"]),
+        )
+        for row in rows
+    )
+
+
+def _version(text: Optional[str]) -> Optional[Version]:
+    return tuple(map(int, text.split("."))) if text else None
 
 
 def _function(value: Any) -> Any:

@@ -23,339 +23,161 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from dvc_parallel.engine import logger
 
-from .seam import Seam
+from .seam import Seam, seams_of
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
     from dvc.stage import Stage
 
-REPRO = "dvc_parallel.backport.repro"
-OLD = "dvc_parallel.backport.before_3_6"
-CLI = "dvc_parallel.backport.dvc_cli"
-SEAMS = "dvc_parallel.backport.seams"
-LOADING = "dvc_parallel.caches.stage_loading"
-FACTS = "dvc_parallel.caches.path_facts"
-RUN = "dvc_parallel.run.overrides"
-DRY_RUN = "dvc_parallel.commands.dry_run"
-SHAPES = "dvc_parallel.caches.entry_shapes"
-RUN_CACHE = "dvc_parallel.caches.run_cache"
-DAMAGED = "dvc_parallel.caches.damaged"
-SAVING = "dvc_parallel.run.saving"
-DOWNLOADS = "dvc_parallel.run.downloads"
-
-IN_DVC = (
-    Seam(
-        "dvc.repo.reproduce:_reproduce",
-        "stages graph force_downstream on_error force repro_fn",
-        f"{REPRO}:reproduce",
-        since=(3, 6, 0),
-    ),
-    Seam(
-        "dvc.repo.reproduce:plan_repro",
-        "graph stages pipeline downstream",
-        f"{OLD}:plan_repro",
-        since=(3, 4, 0),
-        before=(3, 6, 0),
-    ),
-    Seam(
-        "dvc.repo.reproduce:_reproduce_stages",
-        "stages force_downstream",
-        f"{OLD}:reproduce_steps",
-        since=(3, 4, 0),
-        before=(3, 6, 0),
-    ),
-    Seam(
-        "dvc.repo.reproduce:_reproduce_stages",
-        "graph stages downstream single_item",
-        f"{OLD}:reproduce_targets",
-        since=(3, 0, 0),
-        before=(3, 4, 0),
-    ),
-    Seam(
-        "dvc.repo.reproduce:_reproduce_stages",
-        "graph stages downstream single_item on_unchanged",
-        f"{OLD}:reproduce_targets_in_2",
-        before=(3, 0, 0),
-    ),
-    Seam(
-        "dvc.commands.repro:add_parser", "subparsers parent_parser", f"{CLI}:add_parser"
-    ),
-    Seam("dvc.commands.repro:CmdRepro._repro_kwargs", "self", f"{CLI}:repro_kwargs"),
-    Seam("dvc.commands.config:CmdConfig.run", "self", f"{CLI}:run_config"),
-    Seam(
-        "dvc.repo.reproduce:collect_stages",
-        "repo targets recursive glob",
-        f"{SEAMS}:collect_stages",
-        since=(3, 4, 0),
-        dispensable=True,
-    ),
-    Seam(
-        "dvc.repo.status:_joint_status",
-        "pairs",
-        f"{SEAMS}:joint_status",
-        dispensable=True,
-    ),
-    Seam(
-        "dvc.repo.commit:commit",
-        "self target with_deps recursive",
-        f"{SEAMS}:commit",
-        dispensable=True,
-    ),
-    Seam(
-        "dvc.dvcfile:load_file", "repo path", f"{LOADING}:load_file", dispensable=True
-    ),
-    Seam("dvc.utils.strictyaml:parse_yaml", "text path typ", f"{RUN}:parse_yaml"),
-    Seam(
-        "scmrepo.git:Git._add_entry_to_gitignore",
-        "self entry gitignore",
-        "dvc_parallel.run.gitignore_lines:add_entry_to_gitignore",
-    ),
-    Seam("dvc.lock:Lock.lock", "self", "dvc_parallel.engine.lock_wait:lock"),
-    Seam("dvc.lock:Lock.unlock", "self", "dvc_parallel.engine.lock_wait:unlock"),
+IN_DVC = seams_of(
+    """
+    dvc.repo.reproduce:_reproduce(stages graph force_downstream on_error force repro_fn)
+        -> backport.repro:reproduce, since 3.6.0
+    dvc.repo.reproduce:plan_repro(graph stages pipeline downstream)
+        -> backport.before_3_6:plan_repro, since 3.4.0, before 3.6.0
+    dvc.repo.reproduce:_reproduce_stages(stages force_downstream)
+        -> backport.before_3_6:reproduce_steps, since 3.4.0, before 3.6.0
+    dvc.repo.reproduce:_reproduce_stages(graph stages downstream single_item)
+        -> backport.before_3_6:reproduce_targets, since 3.0.0, before 3.4.0
+    dvc.repo.reproduce:_reproduce_stages(graph stages downstream single_item
+        on_unchanged) -> backport.before_3_6:reproduce_targets_in_2, before 3.0.0
+    dvc.commands.repro:add_parser(subparsers parent_parser)
+        -> backport.dvc_cli:add_parser
+    dvc.commands.repro:CmdRepro._repro_kwargs(self) -> backport.dvc_cli:repro_kwargs
+    dvc.commands.config:CmdConfig.run(self) -> backport.dvc_cli:run_config
+    dvc.repo.reproduce:collect_stages(repo targets recursive glob)
+        -> backport.seams:collect_stages, dispensable, since 3.4.0
+    dvc.repo.status:_joint_status(pairs) -> backport.seams:joint_status, dispensable
+    dvc.repo.commit:commit(self target with_deps recursive)
+        -> backport.seams:commit, dispensable
+    dvc.dvcfile:load_file(repo path) -> caches.stage_loading:load_file, dispensable
+    dvc.utils.strictyaml:parse_yaml(text path typ) -> run.overrides:parse_yaml
+    scmrepo.git:Git._add_entry_to_gitignore(self entry gitignore)
+        -> run.gitignore_lines:add_entry_to_gitignore
+    dvc.lock:Lock.lock(self) -> engine.lock_wait:lock
+    dvc.lock:Lock.unlock(self) -> engine.lock_wait:unlock
+    """
 )
 
 # What is asked of paths, in loading and in runs.
-PATHS = (
-    Seam("dvc.output:Output.is_in_repo", "self", f"{RUN}:is_in_repo", dispensable=True),
-    *(
-        Seam(f"{module}:relpath", "path start", f"{FACTS}:relpath", dispensable=True)
-        for module in (
-            "dvc.dvcfile",
-            "dvc.output",
-            "dvc.repo.scm_context",
-            "dvc.stage",
-            "dvc_data.hashfile.state",
-            "scmrepo.git",
-        )
-    ),
-    Seam(
-        "dvc_objects.fs.base:FileSystem.relpath",
-        "self path start",
-        f"{FACTS}:relpath_of",
-        dispensable=True,
-    ),
+PATHS = seams_of(
+    """
+    dvc.output:Output.is_in_repo(self) -> run.overrides:is_in_repo, dispensable
+    dvc.dvcfile:relpath(path start) -> caches.path_facts:relpath, dispensable
+    dvc.output:relpath(path start) -> caches.path_facts:relpath, dispensable
+    dvc.repo.scm_context:relpath(path start) -> caches.path_facts:relpath, dispensable
+    dvc.stage:relpath(path start) -> caches.path_facts:relpath, dispensable
+    dvc_data.hashfile.state:relpath(path start)
+        -> caches.path_facts:relpath, dispensable
+    scmrepo.git:relpath(path start) -> caches.path_facts:relpath, dispensable
+    dvc_objects.fs.base:FileSystem.relpath(self path start)
+        -> caches.path_facts:relpath_of, dispensable
+    """
 )
 
-IN_LOADING = (
-    *PATHS,
-    Seam(
-        "dvc.utils.strictyaml:validate",
-        "data schema text path rev",
-        f"{SHAPES}:validate",
-        dispensable=True,
-    ),
-    Seam(
-        "dvc.dependency:_get",
-        "stage p info",
-        f"{LOADING}:get_dependency",
-        dispensable=True,
-    ),
-    Seam("dvc.output:_get", "stage path", f"{LOADING}:get_output", dispensable=True),
-    Seam(
-        "dvc.stage.loader:resolve_paths",
-        "fs path wdir",
-        f"{LOADING}:resolve_paths",
-        dispensable=True,
-    ),
-    Seam(
-        "dvc.output:get_cloud_fs",
-        "repo_config",
-        f"{LOADING}:get_cloud_fs",
-        since=(3, 10, 1),
-        dispensable=True,
-    ),
-)
-
-IN_JOBS = (
-    Seam("dvc.stage.run:_run", "executable cmd", f"{RUN}:run", since=(3, 0, 0)),
-    Seam(
-        "dvc.stage.run:_run",
-        "stage executable cmd checkpoint_func",
-        f"{OLD}:run",
-        before=(3, 0, 0),
-    ),
-    Seam("dvc.stage.run:display_command", "cmd", f"{RUN}:display_command"),
-    Seam("dvc.logger:LoggerHandler.emit", "self record", f"{RUN}:emit"),
-    Seam(
-        "scmrepo.git.backend.dulwich:DulwichBackend.add",
-        "self paths",
-        f"{RUN}:add_to_git",
-        dispensable=True,
-    ),
-    Seam(
-        "dvc.stage:Stage.remove_outs", "self ignore_remove force", f"{RUN}:remove_outs"
-    ),
-    Seam("dvc.stage:Stage.save_outs", "self allow_missing", f"{SAVING}:save_outs"),
-    Seam("dvc.prompt:ask", "prompt limited_to", f"{RUN}:ask"),
-    Seam(
-        "dvc_data.index.fetch:fetch",
-        "idxs callback jobs",
-        f"{DOWNLOADS}:fetch",
-        dispensable=True,
-    ),
-    Seam(
-        "dvc.data_cloud:DataCloud.pull",
-        "self objs jobs remote odb",
-        f"{DOWNLOADS}:pull",
-        dispensable=True,
-    ),
-    Seam("dvc.stage.cache:StageCache._cache_type_copy", "self", f"{SAVING}:copy_links"),
+IN_LOADING = PATHS + seams_of(
+    """
+    dvc.utils.strictyaml:validate(data schema text path rev)
+        -> caches.entry_shapes:validate, dispensable
+    dvc.dependency:_get(stage p info)
+        -> caches.stage_loading:get_dependency, dispensable
+    dvc.output:_get(stage path) -> caches.stage_loading:get_output, dispensable
+    dvc.stage.loader:resolve_paths(fs path wdir)
+        -> caches.stage_loading:resolve_paths, dispensable
+    dvc.output:get_cloud_fs(repo_config)
+        -> caches.stage_loading:get_cloud_fs, dispensable, since 3.10.1
+    """
 )
 
 # Those of jobs that a stage which is run for another machine needs.
-IN_CLONES = tuple(seam for seam in IN_JOBS if seam.name in ("_run", "display_command"))
-
-IN_RUNS = (
-    *PATHS,
-    Seam(
-        "dvc.ignore:DvcIgnoreFilter.__init__",
-        "self fs root_dir",
-        f"{RUN}:dvcignore",
-        dispensable=True,
-    ),
-    Seam(
-        "dvc.ignore:DvcIgnoreFilter._get_trie_pattern",
-        "self dirname dnames ignore_subrepos",
-        f"{RUN}:trie_pattern",
-        dispensable=True,
-    ),
-    Seam(
-        "dvc.ignore:DvcIgnoreFilter.is_ignored",
-        "self fs path ignore_subrepos",
-        f"{RUN}:is_dvcignored",
-        dispensable=True,
-    ),
-    Seam(
-        "dvc.stage:Stage.changed",
-        "self allow_missing upstream",
-        f"{RUN}:changed",
-        since=(3, 6, 0),
-        dispensable=True,
-    ),
-    *(
-        Seam(f"dvc.stage:Stage.{name}", "self", f"{RUN}:{func}", dispensable=True)
-        for name, func in (
-            ("_changed_deps", "read_stage"),
-            ("changed_outs", "read_stage"),
-            ("_run_stage", "run_stage"),
-        )
-    ),
-    Seam(
-        "dvc.stage.cache:StageCache._uncached_outs",
-        "self stage cache",
-        f"{RUN}:uncached_outs",
-        dispensable=True,
-    ),
-    Seam("dvc.stage.cache:StageCache.save", "self stage", f"{RUN_CACHE}:save"),
-    Seam(
-        "dvc.utils:dict_filter",
-        "d exclude",
-        f"{RUN_CACHE}:dict_filter",
-        dispensable=True,
-    ),
-    Seam(
-        "dvc_data.hashfile.db.local:LocalHashFileDB.move",
-        "self from_info to_info",
-        f"{RUN_CACHE}:move",
-        dispensable=True,
-    ),
-    Seam("dvc.output:Output._build", "self", f"{SAVING}:build", since=(3, 5, 0)),
-    Seam("dvc.output:Output.__str__", "self", f"{RUN}:name_of", dispensable=True),
-    Seam(
-        "dvc.output:Output._get_hash_meta",
-        "self",
-        f"{SAVING}:hash_meta",
-        dispensable=True,
-    ),
-    Seam(
-        "dvc.dependency.base:Dependency.save",
-        "self",
-        f"{SAVING}:save_dependency",
-        dispensable=True,
-    ),
-    Seam("dvc.stage:Stage.compute_md5", "self", f"{RUN}:compute_md5", dispensable=True),
-    Seam(
-        "dvc.stage.cache:_get_stage_hash",
-        "stage",
-        f"{RUN_CACHE}:get_stage_hash",
-        dispensable=True,
-    ),
-    Seam(
-        "dvc.schema:COMPILED_LOCK_FILE_STAGE_SCHEMA",
-        "data",
-        f"{SHAPES}:check_entry",
-        dispensable=True,
-    ),
-    Seam("dvc.output:build", "odb path fs name", f"{OLD}:build", before=(3, 5, 0)),
-    Seam(
-        "dvc.output:Output.changed_cache",
-        "self filter_info",
-        f"{DAMAGED}:changed_cache",
-    ),
-    Seam("dvc.output:ocheck", "odb obj", f"{DAMAGED}:check"),
-    Seam("dvc.output:otransfer", "src dest obj_ids", f"{SAVING}:transfer"),
-    Seam("dvc.output:Output._checkout", "self", f"{SAVING}:checkout"),
-    Seam("dvc.output:checkout", "path fs obj cache", f"{SAVING}:checkout_object"),
-    Seam("dvc.stage:Stage.commit", "self allow_missing", f"{SAVING}:commit"),
-    Seam("dvc.stage.run:unlocked_repo", "f", f"{RUN}:unlocked_repo"),
-    # NOTE: before 3.8.0, it leaves the config alone
-    Seam("dvc.repo:Repo._reset", "self", f"{RUN}:reset", since=(3, 8, 0)),
-    Seam(
-        "dvc.dependency.param:load_path",
-        "fs_path fs",
-        f"{RUN}:load_path",
-        since=(3, 20, 0),
-    ),
-    Seam(
-        "dvc.dependency.param:read_param_file",
-        "fs path key_paths flatten",
-        f"{RUN}:read_param_file",
-        since=(3, 20, 0),
-    ),
-    Seam("dvc.rwlock:rwlock", "tmp_dir fs cmd read write hardlink", f"{RUN}:rwlock"),
-    Seam("dvc.dvcfile:modify_yaml", "path fs", f"{RUN}:modify_yaml"),
-    Seam("dvc.utils.serialize:dump_yaml", "path data fs", f"{RUN}:dump_yaml"),
-    Seam(
-        "dulwich.ignore:Pattern",
-        "pattern ignorecase",
-        f"{RUN}:pattern",
-        dispensable=True,
-    ),
-    Seam(
-        "scmrepo.git.backend.dulwich:DulwichBackend.is_ignored",
-        "self path",
-        f"{RUN}:is_ignored",
-        dispensable=True,
-    ),
-    Seam(
-        "scmrepo.git.backend.dulwich:DulwichBackend.is_tracked",
-        "self path",
-        f"{RUN}:is_tracked",
-        dispensable=True,
-    ),
-    Seam(
-        "dvc_data.hashfile.checkout:test_links",
-        "links from_fs from_path to_fs to_path",
-        f"{RUN}:test_links",
-        dispensable=True,
-    ),
-    Seam(
-        "dvc_data.hashfile.checkout:_checkout_file",
-        "link path fs change cache",
-        f"{RUN}:checkout_file",
-        dispensable=True,
-    ),
-    Seam("dvc_objects.db:ObjectDB.add", "self path fs oid", f"{RUN}:add_objects"),
-    Seam(
-        "dvc_objects.fs.local:FsspecLocalFileSystem.reflink",
-        "self path1 path2",
-        f"{RUN}:reflink",
-    ),
+IN_CLONES = seams_of(
+    """
+    dvc.stage.run:_run(executable cmd) -> run.overrides:run, since 3.0.0
+    dvc.stage.run:_run(stage executable cmd checkpoint_func)
+        -> backport.before_3_6:run, before 3.0.0
+    dvc.stage.run:display_command(cmd) -> run.overrides:display_command
+    """
 )
 
-IN_DRY_RUNS = (
-    Seam("dvc.stage:Stage.reproduce", "self interactive", f"{DRY_RUN}:reproduce"),
-    Seam("dvc.stage:Stage.run", "self dry", f"{DRY_RUN}:run"),
+IN_JOBS = IN_CLONES + seams_of(
+    """
+    dvc.logger:LoggerHandler.emit(self record) -> run.overrides:emit
+    scmrepo.git.backend.dulwich:DulwichBackend.add(self paths)
+        -> run.overrides:add_to_git, dispensable
+    dvc.stage:Stage.remove_outs(self ignore_remove force) -> run.overrides:remove_outs
+    dvc.stage:Stage.save_outs(self allow_missing) -> run.saving:save_outs
+    dvc.prompt:ask(prompt limited_to) -> run.overrides:ask
+    dvc_data.index.fetch:fetch(idxs callback jobs) -> run.downloads:fetch, dispensable
+    dvc.data_cloud:DataCloud.pull(self objs jobs remote odb)
+        -> run.downloads:pull, dispensable
+    dvc.stage.cache:StageCache._cache_type_copy(self) -> run.saving:copy_links
+    """
+)
+
+# NOTE: before 3.8.0, `_reset` leaves the config alone
+IN_RUNS = PATHS + seams_of(
+    """
+    dvc.ignore:DvcIgnoreFilter.__init__(self fs root_dir)
+        -> run.overrides:dvcignore, dispensable
+    dvc.ignore:DvcIgnoreFilter._get_trie_pattern(self dirname dnames ignore_subrepos)
+        -> run.overrides:trie_pattern, dispensable
+    dvc.ignore:DvcIgnoreFilter.is_ignored(self fs path ignore_subrepos)
+        -> run.overrides:is_dvcignored, dispensable
+    dvc.stage:Stage.changed(self allow_missing upstream)
+        -> run.overrides:changed, dispensable, since 3.6.0
+    dvc.stage:Stage._changed_deps(self) -> run.overrides:read_stage, dispensable
+    dvc.stage:Stage.changed_outs(self) -> run.overrides:read_stage, dispensable
+    dvc.stage:Stage._run_stage(self) -> run.overrides:run_stage, dispensable
+    dvc.stage.cache:StageCache._uncached_outs(self stage cache)
+        -> run.overrides:uncached_outs, dispensable
+    dvc.stage.cache:StageCache.save(self stage) -> caches.run_cache:save
+    dvc.utils:dict_filter(d exclude) -> caches.run_cache:dict_filter, dispensable
+    dvc_data.hashfile.db.local:LocalHashFileDB.move(self from_info to_info)
+        -> caches.run_cache:move, dispensable
+    dvc.output:Output._build(self) -> run.saving:build, since 3.5.0
+    dvc.output:Output.__str__(self) -> run.overrides:name_of, dispensable
+    dvc.output:Output._get_hash_meta(self) -> run.saving:hash_meta, dispensable
+    dvc.dependency.base:Dependency.save(self) -> run.saving:save_dependency, dispensable
+    dvc.stage:Stage.compute_md5(self) -> run.overrides:compute_md5, dispensable
+    dvc.stage.cache:_get_stage_hash(stage)
+        -> caches.run_cache:get_stage_hash, dispensable
+    dvc.schema:COMPILED_LOCK_FILE_STAGE_SCHEMA(data)
+        -> caches.entry_shapes:check_entry, dispensable
+    dvc.output:build(odb path fs name) -> backport.before_3_6:build, before 3.5.0
+    dvc.output:Output.changed_cache(self filter_info) -> caches.damaged:changed_cache
+    dvc.output:ocheck(odb obj) -> caches.damaged:check
+    dvc.output:otransfer(src dest obj_ids) -> run.saving:transfer
+    dvc.output:Output._checkout(self) -> run.saving:checkout
+    dvc.output:checkout(path fs obj cache) -> run.saving:checkout_object
+    dvc.stage:Stage.commit(self allow_missing) -> run.saving:commit
+    dvc.stage.run:unlocked_repo(f) -> run.overrides:unlocked_repo
+    dvc.repo:Repo._reset(self) -> run.overrides:reset, since 3.8.0
+    dvc.dependency.param:load_path(fs_path fs) -> run.overrides:load_path, since 3.20.0
+    dvc.dependency.param:read_param_file(fs path key_paths flatten)
+        -> run.overrides:read_param_file, since 3.20.0
+    dvc.rwlock:rwlock(tmp_dir fs cmd read write hardlink) -> run.overrides:rwlock
+    dvc.dvcfile:modify_yaml(path fs) -> run.overrides:modify_yaml
+    dvc.utils.serialize:dump_yaml(path data fs) -> run.overrides:dump_yaml
+    dulwich.ignore:Pattern(pattern ignorecase) -> run.overrides:pattern, dispensable
+    scmrepo.git.backend.dulwich:DulwichBackend.is_ignored(self path)
+        -> run.overrides:is_ignored, dispensable
+    scmrepo.git.backend.dulwich:DulwichBackend.is_tracked(self path)
+        -> run.overrides:is_tracked, dispensable
+    dvc_data.hashfile.checkout:test_links(links from_fs from_path to_fs to_path)
+        -> run.overrides:test_links, dispensable
+    dvc_data.hashfile.checkout:_checkout_file(link path fs change cache)
+        -> run.overrides:checkout_file, dispensable
+    dvc_objects.db:ObjectDB.add(self path fs oid) -> run.overrides:add_objects
+    dvc_objects.fs.local:FsspecLocalFileSystem.reflink(self path1 path2)
+        -> run.overrides:reflink
+    """
+)
+
+IN_DRY_RUNS = seams_of(
+    """
+    dvc.stage:Stage.reproduce(self interactive) -> commands.dry_run:reproduce
+    dvc.stage:Stage.run(self dry) -> commands.dry_run:run
+    """
 )
 
 _guard = threading.Lock()

@@ -185,7 +185,7 @@ def test_dvc_works_when_the_package_cannot_be_imported(make_project, broken):
 def test_dvc_works_when_a_seam_has_moved(make_project, broken):
     project = make_project(dvc_yaml="stages: {a: {cmd: echo a}}")
     source = (PACKAGE / "backport" / "seams.py").read_text()
-    changed = source.replace('"subparsers parent_parser"', '"moved"')
+    changed = source.replace("(subparsers parent_parser)", "(moved)")
     assert changed != source
     env = broken("backport/seams.py", changed)
 
