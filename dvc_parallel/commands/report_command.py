@@ -5,7 +5,6 @@ import os
 import sys
 import time
 from contextlib import suppress
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
@@ -271,7 +270,7 @@ def _failure(run: "Run", stage: "StageTimes", most: int) -> "Failure":
 
     name = run.stages[stage.index].log
     with suppress(OSError):
-        log, more = tail(BytesIO(end_of(run.logs, name, most + 1)), most)
+        log, more = tail(end_of(run.logs, name, most + 1), most)
         return Failure(stage, log, os.path.relpath(run.logs.path_of(name)), more)
     return Failure(stage)
 

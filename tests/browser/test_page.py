@@ -12,7 +12,7 @@ from dvc_parallel.engine.own_files import OwnFolder
 from dvc_parallel.reporting.records.reader import read
 from dvc_parallel.reporting.report.page import page
 from dvc_parallel.reporting.report.sections import Failure
-from dvc_parallel.reporting.report.summary import summary
+from dvc_parallel.reporting.report.summary import Summary
 from dvc_parallel.reporting.report.timeline import timeline
 from tests.support.journals import Journal, large
 
@@ -46,7 +46,7 @@ def show(browser, tmp_path):
 
     def show(journal, scheme="light", log="", **kwargs):
         run = read(OwnFolder(str(journal.write(tmp_path / "runs"))))
-        found = summary(timeline(run.stages, journal.jobs, run.last))
+        found = Summary(timeline(run.stages, journal.jobs, run.last))
         failures = [Failure(stage, log, "log") for stage in found.failed]
         path = tmp_path / "report.html"
         text = page(run.header, "failed", found, failures)
@@ -349,7 +349,7 @@ def test_a_page_that_renews_itself_stays_as_it_was_left(browser, tmp_path):
     run = read(OwnFolder(str(large(400).write(tmp_path / "runs"))))
 
     def write(state, renewed_after=None):
-        found = summary(timeline(run.stages, 4, run.last))
+        found = Summary(timeline(run.stages, 4, run.last))
         text = page(run.header, state, found, [], renewed_after)
         path.write_text(text, encoding="utf-8")
 

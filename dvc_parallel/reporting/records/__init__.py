@@ -19,10 +19,6 @@ DVC, how many ``seconds`` a stage took, and for how many it ``owned`` the repo, 
 the command before it has ``used`` (:class:`~dvc_parallel.engine.usage.Usage`).  The
 last line is ``{"t": ..., "end": "ok" | "failed" | "interrupted", "seconds": how long
 the run took}``; it is missing while the run goes on, and for good if DVC was killed.
-
-Journals of format 1 have "done" for stages that ran or were restored, with ``changed``,
-or were unchanged; "skipped" for those that were not run, "stopped" for those that were
-interrupted; and no ``seconds``.
 """
 
 from .reader import Run, Runs, Stage

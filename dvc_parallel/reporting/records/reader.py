@@ -19,21 +19,22 @@ from dvc_parallel.engine.reporter_events import FINAL, Phase
 from dvc_parallel.engine.terminal import visible
 from dvc_parallel.engine.usage import Usage, together, usage_of
 
-from . import checked
 from .log_files import log_name
 
 FORMAT = 2
-FORMATS = (1, FORMAT)
 JOURNAL = "journal.jsonl"
 LOGS = "logs"
 IDLE = "idle"  # a file beside the runs, with the ID of one in which no stage has run
 # Bytes of a journal, and of a line of it.
 MOST_BYTES = 2**28
 MOST_LINE = 2**25
+# What fits into a pid_t; no run takes as many seconds, or has as many jobs.
+MOST_PID = 2**31 - 1
+MOST_SECONDS = 1e9
+MOST_JOBS = 100_000
+TEXTS = ("id", "on_error", "command", "dvc", "dvc_parallel")
 RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9A-Za-z]{4}", re.ASCII)
 
-# What outcomes were called in journals of format 1.
-OLD_OUTCOMES = {"skipped": Phase.NOT_RUN.value, "stopped": Phase.INTERRUPTED.value}
 # Phases in which a stage does something itself.
 BUSY = ("check", "command", "retry", "save")
 
@@ -121,7 +122,7 @@ class Stage:
         if not self.over or self.started is None:
             return None
         if (seconds := self.details.get("seconds")) is not None:
-            return checked.seconds(seconds)
+            return seconds
         return self.seconds_in(*BUSY)
 
     def seconds_in(self, *phases: str) -> float:
@@ -259,13 +260,6 @@ class Runs:
                 size += sum(folder.files().values())
         return size
 
-    def is_bad(self, run_id: str) -> bool:
-        """Whether a run is known to have failed, or to have been stopped or killed."""
-        try:
-            return read(self.folder(run_id)).state not in ("ok", "running")
-        except RecordError:
-            return False
-
     def remember_idle(self, run_id: str) -> None:
         """Take note that no stage has run in a run, so that it does not last.
 
@@ -390,12 +384,11 @@ class Runs:
             with suppress(RecordError):
                 yield read(self.folder(run_id))
 
-    def goes_on(self, run_id: str) -> bool:
-        """Whether a run has not ended yet; one that cannot be read has."""
-        try:
-            return read(self.folder(run_id)).goes_on
-        except RecordError:
-            return False
+    def state(self, run_id: str) -> Optional[str]:
+        """The state of a run; None if it cannot be read."""
+        with suppress(RecordError):
+            return read(self.folder(run_id)).state
+        return None
 
 
 def read(folder: OwnFolder) -> Run:
@@ -407,9 +400,9 @@ def read(folder: OwnFolder) -> Run:
     run = Run(folder, {}, [])
     header = next(_entries(run, 1), {})
     try:
-        if header["format"] not in FORMATS:
+        if header["format"] != FORMAT:
             raise ValueError("another format")
-        run.header = checked.header(header)
+        run.header = _checked_header(header)
         run.stages += _stages(header["stages"])
     except NONSENSE:
         raise RecordError(f"{run.journal} is not a readable journal") from None
@@ -441,26 +434,26 @@ def _stages(stages: list[dict[str, Any]]) -> Iterator[Stage]:
         known = stage.get("seconds")
         yield Stage(
             name,
-            checked.ranks(stage.get("upstream", [])),
-            checked.ranks(stage.get("after", [])),
-            None if known is None else checked.seconds(known),
+            [int(other) for other in stage.get("upstream", [])],
+            [int(other) for other in stage.get("after", [])],
+            None if known is None else _seconds(known),
             log_name(rank, name),
         )
 
 
 def _add(run: Run, entry: dict[str, Any]) -> None:
-    time = checked.seconds(entry["t"])
+    time = _seconds(entry["t"])
     if "end" in entry:
         if entry["end"] not in ENDS:
             raise ValueError(entry["end"])
         if "seconds" in entry:
-            run.seconds = checked.seconds(entry["seconds"])
+            run.seconds = _seconds(entry["seconds"])
         run.end = entry["end"]
     else:
         details = {k: v for k, v in entry.items() if k not in ("t", "stage", "phase")}
         for name in ("seconds", "owned"):
             if name in details:
-                checked.seconds(details[name])
+                details[name] = _seconds(details[name])
         if "exit" in details:
             details["exit"] = int(details["exit"])
         if "used" in details:
@@ -468,21 +461,34 @@ def _add(run: Run, entry: dict[str, Any]) -> None:
         rank, phase = int(entry["stage"]), str(entry["phase"])
         if rank < 0:
             return
-        phases = run.stages[rank].phases
-        phases.append((time, _outcome(phases, phase, details), details))
+        run.stages[rank].phases.append((time, phase, details))
     run.last = time
 
 
-def _outcome(
-    before: Sequence[tuple[float, str, Any]], phase: str, details: dict[str, Any]
-) -> str:
-    """What a phase is called now; journals of format 1 have other words."""
-    if phase != "done":
-        return OLD_OUTCOMES.get(phase, phase)
-    if not details.pop("changed", None):
-        return Phase.UNCHANGED.value
-    ran = any(other == "command" for _, other, _ in before)
-    return (Phase.RAN if ran else Phase.RESTORED).value
+def _checked_header(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The first line of a journal, but for its stages."""
+    started = datetime.fromisoformat(entry["started"])
+    if started.tzinfo is None:
+        raise ValueError("no time zone")
+    started.astimezone()  # fails for the first and the last days of the calendar
+    texts = {name: str(entry[name]) for name in TEXTS if name in entry}
+    numbers = {
+        name: _between(1, int(entry[name]), most)
+        for name, most in (("jobs", MOST_JOBS), ("pid", MOST_PID))
+        if name in entry
+    }
+    return {**texts, **numbers, "started": entry["started"]}
+
+
+def _seconds(value: Any) -> float:
+    """Seconds since the start of the run, or that something took."""
+    return float(_between(0, float(value), MOST_SECONDS))
+
+
+def _between(least: float, value: Any, most: float) -> Any:
+    if not least <= value <= most:
+        raise ValueError(f"{value} is out of range")
+    return value
 
 
 def _listed(names: Sequence[str], count: int) -> str:

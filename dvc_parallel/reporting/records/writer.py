@@ -117,7 +117,7 @@ class Recorder(Reporter):
         self._runs.remove_idle()
         with suppress(RecordError):
             for run_id in self._runs.ids()[:-KEEP]:
-                if not self._runs.goes_on(run_id):
+                if self._runs.state(run_id) != "running":
                     self._runs.remove(run_id)
 
     def _remove_too_many(self) -> None:
@@ -131,11 +131,12 @@ class Recorder(Reporter):
             excess = sum(sizes.values()) - (self._limits.runs or sys.maxsize)
             if excess <= 0:
                 return
-            last_bad = next(filter(self._runs.is_bad, reversed(sizes)), None)
+            states = {run_id: self._runs.state(run_id) for run_id in sizes}
+            bad = [one for one in sizes if states[one] not in ("ok", "running", None)]
             for run_id, size in sizes.items():
                 if excess <= 0:
                     return
-                if run_id not in (self.id, last_bad) and not self._runs.goes_on(run_id):
+                if run_id not in (self.id, *bad[-1:]) and states[run_id] != "running":
                     self._runs.remove(run_id)
                     excess -= size
 

@@ -6,6 +6,7 @@ is the upstream that ended last, or, where a stage was ready and no slot was fre
 stage whose slot it got.
 """
 
+import sys
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -69,25 +70,48 @@ class Causes:
 
     def __init__(self, timeline: Timeline):
         self._timeline = timeline
-        self._releases = _Releases(timeline)
+        self._in_flight = 2 * timeline.jobs
+        held = [(stage.held, stage) for stage in timeline.stages if stage.held]
+        self._starts = sorted(when[0] for when, _ in held)
+        # When stages gave up their slots, and when they ended.
+        self._slots = sorted((when[1], stage.index) for when, stage in held)
+        self._ends = sorted((stage.end, stage.index) for _, stage in held)
 
     def of(self, stage: StageTimes) -> Cause:
         assert stage.held
         ready, begun = stage.ready, stage.held[0]
         if begun - ready > HANDOVER:
-            release = self._releases.before(begun)
+            release = self._release_before(begun)
             # NOTE: what had ended before it was ready is not what it waited for
             if release and release[0] > ready:
                 when, other = release
                 queued = (span for span in stage.spans if span.phase == "ready")
                 pool = any(span.detail for span in queued)
-                return Cause(POOL if pool else SLOT, other, when)
+                return Cause(POOL if pool else SLOT, self._timeline.stages[other], when)
         ups = (self._timeline.stages[index] for index in stage.waits_for)
         through = [up for up in ups if up.held and up.end <= ready + HANDOVER]
         if not through:
             return Cause(START, None, 0.0)
         last = max(through, key=lambda up: (up.end, up.index))
         return Cause(UPSTREAM, last, min(last.end, begun))
+
+    def _release_before(self, when: float) -> Optional[tuple[float, int]]:
+        """The last thing that let a stage start at ``when``, and whose it was."""
+        place = _count(self._slots, when)
+        if not place:
+            return None
+        released, stage = self._slots[place - 1]
+        # NOTE: a plan keeps no more than twice as many stages as jobs in flight, those
+        # that are being saved included: then one has to end before another starts
+        in_flight = bisect_left(self._starts, when) - _count(self._ends, released)
+        if in_flight >= self._in_flight:
+            return self._ends[_count(self._ends, when) - 1]
+        return released, stage
+
+
+def _count(times: list[tuple[float, int]], last: float) -> int:
+    """How many of some times are not after another one."""
+    return bisect_right(times, (last, sys.maxsize))
 
 
 def critical_path(timeline: Timeline, causes: Causes) -> list[Step]:
@@ -109,38 +133,3 @@ def critical_path(timeline: Timeline, causes: Causes) -> list[Step]:
         steps.append(Step(stage, cause.when, end, cause.why, cause.behind))
         stage, end = cause.behind, cause.when
     return steps[::-1]
-
-
-class _Releases:
-    """When stages gave up their slots, and when they ended."""
-
-    def __init__(self, timeline: Timeline):
-        self._in_flight = 2 * timeline.jobs
-        held = [(stage.held, stage) for stage in timeline.stages if stage.held]
-        self._starts = sorted(when[0] for when, _ in held)
-        self._slots = sorted(
-            ((when[1], stage.index, stage) for when, stage in held),
-            key=lambda item: item[:2],
-        )
-        self._slot_times = [when for when, _, _ in self._slots]
-        self._ends = sorted(
-            ((stage.end, stage.index, stage) for _, stage in held),
-            key=lambda item: item[:2],
-        )
-        self._end_times = [when for when, _, _ in self._ends]
-
-    def before(self, when: float) -> Optional[tuple[float, StageTimes]]:
-        """The last thing that let a stage start at ``when``."""
-        place = bisect_right(self._slot_times, when) - 1
-        if place < 0:
-            return None
-        released, _, stage = self._slots[place]
-        # NOTE: a plan keeps no more than twice as many stages as jobs in flight, those
-        # that are being saved included: then one has to end before another starts
-        in_flight = bisect_left(self._starts, when) - bisect_right(
-            self._end_times, released
-        )
-        if in_flight >= self._in_flight:
-            place = bisect_right(self._end_times, when) - 1
-            released, _, stage = self._ends[place]
-        return released, stage

@@ -3,13 +3,14 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Optional
 
 from dvc_parallel.engine.plan import longest_paths
 from dvc_parallel.engine.terminal import duration
 from dvc_parallel.engine.usage import Usage, together
 
-from .critical import POOL, SLOT, Causes, Step, critical_path
+from .critical import POOL, SLOT, Causes, critical_path
 from .timeline import FAILED, StageTimes, Timeline, timeline
 
 if TYPE_CHECKING:
@@ -55,7 +56,6 @@ class Waiting:
             self.longest, self.longest_seconds = stage, seconds
 
 
-@dataclass(frozen=True)
 class Summary:
     """The summary of a run.
 
@@ -63,23 +63,63 @@ class Summary:
         timeline: the run.
         causes: why stages started when they did.
         path: its critical path.
-        outcomes: how many stages ended in which way.
-        busy: seconds of all stages together, without those in which they waited.
-        chain: seconds of the longest chain of stages that depend on each other:
-            no number of jobs would have made this run shorter than that.
-        waiting: by cause.
-        on_path: seconds on the critical path, by what happened; they add up to those
-            of the run up to the end of its last stage.
     """
 
-    timeline: Timeline
-    causes: Causes
-    path: list[Step]
-    outcomes: Mapping[str, int]
-    busy: float
-    chain: float
-    waiting: Mapping[str, Waiting]
-    on_path: Mapping[str, float]
+    def __init__(self, timeline: Timeline):
+        self.timeline = timeline
+        self.causes = Causes(timeline)
+        self.path = critical_path(timeline, self.causes)
+
+    @cached_property
+    def outcomes(self) -> Mapping[str, int]:
+        """How many stages ended in which way."""
+        return Counter(stage.outcome for stage in self.timeline.stages)
+
+    @cached_property
+    def busy(self) -> float:
+        """Seconds of all stages together, without those in which they waited."""
+        return sum(stage.busy for stage in self.timeline.stages)
+
+    @cached_property
+    def chain(self) -> float:
+        """Seconds of the longest chain of stages that depend on each other.
+
+        No number of jobs would have made this run shorter than that.
+        """
+        stages = self.timeline.stages
+        chains = longest_paths(
+            range(len(stages)),
+            lambda index: stages[index].waits_for,
+            [stage.busy for stage in stages],
+        )
+        return max(chains.values(), default=0.0)
+
+    @cached_property
+    def waiting(self) -> Mapping[str, Waiting]:
+        """The time that stages waited, by cause."""
+        waiting = {cause: Waiting() for cause in CAUSES}
+        for stage in self.timeline.stages:
+            waiting["upstream"].add(stage, stage.ready)
+            queued = [span for span in stage.spans if span.phase == "ready"]
+            in_pools = sum(span.seconds for span in queued if span.detail)
+            waiting["slot"].add(stage, stage.seconds("ready") - in_pools)
+            waiting["pool"].add(stage, in_pools)
+            waiting["lock"].add(stage, stage.seconds("lock"))
+            waiting["saving"].add(stage, stage.seconds("save"))
+        return waiting
+
+    @cached_property
+    def on_path(self) -> Mapping[str, float]:
+        """Seconds on the critical path, by what happened."""
+        seconds = dict.fromkeys(ON_PATH, 0.0)
+        for step in self.path:
+            told = 0.0
+            for span in step.spans:
+                if span.phase != "ready":
+                    seconds[span.phase] += span.seconds
+                    told += span.seconds
+            seconds["handover"] += step.end - step.start - told
+        return seconds
 
     @property
     def slowest(self) -> list[StageTimes]:
@@ -222,7 +262,7 @@ class Summary:
 
 def summary_of(run: "Run") -> Summary:
     """Sum up a run that was recorded."""
-    return summary(timeline(run.stages, run.header.get("jobs", 1), run.now))
+    return Summary(timeline(run.stages, run.header.get("jobs", 1), run.now))
 
 
 def as_dict(run: "Run", found: Summary) -> dict[str, Any]:
@@ -235,50 +275,3 @@ def as_dict(run: "Run", found: Summary) -> dict[str, Any]:
         "command": run.header.get("command"),
         **found.as_dict(),
     }
-
-
-def summary(timeline: Timeline) -> Summary:
-    """Sum a run up."""
-    causes = Causes(timeline)
-    path = critical_path(timeline, causes)
-    stages = timeline.stages
-    chains = longest_paths(
-        range(len(stages)),
-        lambda index: stages[index].waits_for,
-        [stage.busy for stage in stages],
-    )
-    return Summary(
-        timeline,
-        causes,
-        path,
-        Counter(stage.outcome for stage in timeline.stages),
-        sum(stage.busy for stage in timeline.stages),
-        max(chains.values(), default=0.0),
-        _waiting(timeline),
-        _on_path(path),
-    )
-
-
-def _waiting(timeline: Timeline) -> dict[str, Waiting]:
-    waiting = {cause: Waiting() for cause in CAUSES}
-    for stage in timeline.stages:
-        waiting["upstream"].add(stage, stage.ready)
-        queued = [span for span in stage.spans if span.phase == "ready"]
-        in_pools = sum(span.seconds for span in queued if span.detail)
-        waiting["slot"].add(stage, stage.seconds("ready") - in_pools)
-        waiting["pool"].add(stage, in_pools)
-        waiting["lock"].add(stage, stage.seconds("lock"))
-        waiting["saving"].add(stage, stage.seconds("save"))
-    return waiting
-
-
-def _on_path(path: list[Step]) -> dict[str, float]:
-    seconds = dict.fromkeys(ON_PATH, 0.0)
-    for step in path:
-        told = 0.0
-        for span in step.spans:
-            if span.phase != "ready":
-                seconds[span.phase] += span.seconds
-                told += span.seconds
-        seconds["handover"] += step.end - step.start - told
-    return seconds

@@ -1,28 +1,20 @@
 """Text from outside, names, commands and logs, made fit to be shown."""
 
-import os
 import re
-from typing import BinaryIO
 
-from dvc_parallel.engine.terminal import duration, visible
+from dvc_parallel.engine.terminal import duration, visible, without_controls
 
 # Lines of a log that are shown.
 TAIL_LINES = 200
 
-# ECMA-48 (5th edition, 1991), 5.4: control sequences; 5.6: control strings, such as the
-# titles and links of terminals.
-_ESCAPES = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]"
-)
-_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 # What a backslash in Markdown takes the meaning of (GFM 0.29, 6.1).
 _PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
 
 
 def clean(text: str) -> str:
     """Text without what a page cannot hold: controls, halves of characters."""
-    text = text.encode("utf-8", "replace").decode("utf-8")
-    return _UNSEEN.sub("", _ESCAPES.sub("", text.replace("\r\n", "\n")))
+    data = text.encode("utf-8", "replace").replace(b"\r", b"")
+    return without_controls(data).decode("utf-8", "replace")
 
 
 def shorten(text: str, most: int) -> str:
@@ -35,24 +27,16 @@ def literal(text: str) -> str:
     return _PUNCTUATION.sub(r"\\\g<0>", visible(" ".join(text.split())))
 
 
-def tail(log: BinaryIO, most: int) -> tuple[str, bool]:
-    """The last lines of a log, whatever bytes it holds and however large it is.
+def tail(log: bytes, most: int) -> tuple[str, bool]:
+    """The last lines of a log, and whether there was more before them.
 
     Args:
-        log: the log, opened for reading.
-        most: how many bytes at its end are looked at.
-
-    Returns:
-        tuple: the text, and whether there was more before it.
-
-    Raises:
-        OSError: it cannot be read.
+        log: its last bytes, whatever they are.
+        most: how many of them are looked at.
     """
-    size = log.seek(0, os.SEEK_END)
-    log.seek(max(0, size - most))
-    data = log.read(most)
-    more = size > most
-    lines = data.decode("utf-8", "replace").replace("\r\n", "\n").split("\n")
+    more = len(log) > most
+    text = log[-most:].decode("utf-8", "replace")
+    lines = text.replace("\r\n", "\n").split("\n")
     if more and len(lines) > 1:
         del lines[0]  # where it begins is not known
     while lines and not lines[-1]:

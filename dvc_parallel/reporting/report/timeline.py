@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from dvc_parallel.engine.reporter_events import FINAL, Phase
-from dvc_parallel.engine.usage import Usage, together
+from dvc_parallel.engine.usage import Usage
 
 if TYPE_CHECKING:
     from dvc_parallel.reporting.records import Stage
@@ -177,8 +177,14 @@ def timeline(records: Sequence["Stage"], jobs: int, seconds: float) -> Timeline:
             tuple(
                 other
                 for other in (*record.upstream, *record.after)
-                if isinstance(other, int) and 0 <= other < index
+                if 0 <= other < index
             ),
+            error=str(record.details.get("error") or ""),
+            exit=record.exit,
+            worker=str(record.worker or ""),
+            took=record.took,
+            owned=record.details.get("owned", 0.0),
+            used=record.used,
         )
         for index, record in enumerate(records)
     ]
@@ -202,20 +208,15 @@ def _fill_in(
             when = max(when, begun[1])
             stage.spans.append(Span(begun[0], begun[1], when, begun[2]))
             if used := details.get("used"):
-                stage.used = together([stage.used, used] if stage.used else [used])
                 stage.memory += _memory(used, begun[1], when)
             begun = None
         if phase in FINAL:
             stage.end = when
             stage.outcome = phase
-            stage.took, stage.exit = details.get("seconds"), details.get("exit")
-            stage.owned = details.get("owned", 0.0)
-            stage.error = str(details.get("error") or "")
             return
         if phase in _PHASES:
             detail = str(details.get("cmd") or details.get("pool") or "")
             begun = _PHASES[phase], when, detail
-            stage.worker = str(details.get("worker") or stage.worker)
             stage.outcome = RUNNING
     if begun:
         stage.spans.append(Span(begun[0], begun[1], seconds, begun[2]))

@@ -158,33 +158,6 @@ def test_runs_in_which_no_stage_ran_push_no_others_out(tmp_path):
     assert runs.ids() == [ran, cut_short, later]
 
 
-def test_journals_of_format_1(recorder, tmp_path):
-    """Their outcomes had other words, and times are those of the phases."""
-    phases = {
-        "ran": ["lock", "check", "command", "lock", "save", ("done", True)],
-        "restored": ["lock", "check", ("done", True)],
-        "unchanged": ["check", ("done", False)],
-        "failed": ["check", "command", "failed"],
-        "interrupted": ["command", "stopped"],
-        "not run": ["skipped"],
-    }
-    header = json.loads(journal(tmp_path).read_text())
-    header["format"], header["stages"] = 1, [{"name": name} for name in phases]
-    lines = [header]
-    for stage, told in enumerate(phases.values()):
-        for time, phase in enumerate(told):
-            done = isinstance(phase, tuple)
-            changed = {"phase": "done", "changed": phase[1]} if done else {}
-            lines.append({"t": time, "stage": stage, "phase": phase, **changed})
-    lines.append({"t": 9, "end": "interrupted"})
-    journal(tmp_path).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    run = Runs(str(tmp_path)).load()
-    assert [stage.phase for stage in run.stages] == list(phases)
-    assert not any("changed" in stage.details for stage in run.stages)
-    assert [stage.took for stage in run.stages] == [3, 1, 1, 2, 1, None]
-    assert run.now == 9
-
-
 def test_stages_of_a_run_that_was_killed(recorder, tmp_path, mocker):
     """They have an outcome, as those of any run that is over."""
     recorder.phase(1, Phase.READY)
@@ -284,7 +257,7 @@ def test_no_such_run(tmp_path, recorder):
 
 
 @pytest.mark.parametrize(
-    "header", [{}, {"format": 2}, {"format": 1}, {"format": 1, "started": "x"}]
+    "header", [{}, {"format": 2}, {"format": 3}, {"format": 2, "started": "x"}]
 )
 def test_what_is_no_journal(tmp_path, header):
     (tmp_path / "journal.jsonl").write_text(json.dumps(header) + "\n")
@@ -566,7 +539,7 @@ def test_the_environment_wins_over_the_config(monkeypatch):
     assert limits_of({"parallel_log_size": "1M"}) == Limits(2**21, None)
 
 
-@pytest.mark.parametrize("text", [None, "", '{"format": 1, "id": "2'])
+@pytest.mark.parametrize("text", [None, "", '{"format": 2, "id": "2'])
 def test_a_run_that_was_killed_before_its_journal_is_passed_over(
     recorder, tmp_path, text
 ):

@@ -13,7 +13,7 @@ from dvc_parallel.engine.usage import Usage
 from dvc_parallel.reporting.records.reader import Stage, read
 from dvc_parallel.reporting.report.chrome_trace import chrome_trace
 from dvc_parallel.reporting.report.critical import Causes
-from dvc_parallel.reporting.report.summary import summary
+from dvc_parallel.reporting.report.summary import Summary
 from dvc_parallel.reporting.report.timeline import timeline
 from tests.support.journals import Journal, large
 from tests.support.traces import check_trace
@@ -25,7 +25,7 @@ def told(tmp_path):
 
     def tell(journal):
         run = read(OwnFolder(str(journal.write(tmp_path))))
-        return summary(timeline(run.stages, journal.jobs, run.last))
+        return Summary(timeline(run.stages, journal.jobs, run.last))
 
     return tell
 

@@ -13,7 +13,7 @@ from dvc_parallel.reporting.records.reader import read
 from dvc_parallel.reporting.report import markdown as module
 from dvc_parallel.reporting.report.markdown import markdown
 from dvc_parallel.reporting.report.sections import Failure
-from dvc_parallel.reporting.report.summary import summary
+from dvc_parallel.reporting.report.summary import Summary
 from dvc_parallel.reporting.report.timeline import timeline
 from tests.support.ci import log_commands
 from tests.support.journals import Journal
@@ -53,7 +53,7 @@ text = st.lists(st.sampled_from(PIECES), min_size=1, max_size=6).map("".join)
 
 def make(journal, folder, logs=(), state="failed"):
     run = read(OwnFolder(str(journal.write(folder))))
-    found = summary(timeline(run.stages, journal.jobs, run.last))
+    found = Summary(timeline(run.stages, journal.jobs, run.last))
     failures = [Failure(*each) for each in zip(found.failed, logs)]
     return markdown(run.header, state, found, failures)
 

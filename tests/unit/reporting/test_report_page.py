@@ -5,15 +5,15 @@ import re
 from base64 import b64encode
 from hashlib import sha256
 from html.parser import HTMLParser
-from io import BytesIO
 
 import pytest
 
 from dvc_parallel.engine.own_files import OwnFolder
+from dvc_parallel.reporting.records.log_files import end_of
 from dvc_parallel.reporting.records.reader import read
 from dvc_parallel.reporting.report.page import page
 from dvc_parallel.reporting.report.sections import Failure
-from dvc_parallel.reporting.report.summary import summary
+from dvc_parallel.reporting.report.summary import Summary
 from dvc_parallel.reporting.report.text import TAIL_LINES, clean, tail, time
 from dvc_parallel.reporting.report.timeline import timeline
 from tests.support.journals import Journal, large
@@ -54,7 +54,7 @@ class Parser(HTMLParser):
 def make_page(tmp_path):
     def make(journal, log="", **header):
         run = read(OwnFolder(str(journal.write(tmp_path))))
-        found = summary(timeline(run.stages, journal.jobs, run.last))
+        found = Summary(timeline(run.stages, journal.jobs, run.last))
         failures = [Failure(stage, log, "x.log") for stage in found.failed]
         return page({**run.header, **header}, "failed", found, failures)
 
@@ -140,16 +140,12 @@ def test_empty_run(make_page):
         (b"caf\xe9 \xff\x00 tab\t.", "caf\ufffd \ufffd tab\t."),
     ],
 )
-def test_tail(tmp_path, data, shown):
-    path = tmp_path / "log"
-    path.write_bytes(data)
-    assert tail(BytesIO(path.read_bytes()), 1000) == (shown, False)
+def test_tail(data, shown):
+    assert tail(data, 1000) == (shown, False)
 
 
-def test_tail_of_many_lines(tmp_path):
-    path = tmp_path / "log"
-    path.write_text("".join(f"{i}\n" for i in range(1000)))
-    text, more = tail(BytesIO(path.read_bytes()), 1000)
+def test_tail_of_many_lines():
+    text, more = tail("".join(f"{i}\n" for i in range(1000)).encode(), 1000)
     assert more
     assert text.split("\n") == [str(i) for i in range(1000 - TAIL_LINES, 1000)]
 
@@ -159,16 +155,13 @@ def test_tail_of_a_huge_log_does_not_read_it(tmp_path):
     with path.open("wb") as fobj:
         fobj.seek(2**40)  # a hole
         fobj.write(b"\nlast \xe2\x82")
-    with path.open("rb") as fobj:
-        text, more = tail(fobj, 1000)
+    text, more = tail(end_of(OwnFolder(str(tmp_path)), "log", 1001), 1000)
     assert more
     assert text == "last \ufffd"
 
 
-def test_tail_of_one_long_line(tmp_path):
-    path = tmp_path / "log"
-    path.write_bytes(b"y" * 3000)
-    assert tail(BytesIO(path.read_bytes()), 1000) == ("y" * 1000, True)
+def test_tail_of_one_long_line():
+    assert tail(b"y" * 3000, 1000) == ("y" * 1000, True)
 
 
 @pytest.mark.parametrize(
