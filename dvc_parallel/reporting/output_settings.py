@@ -1,7 +1,6 @@
 """How what stages print is shown, how much of it is kept, and who is told of a run."""
 
 import re
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -103,30 +102,3 @@ def limits_of(config: Mapping[str, Any]) -> Limits:
         limit(LOG_OPTION, LOG_ENV, DEFAULTS.log),
         limit(RUNS_OPTION, RUNS_ENV, DEFAULTS.runs),
     )
-
-
-class Room:
-    """The rest of a limit.  Any thread may take from it at any time."""
-
-    def __init__(self, limit: Optional[int]):
-        self._left = limit
-        self._guard = threading.Lock()
-
-    def take(self, most: int) -> int:
-        """Take as many bytes as there are, but no more."""
-        with self._guard:
-            if self._left is None:
-                return most
-            taken = min(most, self._left)
-            self._left -= taken
-            return taken
-
-
-def in_words(size: int) -> str:
-    """Some bytes as users read them."""
-    value, unit = float(size), "bytes"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if value < 1024:
-            break
-        value, unit = value / 1024, larger
-    return f"{value:.1f} {unit}" if unit != "bytes" else f"{size} bytes"

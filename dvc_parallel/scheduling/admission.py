@@ -71,8 +71,6 @@ class _Held:
 class PoolAdmission:
     """The admission of a plan whose stages take slots of pools.
 
-    Owned by the owner of the plan.
-
     Args:
         sizes: what there is of each pool; 1 of all others.
         needs: what stages need, each no more than there is. It may change while a stage
@@ -94,11 +92,6 @@ class PoolAdmission:
         self._held: dict[Any, _Held] = {}
 
     def queue(self, stage: Any) -> Optional[Kind]:
-        """Take note that a stage is ready.
-
-        Returns:
-            Its kind: of one kind, either all can start now or none can.
-        """
         needs = self._needs.get(stage, NOTHING)
         if not needs.pools:
             return None
@@ -112,7 +105,6 @@ class PoolAdmission:
         return kind
 
     def permits(self, stage: Any) -> bool:
-        """Whether a stage that is ready would get what it needs now."""
         return self.obstacle(stage) is None
 
     def obstacle(self, stage: Any) -> Optional[str]:
@@ -138,11 +130,8 @@ class PoolAdmission:
         return bool(needs.pools) and self._waiting[_kind(needs)].claimed is not None
 
     def take(self, stage: Any) -> bool:
-        """Give a stage all that it needs, if it is permitted.
-
-        For others, that makes nothing possible: who fits in beside this stage did not
-        have to wait for its claim.
-        """
+        # NOTE: that makes nothing possible for others: who fits in beside this stage
+        # did not have to wait for its claim
         needs = self._needs.get(stage, NOTHING)
         if not needs.pools:
             return True
@@ -178,7 +167,6 @@ class PoolAdmission:
                         other.since = other.claimed = next(self._clock)
 
     def give_back(self, stage: Any) -> None:
-        """Take back what a stage has."""
         held = self._held.pop(stage, None)
         if held:
             for name, slots in held.slots.items():

@@ -51,7 +51,6 @@ class LoadLimit:
     Args:
         limit: the load from which on nothing starts.
         behind: the admission to ask otherwise.
-        load: tells the load average of the last minute.
     """
 
     def __init__(

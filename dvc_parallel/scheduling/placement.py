@@ -19,17 +19,13 @@ SHOWN = 10
 def split(
     stage: str, needs: Needs, sizes: Mapping[str, Size], offers: Sequence[Offer]
 ) -> tuple[Needs, Place]:
-    """Tell what a stage takes from the run and what from a worker.
+    """Tell what a stage takes from the run, and where its commands may run.
 
     Args:
         stage: its name, for errors.
-        needs: all that it needs.
         sizes: the pools of the run.
         offers: the workers that there are; without any, they may have whatever
             nobody has sized.
-
-    Returns:
-        tuple: needs without what workers have, and where its commands may run.
 
     Raises:
         NeedsError: no worker could run it.

@@ -154,12 +154,7 @@ class Pool:
 
 
 def environment(held: Mapping[str, Slots], sizes: Mapping[str, Size]) -> dict[str, str]:
-    """The variables that tell a command which slots its stage has.
-
-    Args:
-        held: slots by pool.
-        sizes: what the machine has.
-    """
+    """The variables that tell a command which slots of pools its stage has."""
     if not held:
         return {}
     env = {env_name(name): str(slots) for name, slots in held.items()}

@@ -117,11 +117,7 @@ class Provision:
     def _given(
         self, name: str, needs: Needs, offers: "Optional[Sequence[Offer]]"
     ) -> tuple[Needs, Place]:
-        """What a stage takes from the run, and the place that has the rest.
-
-        Raises:
-            NeedsError: it can never run.
-        """
+        """What a stage takes from the run, and the place that has the rest."""
         place = ANYWHERE
         if offers is not None:
             needs, place = split(name, needs, self._sizes, offers)
@@ -131,11 +127,7 @@ class Provision:
     def _growing(
         self, name: str, needs: Needs, offers: "Optional[Sequence[Offer]]"
     ) -> list[tuple[Mapping[str, int], Place]]:
-        """The same for each attempt; those after the first take no more than there is.
-
-        Raises:
-            NeedsError: it can never run.
-        """
+        """The same of each attempt; later ones take at most what there is."""
         found: list[tuple[Mapping[str, int], Place]] = []
         for pools in (needs.pools, *needs.later):
             if found:
@@ -159,11 +151,7 @@ class Provision:
         return min(amount, self._sizes.get(pool, MUTEX).slots)
 
     def grows(self, rank: int, failed: int) -> bool:
-        """Whether the next attempt of a stage takes other slots than its last one.
-
-        Args:
-            failed: how many of its attempts have failed, at least 1.
-        """
+        """Whether the attempt after so many failed ones takes other slots."""
         attempts = self._attempts.get(rank, [])
         return failed < len(attempts) and attempts[failed] != attempts[failed - 1]
 

@@ -59,8 +59,6 @@ class Speed:
     """The effect of a number of jobs.
 
     Attributes:
-        jobs: how many stages run at a time.
-        seconds: how long the run takes.
         speedup: how many times as fast that is as with one job.
         bound: the speed-up that no order of stages can exceed.
     """
@@ -133,11 +131,7 @@ class Forecast:
         return _Run(plan, self.seconds, repo).course()
 
     def speeds(self, jobs: int) -> list[Speed]:
-        """The speeds with 1, 2, 4 ... jobs, up to all that could run at a time.
-
-        Args:
-            jobs: a number to be among them.
-        """
+        """The speeds with these, and 1, 2, 4 ... jobs, up to all that run at a time."""
         width = self.width
         powers = [2**n for n in range(width.bit_length()) if 2**n < width]
         serial = self.course(1).seconds

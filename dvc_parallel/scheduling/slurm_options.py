@@ -45,9 +45,8 @@ def read_mapping(values: Any) -> dict[str, str]:
         ValueError: says what would be right.
     """
     if not isinstance(values, Mapping):
-        raise ValueError(  # noqa: TRY004
-            "a mapping such as {partition: gpu, time: 2:00:00}"
-        )
+        expected = "a mapping such as {partition: gpu, time: 2:00:00}"
+        raise ValueError(expected)  # noqa: TRY004
     return _read(values.items())
 
 
@@ -66,9 +65,6 @@ def parse_slurm(text: str) -> dict[str, str]:
 
 def defaults(config: Mapping[str, Any]) -> dict[str, str]:
     """What holds for all stages.
-
-    Args:
-        config: the section ``core``.
 
     Raises:
         InvalidArgumentError: names the setting, and what is wrong in it.

@@ -104,7 +104,7 @@ def read_needs(stage: str, meta: Any) -> Needs:
             continue
         try:
             needs[key] = _READERS[key](value)
-        except NeedsError as exc:
+        except ValueError as exc:
             raise error(key, value, str(exc)) from None
     needs["pools"], *later = needs.get("pools", [{}])
     return Needs(**needs, later=tuple(later))
@@ -199,13 +199,6 @@ def _read_workers(value: Any) -> tuple[str, ...]:
     return tuple(patterns)
 
 
-def _read_slurm(value: Any) -> dict[str, str]:
-    try:
-        return slurm_options.read_mapping(value)
-    except ValueError as exc:
-        raise NeedsError(str(exc)) from None
-
-
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
@@ -216,5 +209,5 @@ _READERS = {
     "timeout": _read_timeout,
     "retries": _read_retries,
     "workers": _read_workers,
-    "slurm": _read_slurm,
+    "slurm": slurm_options.read_mapping,
 }

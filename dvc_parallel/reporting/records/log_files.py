@@ -10,13 +10,8 @@ from typing import Callable, Optional
 
 from dvc_parallel.engine.atomic import about
 from dvc_parallel.engine.own_files import OwnFolder
-from dvc_parallel.reporting.output_settings import (
-    DEFAULTS,
-    LOG_OPTION,
-    Limits,
-    Room,
-    in_words,
-)
+from dvc_parallel.engine.usage import size
+from dvc_parallel.reporting.output_settings import DEFAULTS, LOG_OPTION, Limits
 
 # Bytes of a stage's name that go into the name of its file.
 NAME_WIDTH = 100
@@ -58,7 +53,7 @@ class StageLogs:
         self._names = names
         self._on_error = on_error
         self._limit = limits.log
-        self._room = Room(limits.runs)
+        self._room = _Room(limits.runs)
         self._logs: dict[int, _Log] = {}
 
     def path(self, stage: int) -> str:
@@ -115,6 +110,23 @@ class StageLogs:
         )
 
 
+class _Room:
+    """The rest of a limit.  Any thread may take from it at any time."""
+
+    def __init__(self, limit: Optional[int]):
+        self._left = limit
+        self._guard = threading.Lock()
+
+    def take(self, most: int) -> int:
+        """Take as many bytes as there are, but no more."""
+        with self._guard:
+            if self._left is None:
+                return most
+            taken = min(most, self._left)
+            self._left -= taken
+            return taken
+
+
 class _Log:
     """Appends to a file, until that cannot be done.
 
@@ -128,7 +140,7 @@ class _Log:
         name: str,
         on_error: Callable[[OSError], None],
         limit: Optional[int],
-        room: Room,
+        room: _Room,
     ):
         self._folder = folder
         self._name = name
@@ -263,7 +275,7 @@ class LogReader:
                 continue  # there is none, or it has been followed by others
             with fobj:
                 if start > self.offset:
-                    left_out = in_words(start - self.offset)
+                    left_out = size(start - self.offset)
                     line = f"[{left_out} omitted: see core.{LOG_OPTION}]\n"
                     yield (b"" if self.at_line_start else b"\n") + line.encode()
                     self.offset, self.at_line_start = start, True
@@ -283,8 +295,8 @@ def end_of(folder: OwnFolder, name: str, most: int) -> bytes:
     end = b""
     for _, part in reversed(_parts(folder, name)):
         with folder.read(part) as fobj:
-            size = fobj.seek(0, os.SEEK_END)
-            fobj.seek(max(0, size - (most - len(end))))
+            length = fobj.seek(0, os.SEEK_END)
+            fobj.seek(max(0, length - (most - len(end))))
             end = fobj.read(most - len(end)) + end
         if len(end) >= most:
             break

@@ -113,10 +113,6 @@ class Stage:
         return next((t for t, phase, _ in self.phases if phase != "ready"), None)
 
     @property
-    def ended(self) -> Optional[float]:
-        return self.phases[-1][0] if self.over else None
-
-    @property
     def took(self) -> Optional[float]:
         """Seconds that it took, without those in which it waited; None if not over."""
         if not self.over or self.started is None:

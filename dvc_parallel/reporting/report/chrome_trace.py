@@ -10,10 +10,9 @@
 
 Format: Nat Duca and Dan Sinclair, "Trace Event Format", Google, 2016 on,
 https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU: JSON
-Object Format; complete ("X"), flow ("s", "f"), counter ("C"), instant ("i") and
-metadata ("M") events.  Slices of one track have to lie within each other or apart, else
-Perfetto leaves them out (https://perfetto.dev/docs/faq), so times are whole
-microseconds, all of them rounded down.
+Object Format; complete ("X"), counter ("C"), instant ("i") and metadata ("M") events.
+Slices of one track have to lie within each other or apart, else Perfetto leaves them
+out (https://perfetto.dev/docs/faq), so times are whole microseconds, rounded down.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -42,7 +41,6 @@ def chrome_trace(header: Mapping[str, Any], summary: Summary) -> dict[str, Any]:
     for stage in timeline.stages:
         events += _slices(stage, timeline, stage.index in on_path)
     events += _path(summary, timeline)
-    events += _flow(summary, timeline)
     events += _counters(timeline)
     pid = header.get("pid", 0)
     told = ("id", "started", "jobs", "dvc", "dvc_parallel")
@@ -55,20 +53,6 @@ def chrome_trace(header: Mapping[str, Any], summary: Summary) -> dict[str, Any]:
 
 def _micros(seconds: float) -> int:
     return int(seconds * 1_000_000)
-
-
-def _slot_track(stage: StageTimes) -> int:
-    assert stage.slot is not None
-    return 1 + stage.slot
-
-
-def _saving_track(stage: StageTimes, timeline: Timeline) -> int:
-    assert stage.saving_lane is not None
-    return 1 + timeline.slots + stage.saving_lane
-
-
-def _path_track(timeline: Timeline) -> int:
-    return 1 + timeline.slots + timeline.lanes
 
 
 def _tracks(header: Mapping[str, Any], timeline: Timeline) -> Iterator[Event]:
@@ -105,12 +89,13 @@ def _slices(stage: StageTimes, timeline: Timeline, critical: bool) -> Iterator[E
         args["worker"] = clean(stage.worker)
     if stage.error:
         args["error"] = clean(stage.error)
-    for track, when in (
-        (stage.held and _slot_track(stage), stage.held),
-        (stage.saved and _saving_track(stage, timeline), stage.saved),
+    for first, lane, when in (
+        (1, stage.slot, stage.held),
+        (1 + timeline.slots, stage.saving_lane, stage.saved),
     ):
-        if not when or not track:
+        if lane is None or when is None:
             continue
+        track = first + lane
         yield _slice(clean(stage.name), "stage", track, *when, **args)
         for span in stage.spans:
             if span.phase != "ready" and when[0] <= span.start < when[1]:
@@ -129,7 +114,7 @@ def _slices(stage: StageTimes, timeline: Timeline, critical: bool) -> Iterator[E
 
 def _path(summary: Summary, timeline: Timeline) -> Iterator[Event]:
     """The critical path, on a track of its own."""
-    track = _path_track(timeline)
+    track = 1 + timeline.slots + timeline.lanes
     for step in summary.path:
         behind = {"behind": clean(step.behind.name)} if step.behind else {}
         yield _slice(
@@ -140,32 +125,6 @@ def _path(summary: Summary, timeline: Timeline) -> Iterator[Event]:
             step.end,
             **{"waited for": step.why, **behind},
         )
-
-
-def _flow(summary: Summary, timeline: Timeline) -> Iterator[Event]:
-    """Arrows from each stage of the critical path to the next one."""
-    for step in summary.path:
-        last, stage = step.behind, step.stage
-        if not last or not last.held or not stage.held:
-            continue
-        track, begun = _slot_track(last), last.held[0]
-        if last.saved and step.start > last.held[1]:
-            track, begun = _saving_track(last, timeline), last.saved[0]
-        common = {
-            "name": f"critical path: waited for {step.why}",
-            "cat": "critical path",
-            "id": stage.index,
-        }
-        # NOTE: an arrow starts in the slice that its time lies in, so before its end
-        start = max(_micros(begun), _micros(step.start) - 1)
-        yield {**common, "ph": "s", "tid": track, "ts": start}
-        yield {
-            **common,
-            "ph": "f",
-            "bp": "e",
-            "tid": _slot_track(stage),
-            "ts": _micros(stage.held[0]),
-        }
 
 
 def _counters(timeline: Timeline) -> Iterator[Event]:

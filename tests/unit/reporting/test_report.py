@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -234,28 +233,12 @@ def test_random_runs(told, jobs, seed, saves):
             assert cause.when == stage.held[0]
 
 
-def check_flow(trace, slices):
-    """Each arrow has both of its ends, in slices of the stages that it is about."""
-    ends = Counter((e["id"], e["ph"]) for e in trace["traceEvents"] if e["ph"] in "sf")
-    assert set(ends.values()) <= {1}
-    assert {i for i, ph in ends if ph == "s"} == {i for i, ph in ends if ph == "f"}
-    spans = {}
-    for event in slices:
-        end = event["ts"] + event["dur"]
-        spans.setdefault(event["tid"], []).append((event["ts"], end))
-    for event in trace["traceEvents"]:
-        if event["ph"] in "sf":
-            on_track = spans[event["tid"]]
-            assert any(start <= event["ts"] <= end for start, end in on_track)
-
-
 @pytest.mark.parametrize("jobs, count", [(1, 40), (4, 300), (16, 3000)])
 def test_trace(told, jobs, count):
     journal = large(count, jobs, on_error="ignore", failing=frozenset({7, 30}))
     found = told(journal)
     trace = chrome_trace(journal.header, found)
     slices = check_trace(trace)
-    check_flow(trace, slices)
 
     tracks = {
         event["tid"]: event["args"]["name"]
