@@ -3,6 +3,7 @@
     cli ── deps_command ────── undeclared, stage_edits, trace
            logs_command
            plan_command ────── dry_run, forecast
+           pools_command
            report_command
            repro_watch
            validate_command ── validation, workspace_copy

@@ -5,7 +5,9 @@ import sys
 from argparse import ArgumentParser
 from difflib import get_close_matches
 from functools import lru_cache
-from typing import Any, Callable, Optional
+from importlib import import_module
+from types import ModuleType
+from typing import Callable, Optional
 
 from dvc_parallel import __version__
 
@@ -15,6 +17,7 @@ usage: dvc-parallel COMMAND ...
 commands:
   deps          find what stages import, or read and write, but do not declare
   plan          show what would run, why, and how long it would take
+  pools         show the pools, and which stages take them
   logs          show the outcome and the output of the stages of a run
   watch         show a run of another terminal as it goes on
   report        show a run as a page: what ran when, and what took so long
@@ -38,11 +41,11 @@ _ANSWERS = {
     **dict.fromkeys(["-V", "--version"], f"{__version__}\n"),
 }
 
-# Commands of our own that go through DVC's command line.
-OWN = frozenset({"deps", "logs", "plan", "pools", "report", "validate", "watch"})
+# Commands of our own that go through DVC's command line, by ``<name>_command``.
+OWN = ("deps", "logs", "plan", "pools", "report", "validate", "watch")
 
-# Those that do without it.
-ALONE = frozenset({"doctor", "merge-driver"})
+# Those that do without it, and their modules.
+ALONE = {"doctor": "doctor_command", "merge-driver": "merge_driver"}
 
 
 def main(argv: Optional[list[str]] = None) -> int:
@@ -68,7 +71,7 @@ def main(argv: Optional[list[str]] = None) -> int:
         return _fail(reason)
     if command in ALONE:
         place = argv.index(command)
-        return _alone(command, [*argv[:place], *argv[place + 1 :]], hook)
+        return _module(ALONE[command]).main([*argv[:place], *argv[place + 1 :]])
 
     from dvc.cli import main as dvc
 
@@ -103,14 +106,8 @@ def _repro(argv: list[str], dvc: Callable[[list[str]], int]) -> int:
         return _fail(str(exc), 253)
 
 
-def _alone(command: str, args: list[str], hook: Any) -> int:
-    if command == "doctor":
-        from .doctor_command import main as doctor
-
-        return doctor(args, hook)
-    from .merge_driver import main as merge_driver
-
-    return merge_driver(args)
+def _module(name: str) -> ModuleType:
+    return import_module(f".{name}", __package__)
 
 
 def _fail(text: str, status: int = 1) -> int:
@@ -154,27 +151,10 @@ def main_parser() -> ArgumentParser:
     """The parser of ``dvc.cli.main`` in this process, with our commands from now on."""
     from dvc.cli import parser as cli
 
-    from . import (
-        deps_command,
-        logs_command,
-        plan_command,
-        pools_command,
-        report_command,
-        repro_watch,
-        validate_command,
-        watch_command,
-    )
+    from . import repro_watch
     from .shown import add_switch
 
-    cli.COMMANDS += [
-        deps_command,
-        logs_command,
-        plan_command,
-        pools_command,
-        report_command,
-        validate_command,
-        watch_command,
-    ]
+    cli.COMMANDS += [_module(f"{name}_command") for name in OWN]
     parser = cli.get_main_parser()
     parser.prog = "dvc-parallel"
     add_switch(commands(parser)["repro"], repro_watch.OPTION, text=repro_watch.HELP)

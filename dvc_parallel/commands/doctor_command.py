@@ -13,9 +13,8 @@ from dvc.config import Config, ConfigError
 from dvc.ui import ui
 
 from dvc_parallel import __version__
-from dvc_parallel.backport import seams
+from dvc_parallel.backport import hook, seams
 from dvc_parallel.backport.config import OPTIONS, TEAMMATES
-from dvc_parallel.backport.hook import PTH
 from dvc_parallel.engine import job_count
 from dvc_parallel.engine.terminal import escaping_streams
 from dvc_parallel.remote import choose_runner
@@ -38,7 +37,8 @@ GROUPS = (
 # Whether a plain `dvc` gets the hook, as a new interpreter sees it.
 CHECK_PTH = f"""
 import sys
-sys.exit({PTH!r} not in [getattr(finder, '__name__', '') for finder in sys.meta_path])
+found = [getattr(finder, '__name__', '') for finder in sys.meta_path]
+sys.exit({hook.PTH!r} not in found)
 """
 
 
@@ -57,22 +57,15 @@ class Diagnosis:
     details: list[str] = field(default_factory=list)
 
 
-def main(argv: list[str], hook: Any) -> int:
-    """Print whether everything is in place, and what is in force.
-
-    Args:
-        hook: the hook's module.
-
-    Returns:
-        int: exit status, 1 when something is wrong.
-    """
+def main(argv: list[str]) -> int:
+    """Print whether everything is in place, and what is in force."""
     args = make_parser().parse_args(argv)
     if not args.quiet:
         ui.enable()
     found = Diagnosis()
     with escaping_streams():
         _versions(found)
-        _check_hook(hook, found)
+        _check_hook(found)
         _check_settings(found)
         if hook.own_jobs:
             verdict = f"dvc-parallel does nothing here: {hook.unsupported}"
@@ -108,7 +101,7 @@ def _versions(found: Diagnosis) -> None:
     ]
 
 
-def _check_hook(hook: Any, found: Diagnosis) -> None:
+def _check_hook(found: Diagnosis) -> None:
     flags = ["-S"] if sys.flags.no_site else []
     command = [sys.executable, *flags, "-c", CHECK_PTH]
     plain = subprocess.run(command, check=False)  # noqa: S603
@@ -148,15 +141,23 @@ def _check_settings(found: Diagnosis) -> None:
         return
 
     settings = _settings(levels, found)
-    for option, env, check in (
-        (job_count.CONFIG_OPTION, None, _check_jobs),
-        (pools.CONFIG_OPTION, pools.ENV, _check_pools),
-        (choose_runner.CONFIG_OPTION, choose_runner.ENV, _check_runner),
+    for name, option, env, flag, meaning in (
+        ("jobs", job_count.CONFIG_OPTION, None, "-j", _jobs),
+        ("pools", pools.CONFIG_OPTION, pools.ENV, None, _pools),
+        ("runner", choose_runner.CONFIG_OPTION, choose_runner.ENV, "--runner", _runner),
     ):
         if env and env in os.environ:
             settings[option] = os.environ[env], env
-        if option in settings:
-            check(*settings[option], found)
+        if option not in settings:
+            continue
+        value, source = settings[option]
+        try:
+            text = meaning(value)
+        except ValueError as exc:
+            found.problems.append(f"{name} from {source}: {exc}")
+            continue
+        overrides = f"; `dvc repro {flag}` overrides it" if flag else ""
+        found.facts.append(f"{name}: {text} from {source}{overrides}")
     if job_count.CONFIG_OPTION not in settings:
         found.facts.append("jobs: 1 (default); `dvc repro -j` overrides it")
 
@@ -190,36 +191,17 @@ def _settings(
     return settings
 
 
-def _check_jobs(setting: Any, source: str, found: Diagnosis) -> None:
-    try:
-        count = job_count.count_jobs(setting)
-    except ValueError as exc:
-        found.problems.append(f"core.{job_count.CONFIG_OPTION} in {source}: {exc}")
-        return
-    meaning = "" if str(count) == str(setting) else f" ({setting})"
-    found.facts.append(
-        f"jobs: {count}{meaning} from {source}; `dvc repro -j` overrides it"
-    )
+def _jobs(setting: Any) -> str:
+    count = job_count.count_jobs(setting)
+    return f"{count}" if str(count) == str(setting) else f"{count} ({setting})"
 
 
-def _check_pools(text: str, source: str, found: Diagnosis) -> None:
-    try:
-        sizes = pools.parse_pools(text, machine_sizes)
-    except ValueError as exc:
-        found.problems.append(f"pools from {source}: {exc}")
-        return
-    if sizes:
-        found.facts.append(f"pools: {pools.format_pools(sizes)} from {source}")
+def _pools(text: str) -> str:
+    return pools.format_pools(pools.parse_pools(text, machine_sizes)) or "none"
 
 
-def _check_runner(name: str, source: str, found: Diagnosis) -> None:
-    try:
-        choose_runner.parse_runner(name)
-    except ValueError as exc:
-        found.problems.append(f"runner from {source}: {exc}")
-        return
-    found.facts.append(
-        f"runner: {name} from {source}; `dvc repro --runner` overrides it"
-    )
+def _runner(name: str) -> str:
+    choose_runner.parse_runner(name)
     if choose_runner.needs_dask(name) and find_spec("distributed") is None:
-        found.problems.append(f"runner '{name}' {choose_runner.NEEDS_DASK}")
+        raise ValueError(f"'{name}' {choose_runner.NEEDS_DASK}")
+    return name
