@@ -1,17 +1,22 @@
 """``dvc-parallel deps``: do stages declare the code that they use?"""
 
-import sys
-from contextlib import ExitStack, redirect_stdout
 from typing import TYPE_CHECKING, Any, Optional
 
-from dvc.cli import completion
 from dvc.cli.command import CmdBase
 from dvc.exceptions import InvalidArgumentError
 from dvc.ui import ui
 
 from dvc_parallel.engine.terminal import plural
 
-from .shown import GLOB, ShowsSafely, add_command, add_switch, error_write, write
+from .shown import (
+    ShowsSafely,
+    add_command,
+    add_selection,
+    add_switch,
+    error_write,
+    stdout_for,
+    write,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,15 +54,10 @@ class CmdDeps(ShowsSafely, CmdBase):
     def _trace(self) -> int:
         from dvc.repo import lock_repo
 
-        from .dry_run import quiet
         from .trace.run import trace
         from .undeclared import entries_lacking
 
-        with ExitStack() as stack:
-            if self.args.json:
-                # NOTE: what stages print is for people
-                stack.enter_context(quiet())
-                stack.enter_context(redirect_stdout(sys.stderr))
+        with stdout_for(scripts=self.args.json):
             tracing = trace(
                 self.repo,
                 ignore=self.args.ignore,
@@ -189,11 +189,6 @@ def add_parser(subparsers, parent_parser) -> None:
         "read and write. Without --write, nothing in the workspace is changed."
     )
     parser = add_command(subparsers, parent_parser, "deps", DESCRIPTION, description)
-    parser.add_argument(
-        "targets",
-        nargs="*",
-        help="Stages or files with stages. The default is all stages of the repo.",
-    ).complete = completion.DVCFILES_AND_STAGE
     what = parser.add_mutually_exclusive_group()
     add_switch(what, "--check", text="Exit with 1 if some are not declared.")
     add_switch(
@@ -220,12 +215,9 @@ def add_parser(subparsers, parent_parser) -> None:
             "slash in it, such a path. May be given several times."
         ),
     )
-    add_switch(parser, "--json", text="Show the result in JSON format.")
-    add_switch(
+    add_selection(
         parser,
-        "-R",
-        "--recursive",
-        text="Take all stages in the specified folders.",
+        "Stages or files with stages. The default is all stages of the repo.",
+        "Take all stages in the specified folders.",
     )
-    add_switch(parser, "--glob", text=GLOB)
     parser.set_defaults(func=CmdDeps)

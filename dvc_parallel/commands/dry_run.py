@@ -5,9 +5,7 @@ included; where it would run a stage, a note is taken instead.  DVC cannot know 
 those stages would write, so a stage that depends on one of them only *may* run.
 """
 
-import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
@@ -20,6 +18,8 @@ from dvc_parallel.engine.path_locks import OthersPathLocks
 from dvc_parallel.engine.plan import Plan
 from dvc_parallel.engine.stage_paths import StagePaths
 from dvc_parallel.remote.choose_runner import LOCAL, SLURM
+
+from .shown import quiet
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -266,19 +266,6 @@ def _reasons_in(entry: Union[str, dict]) -> Iterator[Reason]:
                     yield Reason("param", param, what, name)
             else:
                 yield Reason(STATUS.get(part, part), name, state)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence what DVC says about single stages."""
-    logger = logging.getLogger("dvc")
-    level = logger.level
-    if level == logging.INFO:
-        logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 class _Books(Bookkeeping):

@@ -3,10 +3,14 @@
 Text that comes from others has no effect on a terminal.
 """
 
+import logging
+import sys
 from argparse import ArgumentParser
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from typing import Any, NoReturn
 
+from dvc.cli import completion
 from dvc.exceptions import DvcException
 from dvc.ui import ui
 
@@ -54,6 +58,19 @@ def add_switch(parser: Any, *names: str, text: str) -> None:
     parser.add_argument(*names, action="store_true", default=False, help=text)
 
 
+def add_selection(parser: Any, targets: str, recursive: str) -> None:
+    """Add the arguments that select stages, and ``--json`` for what is found in them.
+
+    Args:
+        targets, recursive: what the help says of these.
+    """
+    action = parser.add_argument("targets", nargs="*", help=targets)
+    action.complete = completion.DVCFILES_AND_STAGE
+    add_switch(parser, "-R", "--recursive", text=recursive)
+    add_switch(parser, "--glob", text=GLOB)
+    add_switch(parser, "--json", text="Show the result in JSON format.")
+
+
 def add_formats(parser: Any, text: str, *names: str) -> None:
     """Add ``--format``; all but Markdown have an option of their own as well."""
     names = (*names, MARKDOWN)
@@ -89,6 +106,29 @@ def table(
     safe = literal if markdown else visible
     cells = [tuple(ci_log.harmless_text(safe(it)) for it in row) for row in rows]
     ui.table(cells, headers=headers, markdown=markdown)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence what DVC says about single stages."""
+    logger = logging.getLogger("dvc")
+    level = logger.level
+    if level == logging.INFO:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def stdout_for(scripts: bool) -> Iterator[None]:
+    """Have stages print to stderr, if stdout is for scripts."""
+    if not scripts:
+        yield
+        return
+    with quiet(), redirect_stdout(sys.stderr):
+        yield
 
 
 class ShowsSafely:

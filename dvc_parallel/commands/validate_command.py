@@ -1,17 +1,22 @@
 """``dvc-parallel validate``: are stages reproducible?"""
 
-import sys
-from contextlib import ExitStack, redirect_stdout
 from typing import TYPE_CHECKING
 
-from dvc.cli import completion
 from dvc.cli.command import CmdBase
 from dvc.ui import ui
 
 from dvc_parallel.engine import job_count
 from dvc_parallel.engine.terminal import plural, visible
 
-from .shown import GLOB, ShowsSafely, add_command, add_switch, error_write, write
+from .shown import (
+    ShowsSafely,
+    add_command,
+    add_selection,
+    add_switch,
+    error_write,
+    stdout_for,
+    write,
+)
 
 if TYPE_CHECKING:
     from .validation import Difference, Validation, Verdict
@@ -21,14 +26,9 @@ DESCRIPTION = "Run stages again in a copy, and show which are not reproducible."
 
 class CmdValidate(ShowsSafely, CmdBase):
     def run(self) -> int:
-        from .dry_run import quiet
         from .validation import validate
 
-        with ExitStack() as stack:
-            if self.args.json:
-                # NOTE: what stages print is for people
-                stack.enter_context(quiet())
-                stack.enter_context(redirect_stdout(sys.stderr))
+        with stdout_for(scripts=self.args.json):
             validation = validate(
                 self.repo,
                 targets=self.args.targets,
@@ -75,19 +75,13 @@ def add_parser(subparsers, parent_parser) -> None:
     parser = add_command(
         subparsers, parent_parser, "validate", DESCRIPTION, description
     )
-    parser.add_argument(
-        "targets",
-        nargs="*",
-        help=(
-            "Stages to validate. Stages that they depend on are not run. 'dvc.yaml' "
-            "by default."
-        ),
-    ).complete = completion.DVCFILES_AND_STAGE
     job_count.add_argument(parser)
     text = "Validate all pipelines in the repo."
     add_switch(parser, "-P", "--all-pipelines", text=text)
-    text = "Validate all stages in the specified directory."
-    add_switch(parser, "-R", "--recursive", text=text)
-    add_switch(parser, "--glob", text=GLOB)
-    add_switch(parser, "--json", text="Show the result in JSON format.")
+    add_selection(
+        parser,
+        "Stages to validate. Stages that they depend on are not run. 'dvc.yaml' by "
+        "default.",
+        "Validate all stages in the specified directory.",
+    )
     parser.set_defaults(func=CmdValidate)

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 import shortuuid
 from dvc.exceptions import DvcException
 
-from dvc_parallel.engine import logger
 from dvc_parallel.remote.clones.leaves import remove
 
-from .dry_run import DryRun, Step
-from .workspace_copy import ShowsStages, check_out_inputs, copy_of
+from .dry_run import Step
+from .workspace_copy import copy_of, plain_lines, rerun
 
 if TYPE_CHECKING:
     from dvc.output import Output
@@ -108,7 +107,6 @@ class Validation:
 def validate(
     repo: "Repo",
     *,
-    jobs: Any = None,
     tell: Callable[[str], None] = lambda _: None,
     **kwargs: Any,
 ) -> Validation:
@@ -116,9 +114,8 @@ def validate(
 
     Args:
         repo: a repo whose stages are up to date; nothing in it is changed.
-        jobs: as for ``Repo.reproduce``.
         tell: called with what is done next, in words.
-        kwargs: which stages, as for ``Repo.reproduce``.
+        kwargs: which stages and how, as for ``Repo.reproduce``.
 
     Raises:
         DvcException: stages have not run, or are not up to date, or their inputs are
@@ -126,32 +123,21 @@ def validate(
     """
     skipped: dict[str, str] = {}
 
-    def choose() -> list["Stage"]:
-        # NOTE: of those that are asked for, not of what they depend on
-        alone = not kwargs.get("all_pipelines")
-        dry_run = DryRun.of(repo, single_item=alone, jobs=jobs, **kwargs)
-        skipped.update(_skipped(dry_run.steps))
-        chosen = [
-            step for step in dry_run.steps if step.stage.addressing not in skipped
-        ]
+    def choose(steps: list[Step]) -> list["Stage"]:
+        unfit = ((step.stage.addressing, _unfit(step.stage)) for step in steps)
+        skipped.update({name: reason for name, reason in unfit if reason})
+        chosen = [step for step in steps if step.stage.addressing not in skipped]
         _check_that_all_are_up_to_date(chosen)
         return [step.stage for step in chosen]
 
-    with copy_of(repo, choose, tell, purpose="again") as copied:
+    with copy_of(repo, choose, tell, "again", **kwargs) as copied:
         if copied is None:
             return Validation([], skipped)
-        _, other, names = copied
-        check_out_inputs(
-            other, [s for s in other.index.stages if s.addressing in names]
-        )
+        _, other, stages = copied
+        names = [stage.addressing for stage in stages]
         validator = _Validator(other, set(names))
-        validator.run(jobs=jobs, **kwargs)
+        validator.run(**kwargs)
     return Validation([validator.verdicts[name] for name in names], skipped)
-
-
-def _skipped(steps: Iterable[Step]) -> dict[str, str]:
-    unfit = ((step.stage.addressing, _unfit(step.stage)) for step in steps)
-    return {name: reason for name, reason in unfit if reason}
 
 
 def _unfit(stage: "Stage") -> Optional[str]:
@@ -205,7 +191,7 @@ class _Validator:
         )
 
     def _take(self, run: "PendingRun") -> None:
-        parallel = run.side_by_side(repro_fn=self._check, reporters=[ShowsStages()])
+        parallel = run.side_by_side(repro_fn=self._check, reporters=[plain_lines()])
         if parallel is None:
             raise DvcException("stages with checkpoints cannot be validated")
         self._run = parallel
@@ -215,21 +201,13 @@ class _Validator:
         """Run a stage, if it is one of those asked for, and see what it makes."""
         if stage.addressing not in self._names:
             return None
-        del kwargs["upstream"]  # not known to DVC before 3.0.0, not needed to force
-        kwargs["interactive"] = False
         verdict = Verdict(stage.addressing)
         recorded = [copy(out) for out in stage.outs]
         kept = [self._put_aside(out) for out in recorded]
-        try:
-            _check_inputs(stage)
-            stage.reproduce(**kwargs)
+        verdict.error = _changed_input(stage) or rerun(self._run, stage, **kwargs)
+        if verdict.error is None:
             changed = [out for out in recorded if out.workspace_status()]
             verdict.differences = [_difference(out) for out in changed]
-        except Exception as exc:
-            if self._run.is_interrupted:
-                raise
-            logger.warning("%s | %s", stage.addressing, exc)
-            verdict.error = str(exc)
         for out, path in zip(recorded, kept):
             _bring_back(out, path)
         self.verdicts[verdict.name] = verdict
@@ -244,13 +222,15 @@ class _Validator:
         return path
 
 
-def _check_inputs(stage: "Stage") -> None:
+def _changed_input(stage: "Stage") -> Optional[str]:
+    """What is wrong with a dependency that another stage has changed, if one has."""
     for dep in stage.deps:
         if dep.protocol == "local" and dep.status():
-            raise DvcException(
+            return (
                 f"dependency '{dep}' of '{stage.addressing}' is not as recorded: "
                 "another stage has changed it"
             )
+    return None
 
 
 def _difference(out: "Output") -> Difference:

@@ -25,7 +25,7 @@ from dvc.repo import Repo, lock_repo
 from pygtrie import Trie
 from scmrepo.git import Git
 
-from dvc_parallel.engine import signals
+from dvc_parallel.engine import logger, signals
 from dvc_parallel.engine.atomic import about
 from dvc_parallel.engine.own_files import OwnFolder
 from dvc_parallel.engine.path_conflicts import parts_of
@@ -33,15 +33,17 @@ from dvc_parallel.engine.plain_reporter import PlainReporter
 from dvc_parallel.engine.settings import variables
 from dvc_parallel.engine.terminal import plural
 from dvc_parallel.remote.clones.git import git
-from dvc_parallel.remote.clones.leaves import real
+from dvc_parallel.remote.clones.leaves import real, walk
 from dvc_parallel.remote.clones.snapshot import remove_stale
 from dvc_parallel.reporting import ci_log
+
+from .dry_run import DryRun, Step
 
 if TYPE_CHECKING:
     from dvc.output import Output
     from dvc.stage import Stage
 
-    from dvc_parallel.engine.reporter_events import Summary
+    from dvc_parallel.run.parallel_run import ParallelRun
 
 FOLDER = "validate"
 SITE_CACHE = "DVC_SITE_CACHE_DIR"
@@ -50,30 +52,19 @@ SITE_CACHE = "DVC_SITE_CACHE_DIR"
 class WorkspaceCopy:
     """A copy of a workspace.  Owned by the thread that makes it.
 
-    Args:
-        repo: the repo, which has to be locked until it is copied.
+    Attributes:
+        root, copy: the roots of the workspace and of the copy.
     """
 
     def __init__(self, repo: Repo):
         self._repo = repo
         self._has_git = isinstance(repo.scm, Git)
-        self._root = os.path.realpath(
+        self.root = os.path.realpath(
             repo.scm.root_dir if self._has_git else repo.root_dir
         )
         self._all = OwnFolder(repo.tmp_dir, FOLDER)
         self._own = self._all.folder(str(os.getpid()))
-        self._folder = self._own.path
-        self._copy = self._own.path_of("workspace")
-
-    @property
-    def root(self) -> str:
-        """Root of the workspace."""
-        return self._root
-
-    @property
-    def copy(self) -> str:
-        """Root of the copy."""
-        return self._copy
+        self.copy = self._own.path_of("workspace")
 
     def own_file(self, name: str) -> str:
         """A place for a file, beside the copy."""
@@ -90,12 +81,12 @@ class WorkspaceCopy:
 
     def path(self, path: str) -> str:
         """The place in the copy of a path of the workspace."""
-        relpath = os.path.relpath(os.path.realpath(path), self._root)
-        return os.path.join(self._copy, relpath)
+        relpath = os.path.relpath(os.path.realpath(path), self.root)
+        return os.path.join(self.copy, relpath)
 
     @contextmanager
     def made_for(self, stages: Sequence["Stage"]) -> Iterator[None]:
-        """Copy what stages need, and remove the copy at the end.
+        """Copy what stages of the locked repo need, and remove the copy at the end.
 
         Raises:
             DvcException: git is missing, cannot be started, or refuses.
@@ -109,7 +100,7 @@ class WorkspaceCopy:
             self._copy_files(stages)
             if self._has_git:
                 # NOTE: fails where nothing has been committed
-                self._git("reset", "-q", cwd=self._copy, check=False)
+                self._git("reset", "-q", cwd=self.copy, check=False)
             yield
         finally:
             self.remove()
@@ -133,7 +124,7 @@ class WorkspaceCopy:
         os.chdir(here)
         try:
             with (
-                variables({SITE_CACHE: os.path.join(self._folder, "site")}),
+                variables({SITE_CACHE: self._own.path_of("site")}),
                 Repo(self.path(self._repo.root_dir), config=config) as repo,
             ):
                 yield repo
@@ -141,9 +132,8 @@ class WorkspaceCopy:
             os.chdir(cwd)
 
     def remove(self) -> None:
-        """Remove the copy from the disk."""
         with suppress(OSError):
-            self._all.remove(os.path.basename(self._folder))
+            self._all.remove(os.path.basename(self._own.path))
         with suppress(OSError):
             os.rmdir(self._all.path)
 
@@ -154,9 +144,9 @@ class WorkspaceCopy:
     def _clone(self) -> None:
         # NOTE: a repo of its own, so that commands which look for one do not find
         # the user's, and with its commits, as some want to know the current one
-        clone = ("clone", "-q", "--shared", "--no-checkout", self._root, self._copy)
+        clone = ("clone", "-q", "--shared", "--no-checkout", self.root, self.copy)
         self._git(*clone, cwd=os.curdir)
-        self._git("remote", "remove", "origin", cwd=self._copy)
+        self._git("remote", "remove", "origin", cwd=self.copy)
 
     def _git(self, *args: str, cwd: str, check: bool = True) -> bytes:
         return git(*args, cwd=cwd, check=check, purpose="to copy the workspace")
@@ -166,30 +156,36 @@ class WorkspaceCopy:
         cached = Trie.fromkeys(
             (parts_of(real(out.fs_path)) for out in outs if out.use_cache), value=True
         )
-        root = parts_of(self._root)
+        root = parts_of(self.root)
+        # NOTE: as what it leads to, if it is a link to a folder
+        inputs = (
+            found
+            for path in dict.fromkeys(map(real, _deps_of(stages)))
+            for found in walk(os.path.join(path, "") if os.path.isdir(path) else path)
+        )
         wanted = (
             path
-            for path in (*self._files(), *_inputs(stages), *self._settings())
+            for path in (*self._files(), *inputs, *self._settings())
             if parts_of(path)[: len(root)] == root
             and not cached.shortest_prefix(parts_of(path))
         )
         for path in dict.fromkeys(wanted):
-            _copy(path, os.path.join(self._copy, os.path.relpath(path, self._root)))
+            _copy(path, os.path.join(self.copy, os.path.relpath(path, self.root)))
         for stage in stages:
             for path in (stage.wdir, *(os.path.dirname(o.fs_path) for o in stage.outs)):
                 os.makedirs(self.path(path), exist_ok=True)
 
     def _files(self) -> Iterator[str]:
         if not self._has_git:
-            for folder, _, names in self._repo.dvcignore.walk(localfs, self._root):
+            for folder, _, names in self._repo.dvcignore.walk(localfs, self.root):
                 for name in names:
                     yield os.path.join(folder, name)
             return
         which = ("--cached", "--others", "--exclude-standard")
-        listing = self._git("ls-files", "-z", *which, cwd=self._root)
+        listing = self._git("ls-files", "-z", *which, cwd=self.root)
         for name in listing.split(b"\0"):
             if name:
-                yield os.path.join(self._root, os.fsdecode(name))
+                yield os.path.join(self.root, os.fsdecode(name))
 
     def _settings(self) -> Iterator[str]:
         dvc_dir = os.path.realpath(self._repo.dvc_dir)
@@ -201,70 +197,78 @@ class WorkspaceCopy:
 @contextmanager
 def copy_of(
     repo: Repo,
-    choose: Callable[[], Sequence["Stage"]],
+    choose: Callable[[list[Step]], Sequence["Stage"]],
     tell: Callable[[str], None],
     purpose: str,
-) -> Iterator[Optional[tuple[WorkspaceCopy, Repo, list[str]]]]:
+    *,
+    anew: bool = False,
+    **kwargs: Any,
+) -> Iterator[Optional[tuple[WorkspaceCopy, Repo, list["Stage"]]]]:
     """A copy of a workspace for some stages, opened as a repo.
 
     Args:
-        choose: picks the stages; called while the repo is locked.
+        choose: picks the stages among the steps of a run; the repo is locked meanwhile.
         tell: called with what is done, in words.
         purpose: how the stages are to be run, for that.
+        anew: whether the stages make their outputs before others need them.
+        kwargs: which stages, as for ``Repo.reproduce``.
 
     Yields:
-        it, its repo, and the names of the stages; None if there are no stages.
+        it, its repo, and the stages in that; None if there are no stages.
 
     Raises:
-        DvcException, OSError: as :meth:`WorkspaceCopy.made_for`.
+        DvcException: as :meth:`WorkspaceCopy.made_for`; or something that stages depend
+            on is missing from the cache.
+        OSError: as :meth:`WorkspaceCopy.made_for`.
     """
     place = WorkspaceCopy(repo)
     with ExitStack() as stack:
         with lock_repo(repo):
-            stages = choose()
-            if stages:
-                count = plural(len(stages), "stage")
+            # NOTE: those that are asked for, not what they depend on
+            alone = not kwargs.get("all_pipelines")
+            chosen = choose(DryRun.of(repo, single_item=alone, **kwargs).steps)
+            if chosen:
+                count = plural(len(chosen), "stage")
                 tell(f"Copying the workspace to run {count} {purpose}.")
-                stack.enter_context(place.made_for(stages))
-        if not stages:
+                stack.enter_context(place.made_for(chosen))
+        if not chosen:
             yield None
             return
         stack.enter_context(signals.before_death(place.remove))
         other = stack.enter_context(place.opened())
         tell("Checking out their dependencies.")
-        yield place, other, [stage.addressing for stage in stages]
+        by_name = {stage.addressing: stage for stage in other.index.stages}
+        stages = [by_name[stage.addressing] for stage in chosen]
+        _check_out_inputs(other, stages, anew)
+        yield place, other, stages
 
 
-class ShowsStages(PlainReporter):
-    """Leaves the summary to the results: a stage that fails does not fail the run."""
+def rerun(run: "ParallelRun", stage: "Stage", **kwargs: Any) -> Optional[str]:
+    """Reproduce a stage, and tell why it fails, if so; that does not end the run."""
+    del kwargs["upstream"]  # not known to DVC before 3.0.0, not needed to force
+    kwargs["interactive"] = False
+    try:
+        stage.reproduce(**kwargs)
+    except Exception as exc:
+        if run.is_interrupted:
+            raise
+        logger.warning("%s | %s", stage.addressing, exc)
+        return str(exc)
+    return None
 
-    def __init__(self) -> None:
-        super().__init__(write=ci_log.writer())
 
-    def ended(self, summary: "Summary") -> None:
-        pass
+def plain_lines() -> PlainReporter:
+    """What shows the stages of a copy: a summary would be about others' files."""
+    return PlainReporter(write=ci_log.writer(), sums_up=False)
 
 
-def check_out_inputs(
-    repo: Repo, stages: Iterable["Stage"], made: Iterable["Stage"] = ()
-) -> None:
-    """Check out the outputs that stages of a copy depend on, as dvc.lock has them.
-
-    Args:
-        made: stages whose outputs will be made anew before they are needed.
-
-    Raises:
-        DvcException: something is missing from the cache.
-    """
-    deps: Trie = Trie()
-    for stage in stages:
-        for dep in stage.deps:
-            if dep.protocol == "local" and dep.fs_path:
-                deps[parts_of(dep.fs_path)] = True
-    new = {stage.addressing for stage in made}
+def _check_out_inputs(repo: Repo, stages: Sequence["Stage"], anew: bool) -> None:
+    """Check out the outputs that stages depend on, as dvc.lock has them."""
+    deps = Trie.fromkeys(map(parts_of, _deps_of(stages)), value=True)
+    made = set(stages) if anew else ()
     with lock_repo(repo):
         for stage in repo.index.stages:
-            for out in stage.outs if stage.addressing not in new else ():
+            for out in stage.outs if stage not in made else ():
                 if out.use_cache and _is_needed(out, deps):
                     _check_out(out)
 
@@ -286,20 +290,11 @@ def _is_needed(out: "Output", deps: Trie) -> bool:
     return bool(deps.has_node(path)) or bool(deps.shortest_prefix(path))
 
 
-def _inputs(stages: Iterable["Stage"]) -> Iterator[str]:
-    """All files that stages depend on."""
-    paths: dict[str, Any] = {
-        real(dep.fs_path): None
-        for stage in stages
-        for dep in stage.deps
-        if dep.protocol == "local" and dep.fs_path
-    }
-    for path in paths:
-        if not os.path.isdir(path):
-            yield path
-        for folder, _, names in os.walk(path):
-            for name in names:
-                yield os.path.join(folder, name)
+def _deps_of(stages: Iterable["Stage"]) -> Iterator[str]:
+    for stage in stages:
+        for dep in stage.deps:
+            if dep.protocol == "local" and dep.fs_path:
+                yield dep.fs_path
 
 
 def _copy(source: str, target: str) -> None:

@@ -64,6 +64,7 @@ class PlainReporter(Reporter):
     Args:
         log_of: tells where all output of a stage is kept, if it is.
         write: writes lines to stdout or stderr.
+        sums_up: whether it ends with a summary.
 
     Attributes:
         times_shown (int): how many times output has been shown.
@@ -73,10 +74,12 @@ class PlainReporter(Reporter):
         self,
         log_of: Optional[Callable[[int], Optional[str]]] = None,
         write: Callable[[TextIO, bytes], None] = print_bytes,
+        sums_up: bool = True,
     ):
         self._run = RunInfo((), 1, "fail")
         self._log_of = log_of
         self._write = write
+        self._sums_up = sums_up
         self._guard = threading.RLock()  # of stdout and stderr
         self._colors: dict[int, str] = {}
         self._begun: dict[tuple[int, str], bytes] = {}  # lines being overwritten
@@ -209,6 +212,8 @@ class PlainReporter(Reporter):
 
     def ended(self, summary: Summary) -> None:
         """Show what has failed, and what the run has done."""
+        if not self._sums_up:
+            return
         if summary.failed:
             text = "\n".join(self._failures(summary.failed))
             log(

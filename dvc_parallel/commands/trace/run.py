@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 import networkx as nx
 from dvc.exceptions import DvcException
 
-from dvc_parallel.commands.dry_run import DryRun
+from dvc_parallel.commands.dry_run import Step
 from dvc_parallel.commands.workspace_copy import (
-    ShowsStages,
     WorkspaceCopy,
-    check_out_inputs,
     copy_of,
+    plain_lines,
+    rerun,
 )
-from dvc_parallel.engine import logger
 from dvc_parallel.engine.local_runner import LocalRunner
 from dvc_parallel.engine.runner import Command, OnStart, Output, Runner, ignore_start
 from dvc_parallel.engine.terminal import plural, visible
@@ -135,25 +134,22 @@ def trace(
     """
     tracing = Tracing()
 
-    def choose() -> list["Stage"]:
-        alone = not kwargs.get("all_pipelines")
-        steps = DryRun.of(repo, single_item=alone, **kwargs).steps
-        chosen = []
-        for stage in (step.stage for step in steps):
-            if stage.cmd and stage.frozen:
-                tracing.skipped[stage.addressing] = "is frozen"
-            elif stage.cmd:
-                chosen.append(stage)
-        return chosen
+    def choose(steps: list[Step]) -> list["Stage"]:
+        stages = [step.stage for step in steps if step.stage.cmd]
+        frozen = [stage.addressing for stage in stages if stage.frozen]
+        tracing.skipped = dict.fromkeys(frozen, "is frozen")
+        return [stage for stage in stages if not stage.frozen]
 
-    with copy_of(repo, choose, tell, purpose="with their files watched") as copied:
+    with copy_of(
+        repo, choose, tell, "with their files watched", anew=True, **kwargs
+    ) as copied:
         if copied is None:
             return tracing
-        place, other, names = copied
+        place, other, stages = copied
         tracing.root = place.root
-        stages = [s for s in other.index.stages if s.addressing in names]
-        check_out_inputs(other, stages, made=stages)
-        tracing.tracer, tracing.limits, tracer = _tracer(place)
+        strace, tracing.limits = Strace.find()
+        tracer = strace or AuditHook(place.own_file("hook"))
+        tracing.tracer = tracer.name
         scope = Scope(
             place.root,
             place.copy,
@@ -161,19 +157,12 @@ def trace(
             patterns=ignore,
             folders=[repo.cache.local.path] if repo.cache.local is not None else [],
         )
-        tracing.traces = _Run(other, place, tracer, scope, set(names)).run(**kwargs)
+        names = {stage.addressing for stage in stages}
+        tracing.traces = _Run(other, place, tracer, scope, names).run(**kwargs)
         tracing.findings = findings(tracing.traces, other, scope)
         with suppress(OSError):
             save_written(repo.tmp_dir, _undeclared(tracing.traces, stages, place))
     return tracing
-
-
-def _tracer(place: WorkspaceCopy) -> "tuple[str, str, Tracer]":
-    strace, reason = Strace.find()
-    if strace is not None:
-        return strace.name, "", strace
-    hook = AuditHook(place.own_file("hook"))
-    return hook.name, reason, hook
 
 
 def _raise_error(cause: Optional[Exception], *_stages: "Stage") -> None:
@@ -279,7 +268,7 @@ class _Run:
             1,
             repro_fn=self._reproduce,
             raise_error=_raise_error,
-            reporters=[ShowsStages()],
+            reporters=[plain_lines()],
             runner=_TracingRunner(runner, self._tracer, self._new_trace),
             force=True,
             no_commit=True,
@@ -295,8 +284,6 @@ class _Run:
         return path
 
     def _reproduce(self, stage: "Stage", **kwargs: Any) -> "Stage":
-        del kwargs["upstream"]  # not known to DVC before 3.0.0, not needed to force
-        kwargs["interactive"] = False
         used = UsedFiles(self._scope.place)
         rank = self._run.steps.index(stage)
         pools = self._run.provision.needs(rank).pools
@@ -307,13 +294,7 @@ class _Run:
             return stage
         self._files = []
         begun = self._place.now()
-        try:
-            stage.reproduce(**kwargs)
-        except Exception as exc:
-            if self._run.is_interrupted:
-                raise
-            logger.warning("%s | %s", stage.addressing, exc)
-            found.error = str(exc)
+        found.error = rerun(self._run, stage, **kwargs)
         for path, folder in self._files:
             self._read(found, path, folder)
         used.settle(partial(self._is_changed, begun), self._is_folder)
