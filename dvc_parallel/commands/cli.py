@@ -6,7 +6,6 @@ from argparse import ArgumentParser
 from difflib import get_close_matches
 from functools import lru_cache
 from importlib import import_module
-from types import ModuleType
 from typing import Callable, Optional
 
 from dvc_parallel import __version__
@@ -41,7 +40,7 @@ _ANSWERS = {
     **dict.fromkeys(["-V", "--version"], f"{__version__}\n"),
 }
 
-# Commands of our own that go through DVC's command line, by ``<name>_command``.
+# Commands of our own that go through DVC's command line, as in parsers.py.
 OWN = ("deps", "logs", "plan", "pools", "report", "validate", "watch")
 
 # Those that do without it, and their modules.
@@ -71,7 +70,8 @@ def main(argv: Optional[list[str]] = None) -> int:
         return _fail(reason)
     if command in ALONE:
         place = argv.index(command)
-        return _module(ALONE[command]).main([*argv[:place], *argv[place + 1 :]])
+        module = import_module(f".{ALONE[command]}", __package__)
+        return module.main([*argv[:place], *argv[place + 1 :]])
 
     from dvc.cli import main as dvc
 
@@ -104,10 +104,6 @@ def _repro(argv: list[str], dvc: Callable[[list[str]], int]) -> int:
         return 254
     except NotDvcRepoError as exc:
         return _fail(str(exc), 253)
-
-
-def _module(name: str) -> ModuleType:
-    return import_module(f".{name}", __package__)
 
 
 def _fail(text: str, status: int = 1) -> int:
@@ -151,13 +147,13 @@ def main_parser() -> ArgumentParser:
     """The parser of ``dvc.cli.main`` in this process, with our commands from now on."""
     from dvc.cli import parser as cli
 
-    from . import repro_watch
-    from .shown import add_switch
+    from . import parsers, repro_watch
 
-    cli.COMMANDS += [_module(f"{name}_command") for name in OWN]
+    cli.COMMANDS.append(parsers)
     parser = cli.get_main_parser()
     parser.prog = "dvc-parallel"
-    add_switch(commands(parser)["repro"], repro_watch.OPTION, text=repro_watch.HELP)
+    repro = commands(parser)["repro"]
+    parsers.add_switch(repro, repro_watch.OPTION, text=repro_watch.HELP)
     for name, subparser in commands(parser).items():
         subparser.prog = f"{parser.prog} {name}"
     return parser

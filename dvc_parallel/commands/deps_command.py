@@ -1,41 +1,27 @@
 """``dvc-parallel deps``: do stages declare the code that they use?"""
 
-from typing import TYPE_CHECKING, Any, Optional
+from collections.abc import Iterable
+from typing import Any, Optional
 
 from dvc.cli.command import CmdBase
 from dvc.exceptions import InvalidArgumentError
+from dvc.repo import lock_repo
 from dvc.ui import ui
 
 from dvc_parallel.engine.terminal import plural
+from dvc_parallel.run.code_files import refresh
 
-from .shown import (
-    ShowsSafely,
-    add_command,
-    add_selection,
-    add_switch,
-    error_write,
-    stdout_for,
-    write,
-)
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from .trace.run import Tracing
-    from .undeclared import Entry
+from .shown import ShowsSafely, error_write, stdout_for, write
+from .stage_edits import add_deps
+from .trace.run import Tracing, trace
+from .undeclared import Entry, entries_lacking, find_undeclared
 
 # Version of the JSON; new keys do not change it.
 SCHEMA_VERSION = 1
 
-DESCRIPTION = "Show modules that stages import but do not declare."
-
 
 class CmdDeps(ShowsSafely, CmdBase):
     def run(self) -> int:
-        from dvc.repo import lock_repo
-
-        from .undeclared import find_undeclared
-
         if self.args.trace:
             return self._trace()
         if self.args.ignore:
@@ -52,11 +38,6 @@ class CmdDeps(ShowsSafely, CmdBase):
         return 1 if self.args.check and missing else 0
 
     def _trace(self) -> int:
-        from dvc.repo import lock_repo
-
-        from .trace.run import trace
-        from .undeclared import entries_lacking
-
         with stdout_for(scripts=self.args.json):
             tracing = trace(
                 self.repo,
@@ -91,11 +72,7 @@ class CmdDeps(ShowsSafely, CmdBase):
             stages.update(dict.fromkeys(found))
         return list(stages)
 
-    def _write(self, entries: "list[Entry]") -> None:
-        from dvc_parallel.run.code_files import refresh
-
-        from .stage_edits import add_deps
-
+    def _write(self, entries: list[Entry]) -> None:
         files: dict[str, dict[str, list[str]]] = {}
         for entry in entries:
             if entry.missing:
@@ -106,7 +83,7 @@ class CmdDeps(ShowsSafely, CmdBase):
         refresh(self._stages())
 
 
-def _show(entries: "list[Entry]", written: bool) -> None:
+def _show(entries: list[Entry], written: bool) -> None:
     for entry in entries:
         if entry.missing or entry.notes:
             write(f"{entry.address}:")
@@ -124,9 +101,9 @@ def _show(entries: "list[Entry]", written: bool) -> None:
 
 
 def _as_dict(
-    added: "Iterable[Entry]",
-    entries: "Iterable[Entry]" = (),
-    tracing: "Optional[Tracing]" = None,
+    added: Iterable[Entry],
+    entries: Iterable[Entry] = (),
+    tracing: Optional[Tracing] = None,
 ) -> dict[str, Any]:
     """All of it, for ``--json``; described in docs/code.md."""
     found: dict[str, list[dict[str, Any]]] = {entry.address: [] for entry in entries}
@@ -174,50 +151,9 @@ def _finding(kind: str, text: str, **more: Any) -> dict[str, Any]:
     return {"kind": kind, "text": text, **usual, **more}
 
 
-def _show_changes(entries: "list[Entry]") -> None:
+def _show_changes(entries: list[Entry]) -> None:
     for entry in entries:
         for path in entry.missing:
             write(f"Added to the deps of {entry.address}: {path}")
         for text in entry.notes:
             write(f"{entry.address}: {text}")
-
-
-def add_parser(subparsers, parent_parser) -> None:
-    description = (
-        "Show modules of the project that the scripts of stages import, and that the "
-        "stages do not have in their deps; with --trace, all files that their commands "
-        "read and write. Without --write, nothing in the workspace is changed."
-    )
-    parser = add_command(subparsers, parent_parser, "deps", DESCRIPTION, description)
-    what = parser.add_mutually_exclusive_group()
-    add_switch(what, "--check", text="Exit with 1 if some are not declared.")
-    add_switch(
-        what,
-        "--write",
-        text="Add them to dvc.yaml, and leave the rest of it as it stands.",
-    )
-    add_switch(
-        parser,
-        "--trace",
-        text=(
-            "Run the stages, one by one in a copy of the workspace, and show what they "
-            "read or write and do not declare. Exit with 1 if stages with more than "
-            "one job would get in each other's way."
-        ),
-    )
-    parser.add_argument(
-        "--ignore",
-        metavar="PATTERN",
-        action="append",
-        default=[],
-        help=(
-            "With --trace, leave out files and folders with such a name, or, with a "
-            "slash in it, such a path. May be given several times."
-        ),
-    )
-    add_selection(
-        parser,
-        "Stages or files with stages. The default is all stages of the repo.",
-        "Take all stages in the specified folders.",
-    )
-    parser.set_defaults(func=CmdDeps)

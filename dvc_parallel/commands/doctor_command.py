@@ -22,7 +22,8 @@ from dvc_parallel.reporting.output_settings import NOTIFY_IGNORED, NOTIFY_OPTION
 from dvc_parallel.scheduling import pools
 from dvc_parallel.scheduling.auto_pools import machine_sizes
 
-from .shown import CommandParser, add_switch, write
+from .parsers import CommandParser, add_switch
+from .shown import write
 
 # Options of `dvc config` whose names differ from those of the levels.
 FLAGS = {"repo": "project"}

@@ -27,21 +27,7 @@ from dvc_parallel.reporting.records import Run, Runs, Stage
 from dvc_parallel.reporting.records.log_files import LogReader
 from dvc_parallel.reporting.records.reader import RecordError
 
-from .shown import (
-    RUN,
-    ShowsSafely,
-    add_command,
-    add_switch,
-    error_write,
-    table,
-    write,
-)
-
-HELP = "Show the outcome and the output of the stages of a run."
-DESCRIPTION = """\
-Show the outcome of each stage of a run and where its output is kept, or the
-output of some stages. `dvc repro` with more than one job keeps the last 20
-runs."""
+from .shown import ShowsSafely, error_write, refuse, table, write
 
 # Seconds between two looks at a log that is followed.
 INTERVAL = 0.2
@@ -76,8 +62,7 @@ class CmdLogs(ShowsSafely, CmdBaseNoRepo):
 
     def _check(self) -> None:
         args = self.args
-        if args.follow and args.json:
-            raise InvalidArgumentError("--follow cannot be combined with --json")
+        refuse(args, "follow", "json")
         if args.stage and args.failed:
             raise InvalidArgumentError("--failed cannot be combined with a stage")
         if args.list and (args.stage or args.run or args.failed or args.follow):
@@ -329,25 +314,3 @@ def _copy(reader: LogReader, stream: BinaryIO, begun: bytes) -> bytes:
             stream.write(harmless_output(stream, chunk))
     stream.flush()
     return begun
-
-
-def add_parser(subparsers, parent_parser) -> None:
-    parser = add_command(subparsers, parent_parser, "logs", HELP, DESCRIPTION)
-    parser.add_argument(
-        "stage",
-        nargs="?",
-        help=(
-            "Stage, or name of a foreach or matrix. Shows its output in the last run "
-            "that ran it. Without it, all stages of the last run are listed."
-        ),
-    )
-    parser.add_argument("--run", help=RUN, metavar="<id>")
-    text = "Show the output of each stage that failed, and why."
-    add_switch(parser, "--failed", text=text)
-    text = "Keep showing output until the stage ends, or the run if no stage is given."
-    add_switch(parser, "-f", "--follow", text=text)
-    text = "List all recorded runs, the oldest first."
-    add_switch(parser, "--list", text=text)
-    text = "Show outcomes, times and files in JSON format."
-    add_switch(parser, "--json", text=text)
-    parser.set_defaults(func=CmdLogs)

@@ -24,7 +24,7 @@ from typing import Any, Optional
 from dvc_parallel.engine.lockfile_text import LockfileText, cut, has_anchors
 from dvc_parallel.engine.terminal import visible
 
-from .shown import CommandParser, add_switch
+from .parsers import CommandParser, add_switch
 
 DESCRIPTION = """\
 Merge a dvc.lock by its entries, for git. Two branches that have run different stages

@@ -1,44 +1,23 @@
 """``dvc-parallel plan``: what would run, why, when, and how long it would take."""
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from dvc.commands import dag, repro
 from dvc.ui import ui
+from networkx import DiGraph, relabel_nodes
 
-from dvc_parallel.engine import job_count
 from dvc_parallel.engine.terminal import duration, plural, visible
 from dvc_parallel.remote.choose_runner import LOCAL
+from dvc_parallel.reporting.report.summary import LIMITING
 from dvc_parallel.reporting.report.text import literal
+from dvc_parallel.scheduling.durations import Durations
 
-from .shown import (
-    GLOB,
-    JSON,
-    MARKDOWN,
-    ShowsSafely,
-    add_command,
-    add_formats,
-    add_switch,
-    table,
-    write,
-)
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from networkx import DiGraph
-
-    from .forecast import Entry, Outlook
-
-DESCRIPTION = (
-    "Show which stages would run, why, in which order, and how long that takes."
-)
-
-MERMAID, DOT = "mermaid", "dot"
-
-# What help says of options of `dvc repro` that a plan only accepts, by their places.
-NO_EFFECT = "Has no effect on a plan."
-IGNORED = frozenset({"dry", "interactive", "on_error"})
+from .dry_run import DryRun
+from .forecast import Entry, Outlook, last_runs
+from .parsers import DOT, JSON, MARKDOWN, MERMAID
+from .shown import ShowsSafely, table, write
+from .sizes import group_name
 
 # How many reasons of a stage are shown, and how many stages of the critical path.
 SHOWN = 3
@@ -47,11 +26,6 @@ PATH = 8
 
 class CmdPlan(ShowsSafely, repro.CmdRepro):
     def run(self) -> int:
-        from dvc_parallel.scheduling.durations import Durations
-
-        from .dry_run import DryRun
-        from .forecast import Outlook, last_runs
-
         kwargs = {**self._common_kwargs, **self._repro_kwargs}
         dry_run = DryRun.of(self.repo, **kwargs)
         tmp_dir = self.repo.tmp_dir
@@ -68,7 +42,7 @@ class CmdPlan(ShowsSafely, repro.CmdRepro):
         return 0
 
 
-def _show(outlook: "Outlook", markdown: bool = False) -> None:
+def _show(outlook: Outlook, markdown: bool = False) -> None:
     entries = outlook.entries
     title = "### Plan: " if markdown else ""
     if not entries:
@@ -92,7 +66,7 @@ def _show(outlook: "Outlook", markdown: bool = False) -> None:
         write(f"{literal(note)}\n" if markdown else note)
 
 
-def _show_jobs(outlook: "Outlook", markdown: bool) -> None:
+def _show_jobs(outlook: Outlook, markdown: bool) -> None:
     """What numbers of jobs do, those that help, and what limits them."""
     forecast = outlook.forecast
     table(
@@ -121,17 +95,15 @@ def _show_jobs(outlook: "Outlook", markdown: bool) -> None:
         write("No two stages can run at the same time.\n")
 
 
-def _advice(outlook: "Outlook") -> str:
+def _advice(outlook: Outlook) -> str:
     """What would make the run shorter."""
-    # NOTE: as the report of the run will say it
-    from dvc_parallel.reporting.report.summary import LIMITING
-
     if outlook.error is not None:
         return "With more, it cannot run: see the warning."
     forecast, enough = outlook.forecast, outlook.enough
     more = f"More than {enough.jobs} jobs" if enough.jobs > 1 else "More jobs"
     if len(outlook.speeds) == 1:
         return "More jobs do not help."
+    # NOTE: as the report of the run will say it
     if forecast.owned > LIMITING * enough.seconds:
         return (
             f"{more} do not help: DVC itself takes {duration(forecast.owned)}, for "
@@ -142,7 +114,7 @@ def _advice(outlook: "Outlook") -> str:
     return ""
 
 
-def _row(entry: "Entry") -> tuple[str, ...]:
+def _row(entry: Entry) -> tuple[str, ...]:
     marks = ("*" if entry.critical else "") + ("" if entry.step.certain else "?")
     about = "~" if entry.guessed else ""
     return (
@@ -154,7 +126,7 @@ def _row(entry: "Entry") -> tuple[str, ...]:
     )
 
 
-def _why(entry: "Entry") -> str:
+def _why(entry: Entry) -> str:
     reasons = entry.step.reasons
     why = [str(reason) for reason in reasons if reason.kind != "upstream"]
     before = [str(reason.name) for reason in reasons if reason.kind == "upstream"]
@@ -169,7 +141,7 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _notes(outlook: "Outlook") -> "Iterator[str]":
+def _notes(outlook: Outlook) -> Iterator[str]:
     """What the marks in the table mean, and what stages use."""
     if outlook.error is None:
         yield "* on the critical path"
@@ -188,15 +160,13 @@ def _notes(outlook: "Outlook") -> "Iterator[str]":
     yield from _growth(outlook)
 
 
-def _growth(outlook: "Outlook") -> "Iterator[str]":
+def _growth(outlook: Outlook) -> Iterator[str]:
     """What stages take where their attempts take more and more."""
-    from dvc_parallel.engine.run_info import group_of
-
     told = {}
     for entry in outlook.entries:
         for pool, amounts in entry.growth.items():
             listed = ", then ".join(map(str, amounts))
-            told[group_of(entry.name) or entry.name, pool] = listed
+            told[group_name(entry.name), pool] = listed
     for (group, pool), listed in told.items():
         yield f"{group}: attempts take {listed} of '{pool}'"
 
@@ -208,10 +178,8 @@ def _shortened(names: list[str]) -> str:
     return " > ".join(names)
 
 
-def _graph(outlook: "Outlook") -> "DiGraph":
+def _graph(outlook: Outlook) -> DiGraph:
     """The stages that would or may run, with edges to those before them, as in DVC."""
-    from networkx import DiGraph
-
     graph = DiGraph()
     graph.add_nodes_from(entry.name for entry in outlook.entries)
     for entry in outlook.entries:
@@ -219,7 +187,7 @@ def _graph(outlook: "Outlook") -> "DiGraph":
     return graph
 
 
-def _dot(outlook: "Outlook") -> str:
+def _dot(outlook: Outlook) -> str:
     graph = _graph(outlook)
     for entry in outlook.entries:
         text = f"{visible(entry.name)}\n{visible(_why(entry))}"
@@ -233,9 +201,7 @@ def _dot(outlook: "Outlook") -> str:
     return dag._show_dot(graph)
 
 
-def _mermaid(outlook: "Outlook") -> str:
-    from networkx import relabel_nodes
-
+def _mermaid(outlook: Outlook) -> str:
     labels = {
         entry.name: visible(f"{entry.name}<br>{_why(entry)}").replace('"', "#quot;")
         for entry in outlook.entries
@@ -258,21 +224,3 @@ def _mermaid(outlook: "Outlook") -> str:
             nodes = ",".join(ids[labels[entry.name]] for entry in chosen)
             lines += [f"\tclassDef {name} {style}", f"\tclass {nodes} {name}"]
     return "\n".join(lines)
-
-
-def add_parser(subparsers, parent_parser) -> None:
-    description = f"{DESCRIPTION} Nothing is run or changed."
-    parser = add_command(subparsers, parent_parser, "plan", DESCRIPTION, description)
-    repro.add_arguments(parser)
-    for action in parser._actions:
-        if action.dest in IGNORED:
-            action.help = NO_EFFECT
-    add_switch(parser, "--glob", text=GLOB)
-    job_count.add_argument(parser)
-    formats = parser.add_mutually_exclusive_group()
-    text = (
-        "Show the plan as JSON or Markdown, or the graph of what would run for Mermaid "
-        "or Graphviz."
-    )
-    add_formats(formats, text, JSON, MERMAID, DOT)
-    parser.set_defaults(func=CmdPlan, no_run_cache=False, no_commit=False)

@@ -1,23 +1,23 @@
 """``dvc-parallel pools``: what there is, who takes it, and what stages should take."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dvc.cli.command import CmdBase
 from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.stage import Stage
 from dvc.utils import relpath
+from dvc.utils.serialize import load_yaml
 
-from .shown import ShowsSafely, add_command, add_switch, table, write
+from dvc_parallel.reporting.records import Runs
+from dvc_parallel.scheduling.pools import MUTEX
+from dvc_parallel.scheduling.resources import declared, machine_pools
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+from .shown import ShowsSafely, table, write
+from .sizes import Use, group_name, uses
 
-    from dvc.repo import Repo
-    from dvc.stage import Stage
-
-    from .sizes import Use
-
-HELP = "Show the pools, and which stages take them."
 HEAD = """\
 # What stages used at most in the runs that are recorded, and a tenth more memory.
 # `mem` is in GiB. For a machine: `dvc config --local core.parallel_pools auto`."""
@@ -34,15 +34,11 @@ class CmdPools(ShowsSafely, CmdBase):
         return 0
 
 
-def _show(repo: "Repo", stages: "Sequence[Stage]") -> None:
-    from dvc_parallel.engine.run_info import group_of
-    from dvc_parallel.scheduling.pools import MUTEX
-    from dvc_parallel.scheduling.resources import machine_pools
-
+def _show(repo: Repo, stages: Sequence[Stage]) -> None:
     sizes = machine_pools(repo)
     takers: dict[str, dict[str, int]] = {name: {} for name in sizes}
     for stage in stages:
-        group = group_of(stage.addressing) or stage.addressing
+        group = group_name(stage.addressing)
         for name, amount in _taken(stage).items():
             by_group = takers.setdefault(name, {})
             by_group[group] = max(amount, by_group.get(group, 0))
@@ -58,20 +54,13 @@ def _show(repo: "Repo", stages: "Sequence[Stage]") -> None:
         write("There are no pools, and no stage takes one.")
 
 
-def _taken(stage: "Stage") -> "Mapping[str, int]":
-    from dvc_parallel.scheduling.resources import declared
-
+def _taken(stage: Stage) -> Mapping[str, int]:
     needs = declared([stage])
     return needs[0].pools if needs else {}
 
 
-def _suggestions(repo: "Repo", stages: "Sequence[Stage]") -> "Iterator[str]":
+def _suggestions(repo: Repo, stages: Sequence[Stage]) -> Iterator[str]:
     """Lines for each dvc.yaml, as they could be in it."""
-    from dvc_parallel.engine.run_info import group_of
-    from dvc_parallel.reporting.records import Runs
-
-    from .sizes import uses
-
     by_name = {stage.addressing: stage for stage in stages}
     known = uses(Runs(repo.tmp_dir).all(), by_name)
     if not known:
@@ -79,7 +68,7 @@ def _suggestions(repo: "Repo", stages: "Sequence[Stage]") -> "Iterator[str]":
             "it is not known what stages use, as none has run with more than one job "
             "yet: run `dvc repro -j`"
         )
-    first = {group_of(name) or name: stage for name, stage in reversed(by_name.items())}
+    first = {group_name(name): stage for name, stage in reversed(by_name.items())}
     files: dict[str, list[Use]] = {}
     for use in known:
         if use.pools:
@@ -95,7 +84,7 @@ def _suggestions(repo: "Repo", stages: "Sequence[Stage]") -> "Iterator[str]":
             yield from _suggestion(use, first[use.name])
 
 
-def _suggestion(use: "Use", stage: "Stage") -> "Iterator[str]":
+def _suggestion(use: Use, stage: Stage) -> Iterator[str]:
     name = (stage.name or "").partition("@")[0]
     yield f"  {name}:  # {use}"
     indent = "    "
@@ -110,19 +99,7 @@ def _suggestion(use: "Use", stage: "Stage") -> "Iterator[str]":
 
 def _has_do(path: str, name: str) -> bool:
     """Whether what each of some stages has is below ``do``, as for a foreach."""
-    from dvc.utils.serialize import load_yaml
-
     definition: Any = {}
     with suppress(Exception):
         definition = load_yaml(path)["stages"][name]
     return "do" in definition
-
-
-def add_parser(subparsers, parent_parser) -> None:
-    parser = add_command(subparsers, parent_parser, "pools", HELP, HELP)
-    text = (
-        "Print lines for dvc.yaml instead, by what stages have used: memory and CPUs "
-        "that they take."
-    )
-    add_switch(parser, "--suggest", text=text)
-    parser.set_defaults(func=CmdPools)

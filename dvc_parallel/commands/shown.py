@@ -1,88 +1,20 @@
-"""What our commands have in common: their options, and how they show things.
+"""How our commands show things.
 
 Text that comes from others has no effect on a terminal.
 """
 
 import logging
 import sys
-from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from typing import Any, NoReturn
+from typing import Any
 
-from dvc.cli import completion
-from dvc.exceptions import DvcException
+from dvc.exceptions import DvcException, InvalidArgumentError
 from dvc.ui import ui
 
 from dvc_parallel.engine.terminal import escaping_streams, visible
 from dvc_parallel.reporting import ci_log
 from dvc_parallel.reporting.report.text import literal
-
-# What a command can show instead of what is for people at a terminal.
-JSON, MARKDOWN = "json", "markdown"
-
-GLOB = "Allows targets containing shell-style wildcards."
-RUN = (
-    "ID of the run, or its first characters. The default is the last run, which may "
-    "still be going on."
-)
-
-
-def add_command(
-    subparsers: Any, parent_parser: Any, name: str, text: str, description: str
-) -> Any:
-    """Add a command to the command line of DVC.
-
-    Args:
-        text: what it does, for the list of commands.
-        description: the same, for its own help.
-    """
-    return subparsers.add_parser(
-        name,
-        parents=[parent_parser],
-        description=description,
-        help=text,
-        # NOTE: DVC's own, which older releases have in another place
-        formatter_class=subparsers.choices["repro"].formatter_class,
-    )
-
-
-class CommandParser(ArgumentParser):
-    """The parser of a command that works without DVC; its errors are as DVC's."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(254, f"ERROR: {message}\n{self.format_help()}")
-
-
-def add_switch(parser: Any, *names: str, text: str) -> None:
-    parser.add_argument(*names, action="store_true", default=False, help=text)
-
-
-def add_selection(parser: Any, targets: str, recursive: str) -> None:
-    """Add the arguments that select stages, and ``--json`` for what is found in them.
-
-    Args:
-        targets, recursive: what the help says of these.
-    """
-    action = parser.add_argument("targets", nargs="*", help=targets)
-    action.complete = completion.DVCFILES_AND_STAGE
-    add_switch(parser, "-R", "--recursive", text=recursive)
-    add_switch(parser, "--glob", text=GLOB)
-    add_switch(parser, "--json", text="Show the result in JSON format.")
-
-
-def add_formats(parser: Any, text: str, *names: str) -> None:
-    """Add ``--format``; all but Markdown have an option of their own as well."""
-    names = (*names, MARKDOWN)
-    parser.add_argument("--format", choices=names, help=text)
-    for name in names[:-1]:
-        parser.add_argument(
-            f"--{name}",
-            action="store_const",
-            const=name,
-            dest="format",
-            help=f"The same as --format {name}.",
-        )
 
 
 def write(*words: str, **kwargs: Any) -> None:
@@ -129,6 +61,13 @@ def stdout_for(scripts: bool) -> Iterator[None]:
         return
     with quiet(), redirect_stdout(sys.stderr):
         yield
+
+
+def refuse(args: Any, option: str, *others: str) -> None:
+    """Refuse options that do not go with another one."""
+    for other in others:
+        if getattr(args, option) and getattr(args, other):
+            raise InvalidArgumentError(f"--{option} cannot be combined with --{other}")
 
 
 class ShowsSafely:

@@ -73,13 +73,18 @@ class Use:
         return min(limits, key=lambda limit: limit[0])
 
 
+def group_name(stage: str) -> str:
+    """The name of a stage, or of the foreach or matrix that it is from."""
+    return group_of(stage) or stage
+
+
 def uses(runs: Iterable["Run"], names: Iterable[str]) -> list[Use]:
     """What stages use, as far as runs tell; those of a foreach or matrix together.
 
     Args:
         names: of the stages, in the order of what is returned.
     """
-    groups = {name: group_of(name) or name for name in names}
+    groups = {name: group_name(name) for name in names}
     seen: set[str] = set()
     memory: dict[str, int] = {}
     cores: dict[str, float] = {}

@@ -1,33 +1,16 @@
 """``dvc-parallel validate``: are stages reproducible?"""
 
-from typing import TYPE_CHECKING
-
 from dvc.cli.command import CmdBase
 from dvc.ui import ui
 
-from dvc_parallel.engine import job_count
 from dvc_parallel.engine.terminal import plural, visible
 
-from .shown import (
-    ShowsSafely,
-    add_command,
-    add_selection,
-    add_switch,
-    error_write,
-    stdout_for,
-    write,
-)
-
-if TYPE_CHECKING:
-    from .validation import Difference, Validation, Verdict
-
-DESCRIPTION = "Run stages again in a copy, and show which are not reproducible."
+from .shown import ShowsSafely, error_write, stdout_for, write
+from .validation import Difference, Validation, Verdict, validate
 
 
 class CmdValidate(ShowsSafely, CmdBase):
     def run(self) -> int:
-        from .validation import validate
-
         with stdout_for(scripts=self.args.json):
             validation = validate(
                 self.repo,
@@ -45,7 +28,7 @@ class CmdValidate(ShowsSafely, CmdBase):
         return 0 if validation.passed else 1
 
 
-def _show(validation: "Validation") -> None:
+def _show(validation: Validation) -> None:
     for name, reason in validation.skipped.items():
         write(f"skipped {visible(name)}: {reason}")
     verdicts = validation.verdicts
@@ -57,31 +40,14 @@ def _show(validation: "Validation") -> None:
     write(f"{len(verdicts) - len(bad)} of {total} {are} reproducible.")
 
 
-def _words(verdict: "Verdict") -> str:
+def _words(verdict: Verdict) -> str:
     if verdict.error is not None:
         return verdict.error
     return "; ".join(map(_difference, verdict.differences))
 
 
-def _difference(one: "Difference") -> str:
+def _difference(one: Difference) -> str:
     """What differs, with hashes for people; ``--json`` has all of them."""
     found = f"has hash {one.found[:8]}" if one.found else "is missing"
     recorded = one.recorded[:8] if one.recorded else "none"
     return f"{visible(one.path)} {found}, dvc.lock has {recorded}"
-
-
-def add_parser(subparsers, parent_parser) -> None:
-    description = f"{DESCRIPTION} The workspace is not changed."
-    parser = add_command(
-        subparsers, parent_parser, "validate", DESCRIPTION, description
-    )
-    job_count.add_argument(parser)
-    text = "Validate all pipelines in the repo."
-    add_switch(parser, "-P", "--all-pipelines", text=text)
-    add_selection(
-        parser,
-        "Stages to validate. Stages that they depend on are not run. 'dvc.yaml' by "
-        "default.",
-        "Validate all stages in the specified directory.",
-    )
-    parser.set_defaults(func=CmdValidate)

@@ -25,12 +25,7 @@ from dvc_parallel.reporting.records import Run, Runs
 from dvc_parallel.reporting.records.log_files import end_of
 from dvc_parallel.reporting.records.reader import RecordError
 
-from .shown import ShowsSafely, add_command, error_write, write
-
-HELP = "Show a run of another terminal as it goes on."
-DESCRIPTION = """\
-Show the live view of a run that another terminal, or no terminal, has started.
-Press q or Ctrl-C to leave; the run goes on."""
+from .shown import ShowsSafely, error_write, write
 
 # Seconds between two looks at the keyboard, and at the journal and the logs.
 LOOK_EVERY = 0.1
@@ -230,12 +225,3 @@ def _keys() -> Iterator[bool]:
         # NOTE: in the background this would stop the process, and a shell has its own
         if is_in_foreground():
             termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
-
-
-def add_parser(subparsers, parent_parser) -> None:
-    parser = add_command(subparsers, parent_parser, "watch", HELP, DESCRIPTION)
-    text = (
-        "ID of the run, or its first characters. The default is the newest that runs."
-    )
-    parser.add_argument("--run", help=text, metavar="<id>")
-    parser.set_defaults(func=CmdWatch)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from dvc_parallel.backport.config import OPTIONS
-from dvc_parallel.commands import cli, doctor_command, merge_driver, plan_command
+from dvc_parallel.commands import cli, doctor_command, merge_driver, parsers
 from dvc_parallel.engine import job_count
 from dvc_parallel.engine.settings import PUSH_OPTION
 from dvc_parallel.remote import choose_runner
@@ -135,8 +135,8 @@ def _command(parser: ArgumentParser, known: Iterable[str]) -> Iterator[str]:
     if own:
         yield ""
     shared = [a for a in actions if a not in own and a.option_strings]
-    used = [a.option_strings[0] for a in shared if a.help != plan_command.NO_EFFECT]
-    rest = [a.option_strings[0] for a in shared if a.help == plan_command.NO_EFFECT]
+    used = [a.option_strings[0] for a in shared if a.help != parsers.NO_EFFECT]
+    rest = [a.option_strings[0] for a in shared if a.help == parsers.NO_EFFECT]
     if used:
         yield f"And, as for `dvc repro`: {', '.join(map(_code, used))}."
     if rest:
