@@ -6,7 +6,7 @@
            pools_command
            report_command
            repro_watch
-           validate_command ── validation, workspace_copy
+           validate_command ── workspace_copy
            watch_command
            doctor_command
            merge_driver
