@@ -112,8 +112,7 @@ def _as_dict(
             *(_finding("undeclared", it, path=it, add=True) for it in entry.missing),
             *(_finding("note", text) for text in entry.notes),
         ]
-    traces, findings = (tracing.traces, tracing.findings) if tracing else ([], [])
-    for one in traces:
+    for one in tracing.traces if tracing else ():
         found[one.name] = [
             _finding(
                 it.kind,
@@ -124,8 +123,7 @@ def _as_dict(
                 count=it.count,
                 others=list(it.others),
             )
-            for it in findings
-            if it.stage == one.name
+            for it in one.findings
         ]
     skipped = tracing.skipped.items() if tracing else ()
     return {

@@ -25,7 +25,8 @@ def found(project, *targets, errors=None, **kwargs):
     """Findings as "stage: text" and the tracing."""
     with project.repo() as repo:
         tracing = trace(repo, targets=list(targets) or None, **kwargs)
-    return [f"{finding.stage}: {finding}" for finding in tracing.findings], tracing
+    texts = [f"{one.name}: {it}" for one in tracing.traces for it in one.findings]
+    return texts, tracing
 
 
 def test_a_stage_that_reads_what_another_makes_unsaid(make_project):

@@ -8,10 +8,10 @@ one file matters only if they are not.
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby, islice
-from typing import TYPE_CHECKING, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 import networkx as nx
 from dvc.dependency import ParamsDependency
@@ -39,59 +39,11 @@ MANY = 10
 MOST_NAMED = 3
 
 
-@dataclass
-class Entry:
-    """A dependency or output, as dvc.yaml has it.
-
-    Attributes:
-        names: its names, without and with links.
-        is_file: whether a command has to read it, as it is no param.
-    """
-
-    path: str
-    names: set[str]
-    is_file: bool = True
-
-
-@dataclass
-class StageTrace:
-    """What a stage has done, and what dvc.yaml says of it.
-
-    Attributes:
-        pools: how many slots it takes of each pool.
-        error: why it has failed or was not run, if so.
-        lost: how many lines of its trace were not understood, and one of them.
-    """
-
-    name: str
-    used: "UsedFiles"
-    deps: list[Entry]
-    outs: list[Entry]
-    pools: Mapping[str, int] = field(default_factory=dict)
-    error: Optional[str] = None
-    lost: int = 0
-    lost_line: str = ""
-
-    @classmethod
-    def of(
-        cls,
-        stage: "Stage",
-        used: "UsedFiles",
-        scope: "Scope",
-        pools: Mapping[str, int],
-    ) -> "StageTrace":
-        deps, outs = (list(_entries(e, scope)) for e in (stage.deps, stage.outs))
-        if stage.meta and wanted(stage):
-            deps = [*_code(stage, scope), *deps]
-        return cls(stage.addressing, used, deps, outs, pools)
-
-
 @dataclass(frozen=True)
 class Finding:
     """Something that dvc.yaml does not say.
 
     Attributes:
-        stage: the name of the stage.
         kind: "failed", "incomplete", "unordered", "race", "reads", "looks", "writes"
             or "never read".
         path: of the file, from the current folder; or of their folder, where it is
@@ -102,7 +54,6 @@ class Finding:
         dep: the absolute path to add to the dependencies of the stage, if any.
     """
 
-    stage: str
     kind: str
     path: str = ""
     count: int = 1
@@ -141,17 +92,59 @@ class Finding:
         return f"{plural(self.count, 'file')} in {os.path.join(self.path, '')}"
 
 
-def findings(
-    traces: Sequence[StageTrace], repo: "Repo", scope: "Scope"
-) -> list[Finding]:
+@dataclass
+class Entry:
+    """A dependency or output, as dvc.yaml has it.
+
+    Attributes:
+        names: its names, without and with links.
+        is_file: whether a command has to read it, as it is no param.
+    """
+
+    path: str
+    names: set[str]
+    is_file: bool = True
+
+
+class StageTrace:
+    """What a stage of a copy has done, and what dvc.yaml says of it.
+
+    Attributes:
+        pools: how many slots it takes of each pool.
+        error: why it has failed or was not run, if so.
+        lost: how many lines of its trace were not understood, and one of them.
+        findings: what dvc.yaml does not say.
+    """
+
+    def __init__(
+        self,
+        stage: "Stage",
+        used: "UsedFiles",
+        scope: "Scope",
+        pools: Mapping[str, int],
+    ):
+        self.name = stage.addressing
+        self.used = used
+        self.deps = [*_entries(stage.deps, scope)]
+        self.outs = [*_entries(stage.outs, scope)]
+        if stage.meta and wanted(stage):
+            self.deps = [*_code(stage, scope), *self.deps]
+        self.pools = pools
+        self.error: Optional[str] = None
+        self.lost, self.lost_line = 0, ""
+        self.findings: list[Finding] = []
+
+
+def find(traces: Sequence[StageTrace], repo: "Repo", scope: "Scope") -> None:
     """Compare what stages have done with what dvc.yaml says.
 
     Args:
-        traces: of stages, in the order of serial DVC.
+        traces: of stages, in the order of serial DVC; get their findings.
         repo: the copy in which they have run.
     """
     judge = _Judge(traces, repo, scope)
-    return [finding for one in traces for finding in judge.stage(one)]
+    for one in traces:
+        one.findings += judge.stage(one)
 
 
 class _Judge:
@@ -180,10 +173,10 @@ class _Judge:
 
     def stage(self, one: StageTrace) -> Iterator[Finding]:
         if one.error:
-            yield Finding(one.name, "failed", detail=one.error)
+            yield Finding("failed", detail=one.error)
         if one.lost:
             detail = f"{plural(one.lost, 'line')}, such as {one.lost_line[:200]}"
-            yield Finding(one.name, "incomplete", detail=detail)
+            yield Finding("incomplete", detail=detail)
         yield from sorted(self._reads(one), key=lambda finding: not finding.is_error)
         yield from sorted(self._writes(one), key=lambda finding: not finding.is_error)
         if not one.error:
@@ -210,7 +203,7 @@ class _Judge:
             # NOTE: who lists a folder asks for all that is in it
             is_walk = os.path.dirname(name) in used.listed
             if not is_walk and (makers := self._unordered(one.name, {name})):
-                yield self._finding(one, "looks", name, others=makers)
+                yield self._finding("looks", name, others=makers)
         yield from self._grouped(one, "reads", undeclared)
 
     def _unordered_reads(
@@ -240,7 +233,7 @@ class _Judge:
                 dep = name
             detail = f"add {self._scope.shown(name)} to {' and to '.join(todo)}"
         return self._finding(
-            one, "unordered", name, others=makers, detail=detail, dep=dep, count=count
+            "unordered", name, others=makers, detail=detail, dep=dep, count=count
         )
 
     def _can_depend(self, name: str, makers: Iterable[str]) -> bool:
@@ -273,7 +266,7 @@ class _Judge:
                 undeclared.append(name)
         for (folder, *others), files in races.items():
             for name, count in _few(folder, files):
-                yield self._finding(one, "race", name, others=others, count=count)
+                yield self._finding("race", name, others=others, count=count)
         yield from self._grouped(one, "writes", undeclared)
 
     def _never_read(self, one: StageTrace) -> Iterator[Finding]:
@@ -283,7 +276,7 @@ class _Judge:
         prefixes = {above for name in touched for above in upwards(name)}
         for entry in one.deps:
             if entry.is_file and not entry.names & prefixes:
-                yield Finding(one.name, "never read", path=entry.path)
+                yield Finding("never read", path=entry.path)
 
     def _unordered(
         self, name: str, names: Iterable[str], pools: bool = False
@@ -369,7 +362,7 @@ class _Judge:
         for folder, found in by_folder:
             if len(files := list(found)) > MANY:
                 dep = folder if kind == "reads" and self._is_dep(folder) else None
-                yield self._finding(one, kind, folder, count=len(files), dep=dep)
+                yield self._finding(kind, folder, count=len(files), dep=dep)
                 continue
             for name in files:
                 dep = None
@@ -381,7 +374,7 @@ class _Judge:
                 if kind != "writes" and self._can_depend(one.name, others):
                     dep = name
                 detail = f"; {_all(others, does, do)} it" if others else ""
-                yield self._finding(one, kind, name, detail=detail, dep=dep)
+                yield self._finding(kind, name, detail=detail, dep=dep)
 
     def _makers(self, name: str) -> set[str]:
         declared = (self._outs.get(above, set()) for above in upwards(name))
@@ -395,18 +388,9 @@ class _Judge:
         )
 
     def _finding(
-        self,
-        one: StageTrace,
-        kind: str,
-        name: str,
-        *,
-        others: Sequence[str] = (),
-        detail: str = "",
-        count: int = 1,
-        dep: Optional[str] = None,
+        self, kind: str, name: str, *, others: Sequence[str] = (), **more: Any
     ) -> Finding:
-        shown = self._scope.shown(name)
-        return Finding(one.name, kind, shown, count, tuple(others), detail, dep)
+        return Finding(kind, self._scope.shown(name), others=tuple(others), **more)
 
 
 def _local(

@@ -27,7 +27,7 @@ from dvc_parallel.run.parallel_run import ParallelRun
 from dvc_parallel.run.stage_run import current_stage_run
 
 from .audit_hook import AuditHook
-from .findings import Finding, StageTrace, findings
+from .findings import Finding, StageTrace, find
 from .scope import Scope
 from .strace import Strace
 from .used_files import UsedFiles
@@ -55,7 +55,6 @@ class Tracing:
 
     Attributes:
         traces: what the stages that were run have done, in the order of serial DVC.
-        findings: what dvc.yaml does not say of that.
         skipped: why other stages were not run, by their names.
         tracer: by what it was seen: "strace" or "Python's audit hooks".
         limits: why not by strace.
@@ -63,11 +62,14 @@ class Tracing:
     """
 
     traces: list[StageTrace] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     tracer: str = Strace.name
     limits: str = ""
     root: str = ""
+
+    @property
+    def findings(self) -> list[Finding]:
+        return [finding for one in self.traces for finding in one.findings]
 
     @property
     def passed(self) -> bool:
@@ -81,16 +83,17 @@ class Tracing:
     def missing_deps(self, stage: "Stage") -> tuple[list[str], list[str]]:
         """What is to be added to the dependencies of a stage, as dvc.yaml has paths."""
         wdir = os.path.realpath(stage.wdir)
-        deps = [
+        found = [
             finding.dep
-            for finding in self.findings
-            if finding.stage == stage.addressing and finding.dep
+            for one in self.traces
+            for finding in one.findings
+            if one.name == stage.addressing and finding.dep
         ]
         return [
-            os.path.relpath(it, wdir).replace(os.sep, "/")
-            if is_in(it, self.root)
-            else it
-            for it in dict.fromkeys(deps)
+            os.path.relpath(dep, wdir).replace(os.sep, "/")
+            if is_in(dep, self.root)
+            else dep
+            for dep in dict.fromkeys(found)
         ], []
 
     def lines(self) -> Iterator[str]:
@@ -99,10 +102,9 @@ class Tracing:
             yield f"skipped {visible(name)}: {reason}"
         errors = 0
         for one in self.traces:
-            found = [finding for finding in self.findings if finding.stage == one.name]
-            if found:
+            if one.findings:
                 yield f"{visible(one.name)}:"
-            for finding in found:
+            for finding in one.findings:
                 errors += finding.is_error
                 begin = "error: " if finding.is_error else ""
                 yield f"  {begin}{visible(str(finding))}"
@@ -159,7 +161,7 @@ def trace(
         )
         names = {stage.addressing for stage in stages}
         tracing.traces = _Run(other, place, tracer, scope, names).run(**kwargs)
-        tracing.findings = findings(tracing.traces, other, scope)
+        find(tracing.traces, other, scope)
         with suppress(OSError):
             save_written(repo.tmp_dir, _undeclared(tracing.traces, stages, place))
     return tracing
@@ -287,7 +289,7 @@ class _Run:
         used = UsedFiles(self._scope.place)
         rank = self._run.steps.index(stage)
         pools = self._run.provision.needs(rank).pools
-        found = StageTrace.of(stage, used, self._scope, pools)
+        found = StageTrace(stage, used, self._scope, pools)
         self._traces[stage.addressing] = found
         if failed := self._failed_upstream(stage):
             found.error = CALLED_OFF.format(failed)
