@@ -44,8 +44,7 @@ class Finding:
     """Something that dvc.yaml does not say.
 
     Attributes:
-        kind: "failed", "incomplete", "unordered", "race", "reads", "looks", "writes"
-            or "never read".
+        kind: as in docs/code.md.
         path: of the file, from the current folder; or of their folder, where it is
             about many.
         count: how many files.

@@ -125,7 +125,6 @@ def trace(
     """Run stages in a copy of the workspace, and compare what they do with dvc.yaml.
 
     Args:
-        repo: nothing in it is changed.
         tell: called with what is done next, in words.
         ignore: patterns of files that do not matter.
         kwargs: which stages, as for ``Repo.reproduce``.
@@ -192,8 +191,6 @@ class _TracingRunner(Runner):
     """Has each command of a runner traced.
 
     Args:
-        runner: runs them.
-        tracer: how to trace one.
         new_trace: called with each command, in the thread of its stage; gives the path
             of its trace.
     """
@@ -222,11 +219,7 @@ class _TracingRunner(Runner):
 
 
 class _Run:
-    """Runs the stages of a copy.
-
-    Args:
-        names: of the stages to run.
-    """
+    """Runs the stages of a copy that have some names."""
 
     def __init__(
         self,

@@ -69,11 +69,10 @@ _ENDED = re.compile(r"\+\+\+ (?:exited|killed|superseded) .*\+\+\+")
 _BIRTH = re.compile(r" (?:<\.\.\. )?(?:clone3?|v?fork)[( ]")
 _STOPPED = re.compile(r"--- .* ---")
 _TEXT = r'"((?:[^"\\]|\\.)*)"(?:\.\.\.)?'
-_ANY = r'"(?:[^"\\]|\\.)*"(?:\.\.\.)?'
 _AT = r"(AT_FDCWD|-?\d+)(?:<([^<>]*)>)?(?:\(deleted\))?"
-_ONE = re.compile(rf"(?:{_AT}, )?{_TEXT}(?:, (.*))?", re.DOTALL)
-_TWO = re.compile(rf"(?:{_AT}, )?{_TEXT}, (?:{_AT}, )?{_TEXT}(?:, (.*))?", re.DOTALL)
-_NEW_LINK = re.compile(rf"{_ANY}, (?:{_AT}, )?{_TEXT}(.*)", re.DOTALL)
+_PATH = rf"(?:{_AT}, )?{_TEXT}"
+_ONE = re.compile(rf"{_PATH}(?:, (.*))?", re.DOTALL)
+_TWO = re.compile(rf"{_PATH}, {_PATH}(?:, (.*))?", re.DOTALL)
 _ONLY_AT = re.compile(_AT)
 _ERROR = re.compile(r" *(E[A-Z0-9]+)\b.*")
 _ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|([0-7]{1,3})|(.))", re.DOTALL)
@@ -82,22 +81,14 @@ _LETTERS = {"n": 10, "t": 9, "r": 13, "v": 11, "f": 12}
 
 @dataclass(frozen=True)
 class Strace:
-    """How to run commands under strace.
-
-    Attributes:
-        prefix: what comes before the arguments of a command, but for the file.
-    """
+    """How to run commands under strace."""
 
     prefix: tuple[str, ...]
     name = PROGRAM
 
     @classmethod
     def find(cls) -> "tuple[Optional[Strace], str]":
-        """Look for a strace that works.
-
-        Returns:
-            it, or None and the reason.
-        """
+        """A strace that works, or None and the reason."""
         program = shutil.which(PROGRAM)
         if program is None:
             return None, f"{PROGRAM} is not installed"
@@ -128,12 +119,7 @@ class Strace:
         )
 
     def read(self, path: str, folder: str, used: UsedFiles) -> tuple[int, str]:
-        """Read a trace.
-
-        Args:
-            path: of the file, whose last line is not complete if something still runs.
-            folder: in which the command has begun.
-            used: told what it has done.
+        """Read a trace of a command that has begun in a folder.
 
         Returns:
             how many lines were not understood, and the first of them.
@@ -164,13 +150,7 @@ class _Process:
 
 @dataclass(frozen=True)
 class _Call:
-    """A call that has returned.
-
-    Attributes:
-        failed: its error, if any.
-        opened: the path of the file that it has opened.
-        more: what the line has after that.
-    """
+    """A call that has returned: its error, if any, or the file that it has opened."""
 
     name: str
     args: str
@@ -316,15 +296,13 @@ class _Reader:
             used.write(real, path, anew=anew, reads="O_RDWR" in words)
 
     def _two(self, process: _Process, call: _Call) -> bool:
-        # NOTE: a link is made with any text, which need not be a path
-        pattern = _NEW_LINK if call.name in _SYMLINK else _TWO
-        match = pattern.fullmatch(call.args)
+        match = _TWO.fullmatch(call.args)
         if match is None:
             return call.has_no_path
-        ends = match.groups()[:-1]
-        paths = [
-            self._path(process, *ends[at : at + 3]) for at in range(0, len(ends), 3)
-        ]
+        *ends, flags = match.groups()
+        # NOTE: a link is made with any text, which need not be a path
+        first = 3 if call.name in _SYMLINK else 0
+        paths = [self._path(process, *ends[at : at + 3]) for at in range(first, 6, 3)]
         here = [self._without_links(path) for path in paths if path is not None]
         if len(here) < len(paths):
             return True
@@ -336,7 +314,7 @@ class _Reader:
             used.make(here[0])
         elif call.name in _LINK:
             used.link(*here)
-        elif "RENAME_EXCHANGE" in (match.groups()[-1] or ""):
+        elif "RENAME_EXCHANGE" in (flags or ""):
             for path in here:
                 used.read(path)
                 used.make(path)

@@ -8,7 +8,6 @@ from typing import Callable, Optional
 # Gives a path the name by which it is known here, or None if it does not matter.
 Place = Callable[[str], Optional[str]]
 
-
 # What Python has compiled stands for its source, which is then not opened.
 _COMPILED = re.compile(r"(.*/)__pycache__/([^/.]+)\.[^/]+\.pyc", re.DOTALL)
 
@@ -17,9 +16,6 @@ class UsedFiles:
     """What a stage has done to files.  Told in the order in which it happened.
 
     Paths are absolute; they are kept as ``place`` names them.
-
-    Args:
-        place: names paths.
 
     Attributes:
         reads: what it has read before it has written it itself; with the other names,
@@ -43,12 +39,7 @@ class UsedFiles:
         self._may_be_written: dict[str, set[str]] = {}
 
     def read(self, path: str, opened_as: Optional[str] = None) -> None:
-        """A file was opened for reading.
-
-        Args:
-            path: of the file.
-            opened_as: how it was asked for, if that is known: maybe through links.
-        """
+        """A file was opened for reading, maybe by another name, through links."""
         if compiled := _COMPILED.fullmatch(path):
             path, opened_as = f"{compiled[1]}{compiled[2]}.py", None
         name, names = self._names(path, opened_as)
@@ -137,12 +128,7 @@ class UsedFiles:
     def settle(
         self, is_changed: Callable[[str], bool], is_folder: Callable[[str], bool]
     ) -> None:
-        """Look at the files when the stage has ended.
-
-        Args:
-            is_changed: whether a file has been written to since the stage has begun.
-            is_folder: whether there is a folder.
-        """
+        """Look at the files when the stage has ended: which ones it has changed."""
         for name, names in self._may_be_written.items():
             if is_changed(name):
                 self._made(name)
