@@ -110,8 +110,6 @@ class DryRun:
 
     Attributes:
         steps: the stages that it would come to, in the order of serial DVC.
-        jobs (int): how many stages it would run at a time.
-        runner (str): where their commands would run.
         error (str): why it could not run with more than one job, if it cannot.
         make_plan: makes plans for its steps, which go by their ranks.
         growth: tells of a step what its attempts take of pools, where that differs.
@@ -133,11 +131,7 @@ class DryRun:
 
     @classmethod
     def of(cls, repo: "Repo", **kwargs: Any) -> "DryRun":
-        """Find out which stages a run would run.
-
-        Args:
-            repo: a repo, which is locked meanwhile.
-            kwargs: as for ``Repo.reproduce``.
+        """Find out which stages a run would run, with arguments of ``Repo.reproduce``.
 
         Raises:
             DvcException: as ``Repo.reproduce``, before it comes to commands; or another
@@ -269,8 +263,6 @@ def _reasons_in(entry: Union[str, dict]) -> Iterator[Reason]:
 
 
 class _Books(Bookkeeping):
-    """The books of a dry run."""
-
     def __init__(self, dry_run: DryRun, tmp_dir: str):
         super().__init__(tmp_dir)
         self.dry_run = dry_run
@@ -279,7 +271,6 @@ class _Books(Bookkeeping):
 
 
 def reproduce(original: Callable, stage: "Stage", *args: Any, **kwargs: Any) -> Any:
-    """``Stage.reproduce``: decide about a stage, and run it."""
     books = current_books()
     if not isinstance(books, _Books):
         return original(stage, *args, **kwargs)
@@ -291,7 +282,6 @@ def reproduce(original: Callable, stage: "Stage", *args: Any, **kwargs: Any) -> 
 
 
 def run(original: Callable, stage: "Stage", *args: Any, **kwargs: Any) -> None:
-    """``Stage.run``: run a stage."""
     books = current_books()
     if not isinstance(books, _Books):
         original(stage, *args, **kwargs)

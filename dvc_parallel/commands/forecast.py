@@ -1,8 +1,8 @@
 """What ``dvc-parallel plan`` says: which stages would run, why, when, how long.
 
-DryRun     which stages run, and why           (dry_run.py)
-EarlierTimes what DVC itself takes for each, by the records of runs
-Forecast   how long that takes                 (simulation.py)
+DryRun        which stages run, and why           (dry_run.py)
+EarlierTimes  what DVC itself takes for each, by the records of runs
+Forecast      how long that takes                 (simulation.py)
 """
 
 from collections.abc import Iterable
@@ -47,11 +47,9 @@ class EarlierTimes:
 
 
 def earlier_times(runs: Iterable[Run], names: Iterable[str]) -> EarlierTimes:
-    """What stages took in earlier runs.
+    """What stages took in some runs, the last one first.
 
-    Args:
-        runs: the last one first.
-        names: of the stages; those of which nothing is known take as long as others.
+    Those of which nothing is known take as long as others.
     """
     owned: dict[str, tuple[float, float]] = {}
     commands: dict[str, float] = {}
@@ -92,11 +90,7 @@ class Entry:
     """A stage that would run, or may.
 
     Attributes:
-        name: of the stage.
-        seconds: how long it takes.
-        start: seconds from the begin of the run to its start.
         guessed: whether no earlier duration of it is known.
-        critical: whether it is on the critical path.
         growth: what its attempts take of pools, where that differs.
     """
 
@@ -113,8 +107,6 @@ class Outlook:
     """The forecast of a run.
 
     Args:
-        dry_run: which stages would run.
-        durations: how long stages took in earlier runs.
         runs: earlier runs, the last one first.
 
     Attributes:
@@ -162,7 +154,6 @@ class Outlook:
 
     @cached_property
     def seconds(self) -> float:
-        """How long the run takes."""
         return self.forecast.course(self.jobs).seconds
 
     @property
@@ -173,7 +164,6 @@ class Outlook:
 
     @cached_property
     def speeds(self) -> list[Speed]:
-        """The speeds with this and other numbers of jobs."""
         return self.forecast.speeds(self.jobs)
 
     @cached_property

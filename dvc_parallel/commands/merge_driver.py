@@ -93,17 +93,12 @@ def _value(data: Any) -> Any:
 
 
 class _ConflictError(Exception):
-    """Both sides have changed it."""
+    """Both sides have changed it, in different ways."""
 
 
 @dataclass(frozen=True)
 class Merged:
-    """A dvc.lock merged from two others.
-
-    Attributes:
-        text: that of the file, with git's markers where sides conflict.
-        conflicts: names of the entries that both sides have changed.
-    """
+    """A dvc.lock merged from two others, with git's markers where they conflict."""
 
     text: str
     conflicts: list[str]
@@ -146,11 +141,7 @@ def merge(
 
 
 def _pick(old: Any, own: Any, new: Any) -> Any:
-    """What one side has changed, or both in the same way.
-
-    Raises:
-        _ConflictError: they differ.
-    """
+    """What one side has changed, or both in the same way."""
     if new in (own, old):
         return own
     if own == old:
@@ -189,9 +180,6 @@ def _in_order(own: list[str], new: list[str]) -> list[str]:
 def run(base: str, ours: str, theirs: str, path: str, is_ancestor: bool) -> int:
     """Merge files, and leave the result in that of ours, as git wants it.
 
-    Args:
-        path: that of the file in the repo.
-
     Returns:
         int: exit status; 1 if there are conflicts.
     """
@@ -217,10 +205,7 @@ def run(base: str, ours: str, theirs: str, path: str, is_ancestor: bool) -> int:
 
 
 def install() -> Iterator[str]:
-    """Have git use it in the repo of the current folder.
-
-    Yields:
-        what has been done.
+    """Have git use it in the repo of the current folder, and tell what is done.
 
     Raises:
         OSError: it cannot be written, or git has said why not.

@@ -28,7 +28,6 @@ class Use:
 
     Attributes:
         name: of a stage, or "train@*" of those of a foreach or matrix.
-        count: how many they are.
         memory: bytes at the peak; None if that is not known, or next to nothing.
         cores: CPUs that were busy on average; None if that is not known.
     """
@@ -57,14 +56,7 @@ class Use:
         return pools
 
     def fitting(self, memory: int, cpus: int) -> tuple[int, Optional[str]]:
-        """How many of them a machine has room for at a time, and what limits that.
-
-        Args:
-            memory, cpus: what the machine has.
-
-        Returns:
-            tuple: "memory" or "cpu"; all of them and None, if nothing does.
-        """
+        """How many of them fit into a machine, and if not all, what limits that."""
         limits: list[tuple[int, Optional[str]]] = [(self.count, None)]
         if self.memory:
             limits.append((memory // self.memory, "memory"))
@@ -79,11 +71,7 @@ def group_name(stage: str) -> str:
 
 
 def uses(runs: Iterable["Run"], names: Iterable[str]) -> list[Use]:
-    """What stages use, as far as runs tell; those of a foreach or matrix together.
-
-    Args:
-        names: of the stages, in the order of what is returned.
-    """
+    """What stages use, as far as runs tell; those of a foreach or matrix together."""
     groups = {name: group_name(name) for name in names}
     seen: set[str] = set()
     memory: dict[str, int] = {}
@@ -109,12 +97,7 @@ def uses(runs: Iterable["Run"], names: Iterable[str]) -> list[Use]:
 
 
 class Sizes:
-    """What stages use, and what this machine has for them.
-
-    Args:
-        uses: what they use.
-        is_here: whether they run on this machine.
-    """
+    """What stages use, and what this machine has for them, if they run here."""
 
     def __init__(self, uses: Iterable[Use], is_here: bool = True):
         self._uses = [*uses]

@@ -24,7 +24,6 @@ def add_deps(path: str, tmp_dir: str, deps: Mapping[str, Sequence[str]]) -> None
     """Add dependencies to stages of a dvc.yaml.
 
     Args:
-        path: of dvc.yaml.
         tmp_dir: where its new text is made.
         deps: for each entry of ``stages``, paths as they are to be there.
 

@@ -33,9 +33,6 @@ class Entry:
     """An entry of ``stages`` in a dvc.yaml; a template, if it makes several stages.
 
     Attributes:
-        dvcfile: path of the file.
-        name: of the entry.
-        definition: what is there.
         stages: those that were asked for.
         missing: dependencies to add, as they would be in dvc.yaml.
         notes: what has to be done by hand, and what was not understood.
