@@ -13,6 +13,7 @@ from itertools import islice
 from statistics import median
 from typing import Any
 
+from dvc_parallel.engine.machine import available_cpus, available_memory
 from dvc_parallel.engine.reporter_events import Phase
 from dvc_parallel.remote.choose_runner import LOCAL
 from dvc_parallel.reporting.records import Run, Runs
@@ -21,7 +22,7 @@ from dvc_parallel.scheduling.durations import Durations
 from dvc_parallel.scheduling.simulation import Forecast, RepoTimes, Speed
 
 from .dry_run import DryRun, Step
-from .sizes import Sizes, uses
+from .sizes import Machine, uses
 
 # Version of what `as_dict` returns; new keys do not change it.
 SCHEMA_VERSION = 1
@@ -111,7 +112,8 @@ class Outlook:
 
     Attributes:
         error: why stages could not run with more than one job, if they cannot.
-        sizes: what stages that run use, and how many of them fit.
+        uses: what stages that run use.
+        machine: what they have, if they run here.
     """
 
     def __init__(self, dry_run: DryRun, durations: Durations, runs: Iterable[Run] = ()):
@@ -146,8 +148,11 @@ class Outlook:
             ),
         )
         self.up_to_date = [names[rank] for rank in ranks if rank not in running]
-        used = uses(runs, [names[rank] for rank in ranks if rank in running])
-        self.sizes = Sizes(used, is_here=self.runner == LOCAL)
+        self.uses = uses(runs, [names[rank] for rank in ranks if rank in running])
+        is_here = self.runner == LOCAL
+        self.machine = (
+            Machine(available_memory(), available_cpus()) if is_here else None
+        )
         # NOTE: that of stages one after the other is that of no other number of jobs
         path = self.forecast.critical_path if self.error is None else ()
         self.critical_path = [names[rank] for rank in path]
@@ -218,7 +223,7 @@ class Outlook:
                 "seconds": round(self.forecast.critical, 3),
             },
             "width": self.forecast.width,
-            "sizes": self.sizes.as_dicts(),
+            "sizes": [use.as_dict(self.machine) for use in self.uses],
             "speeds": [
                 {name: round(value, 3) for name, value in asdict(speed).items()}
                 for speed in self.speeds

@@ -17,7 +17,7 @@ from .dry_run import DryRun
 from .forecast import Entry, Outlook, last_runs
 from .parsers import DOT, JSON, MARKDOWN, MERMAID
 from .shown import ShowsSafely, table, write
-from .sizes import group_name
+from .sizes import group_name, notable
 
 # How many reasons of a stage are shown, and how many stages of the critical path.
 SHOWN = 3
@@ -156,7 +156,7 @@ def _notes(outlook: Outlook) -> Iterator[str]:
             f"the workers of '{outlook.runner}' were not asked what they have: pools "
             "without a size here may belong to them, and are ignored"
         )
-    yield from outlook.sizes.lines()
+    yield from notable(outlook.uses, outlook.machine)
     yield from _growth(outlook)
 
 

@@ -1,11 +1,10 @@
 """How much stages use, by the records of runs; so how many fit, and what to declare."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
-from dvc_parallel.engine.machine import available_cpus, available_memory
 from dvc_parallel.engine.run_info import group_of
 from dvc_parallel.engine.usage import size
 from dvc_parallel.scheduling.auto_pools import CPU, GIB, MEM
@@ -20,6 +19,13 @@ NOTABLE = GIB
 LEAST_MEMORY, LEAST_CORES = GIB // 2, 1.5
 # By how much more memory is proposed than was seen.
 MARGIN = 1.1
+
+
+class Machine(NamedTuple):
+    """What there is for stages: bytes of memory, and CPUs."""
+
+    memory: int
+    cpus: int
 
 
 @dataclass(frozen=True)
@@ -55,14 +61,26 @@ class Use:
             pools[CPU] = math.ceil(self.cores)
         return pools
 
-    def fitting(self, memory: int, cpus: int) -> tuple[int, Optional[str]]:
+    def fitting(self, machine: Optional[Machine]) -> tuple[int, Optional[str]]:
         """How many of them fit into a machine, and if not all, what limits that."""
         limits: list[tuple[int, Optional[str]]] = [(self.count, None)]
-        if self.memory:
-            limits.append((memory // self.memory, "memory"))
-        if self.cores:
-            limits.append((max(1, int(cpus / self.cores)), "cpu"))
+        if machine and self.memory:
+            limits.append((machine.memory // self.memory, "memory"))
+        if machine and self.cores:
+            limits.append((max(1, int(machine.cpus / self.cores)), "cpu"))
         return min(limits, key=lambda limit: limit[0])
+
+    def as_dict(self, machine: Optional[Machine]) -> dict[str, Any]:
+        """All of it, for scripts."""
+        jobs, limit = self.fitting(machine)
+        return {
+            "stages": self.name,
+            "count": self.count,
+            "memory": self.memory,
+            "cores": None if self.cores is None else round(self.cores, 2),
+            "jobs": jobs,
+            "limit": limit,
+        }
 
 
 def group_name(stage: str) -> str:
@@ -96,44 +114,14 @@ def uses(runs: Iterable["Run"], names: Iterable[str]) -> list[Use]:
     ]
 
 
-class Sizes:
-    """What stages use, and what this machine has for them, if they run here."""
-
-    def __init__(self, uses: Iterable[Use], is_here: bool = True):
-        self._uses = [*uses]
-        self._machine = (available_memory(), available_cpus()) if is_here else None
-
-    def lines(self) -> Iterable[str]:
-        """One for each group of stages of which all do not fit, or that are large."""
-        for use in self._uses:
-            fitting, limit = self._fitting(use)
-            if limit is None and (use.memory or 0) < NOTABLE:
-                continue
-            line = f"{use.name}: {use}"
-            if limit is not None and self._machine:
-                memory, cpus = self._machine
-                has = size(memory) if limit == "memory" else f"{cpus} CPUs"
-                more = f"with {has}, -j {fitting}" if fitting else f"more than {has}"
-                line += f": {more}"
-            yield line
-
-    def as_dicts(self) -> list[Mapping[str, Any]]:
-        """The same of all groups, for scripts."""
-        told: list[Mapping[str, Any]] = []
-        for use in self._uses:
-            fitting, limit = self._fitting(use)
-            cores = None if use.cores is None else round(use.cores, 2)
-            told.append(
-                {
-                    "stages": use.name,
-                    "count": use.count,
-                    "memory": use.memory,
-                    "cores": cores,
-                    "jobs": fitting,
-                    "limit": limit,
-                }
-            )
-        return told
-
-    def _fitting(self, use: Use) -> tuple[int, Optional[str]]:
-        return use.fitting(*self._machine) if self._machine else (use.count, None)
+def notable(uses: Iterable[Use], machine: Optional[Machine]) -> Iterator[str]:
+    """Lines on groups of stages of which all do not fit, or that are large."""
+    for use in uses:
+        fitting, limit = use.fitting(machine)
+        if machine and limit is not None:
+            is_memory = limit == "memory"
+            has = size(machine.memory) if is_memory else f"{machine.cpus} CPUs"
+            more = f"with {has}, -j {fitting}" if fitting else f"more than {has}"
+            yield f"{use.name}: {use}: {more}"
+        elif (use.memory or 0) >= NOTABLE:
+            yield f"{use.name}: {use}"

@@ -10,7 +10,7 @@ import pytest
 from dvc.exceptions import ReproductionError
 from ruamel.yaml import YAML
 
-from dvc_parallel.commands.sizes import Sizes, Use, uses
+from dvc_parallel.commands.sizes import Machine, Use, notable, uses
 from dvc_parallel.engine.machine import available_memory
 from dvc_parallel.engine.usage import size
 from dvc_parallel.processes import measuring
@@ -190,14 +190,14 @@ def test_nothing_is_known_to_propose(make_project):
     ],
 )
 def test_how_many_fit(use, memory, cpus, expected):
-    assert use.fitting(memory, cpus) == expected
+    assert use.fitting(Machine(memory, cpus)) == expected
 
 
-def test_what_plan_says_of_a_machine_that_is_too_small(monkeypatch):
-    monkeypatch.setattr("dvc_parallel.commands.sizes.available_memory", lambda: GIB)
+def test_what_plan_says_of_a_machine_that_is_too_small():
     used = [Use("train", 1, 2 * GIB, None)]
-    assert [*Sizes(used).lines()] == ["train: 2.0 GiB at its peak: more than 1.0 GiB"]
-    assert [*Sizes(used, is_here=False).lines()] == ["train: 2.0 GiB at its peak"]
+    (line,) = notable(used, Machine(GIB, 4))
+    assert line == "train: 2.0 GiB at its peak: more than 1.0 GiB"
+    assert [*notable(used, None)] == ["train: 2.0 GiB at its peak"]
 
 
 def test_no_use_is_known_of_no_runs():
