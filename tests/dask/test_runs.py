@@ -52,11 +52,11 @@ def test_where_commands_run(make_project, shared_cluster):
     assert project.read("by-pool.pid").split() == [pids["lab-a"], "1"]
 
     # NOTE: dvc-parallel's own commands know it, too
-    logs = project.run([PYTHON, "-m", "dvc_parallel", "logs"]).stdout
+    logs = project.own("logs").stdout
     assert re.search(r"^by-name +ran .* lab-b$", logs, re.MULTILINE)
-    log = project.run([PYTHON, "-m", "dvc_parallel", "logs", "--json", "by-pool"])
+    log = project.own("logs", "--json", "by-pool")
     assert json.loads(log.stdout)["worker"] == "lab-a"
-    project.run([PYTHON, "-m", "dvc_parallel", "report", "-o", "trace.json"])
+    project.own("report", "-o", "trace.json")
     assert '"worker":"lab-b"' in project.read("trace.json")
 
 
@@ -87,7 +87,7 @@ def test_what_commands_use_is_known(make_project, shared_cluster):
         files={"busy.py": "import os\nwhile sum(os.times()[:2]) < 0.3: pass\n"},
     )
     project.dvc("repro", "--runner", shared_cluster.runner, "-j", 2, "-k", check=False)
-    logs = project.run([PYTHON, "-m", "dvc_parallel", "logs", "--json"]).stdout
+    logs = project.own("logs", "--json").stdout
     used = {stage["name"]: stage["used"] for stage in json.loads(logs)["stages"]}
     assert 0.3 <= used["busy"]["cpu"] < 30
     assert used["bad"]["seconds"] < used["busy"]["seconds"]

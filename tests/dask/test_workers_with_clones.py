@@ -96,7 +96,7 @@ def test_what_is_shown(twins, far_cluster):
     assert "say | here" in done.stdout
     assert f"say | {project.path}" not in done.stdout
     assert worker_of(project, "say") == "far-b"
-    logs = project.run([sys.executable, "-m", "dvc_parallel", "logs", "say", "--json"])
+    logs = project.own("logs", "say", "--json")
     assert json.loads(logs.stdout)["used"]["cpu"] > 0
 
 

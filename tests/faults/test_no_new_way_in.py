@@ -134,9 +134,9 @@ def test_names_never_reach_a_shell(make_project):
     )
     # NOTE: what may be in the name of a stage, too, by DVC's rules
     project.dvc("repro", "-j", 2)
-    project.run([PYTHON, "-m", "dvc_parallel", "plan", "--force"])
-    project.run([PYTHON, "-m", "dvc_parallel", "validate", "-j", "2"])
-    project.run([PYTHON, "-m", "dvc_parallel", "report"])
+    project.own("plan", "--force")
+    project.own("validate", "-j", 2)
+    project.own("report")
     assert not list(project.path.rglob("pwned"))
     for name in NAMES:
         assert project.exists(name)

@@ -256,16 +256,9 @@ def test_dvclive_in_stages_that_use_git_one_at_a_time(experiments):
 def test_doctor(make_project):
     project = make_project()
     project.dvc("config", "--local", "core.parallel_jobs", "7")
-    doctor = [sys.executable, "-m", "dvc_parallel", "doctor"]
 
     def run(*options):
-        return subprocess.run(
-            [*doctor, *options],
-            cwd=project.path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return project.own("doctor", *options, check=False)
 
     result = run()
     assert result.returncode == 0, result.stdout + result.stderr
@@ -373,19 +366,12 @@ def test_help_and_version(capsys):
 
 def test_doctor_knows_pools(make_project, monkeypatch):
     project = make_project()
-    doctor = [sys.executable, "-m", "dvc_parallel", "doctor"]
-
-    def run():
-        return subprocess.run(
-            doctor, cwd=project.path, capture_output=True, text=True, check=False
-        )
-
-    assert "pools: " not in run().stdout
+    assert "pools: " not in project.own("doctor").stdout
     project.dvc("config", "--local", "core.parallel_pools", "gpu=0,1 mem=64")
-    shown = run().stdout
+    shown = project.own("doctor").stdout
     assert "pools: gpu=0,1, mem=64 from " in shown
     assert "`dvc config --local --unset core.parallel_pools`" in shown
     monkeypatch.setenv("DVC_PARALLEL_POOLS", "gpu=x")
-    result = run()
+    result = project.own("doctor", check=False)
     assert result.returncode == 1
     assert "problem: pools from DVC_PARALLEL_POOLS: expected a number" in result.stdout

@@ -60,7 +60,7 @@ def state(folder):
 
 
 def own(project, *args, **kwargs):
-    return project.run([PYTHON, "-m", "dvc_parallel", *args], check=False, **kwargs)
+    return project.own(*args, check=False, **kwargs)
 
 
 def put(path, kind, home):

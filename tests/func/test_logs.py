@@ -13,8 +13,6 @@ from tests import HANGS
 from tests.support.capabilities import needs_keep_going
 from tests.support.project import finish
 
-PYTHON = sys.executable
-
 DVC_YAML = """
     stages:
       one: {cmd: "echo first; echo 1 > one.txt", outs: [one.txt]}
@@ -32,24 +30,17 @@ def project(make_project):
 
 
 def logs(project, *args, check=True):
-    return project.run(
-        [PYTHON, "-m", "dvc_parallel", "logs", *map(str, args)], check=check
-    )
+    return project.own("logs", *args, check=check)
 
 
-def test_no_run_yet(project):
-    result = logs(project, check=False)
+@pytest.mark.parametrize("command", ["logs", "report", "watch"])
+def test_there_is_no_run(project, command):
+    result = project.own(command, check=False)
     assert result.returncode == 255
     assert result.stderr == (
         "ERROR: no run has been recorded yet; run `dvc repro` with more than one job\n"
     )
-
-
-def test_outside_of_a_repo(project):
-    result = project.run(
-        [PYTHON, "-m", "dvc_parallel", "--cd", "/", "logs"], check=False
-    )
-    assert result.returncode == 253
+    assert project.own("--cd", "/", command, check=False).returncode == 253
 
 
 @pytest.fixture
@@ -140,13 +131,12 @@ def test_outcomes_and_times_are_the_same_everywhere(make_project):
         stage: "3" if stage == "bad" else "-" for stage in outcomes
     }
 
-    command = [PYTHON, "-m", "dvc_parallel", "report"]
-    report = json.loads(project.run([*command, "--json"]).stdout)
+    report = json.loads(project.own("report", "--json").stdout)
     assert report["version"] == 2
     assert report["outcomes"] == dict.fromkeys(outcomes.values(), 1)
     assert abs(report["seconds"] - run["seconds"]) < 0.001
     assert abs(report["busy"] - busy) < 0.01
-    project.run([*command, "-o", "page.html"])
+    project.own("report", "-o", "page.html")
     page = project.read("page.html")
     assert f"<small>{counts}</small>" in page
     data = json.loads(re.search(r'<script type="application/json".*?>(.*)</s', page)[1])
@@ -274,16 +264,21 @@ def running(make_project):
     finish(process)
 
 
-def test_beside_a_run(running):
-    project, _ = running
-    assert "running," in logs(project).stdout.splitlines()[0]
-    follow = subprocess.Popen(
-        [PYTHON, "-m", "dvc_parallel", "logs", "-f", "a"],
+def followed(project, *args):
+    """``logs --follow``, and what it prints as it comes."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc_parallel", "logs", "-f", *args],
         cwd=project.path,
         stdout=subprocess.PIPE,
         text=True,
     )
-    lines = iter(follow.stdout.readline, "")
+    return process, iter(process.stdout.readline, "")
+
+
+def test_beside_a_run(running):
+    project, _ = running
+    assert "running," in logs(project).stdout.splitlines()[0]
+    follow, lines = followed(project, "a")
     assert "begin\n" in lines
     project.write({"go": ""})
     # NOTE: the run goes on
@@ -293,13 +288,7 @@ def test_beside_a_run(running):
 
 def test_all_of_a_run_is_followed_to_its_end(running):
     project, process = running
-    follow = subprocess.Popen(
-        [PYTHON, "-m", "dvc_parallel", "logs", "-f"],
-        cwd=project.path,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    lines = iter(follow.stdout.readline, "")
+    follow, lines = followed(project)
     assert "a | begin\n" in lines
     project.write({"go": ""})
     assert next(lines) == "a | end\n"
@@ -343,10 +332,10 @@ def test_our_own_commands_send_no_analytics(ran, mocker, monkeypatch):
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
 def test_completion(project, shell):
-    script = project.run(
-        [PYTHON, "-m", "dvc_parallel", "completion", "-s", shell]
-    ).stdout
+    script = project.own("completion", "-s", shell).stdout
     assert "_shtab_dvc_parallel" in script
+    if shell == "bash":
+        assert "report___out_COMPGEN=_shtab_compgen_files" in script
     assert "--follow" in script
     assert "--output" in script
 

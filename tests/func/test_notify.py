@@ -50,8 +50,7 @@ def test_what_it_is_told(project):
     result = repro(project, TELL)
     assert result.returncode == 0
     seen, line = told(project)
-    report = [PYTHON, "-m", "dvc_parallel", "report", "--json"]
-    assert seen == json.loads(project.run(report).stdout)
+    assert seen == json.loads(project.own("report", "--json").stdout)
     assert seen["command"] == "dvc repro -j 2"
     assert seen["state"] == "ok"
     assert line.startswith("ok: 2 stages: 2 ran; ")
@@ -207,8 +206,7 @@ def test_the_environment_wins(project):
 def test_what_a_clone_brings_along_is_not_run(project):
     result = project.dvc("config", "core.parallel_notify", "touch evil")
     assert "core.parallel_notify in '.dvc/config' is ignored" in result.stderr
-    doctor = [PYTHON, "-m", "dvc_parallel", "doctor"]
-    shown = project.run(doctor, check=False).stdout
+    shown = project.own("doctor", check=False).stdout
     assert "problem: core.parallel_notify in '.dvc/config' is ignored" in shown
     project.dvc("config", "--global", "core.parallel_notify", "touch own")
     result = project.dvc("repro", "-j", 2)

@@ -105,8 +105,7 @@ def test_a_failure_shows_its_last_lines_once_and_names_its_log(project, output):
     )
     assert "failed to reproduce 'bad'" in lines[6]
     command = f"> {PYTHON} hard.py fail\n".encode()
-    logs = [PYTHON, "-m", "dvc_parallel", "logs", "bad"]
-    log = project.run(logs, text=False).stdout
+    log = project.own("logs", "bad", text=False).stdout
     assert log.startswith(command)
     assert (
         set(log[len(command) :].replace(b"1%\r2%\r\n", b"2%\n").split(b"\n"))

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import sys
 from itertools import count
 
 import pytest
@@ -36,8 +35,7 @@ FILES = {"in.txt": "1\n", "params.yaml": "x: 1\n"}
 
 
 def plan(project, *args, **kwargs):
-    command = [sys.executable, "-m", "dvc_parallel", "plan", *args]
-    return project.run(command, **kwargs)
+    return project.own("plan", *args, **kwargs)
 
 
 def plan_json(project, *args):
@@ -70,13 +68,14 @@ BEHIND_TWO = {name: ("maybe", [("upstream", "two")]) for name in ("left", "right
 
 
 def test_nothing_has_run(chain):
-    assert why(chain) == {
-        name: ("yes", [("never run",)])
-        for name in ("one", "two", "left", "right", "always")
-    }
+    names = ("one", "two", "left", "right", "always")
+    assert why(chain) == dict.fromkeys(names, ("yes", [("never run",)]))
+    # NOTE: what has never run cannot be pulled
+    assert why(chain, "--pull") == why(chain)
 
 
 def test_all_is_up_to_date(done):
+    assert plan(done, "left").stdout == "Everything is up to date (3 stages).\n"
     seen = plan_json(done)
     assert [stage["name"] for stage in seen["stages"]] == ["always"]
     assert set(seen["up_to_date"]) == {"one", "two", "left", "right"}
@@ -158,24 +157,15 @@ def test_a_data_source_that_changed_is_not_written_by_a_run(make_project):
     }
 
 
-def everything(project):
-    return {
-        path: path.read_bytes() if path.is_file() else None
-        for path in project.path.rglob("*")
-        # NOTE: as `dvc status` touches them
-        if path.name not in ("lock", "btime")
-    }
-
-
 @pytest.mark.parametrize("args", [[], ["--force", "--json"], ["-s", "right"]])
 def test_nothing_is_run_or_changed(done, args):
     done.write({"in.txt": "2\n"})
     (done.path / "two.txt").unlink()
     locks = done.path / ".dvc" / "tmp" / "rwlock"
     locks.unlink(missing_ok=True)
-    before = everything(done)
+    before = done.everything()
     plan(done, *args)
-    assert everything(done) == before
+    assert done.everything() == before
     assert not locks.exists()
 
 
@@ -317,16 +307,6 @@ def test_text_after_a_stage_has_failed(make_project):
     assert lines[-1] == "~ no earlier time: the median of the other stages is used"
 
 
-def test_what_has_never_run_cannot_be_pulled(chain):
-    names = why(chain)
-    assert why(chain, "--pull") == names
-    assert len(names) == 5
-
-
-def test_text_when_there_is_nothing_to_do(done):
-    assert plan(done, "left").stdout == "Everything is up to date (3 stages).\n"
-
-
 def test_markdown(make_project):
     project = make_project(
         dvc_yaml="""
@@ -367,12 +347,6 @@ def test_mermaid(done):
     }
     assert one in marked["critical"].split(",")
     assert two in marked["maybe"].split(",")
-
-
-def test_bad_target(chain):
-    result = plan(chain, "nothing", check=False)
-    assert result.returncode == 255
-    assert "nothing" in result.stderr
 
 
 FLAGS = st.fixed_dictionaries(

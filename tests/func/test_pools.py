@@ -403,7 +403,7 @@ def test_options_do_not_reach_dvc_with_one_job(make_project):
 
 
 def logs(project, *args):
-    return project.run([PYTHON, "-m", "dvc_parallel", "logs", *args]).stdout
+    return project.own("logs", *args).stdout
 
 
 def test_who_waits_for_a_pool_is_shown(make_project):
@@ -454,7 +454,7 @@ def test_auto_is_what_the_machine_has(make_project, monkeypatch, tmp_path):
     monkeypatch.setenv("DVC_PARALLEL_POOLS", "auto db=2")
     project.dvc("repro", "-j", 2)
     assert project.read("one.txt").split() == ["0,1", "0,1", "2"]
-    doctor = project.run([sys.executable, "-m", "dvc_parallel", "doctor"]).stdout
+    doctor = project.own("doctor").stdout
     assert re.search(r"pools: mem=\d+ cpu=\d+ gpu=0,1, db=2 from", doctor)
 
     monkeypatch.setenv("DVC_PARALLEL_POOLS", "auto gpu=7,")
@@ -496,11 +496,10 @@ def test_the_last_amount_is_that_of_all_further_attempts(make_project, monkeypat
     result = project.dvc("repro", "-j", 2, check=False)
     assert result.returncode == 255
     assert project.read("one.tried").split() == ["1", "2", "2", "2"]
-    plan = [PYTHON, "-m", "dvc_parallel", "plan"]
     monkeypatch.setenv("DVC_PARALLEL_POOLS", "mem=1")
-    assert "attempts take" not in project.run(plan).stdout
+    assert "attempts take" not in project.own("plan").stdout
     monkeypatch.setenv("DVC_PARALLEL_POOLS", "mem=2")
-    assert "one: attempts take 1, then 2 of 'mem'" in project.run(plan).stdout
+    assert "one: attempts take 1, then 2 of 'mem'" in project.own("plan").stdout
     monkeypatch.setenv("DVC_PARALLEL_POOLS", "mem=0")
     result = project.dvc("repro", "-j", 2, check=False)
     assert "takes 1 of 'mem', but its size is 0" in result.stderr
@@ -535,7 +534,7 @@ def test_who_waits_for_more_as_the_run_ends_has_failed(make_project, monkeypatch
     result = project.dvc("repro", "-j", 3, check=False)
     assert result.returncode == 255
     assert "one | " in result.stderr
-    logs = project.run([PYTHON, "-m", "dvc_parallel", "logs", "--json"]).stdout
+    logs = project.own("logs", "--json").stdout
     states = {stage["name"]: stage["state"] for stage in json.loads(logs)["stages"]}
     assert states == {"holds": "ran", "one": "failed", "other": "failed"}
     assert project.read("one.tried").split() == ["1"]

@@ -24,8 +24,7 @@ TWO = """
 
 
 def report(project, *args, **kwargs):
-    command = [sys.executable, "-m", "dvc_parallel", "report", *args]
-    return project.run(command, **kwargs)
+    return project.own("report", *args, **kwargs)
 
 
 def path_of(link):
@@ -77,7 +76,10 @@ def test_real_run(make_project):
     ]
 
 
-def test_page_of_the_last_run(recorded):
+def test_pages_of_runs(recorded):
+    path = path_of(report(recorded, "--run", "20261120-083000-aaaa").stdout)
+    assert path.parent.name == "20261120-083000-aaaa"
+    assert ">succeeded<" in path.read_text(encoding="utf-8")
     path = path_of(report(recorded).stdout)
     assert path == runs(recorded) / "20261121-083000-bbbb" / "report.html"
     text = path.read_text(encoding="utf-8")
@@ -87,16 +89,12 @@ def test_page_of_the_last_run(recorded):
     assert "0001-bad.log" in text
 
 
-def test_page_of_a_run(recorded):
-    path = path_of(report(recorded, "--run", "20261120-083000-aaaa").stdout)
-    assert path.parent.name == "20261120-083000-aaaa"
-    assert ">succeeded<" in path.read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("name", ["out.html", "OUT.HTM"])
+@pytest.mark.parametrize("name", ["x/out.html", "x/OUT.HTM"])
 def test_page_to_a_file(recorded, name):
+    recorded.write({name: "old"})
     assert path_of(report(recorded, "-o", name).stdout) == recorded.path / name
     assert recorded.read(name).startswith("<!DOCTYPE html>")
+    assert os.listdir(recorded.path / "x") == [name[2:]]
 
 
 def test_the_page_of_a_run_is_written_again_until_it_ends(make_project):
@@ -141,7 +139,8 @@ def test_trace_to_a_file(recorded):
 
 
 def test_json(recorded):
-    told = json.loads(report(recorded, "--json").stdout)
+    shown = report(recorded, "--json").stdout
+    told = json.loads(shown)
     assert told["id"] == "20261121-083000-bbbb"
     assert told["state"] == "failed"
     assert told["seconds"] == 3
@@ -149,20 +148,14 @@ def test_json(recorded):
     error = "failed to reproduce 'bad'"
     bad = {"stage": "bad", "seconds": 2, "exit": None, "error": error}
     assert told["failed"] == [bad]
+    assert report(recorded, "--format=json").stdout == shown
+    assert report(recorded, "-q").stdout == ""
 
 
 def test_markdown(recorded):
     shown = report(recorded, "--format", "markdown").stdout
     assert shown.startswith("### dvc repro \\-j 2 failed\n")
     assert "<pre>\nno such \ufffd table\n</pre>" in shown
-    assert report(recorded, "--format=json").stdout == report(recorded, "--json").stdout
-
-
-def test_it_replaces_what_is_there_and_leaves_nothing_else(recorded):
-    recorded.write({"x/out.html": "old"})
-    report(recorded, "-o", "x/out.html")
-    assert os.listdir(recorded.path / "x") == ["out.html"]
-    assert "<title>" in recorded.read("x/out.html")
 
 
 def test_two_runs_are_compared(make_project):
@@ -219,10 +212,6 @@ def test_a_run_is_compared_with_the_last_that_did_something(recorded):
     assert lines[1].startswith("Run 20261121-083000-bbbb: failed, ")
 
 
-def test_quiet(recorded):
-    assert report(recorded, "-q").stdout == ""
-
-
 @pytest.mark.parametrize(
     "args, code, error",
     [
@@ -255,26 +244,3 @@ def test_errors(recorded, args, code, error):
     assert result.returncode == code
     assert "Traceback" not in result.stderr
     assert "dvc.org/support" not in result.stderr
-
-
-def test_no_runs(make_project):
-    result = report(make_project(), check=False)
-    assert result.returncode == 255
-    assert re.fullmatch(r"ERROR: no run has been recorded yet.*\n", result.stderr)
-
-
-def test_no_repo(tmp_path, make_project):
-    project = make_project()
-    project.path = tmp_path
-    result = report(project, check=False)
-    assert result.returncode == 253  # as DVC's own commands
-
-
-def test_completion_offers_files(make_project):
-    script = subprocess.run(
-        [sys.executable, "-m", "dvc_parallel", "completion", "-s", "bash"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    assert re.search(r"report___out_COMPGEN=_shtab_compgen_files", script)

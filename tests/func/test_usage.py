@@ -26,8 +26,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def logs(project):
-    command = [PYTHON, "-m", "dvc_parallel", "logs", "--json"]
-    stages = json.loads(project.run(command).stdout)["stages"]
+    stages = json.loads(project.own("logs", "--json").stdout)["stages"]
     return {stage["name"]: stage["used"] for stage in stages}
 
 
@@ -80,7 +79,7 @@ def test_what_a_stage_uses_is_recorded(make_project, looks):
         "out_of_memory",
     }
     assert used["none"]["out_of_memory"] is used["data"]["out_of_memory"] is False
-    report = project.run([PYTHON, "-m", "dvc_parallel", "report", "--json"]).stdout
+    report = project.own("report", "--json").stdout
     assert json.loads(report)["used"]["memory"] == long["memory"]
     assert json.loads(report)["used"]["largest"] == "long"
 
@@ -97,10 +96,6 @@ PIPELINE = """
       tiny: {cmd: "true"}
 """
 NAMES = ["prepare", "train@svm", "train@forest", "train@boosting", "tiny"]
-
-
-def command(project, *args, check=True):
-    return project.run([PYTHON, "-m", "dvc_parallel", *args], check=check)
 
 
 def record(project, used, **kwargs):
@@ -131,7 +126,7 @@ def known(make_project):
 
 def test_plan_tells_how_many_fit(known):
     project, room = known
-    lines = command(project, "plan", "-j", "4").stdout.splitlines()
+    lines = project.own("plan", "-j", "4").stdout.splitlines()
     told = [line for line in lines if "at its peak" in line]
     # NOTE: before 3.4.0, DVC goes through stages in any order
     assert sorted(told) == [
@@ -139,7 +134,7 @@ def test_plan_tells_how_many_fit(known):
         f"train@*: {size(int(room / 2.5))} at its peak, 0.5 cores: with {size(room)}, "
         "-j 2",
     ]
-    sizes = json.loads(command(project, "plan", "--json").stdout)["sizes"]
+    sizes = json.loads(project.own("plan", "--json").stdout)["sizes"]
     known = {one["stages"]: (one["count"], one["jobs"], one["limit"]) for one in sizes}
     assert known == {
         "prepare": (1, 1, None),
@@ -153,9 +148,9 @@ def test_plan_tells_how_many_fit(known):
 
 def test_pools_are_proposed(known):
     project, room = known
-    table = command(project, "pools").stdout
+    table = project.own("pools").stdout
     assert re.search(r"^gpu +1 +- +train@\*: 1$", table, re.MULTILINE)
-    proposed = command(project, "pools", "--suggest").stdout
+    proposed = project.own("pools", "--suggest").stdout
     assert "  train:  # " in proposed
     mem = math.ceil(1.1 * int(room / 2.5) / GIB)
     assert YAML(typ="safe").load(proposed) == {
@@ -168,13 +163,13 @@ def test_pools_are_proposed(known):
 
 def test_nothing_is_known_to_propose(make_project):
     project = make_project(dvc_yaml="stages: {one: {cmd: 'true'}}")
-    result = command(project, "pools", "--suggest", check=False)
+    result = project.own("pools", "--suggest", check=False)
     assert result.returncode == 255
     assert "it is not known what stages use" in result.stderr
-    assert "no pools, and no stage takes one" in command(project, "pools").stdout
-    assert json.loads(command(project, "plan", "--json").stdout)["sizes"] == []
+    assert "no pools, and no stage takes one" in project.own("pools").stdout
+    assert json.loads(project.own("plan", "--json").stdout)["sizes"] == []
     project.dvc("repro", "-j", 2)
-    assert "No stage uses as much" in command(project, "pools", "--suggest").stdout
+    assert "No stage uses as much" in project.own("pools", "--suggest").stdout
 
 
 @pytest.mark.parametrize(
@@ -225,11 +220,11 @@ def test_a_stage_that_was_killed_for_want_of_memory(
         project.reproduce(jobs=2, targets=["killed"], on_error="keep-going")
     with pytest.raises(ReproductionError):
         project.reproduce(jobs=2, targets=["bad"], on_error="keep-going")
-    shown = command(project, "logs", "killed", check=False)
+    shown = project.own("logs", "killed", check=False)
     known = kills[-1] == 1
     assert ("exited with SIGKILL; " + KILLED in shown.stderr) is known
     assert (f"hint: {KILLED}" in caplog.text) is known
-    assert "3; memory" not in command(project, "logs", "bad", check=False).stderr
+    assert "3; memory" not in project.own("logs", "bad", check=False).stderr
 
 
 @pytest.fixture

@@ -33,12 +33,8 @@ PROJECT = """
 FILES = {"in.txt": "1\n", "src/code.txt": "code\n", "made/keep": ""}
 
 
-def command(*args):
-    return [sys.executable, "-m", "dvc_parallel", "validate", *args]
-
-
 def validate(project, *args, cwd="."):
-    return project.run(command(*args), cwd=project.path / cwd, check=False)
+    return project.own("validate", *args, cwd=project.path / cwd, check=False)
 
 
 def validate_json(project, *args, **kwargs):
@@ -53,14 +49,6 @@ def states(report):
     return {stage["name"]: stage["state"] for stage in report["stages"]}
 
 
-def everything(project):
-    return {
-        path: path.read_bytes() if path.is_file() else None
-        for path in project.path.rglob("*")
-        if path.name not in ("lock", "btime")
-    }
-
-
 @pytest.fixture
 def done(make_project):
     project = make_project(dvc_yaml=PROJECT, files=FILES)
@@ -70,7 +58,7 @@ def done(make_project):
 
 @pytest.mark.parametrize("jobs", ["1", "3"])
 def test_only_the_stage_that_differs_is_to_blame(done, jobs):
-    before = everything(done)
+    before = done.everything()
     report = validate_json(done, "-j", jobs)
     assert states(report) == {
         "one": "reproducible",
@@ -82,7 +70,7 @@ def test_only_the_stage_that_differs_is_to_blame(done, jobs):
     assert difference["path"] == "dice.txt"
     assert difference["recorded"] in done.read("dvc.lock")
     assert difference["found"] not in done.read("dvc.lock")
-    assert everything(done) == before
+    assert done.everything() == before
 
 
 def test_text(done):
@@ -122,9 +110,9 @@ def test_targets_are_validated_alone(done):
 def test_git_need_not_have_anything(make_project):
     project = make_project(dvc_yaml=PROJECT, files=FILES, scm=False)
     project.reproduce(jobs=2)
-    before = everything(project)
+    before = project.everything()
     assert states(validate_json(project))["dice"] == "different"
-    assert everything(project) == before
+    assert project.everything() == before
 
 
 def test_from_a_folder_of_the_repo(make_project):
@@ -297,11 +285,11 @@ def test_outputs_in_place_do_not_reach_the_cache(make_project):
     lock = project.read("dvc.lock")
     lock = lock.replace("> b.txt", "> b.txt; rm -f a.txt; echo 2 > a.txt")
     project.write({"dvc.yaml": harmless, "dvc.lock": lock})
-    before = everything(project)
+    before = project.everything()
     report = validate_json(project)
     assert states(report) == {"a": "reproducible", "b": "different", "c": "failed"}
     assert "'a.txt' of 'c' is not as recorded" in report["stages"][2]["error"]
-    assert everything(project) == before
+    assert project.everything() == before
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
@@ -319,7 +307,7 @@ def test_a_signal_leaves_no_copy(make_project, signum):
     project.dvc("repro", env=env)
     os.mkfifo(fifo)
     process = subprocess.Popen(
-        command("-j", "2"),
+        [sys.executable, "-m", "dvc_parallel", "validate", "-j", "2"],
         cwd=project.path,
         env=env,
         stdin=subprocess.DEVNULL,

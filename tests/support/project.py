@@ -97,10 +97,14 @@ class Project:
         """Run the real ``dvc`` in the project."""
         return self.run(self.command(*args), check, **kwargs)
 
+    def own(self, *args, check=True, **kwargs) -> subprocess.CompletedProcess:
+        """Run ``dvc-parallel`` in the project."""
+        command = [sys.executable, "-m", "dvc_parallel", *map(str, args)]
+        return self.run(command, check, **kwargs)
+
     def deps(self, *args, status=0) -> subprocess.CompletedProcess:
         """Run ``dvc-parallel deps``, which must exit with a status."""
-        command = [sys.executable, "-m", "dvc_parallel", "deps", *args]
-        result = self.run(command, check=False)
+        result = self.own("deps", *args, check=False)
         assert result.returncode == status, result.stdout + result.stderr
         return result
 
@@ -167,6 +171,14 @@ class Project:
             else:
                 files[name] = None
         return files
+
+    def everything(self) -> dict:
+        """All files with their contents, but for those that `dvc status` touches."""
+        return {
+            path: path.read_bytes() if path.is_file() else None
+            for path in self.path.rglob("*")
+            if path.name not in ("lock", "btime")
+        }
 
     def path_locks(self) -> str:
         path = self.path / ".dvc" / "tmp" / "rwlock"
