@@ -1,6 +1,7 @@
 """Commands of ``dvc-parallel`` that DVC does not have.
 
-    cli ── deps_command ────── undeclared, stage_edits, trace
+    cli ── parsers
+           deps_command ────── undeclared, stage_edits, trace
            logs_command
            plan_command ────── dry_run, forecast
            pools_command
@@ -11,8 +12,7 @@
            doctor_command
            merge_driver
 
-All but repro_watch and the last two are modules with an ``add_parser`` like those of
-``dvc.commands``, and go through ``dvc.cli``: errors, ``-q``, ``-v``, ``--cd`` and
-completion are DVC's.
+All but repro_watch and the last two go through ``dvc.cli``: errors, ``-q``, ``-v``,
+``--cd`` and completion are DVC's.
 Imports all rooms; nothing here imports DVC before the hook is in place.
 """

@@ -1,8 +1,8 @@
 """What ``dvc-parallel plan`` says: which stages would run, why, when, how long.
 
-DryRun        which stages run, and why           (dry_run.py)
-EarlierTimes  what DVC itself takes for each, by the records of runs
-Forecast      how long that takes                 (simulation.py)
+DryRun         which stages run, and why           (dry_run.py)
+earlier_times  what DVC itself takes for each, by the records of runs
+Forecast       how long that takes                 (simulation.py)
 """
 
 from collections.abc import Iterable
@@ -34,23 +34,14 @@ MOST_RUNS = 5
 SHORT = 0.5
 
 
-@dataclass(frozen=True)
-class EarlierTimes:
-    """What stages took in earlier runs.
-
-    Attributes:
-        repo: how long they had the repo for themselves.
-        least: seconds of the shortest run of each, by name.
-    """
-
-    repo: RepoTimes
-    least: dict[str, float]
-
-
-def earlier_times(runs: Iterable[Run], names: Iterable[str]) -> EarlierTimes:
+def earlier_times(
+    runs: Iterable[Run], names: Iterable[str]
+) -> tuple[RepoTimes, dict[str, float]]:
     """What stages took in some runs, the last one first.
 
-    Those of which nothing is known take as long as others.
+    Returns:
+        how long they had the repo for themselves, as long as others if that is not
+        known; and seconds of the shortest run of each.
     """
     owned: dict[str, tuple[float, float]] = {}
     commands: dict[str, float] = {}
@@ -77,7 +68,7 @@ def earlier_times(runs: Iterable[Run], names: Iterable[str]) -> EarlierTimes:
         for name, seconds in commands.items()
         if name in running
     }
-    return EarlierTimes(repo, least)
+    return repo, least
 
 
 def last_runs(tmp_dir: str) -> Iterable[Run]:
@@ -130,9 +121,9 @@ class Outlook:
         running = {rank for rank in ranks if steps[rank].runs}
         self._names = names
         self._growth = dry_run.growth
-        times = earlier_times(runs, names)
+        repo_times, least_times = earlier_times(runs, names)
         known = durations.load()
-        for name, least in times.least.items():
+        for name, least in least_times.items():
             if known.get(name, 0.0) <= least + SHORT:
                 known[name] = least
         self.forecast = Forecast(
@@ -143,8 +134,8 @@ class Outlook:
             running,
             dry_run.make_plan,
             RepoTimes(
-                {rank: times.repo.running[names[rank]] for rank in ranks},
-                times.repo.unchanged,
+                {rank: repo_times.running[names[rank]] for rank in ranks},
+                repo_times.unchanged,
             ),
         )
         self.up_to_date = [names[rank] for rank in ranks if rank not in running]

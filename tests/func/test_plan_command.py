@@ -240,12 +240,11 @@ def test_what_dvc_itself_takes_is_by_the_records_of_runs(tmp_path):
     Journal({}, first, names=names, check=0.1, save=0.3, id=OLD).write(runs)
     last = [0.05, 70.0, None]
     Journal({}, last, names=[*names[:2], "same"], check=0.2, save=0.3).write(runs)
-    times = earlier_times(last_runs(str(tmp_path)), ["short", "long", "new"])
+    repo, least = earlier_times(last_runs(str(tmp_path)), ["short", "long", "new"])
     owned = pytest.approx((0.2, 0.3))
-    assert times.repo.running == {"short": owned, "long": owned, "new": owned}
-    assert times.repo.unchanged == 0.2
-    least = {"short": pytest.approx(0.52), "long": pytest.approx(60.5)}
-    assert times.least == least
+    assert repo.running == {"short": owned, "long": owned, "new": owned}
+    assert repo.unchanged == 0.2
+    assert least == {"short": pytest.approx(0.52), "long": pytest.approx(60.5)}
 
 
 def test_many_short_stages_take_what_dvc_itself_takes(make_project):

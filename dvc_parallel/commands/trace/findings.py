@@ -184,7 +184,7 @@ class _Judge:
     def _reads(self, one: StageTrace) -> Iterator[Finding]:
         used, undeclared = one.used, []
         early: dict[tuple[str, ...], list[str]] = defaultdict(list)
-        declared = {name for entry in (*one.deps, *one.outs) for name in entry.names}
+        declared = _names((*one.deps, *one.outs))
         missing = [(name, {name}) for name in sorted(used.missing)]
         for name, names in (*used.names_read(), *missing):
             if makers := self._unordered(one.name, names):
@@ -222,7 +222,7 @@ class _Judge:
     ) -> Finding:
         lacking = [maker for maker in makers if not self._makes(maker, name)]
         todo = [f"the outs of {maker}" for maker in lacking]
-        is_dep = _is_in({name}, {n for entry in one.deps for n in entry.names})
+        is_dep = _is_in({name}, _names(one.deps))
         dep = None
         if not self._can_depend(one.name, makers):
             detail = "if it did, stages would depend on each other"
@@ -252,7 +252,7 @@ class _Judge:
     def _writes(self, one: StageTrace) -> Iterator[Finding]:
         used, undeclared = one.used, []
         races: dict[tuple[str, ...], list[str]] = defaultdict(list)
-        declared = {name for entry in one.outs for name in entry.names}
+        declared = _names(one.outs)
         for name in sorted(used.writes):
             if others := self._unordered(one.name, {name}, pools=True):
                 races[(os.path.dirname(name), *others)].append(name)
@@ -357,22 +357,19 @@ class _Judge:
     def _grouped(
         self, one: StageTrace, kind: str, names: Sequence[str]
     ) -> Iterator[Finding]:
+        is_read = kind == "reads"
+        verbs = ("makes", "make") if is_read else ("reads", "read")
         by_folder = groupby(sorted(names, key=os.path.dirname), os.path.dirname)
         for folder, found in by_folder:
             if len(files := list(found)) > MANY:
-                dep = folder if kind == "reads" and self._is_dep(folder) else None
+                dep = folder if is_read and self._is_dep(folder) else None
                 yield self._finding(kind, folder, count=len(files), dep=dep)
                 continue
             for name in files:
-                dep = None
-                if kind == "writes":
-                    others, does, do = self._readers.get(name, set()), "reads", "read"
-                else:
-                    others, does, do = self._makers(name), "makes", "make"
+                others = self._makers(name) if is_read else self._readers[name]
                 others = others - {one.name}
-                if kind != "writes" and self._can_depend(one.name, others):
-                    dep = name
-                detail = f"; {_all(others, does, do)} it" if others else ""
+                dep = name if is_read and self._can_depend(one.name, others) else None
+                detail = f"; {_all(others, *verbs)} it" if others else ""
                 yield self._finding(kind, name, detail=detail, dep=dep)
 
     def _makers(self, name: str) -> set[str]:
@@ -390,6 +387,10 @@ class _Judge:
         self, kind: str, name: str, *, others: Sequence[str] = (), **more: Any
     ) -> Finding:
         return Finding(kind, self._scope.shown(name), others=tuple(others), **more)
+
+
+def _names(entries: Iterable[Entry]) -> set[str]:
+    return {name for entry in entries for name in entry.names}
 
 
 def _local(
@@ -432,11 +433,10 @@ def _few(folder: str, files: Sequence[str], most: int = MANY) -> list[tuple[str,
 
 def _all(names: Iterable[str], does: str, do: str) -> str:
     """Who does something, such as "a and b read"."""
-    shown = sorted(names)
-    who = " and ".join(
-        [*shown[:MOST_NAMED], *(["others"] if shown[MOST_NAMED:] else [])]
-    )
-    return f"{who} {does if len(shown) == 1 else do}"
+    first, *more = sorted(names)
+    if len(more) >= MOST_NAMED:
+        more[MOST_NAMED - 1 :] = ["others"]
+    return f"{' and '.join([first, *more])} {do if more else does}"
 
 
 def _is_in(names: Iterable[str], declared: set[str]) -> bool:
