@@ -1,6 +1,7 @@
 """``dvc-parallel deps``: do stages declare the code that they use?"""
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any, Optional
 
 from dvc.cli.command import CmdBase
@@ -60,17 +61,14 @@ class CmdDeps(ShowsSafely, CmdBase):
             ui.write_json(_as_dict(entries, tracing=tracing))
         else:
             _show_changes(entries)
-        lacks = self.args.check and tracing.lacks_deps
+        lacks = self.args.check and any(it.dep for it in tracing.findings)
         return 0 if tracing.passed and not lacks else 1
 
     def _stages(self) -> list:
-        stages: dict = {}
-        for target in self.args.targets or [None]:
-            found = self.repo.stage.collect(
-                target, recursive=self.args.recursive, glob=self.args.glob
-            )
-            stages.update(dict.fromkeys(found))
-        return list(stages)
+        how = {"recursive": self.args.recursive, "glob": self.args.glob}
+        targets = self.args.targets or [None]
+        found = (self.repo.stage.collect(target, **how) for target in targets)
+        return list(dict.fromkeys(chain.from_iterable(found)))
 
     def _write(self, entries: list[Entry]) -> None:
         files: dict[str, dict[str, list[str]]] = {}

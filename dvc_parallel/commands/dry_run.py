@@ -177,15 +177,10 @@ class DryRun:
 
     def begin(self, stage: "Stage") -> None:
         """Take note of a stage that DVC comes to."""
+        # NOTE: a frozen stage does not depend on others
+        others = () if stage.frozen else self._graph.successors(stage)
+        upstream = {self._ranks[it] for it in others if it in self._ranks}
         rank = self._ranks[stage] = len(self.steps)
-        # NOTE: a frozen stage does not depend on others, a single item has no graph
-        upstream = set()
-        if not stage.frozen:
-            upstream = {
-                self._ranks[other]
-                for other in self._graph.successors(stage)
-                if other in self._ranks and other != stage
-            }
         after = self._after[rank] if self.side_by_side else set()
         self.steps.append(Step(stage, upstream, after, False, []))
 

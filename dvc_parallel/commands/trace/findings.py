@@ -220,8 +220,8 @@ class _Judge:
     def _unordered_read(
         self, one: StageTrace, name: str, makers: Sequence[str], count: int
     ) -> Finding:
-        lacking = [maker for maker in makers if not self._makes(maker, name)]
-        todo = [f"the outs of {maker}" for maker in lacking]
+        declare = self._declare(name)
+        todo = [f"the outs of {maker}" for maker in makers if maker not in declare]
         is_dep = _is_in({name}, _names(one.deps))
         dep = None
         if not self._can_depend(one.name, makers):
@@ -299,10 +299,8 @@ class _Judge:
     def _makers_of(self, path: str) -> Sequence[str]:
         """Stages that write a file, or say that they do."""
         if path not in self._known_makers:
-            makers: set[str] = set()
-            for above in upwards(path):
-                makers.update(self._writers.get(above, ()))
-                makers.update(w for w in self._outs.get(above, ()) if self._runs(w))
+            makers = set(filter(self._runs, self._declare(path)))
+            makers.update(*(self._writers.get(above, ()) for above in upwards(path)))
             self._known_makers[path] = sorted(makers)
         return self._known_makers[path]
 
@@ -343,15 +341,10 @@ class _Judge:
             if pool in pools[1]
         )
 
-    def _makes(self, stage: str, name: str) -> bool:
-        return any(stage in self._outs.get(above, ()) for above in upwards(name))
-
     def _is_left_behind(self, one: StageTrace, name: str) -> bool:
         """Whether it is not in the copy, but is where the stage runs otherwise."""
-        if any(self._outs.get(above) for above in upwards(name)):
-            return not any(
-                self._runs(w) for a in upwards(name) for w in self._outs.get(a, ())
-            )
+        if declare := self._declare(name):
+            return not any(map(self._runs, declare))
         return one.error is not None and os.path.isfile(name)
 
     def _grouped(
@@ -373,8 +366,11 @@ class _Judge:
                 yield self._finding(kind, name, detail=detail, dep=dep)
 
     def _makers(self, name: str) -> set[str]:
-        declared = (self._outs.get(above, set()) for above in upwards(name))
-        return self._writers.get(name, set()).union(*declared)
+        return self._writers.get(name, set()) | self._declare(name)
+
+    def _declare(self, name: str) -> set[str]:
+        """Stages with a file among their outs."""
+        return set().union(*(self._outs.get(above, ()) for above in upwards(name)))
 
     def _is_dep(self, folder: str) -> bool:
         """Whether a folder can be a dependency: nobody writes to it."""

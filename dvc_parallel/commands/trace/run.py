@@ -76,10 +76,6 @@ class Tracing:
         """Whether stages can run side by side, as far as is known."""
         return not any(finding.is_error for finding in self.findings)
 
-    @property
-    def lacks_deps(self) -> bool:
-        return any(finding.dep for finding in self.findings)
-
     def missing_deps(self, stage: "Stage") -> tuple[list[str], list[str]]:
         """What is to be added to the dependencies of a stage, as dvc.yaml has paths."""
         wdir = os.path.realpath(stage.wdir)
@@ -284,15 +280,20 @@ class _Run:
         pools = self._run.provision.needs(rank).pools
         found = StageTrace(stage, used, self._scope, pools)
         self._traces[stage.addressing] = found
-        if failed := self._failed_upstream(stage):
-            found.error = CALLED_OFF.format(failed)
-            return stage
+        for above in nx.descendants(self._upstream, stage):
+            before = self._traces.get(above.addressing)
+            if before and before.error:
+                found.error = CALLED_OFF.format(before.name)
+                return stage
         self._files = []
         begun = self._place.now()
         found.error = rerun(self._run, stage, **kwargs)
         for path, folder in self._files:
             self._read(found, path, folder)
-        used.settle(partial(self._is_changed, begun), self._is_folder)
+        used.settle(
+            partial(self._is_changed, begun),
+            lambda name: os.path.isdir(self._scope.in_copy(name)),
+        )
         return stage
 
     def _read(self, found: StageTrace, path: str, folder: str) -> None:
@@ -309,11 +310,3 @@ class _Run:
             return os.stat(self._scope.in_copy(name)).st_mtime_ns >= since
         except OSError:
             return True  # it has been removed
-
-    def _is_folder(self, name: str) -> bool:
-        return os.path.isdir(self._scope.in_copy(name))
-
-    def _failed_upstream(self, stage: "Stage") -> Optional[str]:
-        above = (it.addressing for it in nx.descendants(self._upstream, stage))
-        failed = (it for it in above if it in self._traces and self._traces[it].error)
-        return next(failed, None)

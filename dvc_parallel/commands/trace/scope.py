@@ -50,11 +50,9 @@ class Scope:
     """Names the files that matter: by their paths in the user's workspace.
 
     Args:
-        root: of the workspace.
-        copy: root of the copy of it in which stages run.
+        root, copy: roots of the workspace and of the copy in which stages run.
         is_ignored: whether DVC leaves out a path of the copy.
         patterns: of more that is left out: names, or paths as a user would give them.
-        folders: more folders that are left out.
     """
 
     def __init__(
@@ -74,8 +72,9 @@ class Scope:
             for pattern in patterns
             if os.sep in pattern
         ]
-        self._tmp = tuple(dict.fromkeys(map(_inside, _folders_for_scratch())))
-        self._folders = tuple(dict.fromkeys(map(_inside, (*_of_tools(), *folders))))
+        scratch = ("/tmp", "/var/tmp", tempfile.gettempdir())  # noqa: S108
+        self._tmp = tuple({_inside(os.path.realpath(folder)) for folder in scratch})
+        self._folders = tuple(set(map(_inside, (*_of_tools(), *folders))))
         self._home = _inside(os.path.expanduser("~"))
 
     @cache  # noqa: B019
@@ -134,11 +133,6 @@ class Scope:
             return True
         above = os.path.dirname(folder)
         return folder not in (above, self._copy) and self._is_environment(above)
-
-
-def _folders_for_scratch() -> Iterator[str]:
-    for folder in ("/tmp", "/var/tmp", tempfile.gettempdir()):  # noqa: S108
-        yield os.path.realpath(folder)
 
 
 def _of_tools() -> Iterator[str]:
