@@ -82,10 +82,11 @@ def test_all_is_up_to_date(done):
 
 
 def test_reasons(done):
-    done.write({"params.yaml": "x: 2\n"})
+    done.write({"params.yaml": "x: 2\n", "in.txt": "2\n"})
     (done.path / "right.txt").unlink()
+    changed = ("dependency", "in.txt", "modified")
     assert why(done) == {
-        "one": ("yes", [("param", "x", "modified", "params.yaml")]),
+        "one": ("yes", [changed, ("param", "x", "modified", "params.yaml")]),
         "two": ("maybe", [("upstream", "one")]),
         "left": ("maybe", [("upstream", "two")]),
         "right": ("yes", [("output", "right.txt", "deleted")]),
@@ -108,11 +109,6 @@ def test_changed_command(done):
     text = done.read("dvc.yaml").replace("cat one.txt", "cat one.txt one.txt")
     done.write({"dvc.yaml": text})
     assert why(done) == {"two": ("yes", [("command",)]), **BEHIND_TWO, **ALWAYS}
-
-
-def test_changed_dependency_that_is_no_output(done):
-    done.write({"in.txt": "2\n"})
-    assert why(done, "one") == {"one": ("yes", [("dependency", "in.txt", "modified")])}
 
 
 def test_options_of_repro(done):
@@ -212,7 +208,7 @@ def test_single_items_go_one_after_the_other(done):
     assert seen["width"] == 1
 
 
-def test_the_number_of_jobs_of_the_config(done):
+def test_the_number_of_jobs(done):
     done.dvc("config", "--local", "core.parallel_jobs", "3")
     assert plan_json(done)["jobs"] == 3
     result = plan(done, "-j", "0", check=False)
