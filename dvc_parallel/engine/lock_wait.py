@@ -135,6 +135,15 @@ class Wait:
             f"for {seconds:.0f} s" if seconds < 60 else f"for {seconds // 60:.0f} min"
         )
 
+    def tell(self, what: str) -> None:
+        """Say what is waited for, if it is time to."""
+        if (lasting := self.is_to_be_told()) is not None:
+            say(
+                f"Still waiting for {what} ({lasting})"
+                if lasting
+                else f"Waiting for {what}"
+            )
+
 
 def wait_for(
     lock: "dvc_lock.LockBase",

@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 from dvc.exceptions import ReproductionError
 
-from dvc_parallel.remote.clones import pool
+from dvc_parallel.engine import lock_wait
 from dvc_parallel.remote.clones.coordinator import Coordinator
 from dvc_parallel.remote.clones.exchange import Exchange
 from dvc_parallel.remote.clones.pool import locked
@@ -243,7 +243,7 @@ def test_commands_inherit_the_lock_of_their_clone(
 def test_a_wait_for_a_lock_is_told(tmp_path, monkeypatch):
     path = str(tmp_path / "cache.lock")
     lines = queue.SimpleQueue()
-    monkeypatch.setattr(pool, "say", lines.put)
+    monkeypatch.setattr(lock_wait, "say", lines.put)
 
     def wait():
         with locked(path) as fd:
@@ -253,7 +253,8 @@ def test_a_wait_for_a_lock_is_told(tmp_path, monkeypatch):
         waiting = threading.Thread(target=wait)
         waiting.start()
         line = lines.get(timeout=HANGS)
-    assert line == f"Another stage on this host has locked '{path}'; waiting for it"
+    other = f"another stage on this host, which has locked '{path}'"
+    assert line == f"Waiting for {other}"
     assert lines.get(timeout=HANGS) is True
     waiting.join()
 

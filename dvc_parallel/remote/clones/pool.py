@@ -19,7 +19,7 @@ from typing import Optional
 
 from dvc.exceptions import DvcException
 
-from dvc_parallel.engine.lock_wait import TRY_EVERY, Wait, say
+from dvc_parallel.engine.lock_wait import TRY_EVERY, Wait
 
 from .git import git, line
 from .leaves import remove
@@ -54,9 +54,7 @@ def _lock(fd: int, path: str, wait: bool) -> bool:
                 return False
         else:
             return True
-        if (lasting := telling.is_to_be_told()) is not None:
-            lasts = lasting or "for it"
-            say(f"Another stage on this host has locked '{path}'; waiting {lasts}")
+        telling.tell(f"another stage on this host, which has locked '{path}'")
         time.sleep(TRY_EVERY)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 from distributed import Client
 from distributed.protocol import pickle as dask_pickle
 
-from dvc_parallel.engine.lock_wait import Wait, say
+from dvc_parallel.engine.lock_wait import Wait
 from dvc_parallel.engine.runner import Offer, RunnerError
 from dvc_parallel.remote.typed import typed
 
@@ -47,17 +47,11 @@ async def told(awaited: Awaitable[Any], what: str) -> Any:
     wait, future = Wait(), asyncio.ensure_future(awaited)
     try:
         while not future.done():
-            if (lasting := wait.is_to_be_told()) is not None:
-                say(waits_for(what, lasting))
+            wait.tell(what)
             await asyncio.wait([future], timeout=LOOK)
         return future.result()
     finally:
         future.cancel()
-
-
-def waits_for(what: str, lasting: str) -> str:
-    """How to say it, where it has been ``lasting`` by now, if not just begun."""
-    return f"Still waiting for {what} ({lasting})" if lasting else f"Waiting for {what}"
 
 
 _has = threading.local()

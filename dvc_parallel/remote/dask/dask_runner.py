@@ -14,7 +14,7 @@ from dask.utils import parse_timedelta
 from shortuuid import uuid
 
 from dvc_parallel.engine import logger, remote_runner
-from dvc_parallel.engine.lock_wait import Wait, say
+from dvc_parallel.engine.lock_wait import Wait
 from dvc_parallel.engine.own_files import OwnFolder
 from dvc_parallel.engine.remote_runner import RemoteRunner
 from dvc_parallel.engine.runner import (
@@ -34,7 +34,7 @@ from dvc_parallel.engine.terminal import visible
 from . import dask_worker
 from .channel import Begun, Channel, Task
 from .cluster import is_open
-from .connection import Connection, refuse_pickles, waits_for
+from .connection import Connection, refuse_pickles
 from .fitness import examine, sight, versions
 from .protocol import Announcement, Ended, Printed, Terms, result_of
 from .session import Work
@@ -350,8 +350,7 @@ class DaskRunner(RemoteRunner):
             if found := await self._connection.reachable(fit):
                 self._lost -= found
                 continue
-            if (lasting := wait.is_to_be_told()) is not None:
-                say(waits_for(f"{place} that can run the next command", lasting))
+            wait.tell(f"{place} that can run the next command")
             if self._closed:
                 raise RunnerClosedError
             await asyncio.sleep(LOOK)

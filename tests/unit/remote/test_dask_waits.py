@@ -31,7 +31,7 @@ def test_a_wait_is_told_again_and_again(monkeypatch):
             if len(lines) == 3:
                 there.set()
 
-        monkeypatch.setattr(connection, "say", say)
+        monkeypatch.setattr(lock_wait, "say", say)
         return await connection.told(there.wait(), "a worker")
 
     assert asyncio.run(wait())
