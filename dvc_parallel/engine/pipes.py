@@ -65,7 +65,7 @@ def follow(
     finally:
         os.close(ended)
     for pipe in pipes:
-        pipe.flush()
+        pipe.lines.flush()
     if pipes:
         # NOTE: the command has ended, so it does not fail for want of a thread
         with suppress(RuntimeError):
@@ -98,28 +98,26 @@ def _follow_in_threads(
     return returncode
 
 
-class _Pipe:
-    """One end of a pipe.  Owned by the thread that reads from it."""
+class Lines:
+    """Passes on what is printed to a stream in whole lines.
 
-    def __init__(self, file: FileIO, name: str, output: Output):
-        self._file = file
+    Args:
+        name: of the stream.
+        output: as for :meth:`Runner.run`.
+    """
+
+    def __init__(self, name: str, output: Output):
         self._name = name
         self._output = output
         self._begun = bytearray()  # a line without its end
-        self.fd = file.fileno()
 
-    def read(self) -> bool:
-        """Read what there is, or wait for it; return False at the end."""
-        chunk = os.read(self.fd, CHUNK)
+    def add(self, chunk: bytes) -> None:
         end = 1 + max(chunk.rfind(b"\n"), chunk.rfind(b"\r"))
         if end:
             self._pass_on(chunk[:end])
         self._begun += chunk[end:]
-        if not chunk or len(self._begun) > LONGEST:
+        if len(self._begun) > LONGEST:
             self.flush()
-        if not chunk:
-            self._file.close()
-        return bool(chunk)
 
     def _pass_on(self, end: bytes) -> None:
         data = bytes(self._begun) + end
@@ -130,6 +128,24 @@ class _Pipe:
     def flush(self) -> None:
         """Pass on what there is of a line, without its end."""
         self._pass_on(b"")
+
+
+class _Pipe:
+    """One end of a pipe.  Owned by the thread that reads from it."""
+
+    def __init__(self, file: FileIO, name: str, output: Output):
+        self._file = file
+        self.lines = Lines(name, output)
+        self.fd = file.fileno()
+
+    def read(self) -> bool:
+        """Read what there is, or wait for it; return False at the end."""
+        chunk = os.read(self.fd, CHUNK)
+        self.lines.add(chunk)
+        if not chunk:
+            self.lines.flush()
+            self._file.close()
+        return bool(chunk)
 
     def read_all(self) -> None:
         with closing(self._file), suppress(OSError):

@@ -155,27 +155,9 @@ def check_jobs_left(runner: str, tmp_dir: str, stages: Iterable[Any]) -> None:
     """
     if not os.path.isdir(os.path.join(tmp_dir, "parallel", SLURM)):
         return
-    from .slurm.records import left_by_others
+    from .slurm.records import check_left
 
-    stages = list(stages)
-    names = {stage.addressing for stage in stages}
-    outs = [os.path.join(out.fs_path, "") for stage in stages for out in stage.outs]
-    for left in left_by_others(tmp_dir):
-        may = f"Slurm may run stage '{left.stage}' (job {' '.join(left.jobs)})"
-        if left.stage in names:
-            if runner != SLURM:
-                raise DvcException(
-                    f"{may} for an earlier run; `dvc repro --runner slurm` takes it "
-                    "up, or stops it"
-                )
-            continue
-        for path in (os.path.join(path, "") for path in left.outs):
-            if any(path.startswith(out) or out.startswith(path) for out in outs):
-                raise DvcException(
-                    f"{may} for an earlier run, which writes to '{path[:-1]}', as "
-                    f"stages of this run do; cancel or await it, and remove "
-                    f"'{left.folder}'"
-                )
+    check_left(tmp_dir, stages, takes_up=runner == SLURM)
 
 
 def connect_dask(options: RunnerOptions) -> Runner:

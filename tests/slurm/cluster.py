@@ -118,6 +118,16 @@ class Cluster:
 
         wait_until(idle)
 
+    def settle(self) -> None:
+        """End what earlier tests have left, and have all nodes take jobs again.
+
+        A controller that has forgotten a job takes the node that runs it out of use.
+        """
+        self.call("scancel", "--user=root")
+        for name in self.nodes:
+            self.call("scontrol", "update", f"nodename={name}", "state=resume")
+        self.wait_for_nodes()
+
     def start_controller(self, *args: str) -> None:
         self._start("slurmctld", "-D", *args)
         wait_until(lambda: "is UP" in self.call("scontrol", "ping"))

@@ -20,4 +20,5 @@ def slurm(slurm_server, monkeypatch):
     """A running cluster, and an environment in which it is found."""
     for name, value in slurm_server.env.items():
         monkeypatch.setenv(name, value)
+    slurm_server.settle()
     return slurm_server

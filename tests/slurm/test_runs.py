@@ -1,5 +1,6 @@
 """Stages as jobs of a real Slurm."""
 
+import json
 import os
 import re
 import signal
@@ -37,13 +38,14 @@ def left_of(project) -> list:
 def test_the_same_as_serial(twins, slurm):
     serial, parallel = twins(PIPELINE)
     serial.reproduce()
-    before = len(slurm.jobs())
+    before = slurm.jobs("%A")
     result = parallel.dvc("repro", "--runner", "slurm", "-j", 3)
     assert_same(serial, parallel)
     assert "5 stages: 5 ran" in result.stdout
     assert "train@a | 9 data.txt\n" in result.stdout
     assert "train@b | no newline\n" in result.stderr
-    jobs = [line.split() for line in slurm.jobs()[: -before or None]]
+    jobs = [line.split() for line in slurm.jobs()]
+    jobs = [job for job in jobs if job[0] not in before]
     assert {(name.split(".")[0], state) for _, name, state in jobs} == {
         (name, "COMPLETED")
         for name in ("prepare", "train@a", "train@b", "train@c", "report")
@@ -97,6 +99,45 @@ def test_what_cannot_be_asked_for(make_project, slurm, slurm_options, error):
     assert result.returncode
     assert error in result.stderr
     assert not project.exists("ran")
+
+
+GROWS = """
+import glob
+parts = b"x" * 8 * 10**7
+[path] = glob.glob(".dvc/tmp/parallel/slurm/*/*/alive")
+while True:
+    try:
+        with open(path.replace("alive", "memory")) as fobj:
+            if int(fobj.read() or 0) * 1024 > 8 * 10**7:
+                break
+    except FileNotFoundError:
+        pass
+"""
+
+
+@pytest.mark.slow
+def test_what_jobs_use_is_recorded(make_project, slurm):
+    project = make_project(
+        dvc_yaml="""
+        stages:
+          grows:
+            cmd: python3 grows.py & python3 grows.py && wait
+            meta: {parallel: {slurm: {mem: 500M}}}
+          short: {cmd: "true"}
+        """,
+        files={"grows.py": GROWS},
+    )
+    project.dvc("repro", "--runner", "slurm", "-j", 2)
+    logs = json.loads(project.run(["dvc-parallel", "logs", "--json"]).stdout)
+    used = {stage["name"]: stage["used"] for stage in logs["stages"]}
+    assert 8 * 10**7 < used["grows"]["memory"] < 3 * 10**8
+    assert used["grows"]["cpu"] > 0.1
+    assert used["grows"]["seconds"] > 1
+    assert used["short"]["memory"] is None
+    assert used["short"]["cpu"] >= 0
+    plan = json.loads(project.run(["dvc-parallel", "plan", "-f", "--json"]).stdout)
+    sizes = {one["stages"]: one["memory"] for one in plan["sizes"]}
+    assert sizes["grows"] == used["grows"]["memory"]
 
 
 @pytest.mark.slow

@@ -1,10 +1,9 @@
 """Each command a Slurm job, in the workspace, which the nodes share.
 
     choose_runner ── slurm_runner ── client    sbatch, squeue, sacct, scancel
-                          │
-                       records                 what the next run needs to take jobs up
+                          ├────────── script    what a job does
+                          └────────── records   what the next run needs to take jobs up
 
 A job goes on when DVC ends.  What is known of it is in ``.dvc/tmp/parallel/slurm``,
-with a folder for each stage, and one in that for each job.  The job itself is the
-script ``job.sh``: it claims its folder, and tells there how its command has ended.
+with a folder for each stage, and one in that for each job.
 """

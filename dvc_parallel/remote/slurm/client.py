@@ -6,38 +6,35 @@ none, or :class:`SlurmSilentError`, which says nothing about a job.
 Tried with Slurm 22.05; formats: the manual pages of sbatch, squeue and sacct.
 """
 
-import os
 import shutil
 import subprocess
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Optional
 
 from dvc_parallel.engine.runner import RunnerError
 from dvc_parallel.scheduling.slurm_options import arguments
 
-# Those that a job does not leave any more; in all others, it may yet write.
-FINAL = frozenset(
-    (
-        *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL"),
-        *("OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"),
-    )
-)
+# A job that Slurm knows nothing of.
+LOST = "LOST"
+# What Slurm does to jobs, and whether they are worth another try.
+ENDS = {
+    LOST: ("is unknown to Slurm by now", True),
+    "BOOT_FAIL": ("its node did not boot", True),
+    "NODE_FAIL": ("its node failed", True),
+    "PREEMPTED": ("was preempted", True),
+    "CANCELLED": ("was cancelled", False),
+    "DEADLINE": ("reached its deadline", False),
+    "OUT_OF_MEMORY": ("ran out of memory", False),
+    "TIMEOUT": ("reached its time limit", False),
+}
+# States that a job does not leave any more; in all others, it may yet write.
+FINAL = frozenset((*ENDS, "COMPLETED", "FAILED"))
 # Those in which it does not run yet.
 WAITING = frozenset(("CONFIGURING", "PENDING", "REQUEUED", "REQUEUE_HOLD"))
 # Seconds that a command of Slurm may take. Without its controller, they take some 10.
 PATIENCE = 60.0
 # What sbatch says where the job may have been accepted all the same, or may be later.
 _SILENT = ("unable to contact", "timed out", "connection", "temporar", "zero bytes")
-
-# NOTE: `exec` by its path, as Slurm goes to /tmp where it cannot get into the folder
-_BATCH = "#!/bin/sh\nexec /bin/sh {script}\n"
-
-
-def _user_id() -> int:
-    if sys.platform == "win32":
-        return 0  # NOTE: there is no Slurm
-    return os.getuid()
 
 
 class SlurmSilentError(Exception):
@@ -47,6 +44,7 @@ class SlurmSilentError(Exception):
 class Seen(NamedTuple):
     """What Slurm tells of a job."""
 
+    name: str
     job: str
     state: str
     reason: str = ""
@@ -58,17 +56,17 @@ class Slurm:
 
     def submit(
         self,
-        folder: str,
         name: str,
-        token: str,
+        script: str,
+        folder: str,
         requests: Mapping[str, str],
         env: Mapping[str, str],
     ) -> str:
-        """Submit the script ``job.sh`` of a folder.
+        """Submit a job.
 
         Args:
-            name: of the job, for users.
-            token: kept by Slurm as its comment.
+            name: of no other job.
+            folder: for what goes wrong with the script itself.
             requests: as for :func:`arguments`.
 
         Returns:
@@ -78,87 +76,78 @@ class Slurm:
             SlurmSilentError: it may or may not be submitted.
             RunnerError: Slurm refuses it.
         """
-        script = "'" + os.path.join(folder, "job.sh").replace("'", "'\\''") + "'"
         command = [
             *("sbatch", "--parsable", "--no-requeue", "--open-mode=append"),
-            *(f"--job-name={name}", f"--comment={token}", f"--chdir={folder}"),
+            *(f"--job-name={name}", f"--chdir={folder}"),
             *("--output=slurm.log", "--error=slurm.log", "--export=ALL"),
             *arguments(requests),
         ]
-        told = self._call(command, _BATCH.format(script=script), env)
+        told = _call(command, script, env)
         if told.returncode:
             error = told.stderr.strip()
-            if any(part in error.lower() for part in _SILENT):
+            # NOTE: one that was killed says nothing
+            if not error or any(part in error.lower() for part in _SILENT):
                 raise SlurmSilentError(error)
             raise RunnerError(f"Slurm refuses a job: {error}")
         return told.stdout.strip().partition(";")[0]
 
-    def states(self) -> dict[str, list[Seen]]:
-        """What is known of all jobs of the user, by their comments.
+    def states(self) -> list[Seen]:
+        """What is known of all jobs of the user.
 
         Raises:
             SlurmSilentError: nothing is known.
         """
-        told = self._call(
-            [
-                *("squeue", "--noheader", "--states=all", f"--user={_user_id()}"),
-                "--format=%k|%A|%T|%r|%N",
-            ]
+        told = _call(
+            ["squeue", "--noheader", "--states=all", "--me", "--format=%j|%A|%T|%r|%N"]
         )
         if told.returncode:
             raise SlurmSilentError(told.stderr.strip())
-        found: dict[str, list[Seen]] = {}
-        for line in told.stdout.splitlines():
-            comment, *rest = line.rsplit("|", 4)
-            if len(rest) == 4:
-                found.setdefault(comment, []).append(Seen(*rest))
-        return found
+        lines = (line.rsplit("|", 4) for line in told.stdout.splitlines())
+        return [Seen(*fields) for fields in lines if len(fields) == 5]
 
-    def accounted(self, job: str, name: str) -> Optional[Seen]:
-        """What is known of a job that has left the queue, where there are accounts.
+    def accounted(self, name: str, job: Optional[str]) -> Seen:
+        """How a job has ended that has left the queue, where there are accounts.
 
         Args:
-            job, name: both are compared, as IDs are given out again.
+            job: its ID; compared with the name, as IDs are given out again.
         """
-        if shutil.which("sacct") is None:
-            return None
-        told = self._call(
-            [
-                *("sacct", "-D", "-n", "-P", "-X", f"--jobs={job}"),
-                "--format=JobName,JobIDRaw,State",
-            ]
-        )
-        lines = [line.rsplit("|", 2) for line in told.stdout.splitlines()]
-        states = [line[2].split()[0] for line in lines if line[:2] == [name, job]]
-        return Seen(job, states[-1]) if states else None
+        states = [LOST]
+        if job and shutil.which("sacct"):
+            form = "--format=JobName,JobIDRaw,State"
+            told = _call(["sacct", "-D", "-n", "-P", "-X", f"--jobs={job}", form])
+            lines = [line.rsplit("|", 2) for line in told.stdout.splitlines()]
+            states += [line[2].split()[0] for line in lines if line[:2] == [name, job]]
+        state = states[-1] if states[-1] in FINAL else LOST
+        return Seen(name, job or "?", state)
 
-    def cancel(self, jobs: Iterable[str], kill: bool = False) -> None:
+    def cancel(self, jobs: Collection[str], kill: bool = False) -> None:
         """Ask Slurm to end jobs; that they end, it tells later.
 
         Args:
             kill: whether not to wait for what they do about SIGTERM.
         """
-        command = ["scancel", *(["--signal=KILL", "--full"] if kill else []), *jobs]
-        self._call(command)
+        _call(["scancel", *jobs])
+        if kill:
+            _call(["scancel", "--signal=KILL", "--full", *jobs])
 
-    @staticmethod
-    def _call(
-        command: Sequence[str], text: str = "", env: Optional[Mapping[str, str]] = None
-    ) -> "subprocess.CompletedProcess[str]":
-        try:
-            # NOTE: out of reach of Ctrl-C in the terminal
-            return subprocess.run(  # noqa: S603
-                command,
-                input=text,
-                env=env,
-                capture_output=True,
-                check=False,
-                text=True,
-                errors="replace",
-                timeout=PATIENCE,
-                start_new_session=True,
-            )
-        except subprocess.TimeoutExpired:
-            raise SlurmSilentError(f"{command[0]} timed out") from None
-        except OSError as exc:
-            raise SlurmSilentError(f"{command[0]}: {exc.strerror}") from None
+
+def _call(
+    command: Sequence[str], text: str = "", env: Optional[Mapping[str, str]] = None
+) -> "subprocess.CompletedProcess[str]":
+    try:
+        # NOTE: out of reach of Ctrl-C in the terminal
+        return subprocess.run(  # noqa: S603
+            command,
+            input=text,
+            env=env,
+            capture_output=True,
+            check=False,
+            encoding="utf-8",
+            errors="surrogateescape",
+            timeout=PATIENCE,
+            start_new_session=True,
+        )
+    except subprocess.TimeoutExpired:
+        raise SlurmSilentError(f"{command[0]} timed out") from None
+    except OSError as exc:
+        raise SlurmSilentError(f"{command[0]}: {exc.strerror}") from None

@@ -4,150 +4,98 @@
 
     .dvc/tmp/parallel/slurm/<stage>/     locked by the run that has the stage
         record                           which jobs, in the order of its commands
-        <token>/job.sh                   what Slurm runs
-                claim                    who runs it: one job, once; or nobody any more
-                stdout, stderr           of the command
-                alive                    touched while a process of it lives
-                exit                     how it has ended
-                revoked, stopped         it is to end; nothing of it lives
-
-A claim is a hard link, which one process alone gets to make, also on NFS.  So a job
-that Slurm starts twice, or that was submitted twice, runs once; and a job that nobody
-knows of, as its submission was cut off, does not run any more once the claim was made
-for nobody.
+        <job>/claim                      who runs it: one job, once; or nobody any more
+              stdout, stderr             of the command
+              alive                      touched while a process of it lives
+              exit, memory               how it has ended; kB at its peak
+              revoked, stopped           it is to end; nothing of it lives
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import re
-import shlex
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Callable, NamedTuple, Optional
+from typing import Any, Callable, Optional
 
+from dvc.exceptions import DvcException
 from shortuuid import uuid
 
 from dvc_parallel.engine.durable import sync_folder
 from dvc_parallel.engine.own_files import OwnFolder
-from dvc_parallel.engine.runner import Command, RunnerError
-
-if sys.platform != "win32":
-    import fcntl
+from dvc_parallel.engine.runner import RunnerError
+from dvc_parallel.engine.usage import Usage
 
 RECORD, LOCK = "record", "lock"
-CLAIM, EXIT, ALIVE = "claim", "exit", "alive"
+CLAIM, EXIT, ALIVE, MEMORY = "claim", "exit", "alive", "memory"
 REVOKED, STOPPED = "revoked", "stopped"
 LARGEST = 2**20
-# Seconds between two signs of life; from SIGTERM to SIGKILL where a command has to end.
-BEAT, GRACE = 5, 10
+# How a command ends that is done: its status, and that nobody has sent it a signal.
+GOOD = (0, "0")
 
-# NOTE: Slurm sends SIGTERM to this shell as to the command, which may then come to a
-# good end without being done: so it is told as well
-_SCRIPT = """\
-cd {folder} || exit 90
-by="$SLURM_JOB_ID ${{SLURM_RESTART_COUNT:-0}} $(uname -n)"
-echo "$by" > "by.$$" && ln "by.$$" claim 2> no-link
-if [ "$(cat claim)" != "$by" ]; then
-    echo "not run, as it was claimed by: $(cat claim no-link)" >&2
-    exit 91
-fi
-own() {{
-    grep -lszxF DVC_PARALLEL_SLURM={token} /proc/[0-9]*/environ | tr -dc '0-9\\n'
-}}
-stop() {{
-    n=0
-    while p=$(own); [ -n "$p" ]; do
-        [ $n = 0 ] && kill -TERM $p
-        [ $n -ge {grace} ] && kill -KILL $p
-        n=$((n + 1)); sleep 1
-    done
-}}
-beat() {{
-    trap '' TERM
-    while kill -0 $$ || [ -n "$(own)" ]; do
-        touch alive
-        if [ -e revoked ]; then stop; : > stopped; fi
-        sleep {beat}
-    done
-}}
-late() {{ trap '' TERM; sleep "$1"; : > late; stop; }}
-touch alive
-term=0; trap 'term=1' TERM
-(
-    cd {cwd} || exit 92
-    export DVC_PARALLEL_SLURM={token}
-    exec {args}
-) < /dev/null >> stdout 2>> stderr &
-pid=$!
-beat > /dev/null 2>&1 & helpers=$!
-{limit}while :; do wait $pid; status=$?; kill -0 $pid 2> /dev/null || break; done
-[ -e revoked ] && exit 91
-if [ -e late ]; then status=124; term=late; fi
-echo "$status $term" > exit.part && mv exit.part exit
-kill -KILL $helpers
-exit $status
-"""
-_LIMIT = """\
-late {:.3f} > /dev/null 2>&1 & helpers="$helpers $!"
-"""
+_NAME = re.compile(r"[\w.@=-]*\.\w{8}", re.ASCII)
 
 
 @dataclass(eq=False)
 class Job:
-    """A command as a job of Slurm, which may not be submitted yet.
+    """A command as a job of Slurm, which may not be submitted.
 
     Attributes:
-        stage: whose command it is.
         folder: its own.
-        token: unlike those of all other jobs.
+        name: of no other job, for Slurm and users.
         id: Slurm's; None if that is not known.
-        is_new: whether Slurm cannot have heard of it.
     """
 
-    stage: str
     folder: OwnFolder
-    token: str
+    name: str
     id: Optional[str] = None
-    is_new: bool = False
 
-    @property
-    def name(self) -> str:
-        """Its name for users, and for Slurm's accounts; of no other job."""
-        plain = re.sub(r"[^\w.@=-]", "_", self.stage, flags=re.ASCII)
-        return f"{plain}.{self.token[:8]}"
-
-    def read(self, name: str, offset: int = 0, most: int = LARGEST) -> bytes:
+    def read(self, name: str, offset: int = 0) -> bytes:
         """A part of a file; nothing if it is not there."""
         # NOTE: opened anew each time, which is when NFS looks what others have written
-        try:
-            with self.folder.read(name) as fobj:
-                fobj.seek(offset)
-                return fobj.read(most)
-        except FileNotFoundError:
-            return b""
+        with suppress(FileNotFoundError), self.folder.read(name) as fobj:
+            fobj.seek(offset)
+            return fobj.read(LARGEST)
+        return b""
+
+    def _fields(self, name: str) -> list[str]:
+        return self.read(name).decode(errors="replace").split()
 
     @property
     def claim(self) -> list[str]:
         """The job that runs it, how often that was restarted, and where; or nothing."""
-        return self.read(CLAIM).decode(errors="replace").split()
+        return self._fields(CLAIM)
 
     @property
     def end(self) -> Optional[tuple[int, str]]:
-        """Its exit status, and "0", "1" for SIGTERM, or "late"; None before its end."""
-        fields = self.read(EXIT).decode(errors="replace").split()
-        return (int(fields[0]), fields[1]) if len(fields) == 2 else None
+        """Its exit status, and "late" or "1" if that or Slurm may have ended it.
 
-    def last_sign(self) -> int:
-        """When it has shown last that it lives, by the clock of the disk, in ns."""
-        with suppress(OSError):
-            fd = self.folder.open(ALIVE, os.O_RDONLY)
-            try:
-                return os.fstat(fd).st_mtime_ns
-            finally:
-                os.close(fd)
+        None before its end.
+        """
+        fields = self._fields(EXIT)
+        return (int(fields[0]), fields[1]) if fields else None
+
+    @property
+    def usage(self) -> Optional[Usage]:
+        """What its command has used, if that is known."""
+        times = re.findall(rb"(\d+)m(\d+)[.,](\d+)s", self.read(EXIT))
+        if len(times) != 4:
+            return None
+        # NOTE: the latter two are of what the shell has waited for
+        cpu = sum(60 * int(m) + float(b"%s.%s" % (s, part)) for m, s, part in times[2:])
+        took = (self.time_of(EXIT) - self.time_of(CLAIM)) / 1e9
+        peak = self.read(MEMORY).strip()
+        memory = 1024 * int(peak) if peak.isdigit() else None
+        return Usage(max(0.0, round(took, 4)), round(cpu, 4), memory)
+
+    def time_of(self, name: str) -> int:
+        """When a file was written last, by the clock of the disk, in ns."""
+        with suppress(OSError), self.folder.read(name) as fobj:
+            return os.fstat(fobj.fileno()).st_mtime_ns
         return 0
 
     def bar(self) -> bool:
@@ -173,130 +121,108 @@ class StageJobs:
 
     Args:
         folder: of the stage, which is there.
-        stage: its name.
+        stage: its name, for errors.
 
     Attributes:
-        stage: its name.
-        inputs: what the commands are for.
-        outs: paths of its outputs.
+        record: the stage, what its commands are for, paths of its outputs, and hashes
+            of these once they are known.
         jobs: one for each command that has begun.
-        outputs: hashes of what they have made, by path, once these are known.
-        position: how many of the jobs this run has come to.
 
     Raises:
         RunnerError: another run has it.
     """
 
-    def __init__(self, folder: OwnFolder, stage: str):
-        self._folder, self.stage = folder, stage
-        self.inputs = ""
-        self.outs: list[str] = []
+    def __init__(self, folder: OwnFolder, stage: str = ""):
+        self._folder = folder
         self.jobs: list[Job] = []
-        self.outputs: dict[str, str] = {}
-        self.position = 0
+        self.record: dict[str, Any] = {}
+        self._position = 0  # how many of the jobs this run has come to
         self._fd: Optional[int] = folder.open(LOCK, os.O_RDWR | os.O_CREAT)
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[name-defined]
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[attr-defined]
         except OSError:
             self.close()
             raise RunnerError(
                 f"stage '{stage}' has Slurm jobs of another `dvc repro`, maybe on "
                 "another machine; wait for its end, or stop it"
             ) from None
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        # NOTE: a clone can bring anything there
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             with folder.read(RECORD, LARGEST) as fobj:
                 record = json.load(fobj)
-            self.inputs, self.outputs = record["inputs"], dict(record["outputs"])
-            self.stage, self.outs = str(record["stage"]), [*map(str, record["outs"])]
-            for entry in record["jobs"]:
-                token = str(entry["token"])
-                if token.isalnum():
-                    at, id_ = folder.folder(token), entry["id"] and str(entry["id"])
-                    self.jobs.append(Job(stage, at, token, id_))
+            self.record = {
+                "stage": str(record["stage"]),
+                "inputs": record["inputs"],
+                "outs": [*map(str, record["outs"])],
+                "outputs": dict(record["outputs"]),
+            }
+            for name, id_ in record["jobs"].items():
+                if _NAME.fullmatch(name):
+                    self.jobs.append(Job(folder.folder(name), name, id_ and str(id_)))
 
     def take_up(self, inputs: str, outs: Mapping[str, Callable[[], str]]) -> bool:
         """As for :meth:`LastingRunner.take_up`."""
-        self.position = 0
-        ends = [job.end for job in self.jobs]
-        if not ends or self.inputs != inputs or None in ends[:-1]:
+        if not self.jobs or self.record["inputs"] != inputs:
             return False
-        if any(end is not None and end != (0, "0") for end in ends):
+        *before, last = (job.end for job in self.jobs)
+        if any(end != GOOD for end in before) or last not in (None, GOOD):
             return False
-        if ends[-1] is None:
+        if last is None:
             return True
         exit_file = self.jobs[-1].folder.path_of(EXIT)
         # NOTE: both are told by the clock of the disk
         end = os.lstat(exit_file).st_ctime_ns
         return all(
             # NOTE: DVC itself may have replaced it, by the same from its cache
-            _newest(out) <= end or self.outputs.get(out) == hash_now()
+            _newest(out) <= end or self.record["outputs"].get(out) == hash_now()
             for out, hash_now in outs.items()
         )
 
-    def begin(self, inputs: str, outs: Iterable[str]) -> None:
+    def begin(self, stage: str, inputs: str, outs: Iterable[str]) -> None:
         """As for :meth:`LastingRunner.begin`."""
-        self.inputs, self.outs = inputs, [*outs]
-        self.outputs, self.position = {}, 0
-        if self.jobs:
-            self.drop_jobs()
+        self.record = {"stage": stage, "inputs": inputs, "outs": [*outs], "outputs": {}}
+        self.drop_jobs()
 
-    def next(self, command: Command) -> Job:
-        """The job of the next command: one that was taken up, or a new one."""
-        self.position += 1
-        if self.position > len(self.jobs):
-            self.jobs.append(self._prepare(command))
-            self.write()
-        return self.jobs[self.position - 1]
+    def next(self) -> Optional[Job]:
+        """The job of the next command, if one was taken up."""
+        if self._position == len(self.jobs):
+            return None
+        self._position += 1
+        return self.jobs[self._position - 1]
 
-    def again(self, command: Command) -> Job:
-        """Another job for a command whose own has not begun, and never will."""
-        self.jobs[self.position - 1] = job = self._prepare(command)
+    def add(self) -> Job:
+        """A job for the next command, on the disk before anybody knows of it."""
+        plain = re.sub(r"[^\w.@=-]", "_", self.record["stage"][:100], flags=re.ASCII)
+        name = f"{plain}.{uuid()[:8]}"
+        job = Job(self._folder.folder(name), name)
+        job.folder.make()
+        self.jobs.append(job)
+        self._position += 1
         self.write()
         return job
 
-    def _prepare(self, command: Command) -> Job:
-        token = uuid()
-        job = Job(self.stage, self._folder.folder(token), token, is_new=True)
-        job.folder.make()
-        args = [command.args] if isinstance(command.args, str) else command.args
-        limit = "" if command.timeout is None else _LIMIT.format(command.timeout)
-        with job.folder.replace("job.sh") as fobj:
-            fobj.write(
-                _SCRIPT.format(
-                    folder=shlex.quote(job.folder.path),
-                    token=token,
-                    cwd=shlex.quote(command.cwd or os.getcwd()),
-                    args=shlex.join(args),
-                    limit=limit,
-                    beat=BEAT,
-                    grace=GRACE,
-                )
-            )
-        return job
+    def drop_last(self) -> None:
+        """Forget the last job, which has not begun, and never will."""
+        self.jobs.pop()
+        self._position -= 1
 
     def write(self) -> None:
         """Put the record on the disk."""
-        jobs = [{"token": job.token, "id": job.id} for job in self.jobs]
-        record = {
-            "stage": self.stage,
-            "inputs": self.inputs,
-            "outs": self.outs,
-            "outputs": self.outputs,
-            "jobs": jobs,
-        }
+        jobs = {job.name: job.id for job in self.jobs}
         with self._folder.replace(RECORD) as fobj:
-            json.dump(record, fobj)
+            json.dump({**self.record, "jobs": jobs}, fobj)
             fobj.flush()
             os.fsync(fobj.fileno())
         sync_folder(self._folder.path)
 
     def drop_jobs(self) -> None:
         """Forget the jobs, which have ended."""
-        jobs, self.jobs = self.jobs, []
-        self.write()
+        jobs, self.jobs, self._position = self.jobs, [], 0
+        if jobs:
+            self.write()
         for job in jobs:
             with suppress(OSError):
-                self._folder.remove(job.token)
+                self._folder.remove(job.name)
 
     def close(self) -> None:
         """Leave it to the next run."""
@@ -305,41 +231,51 @@ class StageJobs:
             self._fd = None
 
 
-def folder_of(tmp_dir: str, stage: str = "") -> OwnFolder:
-    """The folder of a stage, or of all of them."""
-    top = OwnFolder(tmp_dir, "parallel", "slurm")
-    key = hashlib.sha256(stage.encode(errors="surrogateescape")).hexdigest()[:20]
-    return top.folder(key) if stage else top
+def all_stages(tmp_dir: str) -> OwnFolder:
+    """The folder of the folders of stages."""
+    return OwnFolder(tmp_dir, "parallel", "slurm")
 
 
-class Left(NamedTuple):
-    """What a run that has ended has left of a stage, and may be running.
+def key_of(stage: str) -> str:
+    """The name of the folder of a stage."""
+    return hashlib.sha256(stage.encode(errors="surrogateescape")).hexdigest()[:20]
 
-    Attributes:
-        outs: paths that it may write to.
-        jobs: IDs of Slurm; an empty one if it may not have been submitted.
+
+def check_left(tmp_dir: str, stages: Iterable[Any], takes_up: bool) -> None:
+    """As for :func:`..choose_runner.check_jobs_left`; Slurm is not asked.
+
+    Args:
+        takes_up: whether jobs of the stages themselves are taken up.
     """
-
-    stage: str
-    outs: list[str]
-    jobs: list[str]
-    folder: str
-
-
-def left_by_others(tmp_dir: str) -> Iterator[Left]:
-    """What may be running of runs that have ended; without asking Slurm."""
-    top = folder_of(tmp_dir)
+    stages = list(stages)
+    names = {stage.addressing for stage in stages}
+    outs = [os.path.join(out.fs_path, "") for stage in stages for out in stage.outs]
+    top = all_stages(tmp_dir)
     for name in top.folders():
         try:
             # NOTE: path locks are enough where its run goes on
-            stage_jobs = StageJobs(top.folder(name), "")
+            left = StageJobs(top.folder(name))
         except (OSError, RunnerError):
             continue
-        stage_jobs.close()
-        jobs = [job.id or "" for job in stage_jobs.jobs if job.end is None]
-        if jobs:
-            path = top.path_of(name)
-            yield Left(stage_jobs.stage, stage_jobs.outs, jobs, path)
+        left.close()
+        jobs = [job.id or "" for job in left.jobs if job.end is None]
+        if not jobs:
+            continue
+        may = f"Slurm may run stage '{left.record['stage']}' (job {' '.join(jobs)})"
+        if left.record["stage"] in names:
+            if not takes_up:
+                raise DvcException(
+                    f"{may} for an earlier run; `dvc repro --runner slurm` takes it "
+                    "up, or stops it"
+                )
+            continue
+        for path in (os.path.join(path, "") for path in left.record["outs"]):
+            if any(path.startswith(out) or out.startswith(path) for out in outs):
+                raise DvcException(
+                    f"{may} for an earlier run, which writes to '{path[:-1]}', as "
+                    f"stages of this run do; cancel or await it, and remove "
+                    f"'{top.path_of(name)}'"
+                )
 
 
 def _newest(path: str) -> int:

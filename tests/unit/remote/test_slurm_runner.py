@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dvc_parallel.engine import lock_wait
 from dvc_parallel.engine.runner import (
     Command,
     CommandLostError,
@@ -16,8 +17,9 @@ from dvc_parallel.engine.runner import (
     RunnerError,
     TimeIsUpError,
 )
+from dvc_parallel.engine.usage import USAGE, Usage, usage_of
 from dvc_parallel.remote.slurm import slurm_runner
-from dvc_parallel.remote.slurm.client import Seen, SlurmSilentError
+from dvc_parallel.remote.slurm.client import LOST, Seen, SlurmSilentError
 from dvc_parallel.remote.slurm.slurm_runner import LEASE, SlurmRunner
 from tests import HANGS
 
@@ -35,7 +37,7 @@ class FakeSlurm:
         self.now = 0.0
         self.queue: dict[str, Seen] = {}
         self.silent = False
-        self.accounts = None
+        self.accounts = LOST
         self.submitted: list[str] = []
         self.cancelled: list[str] = []
         self.asked: list[float] = []
@@ -44,12 +46,12 @@ class FakeSlurm:
 
     # what the runner sees
 
-    def submit(self, folder, name, token, requests, env):
-        self.folder, self.env = folder, env
-        self.submitted.append(token)
+    def submit(self, name, script, folder, requests, env):
+        self.folder, self.script_of_job, self.env = folder, script, env
+        self.submitted.append(name)
         job = str(10 + len(self.submitted))
         if not self.silent:
-            self.queue[token] = Seen(job, "PENDING", "Resources")
+            self.queue[name] = Seen(name, job, "PENDING", "Resources")
             return job
         raise SlurmSilentError("Unable to contact slurm controller")
 
@@ -57,10 +59,10 @@ class FakeSlurm:
         self.asked.append(self.now)
         if self.silent:
             raise SlurmSilentError("Unable to contact slurm controller")
-        return {token: [seen] for token, seen in self.queue.items()}
+        return [*self.queue.values()]
 
-    def accounted(self, job, name):
-        return self.accounts
+    def accounted(self, name, job):
+        return Seen(name, job, self.accounts)
 
     def cancel(self, jobs, kill=False):
         self.cancelled += jobs
@@ -86,14 +88,13 @@ class FakeSlurm:
             fobj.write(text)
 
     def set(self, state, **more):
-        token = self.submitted[-1]
-        job = self.queue[token].job
-        self.queue[token] = Seen(job, state, **more)
+        name = self.submitted[-1]
+        self.queue[name] = Seen(name, self.queue[name].job, state, **more)
 
 
 def begins(slurm):
-    token = slurm.submitted[-1]
-    slurm.write("claim", f"{slurm.queue[token].job} 0 n1\n")
+    name = slurm.submitted[-1]
+    slurm.write("claim", f"{slurm.queue[name].job} 0 123 n1\n")
     slurm.set("RUNNING", nodes="n1")
 
 
@@ -140,7 +141,7 @@ def make(tmp_path, monkeypatch):
 @pytest.fixture
 def said(monkeypatch):
     lines = []
-    monkeypatch.setattr(slurm_runner, "say", lines.append)
+    monkeypatch.setattr(lock_wait, "say", lines.append)
     return lines
 
 
@@ -153,13 +154,33 @@ def test_a_job_from_its_start_to_its_end(make):
     assert status == 0
     assert shown == ["n1", ("stdout", b"hello\n"), ("stdout", b"and")]
     assert slurm.env == {"HOME": "/"}
-    assert "sh -c cmd" in Path(os.path.join(slurm.folder, "job.sh")).read_text()
+    assert "sh -c cmd" in slurm.script_of_job
 
 
 def test_its_status(make):
     runner, _ = make(begins, ends(7))
     assert runner.run(COMMAND, print) == 7
     assert not runner.take_up("one", "inputs", {})
+
+
+@pytest.mark.parametrize("point", ".,")
+def test_what_it_has_used(make, point):
+    times = "0m0.01s 0m0.02s\n1m2.5s 0m0.25s".replace(".", point)
+
+    def takes_long(slurm):
+        slurm.write("memory", "2048\n")
+        os.utime(os.path.join(slurm.folder, "claim"), (1000, 1000))
+
+    def has_ended(slurm):
+        ends(7, f"0\n{times}")(slurm)
+        os.utime(os.path.join(slurm.folder, "exit"), (1090, 1090))
+
+    runner, _ = make(begins, takes_long, has_ended)
+    told = []
+    assert runner.run(COMMAND, lambda *printed: told.append(printed)) == 7
+    ((stream, data),) = told
+    assert stream == USAGE
+    assert usage_of(data) == Usage(90.0, 62.75, 2 * 2**20, samples=[])
 
 
 def test_its_time_is_up(make):
@@ -221,7 +242,7 @@ def test_a_sign_of_life_makes_it_wait(make):
 
     beats = [step for second in range(5, 200, 5) for step in (second, lives)]
     runner, slurm = make(begins, is_forgotten, *beats)
-    with pytest.raises(CommandLostError, match="knows nothing of job 11"):
+    with pytest.raises(CommandLostError, match="Slurm job 11 is unknown to Slurm"):
         runner.run(COMMAND, print)
     assert slurm.now > 195 + LEASE - 5
 
@@ -257,7 +278,7 @@ def test_one_that_a_node_has_refused_is_submitted_again(make):
 def test_one_that_has_left_the_queue(make):
     def is_accounted(slurm):
         slurm.queue.clear()
-        slurm.accounts = Seen("11", "TIMEOUT")
+        slurm.accounts = "TIMEOUT"
 
     runner, _ = make(begins, is_accounted)
     with pytest.raises(CommandStoppedError, match="reached its time limit"):
@@ -267,11 +288,12 @@ def test_one_that_has_left_the_queue(make):
 def test_silence_says_nothing_about_a_job(make, said):
     runner, _ = make(begins, 6, falls_silent, 500, answers, 520, ends(0))
     assert runner.run(COMMAND, print) == 0
-    assert said[0].startswith("Waiting for Slurm: Unable to contact slurm controller")
-    assert [line.split(":")[0] for line in said[1:4]] == [
-        "Waiting for Slurm for 10 s",
-        "Waiting for Slurm for 1 min",
-        "Waiting for Slurm for 2 min",
+    silence = "for Slurm, whose jobs go on: Unable to contact slurm controller"
+    assert said[0] == f"Waiting {silence}"
+    assert said[1:4] == [
+        f"Still waiting {silence} (for 10 s)",
+        f"Still waiting {silence} (for 1 min)",
+        f"Still waiting {silence} (for 2 min)",
     ]
     assert len(said) < 12
 
@@ -279,7 +301,8 @@ def test_silence_says_nothing_about_a_job(make, said):
 def test_a_job_that_may_be_submitted_runs_once(make, said):
     def is_there(slurm):
         slurm.silent = False
-        slurm.queue[slurm.submitted[-1]] = Seen("99", "PENDING")
+        name = slurm.submitted[-1]
+        slurm.queue[name] = Seen(name, "99", "PENDING")
 
     runner, slurm = make(is_there, begins, ends(0))
     slurm.silent = True
@@ -288,7 +311,7 @@ def test_a_job_that_may_be_submitted_runs_once(make, said):
 
 
 def test_one_that_was_not_submitted_in_silence_is_submitted_again(make, said):
-    runner, slurm = make(answers, begins, ends(0))
+    runner, slurm = make(answers, 11, begins, ends(0))
     slurm.silent = True
     assert runner.run(COMMAND, print) == 0
     assert len(set(slurm.submitted)) == 2
@@ -297,7 +320,8 @@ def test_one_that_was_not_submitted_in_silence_is_submitted_again(make, said):
 def test_a_queue_is_told(make, said):
     runner, _ = make(200, begins, ends(0))
     assert runner.run(COMMAND, print) == 0
-    assert said[0] == "Waiting for Slurm to start 1 jobs for 10 s: Resources"
+    queue = "Still waiting for Slurm to start 1 jobs: Resources"
+    assert said[0] == f"{queue} (for 10 s)"
     assert len(said) == 4  # after 10 s, and each minute from then on
 
 
@@ -375,6 +399,19 @@ def take_up(tmp_path):
         yield take_up
 
 
+def test_what_slurm_refuses_is_not_left(make):
+    runner, slurm = make()
+
+    def refuse(*_args):
+        raise RunnerError("Slurm refuses a job: invalid partition")
+
+    slurm.submit = refuse
+    with pytest.raises(RunnerError, match="invalid partition"):
+        runner.run(COMMAND, print)
+    runner.close()
+    assert not runner.has_left("one")
+
+
 def test_what_is_left_is_taken_up(make, take_up):
     slurm = leave(make, begins, prints)
     runner = take_up(slurm)
@@ -420,7 +457,7 @@ def test_one_whose_submission_was_cut_off_does_not_begin(make, take_up):
 
     runner = take_up(slurm)
     assert runner.take_up("one", "inputs", {})
-    slurm.script += [begins, ends(0)]
+    slurm.script += [slurm.now + 6, begins, ends(0)]
     assert runner.run(COMMAND, print) == 0
     assert len(slurm.submitted) == 2
     assert Path(os.path.join(folder, token, "claim")).read_text() == ""
@@ -453,7 +490,7 @@ def test_a_record_that_is_not_as_it_should_be(make, take_up):
         "[]",
         "{}",
         good.replace("{", "[", 1),
-        good.replace("[{", "[1, {"),
+        good.replace(next(iter(slurm.submitted)), "../../other.12345678"),
     ):
         os.makedirs(folder, exist_ok=True)
         Path(folder, "record").write_text(text)
