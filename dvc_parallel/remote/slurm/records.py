@@ -53,6 +53,7 @@ class Job:
     folder: OwnFolder
     name: str
     id: Optional[str] = None
+    _sign: Optional[tuple[int, float]] = None
 
     def read(self, name: str, offset: int = 0) -> bytes:
         """A part of a file; nothing if it is not there."""
@@ -97,6 +98,19 @@ class Job:
         with suppress(OSError), self.folder.read(name) as fobj:
             return os.fstat(fobj.fileno()).st_mtime_ns
         return 0
+
+    def is_quiet(self, seconds: float, now: float) -> bool:
+        """Whether nothing of it lives: it says so, or has given no sign since then.
+
+        Args:
+            seconds: for which it has to give none, since the first call at least.
+        """
+        if STOPPED in self.folder.files():
+            return True
+        sign = self.time_of(ALIVE)
+        if self._sign is None or self._sign[0] != sign:
+            self._sign = sign, now
+        return now - self._sign[1] >= seconds
 
     def bar(self) -> bool:
         """Have it never begin.

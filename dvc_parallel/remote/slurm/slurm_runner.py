@@ -30,7 +30,7 @@ from dvc_parallel.engine.signals import SIGKILL
 from dvc_parallel.engine.usage import USAGE
 
 from .client import ENDS, FINAL, LOST, WAITING, Seen, Slurm, SlurmSilentError
-from .records import ALIVE, RECORD, STOPPED, Job, StageJobs, all_stages, key_of
+from .records import RECORD, Job, StageJobs, all_stages, key_of
 from .script import script_of
 
 # Seconds between two looks at the files of a job, at first and at most.
@@ -197,8 +197,7 @@ class SlurmRunner(LastingRunner):
         if self._cancelled_at is not None:
             self._cancel({job.name})
         tails = [_Tail(job, name, name, output) for name in ("stdout", "stderr")]
-        watch = _Watch(job, self._clock)
-        pause, has_begun = FIRST, False
+        since, pause, has_begun = self._clock(), FIRST, False
         while True:
             end = job.end
             if not has_begun and (claim := job.claim):
@@ -206,7 +205,7 @@ class SlurmRunner(LastingRunner):
                 on_start(claim[-1])
             # NOTE: only after that file, so that nothing is missed
             is_new = [tail.read(to_end=end is not None) for tail in tails]
-            status = self._status(job, end, watch, output)
+            status = self._status(job, end, since, output)
             if status is not None:
                 return status
             pause = FIRST if any(is_new) else pause
@@ -217,16 +216,15 @@ class SlurmRunner(LastingRunner):
         self,
         job: Job,
         end: Optional[tuple[int, str]],
-        watch: "_Watch",
+        since: float,
         output: Output,
     ) -> Optional[int]:
         """The status of a job that has ended; None if it may be running."""
         if end is None or end[1] == "1":
             if self._is_closed and self._cancelled_at is None:
                 raise RunnerClosedError
-            ended = self._ended(job, watch, has_told=end is not None)
+            ended = self._ended(job, since, has_told=end is not None)
             if ended is None:
-                self._give_up_if_due(job)
                 return None
             if end is None or ended.state not in ("COMPLETED", "FAILED"):
                 _Tail(job, "slurm.log", "stderr", output).read(to_end=True)
@@ -237,24 +235,24 @@ class SlurmRunner(LastingRunner):
             raise TimeIsUpError
         return end[0]
 
-    def _give_up_if_due(self, job: Job) -> None:
+    def _ended(self, job: Job, since: float, has_told: bool) -> Optional[Seen]:
+        """How a job has ended by what Slurm knows; None if it may be running.
+
+        Args:
+            since: when it was asked for, or taken up.
+            has_told: whether its command has ended.
+
+        Raises:
+            NeverBegunError: it has not begun, and never will.
+            RunnerError: it should have ended by now.
+        """
         if self._cancelled_at and self._clock() - self._cancelled_at > GIVE_UP:
             raise RunnerError(
                 f"Slurm job {job.id} could not be cancelled; the next run with "
                 "--runner slurm waits for it"
             )
-
-    def _ended(self, job: Job, watch: "_Watch", has_told: bool) -> Optional[Seen]:
-        """How a job has ended by what Slurm knows; None if it may be running.
-
-        Args:
-            has_told: whether its command has ended.
-
-        Raises:
-            NeverBegunError: it has not begun, and never will.
-        """
         is_ending = has_told or self._cancelled_at is not None
-        states = self._ask(watch.since, ASK_OFTEN if is_ending else ASK)
+        states = self._ask(since, ASK_OFTEN if is_ending else ASK)
         if states is None:
             return None
         claim = job.claim
@@ -272,14 +270,15 @@ class SlurmRunner(LastingRunner):
         if claim and seen.state in (LOST, *_OUT_OF_SIGHT):
             if seen.state != LOST:
                 job.revoke()
-            return seen if watch.is_quiet(LEASE) else None
+            return seen if job.is_quiet(LEASE, self._clock()) else None
         # NOTE: a node may refuse it, such as for its ID that another one has there
         is_refused = seen.state == "CANCELLED" and seen.nodes
         if not claim and (seen.state == LOST or is_refused):
             if job.bar():
                 raise NeverBegunError
             return None
-        return seen if watch.is_quiet(0 if is_ending else SETTLE) else None
+        patience = 0 if is_ending else SETTLE
+        return seen if job.is_quiet(patience, self._clock()) else None
 
     # Slurm's answers, for all jobs at once
 
@@ -371,24 +370,6 @@ class _Tail:
         if to_end:
             self._lines.flush()
         return is_new
-
-
-class _Watch:
-    """Whether a job lives, from one look to the next."""
-
-    def __init__(self, job: Job, clock: Callable[[], float]):
-        self.since = clock()
-        self._job, self._clock = job, clock
-        self._sign: Optional[tuple[int, float]] = None
-
-    def is_quiet(self, seconds: float) -> bool:
-        """Whether nothing of it lives: it says so, or has given no sign since then."""
-        if STOPPED in self._job.folder.files():
-            return True
-        sign = self._job.time_of(ALIVE)
-        if self._sign is None or self._sign[0] != sign:
-            self._sign = sign, self._clock()
-        return self._clock() - self._sign[1] >= seconds
 
 
 def _reason(job: Job, ended: Seen) -> Exception:
