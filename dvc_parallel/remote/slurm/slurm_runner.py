@@ -41,7 +41,7 @@ ASK, ASK_OFTEN = 5.0, 0.5
 SETTLE = 5.0
 # Seconds without a sign of life after which a job that Slurm has lost is dead.
 LEASE = 30.0
-# How many times a command is submitted whose jobs are lost before they have begun.
+# How many jobs of a command may be lost that Slurm has taken, but not begun.
 TRIES = 3
 # Seconds after which jobs that cannot be cancelled are left to the next run.
 GIVE_UP = 30.0
@@ -149,15 +149,17 @@ class SlurmRunner(LastingRunner):
         self, command: Command, output: Output, on_start: OnStart = ignore_start
     ) -> int:
         stage_jobs = self._stages[command.stage]
-        job = stage_jobs.next()
+        job, lost = stage_jobs.next(), 0
         try:
-            for _ in range(TRIES):
+            while lost < TRIES:
                 job = job or self._submit(command, stage_jobs)
                 with suppress(NeverBegunError):
                     status = self._follow(job, output, on_start)
                     if status:
                         stage_jobs.drop_jobs()
                     return status
+                # NOTE: a busy controller may not have taken it at all
+                lost += job.id is not None
                 stage_jobs.drop_last()
                 job = None
         except (CommandStoppedError, CommandLostError, TimeIsUpError):

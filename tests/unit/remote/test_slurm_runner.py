@@ -317,6 +317,22 @@ def test_one_that_was_not_submitted_in_silence_is_submitted_again(make, said):
     assert len(set(slurm.submitted)) == 2
 
 
+def test_a_busy_controller_is_asked_again(make, said):
+    runner, slurm = make()
+    submit, busy = slurm.submit, iter(range(5))
+
+    def submit_later(*args):
+        for _ in busy:
+            raise SlurmSilentError("Socket timed out")
+        slurm.script = [begins, ends(0)]
+        return submit(*args)
+
+    slurm.submit = submit_later
+    assert runner.run(COMMAND, print) == 0
+    assert len(slurm.submitted) == 1
+    assert not [*busy]
+
+
 def test_a_queue_is_told(make, said):
     runner, _ = make(200, begins, ends(0))
     assert runner.run(COMMAND, print) == 0
