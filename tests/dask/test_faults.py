@@ -329,7 +329,12 @@ def test_the_scheduler_is_killed(make_cluster, make_project, monkeypatch, comes_
     project = make_project(dvc_yaml=WAITING)
     run = project.start("repro", "-j", 2, "--runner", cluster.runner)
     project.wait_for("one.pid")
+    # NOTE: a scheduler may take longer than that to start
+    run.send_signal(signal.SIGSTOP)
     cluster.kill("scheduler")
+    if comes_back:
+        cluster.start_scheduler()
+    run.send_signal(signal.SIGCONT)
     address = cluster.address
     lines = []
     for line in run.stdout:
@@ -338,7 +343,6 @@ def test_the_scheduler_is_killed(make_cluster, make_project, monkeypatch, comes_
             assert f"at {address} to come back, for at most 3 s" in line
             break
     if comes_back:
-        cluster.start_scheduler()
         for line in run.stdout:
             lines.append(line)
             if "Waiting for a worker" in line:
