@@ -14,6 +14,7 @@ from dvc_parallel.run.code_files import refresh
 
 from .shown import ShowsSafely, error_write, stdout_for, write
 from .stage_edits import add_deps
+from .trace.findings import Finding
 from .trace.run import Tracing, trace
 from .undeclared import Entry, entries_lacking, find_undeclared
 
@@ -104,31 +105,24 @@ def _as_dict(
     tracing: Optional[Tracing] = None,
 ) -> dict[str, Any]:
     """All of it, for ``--json``; described in docs/code.md."""
-    found: dict[str, list[dict[str, Any]]] = {entry.address: [] for entry in entries}
-    for entry in entries:
-        found[entry.address] += [
-            *(_finding("undeclared", it, path=it, add=True) for it in entry.missing),
-            *(_finding("note", text) for text in entry.notes),
+    found = {
+        entry.address: [
+            *(Finding("undeclared", path, dep=path) for path in entry.missing),
+            *(Finding("note", detail=text) for text in entry.notes),
         ]
-    for one in tracing.traces if tracing else ():
-        found[one.name] = [
-            _finding(
-                it.kind,
-                str(it),
-                path=it.path or None,
-                add=it.dep is not None,
-                error=it.is_error,
-                count=it.count,
-                others=list(it.others),
-            )
-            for it in one.findings
-        ]
+        for entry in entries
+    }
+    if tracing:
+        found.update({one.name: one.findings for one in tracing.traces})
     skipped = tracing.skipped.items() if tracing else ()
     return {
         "version": SCHEMA_VERSION,
         "safe": tracing.passed if tracing else None,
         "seen_by": tracing.tracer if tracing else None,
-        "stages": [{"name": name, "findings": it} for name, it in found.items()],
+        "stages": [
+            {"name": name, "findings": list(map(_finding, them))}
+            for name, them in found.items()
+        ],
         "skipped": [{"name": name, "reason": reason} for name, reason in skipped],
         "added": [
             {"name": it.address, "deps": it.missing} for it in added if it.missing
@@ -136,15 +130,16 @@ def _as_dict(
     }
 
 
-def _finding(kind: str, text: str, **more: Any) -> dict[str, Any]:
-    usual: dict[str, Any] = {
-        "path": None,
-        "add": False,
-        "error": False,
-        "count": 1,
-        "others": [],
+def _finding(it: Finding) -> dict[str, Any]:
+    return {
+        "kind": it.kind,
+        "text": str(it),
+        "path": it.path or None,
+        "add": it.dep is not None,
+        "error": it.is_error,
+        "count": it.count,
+        "others": list(it.others),
     }
-    return {"kind": kind, "text": text, **usual, **more}
 
 
 def _show_changes(entries: list[Entry]) -> None:

@@ -1,15 +1,12 @@
 """``dvc-parallel pools``: what there is, who takes it, and what stages should take."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from typing import Any
 
 from dvc.cli.command import CmdBase
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.stage import Stage
 from dvc.utils import relpath
-from dvc.utils.serialize import load_yaml
 
 from dvc_parallel.reporting.records import Runs
 from dvc_parallel.scheduling.pools import MUTEX
@@ -17,6 +14,7 @@ from dvc_parallel.scheduling.resources import declared, machine_pools
 
 from .shown import ShowsSafely, table, write
 from .sizes import Use, group_name, uses
+from .undeclared import entries_of
 
 HEAD = """\
 # What stages used at most in the runs that are recorded, and a tenth more memory.
@@ -85,21 +83,13 @@ def _suggestions(repo: Repo, stages: Sequence[Stage]) -> Iterator[str]:
 
 
 def _suggestion(use: Use, stage: Stage) -> Iterator[str]:
-    name = (stage.name or "").partition("@")[0]
-    yield f"  {name}:  # {use}"
+    (entry,) = entries_of([stage])
+    yield f"  {entry.name}:  # {use}"
     indent = "    "
-    if _has_do(stage.path, name):
+    if "do" in entry.definition:
         yield f"{indent}do:"
         indent += "  "
     pools = {**_taken(stage), **use.pools}
     listed = ", ".join(f"{pool}: {amount}" for pool, amount in pools.items())
     for line in ("meta:", "  parallel:", f"    pools: {{{listed}}}"):
         yield f"{indent}{line}"
-
-
-def _has_do(path: str, name: str) -> bool:
-    """Whether what each of some stages has is below ``do``, as for a foreach."""
-    definition: Any = {}
-    with suppress(Exception):
-        definition = load_yaml(path)["stages"][name]
-    return "do" in definition

@@ -22,7 +22,7 @@ from dvc_parallel.run.stage_code import Projects
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
-    from dvc.stage import PipelineStage, Stage
+    from dvc.stage import Stage
 
     # Dependencies that a stage lacks, and what is not understood of it.
     Missing = Callable[["Stage"], tuple[list[str], list[str]]]
@@ -62,7 +62,7 @@ def find_undeclared(repo: "Repo", stages: Iterable["Stage"]) -> list[Entry]:
     Nothing is an error: what is not understood is said of each entry.
     """
     projects = Projects(repo)
-    entries = _entries(stages)
+    entries = entries_of(stages)
     for entry in entries:
         try:
             has_file = wanted(entry.stages[0])
@@ -78,7 +78,7 @@ def find_undeclared(repo: "Repo", stages: Iterable["Stage"]) -> list[Entry]:
 
 def entries_lacking(stages: Iterable["Stage"], missing: "Missing") -> list[Entry]:
     """Entries of dvc.yaml, with the dependencies that all of their stages lack."""
-    entries = _entries(stages)
+    entries = entries_of(stages)
     for entry in entries:
         _look_for_missing(entry, missing)
     return entries
@@ -135,7 +135,7 @@ def _look_at_file(projects: Projects, entry: Entry) -> None:
         entry.note(f"to be added by hand, relative to each wdir: '{path}'")
 
 
-def _entries(stages: Iterable["Stage"]) -> list[Entry]:
+def entries_of(stages: Iterable["Stage"]) -> list[Entry]:
     """Entries of dvc.yaml that stages come from, in their order."""
     entries: dict[tuple[str, str], Entry] = {}
     definitions: dict[str, Any] = {}
@@ -145,18 +145,14 @@ def _entries(stages: Iterable["Stage"]) -> list[Entry]:
         path = stage.path
         if path not in definitions:
             definitions[path] = load_yaml(path).get("stages", {})
-        name = entry_name(stage, definitions[path])
+        name = stage.name
+        if name not in definitions[path]:
+            name = name.partition(JOIN)[0]
         entry = entries.setdefault(
             (path, name), Entry(path, name, definitions[path][name])
         )
         entry.stages.append(stage)
     return list(entries.values())
-
-
-def entry_name(stage: "PipelineStage", definitions: Any) -> str:
-    """The name of the entry of dvc.yaml that a stage comes from."""
-    name = stage.name
-    return name if name in definitions else name.partition(JOIN)[0]
 
 
 def _missing(

@@ -70,6 +70,8 @@ class Finding:
         writes = "writes" if len(self.others) == 1 else "write"
         are = "is" if self.count == 1 else "are"
         texts = {
+            "undeclared": path,
+            "note": self.detail,
             "failed": self.detail,
             "incomplete": f"its trace has lines that are not understood: {self.detail}",
             "unordered": f"reads {path}, which {others} {writes}, and does not depend "
