@@ -49,7 +49,6 @@ class PendingRun:
 
     Attributes:
         repo: its repo, which is locked.
-        jobs: how many stages at a time.
         runner: where its commands are to run.
     """
 

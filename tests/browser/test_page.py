@@ -8,13 +8,9 @@ import shutil
 
 import pytest
 
-from dvc_parallel.engine.own_files import OwnFolder
-from dvc_parallel.reporting.records.reader import read
 from dvc_parallel.reporting.report.page import page
 from dvc_parallel.reporting.report.sections import Failure
-from dvc_parallel.reporting.report.summary import Summary
-from dvc_parallel.reporting.report.timeline import timeline
-from tests.support.journals import Journal, large
+from tests.support.journals import Journal, large, summed_up
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 
@@ -45,8 +41,7 @@ def show(browser, tmp_path):
     contexts, errors = [], []
 
     def show(journal, scheme="light", log="", **kwargs):
-        run = read(OwnFolder(str(journal.write(tmp_path / "runs"))))
-        found = Summary(timeline(run.stages, journal.jobs, run.last))
+        run, found = summed_up(journal, tmp_path / "runs")
         failures = [Failure(stage, log, "log") for stage in found.failed]
         path = tmp_path / "report.html"
         text = page(run.header, "failed", found, failures)
@@ -346,10 +341,9 @@ def test_names_of_stages_are_not_broken(show, width):
 def test_a_page_that_renews_itself_stays_as_it_was_left(browser, tmp_path):
     """Until the run is over, after which it is read no more."""
     path = tmp_path / "report.html"
-    run = read(OwnFolder(str(large(400).write(tmp_path / "runs"))))
+    run, found = summed_up(large(400), tmp_path / "runs")
 
     def write(state, renewed_after=None):
-        found = Summary(timeline(run.stages, 4, run.last))
         text = page(run.header, state, found, [], renewed_after)
         path.write_text(text, encoding="utf-8")
 

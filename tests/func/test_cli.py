@@ -101,20 +101,32 @@ def test_config(make_project, value):
     assert project.dvc("config", "core.parallel_jobs", check=False).stdout == ""
 
 
-@pytest.mark.parametrize("value", ["0", "x"])
-def test_config_is_validated(make_project, value):
+@pytest.mark.parametrize(
+    "option, value, error",
+    [
+        ("jobs", "0", "expected a positive integer or 'auto', got '0'"),
+        ("output", "x", "expected one of 'auto', 'prefixed', 'grouped', 'failed'"),
+        ("pools", "gpu=x", "expected a number of slots"),
+        ("notify", " ", "expected a command"),
+        ("push", "maybe", "expected true or false, got 'maybe'"),
+        ("log_size", "x", "expected a size such as '64M'"),
+    ],
+)
+def test_config_is_validated(make_project, option, value, error):
     project = make_project()
-    result = project.dvc("config", "core.parallel_jobs", value, check=False)
+    result = project.dvc("config", f"core.parallel_{option}", value, check=False)
     assert result.returncode == 251
-    assert f"expected a positive integer or 'auto', got '{value}'" in result.stderr
-    assert "parallel_jobs" not in project.read(".dvc/config")
+    assert error in result.stderr
+    assert f"parallel_{option}" not in project.read(".dvc/config")
 
 
 def test_config_of_the_project_warns_of_teammates(make_project):
     project = make_project()
-    stderr = project.dvc("config", "core.parallel_jobs", "2").stderr
-    assert "--local" in stderr
-    assert "--global" in stderr
+    for option, value in (("jobs", "2"), ("output", "none"), ("pools", "gpu=2")):
+        stderr = project.dvc("config", f"core.parallel_{option}", value).stderr
+        assert f"teammates who get 'core.parallel_{option}'" in stderr
+        assert "--local" in stderr
+        assert "--global" in stderr
     for args in (
         ["core.parallel_jobs"],
         ["--local", "core.parallel_jobs", "2"],

@@ -56,9 +56,28 @@ def repro(project, *args):
     return project.dvc("repro", "-j", 2, *args, check=False, text=False)
 
 
-def test_prefixed(project):
-    result = repro(project)
+def failing(project, *args):
+    """A run with a failure, which shows its last lines once and names its log."""
+    result = repro(project, *args)
     assert result.returncode == 255
+    _, _, end = result.stderr.decode(errors="replace").partition(
+        "WARNING: 1 stage failed:\n"
+    )
+    lines = end.splitlines()
+    row = r"  bad    3     \d+\.\d s  dvc-parallel logs bad"
+    assert re.fullmatch(row, lines[1])
+    assert sorted(lines[2:6]) == sorted(
+        f"    | {line}" for line in ("\ufffd\ufffd raw", "2%", "to stderr", "no end")
+    )
+    assert "failed to reproduce 'bad'" in lines[6]
+    command, *log = project.own("logs", "bad", text=False).stdout.split(b"\n")
+    assert command == f"> {PYTHON} hard.py fail".encode()
+    assert {*log} == (HARD_BYTES - {b"2%"}) | {b"1%\r2%\r"}
+    return result
+
+
+def test_prefixed(project):
+    result = failing(project)
     lines = lines_of(result)
     for line in HARD_BYTES:
         assert lines.count(line) == 2, line
@@ -68,7 +87,7 @@ def test_prefixed(project):
 
 
 def test_grouped(project):
-    result = repro(project, "--output", "grouped")
+    result = failing(project, "--output", "grouped")
     command = re.escape(f"> {PYTHON} hard.py".encode())
     block = rb"=== %s\n%s %s\n\xff\xfe raw\n2%%\nto stderr\nno end\n"
     for name, arg in ((b"good", b"leave"), (b"bad", b"fail")):
@@ -78,7 +97,7 @@ def test_grouped(project):
 
 
 def test_failed(project):
-    result = repro(project, "--output", "failed")
+    result = failing(project, "--output", "failed")
     assert b"=== bad\n" in result.stdout
     assert re.findall(rb"^.*good.*$", result.stdout, re.MULTILINE) == [
         b"Running stage 'good':",
@@ -89,28 +108,12 @@ def test_failed(project):
 
 
 def test_none(project):
-    result = repro(project, "--output", "none")
+    result = failing(project, "--output", "none")
     assert HARD_BYTES.isdisjoint(lines_of(result))
-
-
-@pytest.mark.parametrize("output", ["prefixed", "grouped", "failed", "none"])
-def test_a_failure_shows_its_last_lines_once_and_names_its_log(project, output):
-    stderr = repro(project, "--output", output).stderr.decode(errors="replace")
-    _, _, end = stderr.partition("WARNING: 1 stage failed:\n")
-    lines = end.splitlines()
-    row = r"  bad    3     \d+\.\d s  dvc-parallel logs bad"
-    assert re.fullmatch(row, lines[1])
-    assert sorted(lines[2:6]) == sorted(
-        f"    | {line}" for line in ("\ufffd\ufffd raw", "2%", "to stderr", "no end")
-    )
-    assert "failed to reproduce 'bad'" in lines[6]
-    command = f"> {PYTHON} hard.py fail\n".encode()
-    log = project.own("logs", "bad", text=False).stdout
-    assert log.startswith(command)
-    assert (
-        set(log[len(command) :].replace(b"1%\r2%\r\n", b"2%\n").split(b"\n"))
-        == HARD_BYTES
-    )
+    # NOTE: who fails is never being saved
+    (bad,) = (stage for stage in run_of(project).stages if stage.name == "bad")
+    phases = [phase for _, phase, _ in bad.phases]
+    assert phases == ["lock", "check", "command", "lock", "failed"]
 
 
 FORGE = 'printf "::error::forged\\r\\n ##[group]\\n"'
@@ -268,13 +271,6 @@ def test_what_is_recorded(make_project):
     assert run.stages[0].seconds > 0
 
 
-def test_a_stage_that_fails_is_never_being_saved(project):
-    repro(project)
-    (bad,) = (stage for stage in run_of(project).stages if stage.name == "bad")
-    phases = [phase for _, phase, _ in bad.phases]
-    assert phases == ["lock", "check", "command", "lock", "failed"]
-
-
 @pytest.mark.parametrize("args", [["repro", "--output", "x"], ["repro", "--output="]])
 def test_bad_modes(project, args):
     result = project.dvc(*args, check=False)
@@ -288,20 +284,11 @@ def test_bad_modes_from_python(project):
 
 
 def test_config(project):
-    result = project.dvc("config", "core.parallel_output", "x", check=False)
-    assert result.returncode == 251
-    assert "expected one of 'auto', 'prefixed', 'grouped', 'failed'" in result.stderr
-
     project.dvc("config", "--local", "core.parallel_output", "grouped")
     assert b"=== bad\n" in repro(project).stdout
     assert b"===" not in repro(project, "--output", "none").stdout
     result = project.dvc("repro", "-j", 1, "bad", check=False, text=False)
     assert b"===" not in result.stdout
-
-
-def test_config_of_the_project_warns_of_teammates(project):
-    result = project.dvc("config", "core.parallel_output", "none")
-    assert "teammates who get 'core.parallel_output'" in result.stderr
 
 
 def test_lines_are_whole_and_carry_the_name(make_project):

@@ -350,16 +350,6 @@ def test_the_config_tells_the_sizes_and_the_environment_wins(make_project, monke
         project.reproduce(jobs=2, force=True)
 
 
-def test_the_config_is_validated_and_warns_of_teammates(make_project):
-    project = make_project()
-    result = project.dvc("config", "core.parallel_pools", "gpu=x", check=False)
-    assert result.returncode == 251
-    assert "expected a number of slots" in result.stderr
-    stderr = project.dvc("config", "core.parallel_pools", "gpu=2").stderr
-    assert "'core.parallel_pools'" in stderr
-    assert "--local" in stderr
-
-
 def test_load_average(make_project):
     """A limit that is never met: one stage at a time, and all of them."""
     dvc_yaml = f"""

@@ -7,7 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dvc_parallel.engine import plan
+from dvc_parallel.engine.own_files import OwnFolder
 from dvc_parallel.engine.plan import Plan
+from dvc_parallel.reporting.records.reader import read
+from dvc_parallel.reporting.report.summary import Summary
+from dvc_parallel.reporting.report.timeline import timeline
 
 STARTED = "2026-11-21T09:30:00.000+01:00"
 
@@ -160,3 +164,9 @@ def large(count=3000, jobs=16, seed=0, **kwargs) -> Journal:
         names.append(f"{kind}@{stage:04}")
     settings = {"lock": 0.02, "check": 0.05, "save": 0.3, **kwargs}
     return Journal(upstream, commands, jobs, names, **settings)
+
+
+def summed_up(journal, folder):
+    """A run with a journal, as it is read from a folder, and its summary."""
+    run = read(OwnFolder(str(journal.write(folder))))
+    return run, Summary(timeline(run.stages, journal.jobs, run.last))

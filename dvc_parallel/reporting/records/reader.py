@@ -310,7 +310,8 @@ class Runs:
                 "no run has been recorded yet; run `dvc repro` with more than one job"
             )
         if run_id is None:
-            return self._last(ids)
+            # NOTE: if none can be read, that of the last one says why
+            return next(self.all(newest_first=True), None) or read(self.folder(ids[-1]))
         matching = [known for known in ids if known.startswith(run_id)]
         if run_id in ids:
             matching = [run_id]
@@ -360,15 +361,6 @@ class Runs:
             last = self.load()
             return last, last.get(name)
         return known[0]
-
-    def _last(self, ids: list[str]) -> Run:
-        errors = []
-        for run_id in reversed(ids):
-            try:
-                return read(self.folder(run_id))
-            except RecordError as exc:
-                errors.append(exc)
-        raise RecordError(f"no recorded run can be read: {errors[0]}")
 
     def all(self, newest_first: bool = False) -> Iterator[Run]:
         """The runs that can be read, the oldest first, or the last.

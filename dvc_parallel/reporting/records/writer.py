@@ -20,6 +20,7 @@ import shortuuid
 from dvc.utils import relpath
 
 from dvc_parallel import __version__
+from dvc_parallel.engine.atomic import about
 from dvc_parallel.engine.plain_reporter import log
 from dvc_parallel.engine.reporter_events import FINAL, Phase, Reporter, RunInfo, Summary
 from dvc_parallel.engine.signals import clock
@@ -30,8 +31,6 @@ from .reader import FORMAT, JOURNAL, LOGS, RecordError, Runs
 
 # Runs whose records are kept.
 KEEP = 20
-
-
 # Seconds after which the journal has what may come later, and phases that may.
 DELAY = 0.2
 PASSING = frozenset({Phase.READY, Phase.LOCK, Phase.CHECK, Phase.UNCHANGED})
@@ -102,7 +101,8 @@ class Recorder(Reporter):
             self._warn(exc)
             self._runs.remove(run_id)
             return
-        self._tell(header)
+        self._pending = json.dumps(header).encode() + b"\n"
+        self._write()
         names = [stage.name for stage in run.stages]
         self.logs = StageLogs(folder.folder(LOGS), names, self._warn, self._limits)
         self._remove_old()
@@ -183,45 +183,33 @@ class Recorder(Reporter):
 
     def tick(self) -> None:
         if self.due() == 0:
-            self._tell(None)
+            self._write()
 
     def _happened(self, entry: dict[str, Any], later: bool = False) -> None:
-        self._tell(entry, has_time=True, later=later)
-
-    def _tell(
-        self,
-        entry: Optional[dict[str, Any]],
-        has_time: bool = False,
-        later: bool = False,
-    ) -> None:
         """Write an entry after those that are pending, or have it pending itself."""
-        try:
-            with self._guard:
-                # NOTE: whoever has to wait comes later, in time as in the file
-                now = self._clock()
-                if has_time:
-                    entry = {"t": round(now - self._start, 4), **(entry or {})}
-                if entry is not None:
-                    self._pending += json.dumps(entry).encode() + b"\n"
-                if not later:
-                    self._write()
-                elif self._pending_since is None:
-                    self._pending_since = now
-        except OSError as exc:
-            self._warn(exc)
+        with self._guard:
+            # NOTE: whoever has to wait comes later, in time as in the file
+            now = self._clock()
+            entry = {"t": round(now - self._start, 4), **entry}
+            self._pending += json.dumps(entry).encode() + b"\n"
+            if later:
+                self._pending_since = self._pending_since or now
+        if not later:
+            self._write()
 
     def _write(self) -> None:
-        rest, self._pending, self._pending_since = self._pending, b"", None
-        if self._journal is None:
-            return
         try:
-            # NOTE: nearly always at once, so that nobody reads a part of it
-            while rest:
-                rest = rest[os.write(self._journal, rest) :]
+            with self._guard, about(self._path):
+                rest, self._pending, self._pending_since = self._pending, b"", None
+                try:
+                    # NOTE: nearly always at once, so that nobody reads a part of it
+                    while rest and self._journal is not None:
+                        rest = rest[os.write(self._journal, rest) :]
+                except OSError:
+                    self._give_up()
+                    raise
         except OSError as exc:
-            self._give_up()
-            exc.filename = exc.filename or self._path
-            raise
+            self._warn(exc)
 
     def _give_up(self) -> None:
         if self._journal is not None:

@@ -29,12 +29,7 @@ Spell = tuple[str, float, float, float]
 
 
 def chrome_trace(header: Mapping[str, Any], summary: Summary) -> dict[str, Any]:
-    """A run, to be written as JSON.
-
-    Args:
-        header: the first record of the run.
-        summary: what the run did.
-    """
+    """A run, to be written as JSON."""
     timeline = summary.timeline
     events = [*_tracks(header, timeline)]
     on_path = {step.stage.index for step in summary.path}

@@ -21,7 +21,6 @@ class Change:
     """A stage in two runs.
 
     Attributes:
-        name: its name.
         before, now: it in either run; None where that does not know it.
     """
 
@@ -53,12 +52,7 @@ class Change:
 
 
 def compare(before: Timeline, now: Timeline) -> list[Change]:
-    """The stages of two runs: those that got slowest first, then those that ran once.
-
-    Args:
-        before: the earlier run.
-        now: the later run.
-    """
+    """The stages of two runs: what has become slowest first, what ran once last."""
     sides = [{stage.name: stage for stage in run.stages} for run in (now, before)]
     names = dict.fromkeys(name for side in sides for name in side)
     changes = [Change(name, sides[1].get(name), sides[0].get(name)) for name in names]

@@ -28,11 +28,9 @@ class Step:
     """A stage on the critical path.
 
     Attributes:
-        stage: the stage.
         start, end: the time of the run that it accounts for; the steps of a path
             follow each other without a gap.
-        why: what it waited for last: "upstream", "slot", "pool", or "start".
-        behind: the stage that it waited for, the step before.
+        why, behind: its :class:`Cause`; the stage of the step before.
     """
 
     stage: StageTimes

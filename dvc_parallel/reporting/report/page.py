@@ -47,9 +47,7 @@ def page(
     """The page of a run.
 
     Args:
-        header: the first record of the run.
-        state: of the run, as :class:`dvc_parallel.reporting.records.Run` has it.
-        summary: what it did.
+        header, state: as :class:`dvc_parallel.reporting.records.Run` has them.
         failures: the stages that failed, with their logs; of many, the first ones.
         renewed_after: seconds after which a browser reads it again, if it does.
     """

@@ -52,7 +52,6 @@ class Failure:
     """A stage that has failed.
 
     Attributes:
-        stage: the stage.
         log: the last lines that it printed; None where there is no log.
         log_name: where all of it is.
         more: whether there is more in the log.

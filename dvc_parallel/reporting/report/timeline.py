@@ -52,13 +52,11 @@ class StageTimes:
 
     Attributes:
         index: its place in the order of serial DVC.
-        name: its name.
         waits_for: indexes of the stages that it had to wait for.
         spans: its phases, without a gap; empty if it always waited for upstreams.
         outcome: one of :data:`OUTCOMES`, or "waiting" or "running".
         end: when it ended; where it has not, the end of the records.
         error: why it failed.
-        exit: status of its last command, if it has failed for that.
         slot: the slot that it held, from 0; None if it never had one.
         saving_lane: as ``slot``, for the time after its last command.
         worker: where its last command ran, if not on this machine.

@@ -1,6 +1,5 @@
 import os
 import re
-import subprocess
 import sys
 from functools import partial
 
@@ -14,8 +13,6 @@ from tests import HANGS
 if sys.platform != "linux":
     pytest.skip("needs /proc and file locks", allow_module_level=True)
 
-# Prints a line, and then is there until its stdin ends.
-WAIT = [sys.executable, "-c", "print(1, flush=True); input()"]
 # Is a run that goes on until its stdin ends.
 RUN = """
 import sys
@@ -25,22 +22,6 @@ file = orphans.announce(orphans.folder_of(folder), run_id)
 print(1, flush=True)
 input()
 """
-
-
-@pytest.fixture
-def start():
-    processes = []
-
-    def start(command, **kwargs):
-        process = subprocess.Popen(command, stdin=-1, stdout=-1, **kwargs)
-        processes.append(process)
-        process.stdout.readline()
-        return process
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.communicate()
 
 
 @pytest.fixture
@@ -55,8 +36,8 @@ def found():
 
 def test_what_a_killed_run_has_left_is_killed(start, tmp_path, folder, found):
     run_id = uuid()
-    run = start([sys.executable, "-c", RUN, str(tmp_path), run_id])
-    command = start(WAIT, env=watchdog.marked(os.environ, run_id))
+    run = start(command=[sys.executable, "-c", RUN, str(tmp_path), run_id])
+    command = start(run_id)
     orphans.clear(folder, found.append)
     assert (found, command.poll(), os.listdir(folder.path)) == ([], None, [run_id])
 
@@ -71,7 +52,7 @@ def test_what_a_killed_run_has_left_is_killed(start, tmp_path, folder, found):
 def test_a_run_of_this_process_goes_on(start, folder, found):
     run_id = uuid()
     file = orphans.announce(folder, run_id)
-    command = start(WAIT, env=watchdog.marked(os.environ, run_id))
+    command = start(run_id)
     orphans.clear(folder, found.append)
     assert command.poll() is None
     file.remove()

@@ -21,26 +21,6 @@ if sys.platform != "linux":
     pytest.skip("needs /proc", allow_module_level=True)
 
 STAYS = "import os, time; print(os.getpid(), flush=True); time.sleep(300)"
-WAIT = [sys.executable, "-c", "print(1, flush=True); input()"]
-
-
-@pytest.fixture
-def start():
-    processes = []
-
-    def start(*run_ids):
-        env = dict(os.environ)
-        for run_id in run_ids:
-            env = watchdog.marked(env, run_id)
-        process = subprocess.Popen(WAIT, stdin=-1, stdout=-1, env=env)
-        processes.append(process)
-        process.stdout.readline()
-        return process
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.communicate()
 
 
 def test_a_run_within_a_run_belongs_to_both():

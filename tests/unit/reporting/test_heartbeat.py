@@ -10,18 +10,6 @@ from dvc_parallel.reporting.progress import about
 STAGES = [StageInfo(name, seconds=3600.0) for name in "abcdef"]
 
 
-class Clock:
-    now = 1000.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 @pytest.fixture
 def beats(mocker):
     log = mocker.patch("dvc_parallel.reporting.heartbeat.log")

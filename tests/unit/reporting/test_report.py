@@ -6,15 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from dvc_parallel.engine.own_files import OwnFolder
 from dvc_parallel.engine.reporter_events import OUTCOMES
 from dvc_parallel.engine.usage import Usage
-from dvc_parallel.reporting.records.reader import Stage, read
+from dvc_parallel.reporting.records.reader import Stage
 from dvc_parallel.reporting.report.chrome_trace import chrome_trace
 from dvc_parallel.reporting.report.critical import Causes
-from dvc_parallel.reporting.report.summary import Summary
 from dvc_parallel.reporting.report.timeline import timeline
-from tests.support.journals import Journal, large
+from tests.support.journals import Journal, large, summed_up
 from tests.support.traces import check_trace
 
 
@@ -23,8 +21,7 @@ def told(tmp_path):
     """Write a journal, read it, and sum it up."""
 
     def tell(journal):
-        run = read(OwnFolder(str(journal.write(tmp_path))))
-        return Summary(timeline(run.stages, journal.jobs, run.last))
+        return summed_up(journal, tmp_path)[1]
 
     return tell
 

@@ -7,16 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from dvc_parallel.engine.own_files import OwnFolder
 from dvc_parallel.engine.terminal import visible
-from dvc_parallel.reporting.records.reader import read
 from dvc_parallel.reporting.report import markdown as module
 from dvc_parallel.reporting.report.markdown import markdown
 from dvc_parallel.reporting.report.sections import Failure
-from dvc_parallel.reporting.report.summary import Summary
-from dvc_parallel.reporting.report.timeline import timeline
 from tests.support.ci import log_commands
-from tests.support.journals import Journal
+from tests.support.journals import Journal, summed_up
 
 PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 PIECES = [
@@ -52,8 +48,7 @@ text = st.lists(st.sampled_from(PIECES), min_size=1, max_size=6).map("".join)
 
 
 def make(journal, folder, logs=(), state="failed"):
-    run = read(OwnFolder(str(journal.write(folder))))
-    found = Summary(timeline(run.stages, journal.jobs, run.last))
+    run, found = summed_up(journal, folder)
     failures = [Failure(*each) for each in zip(found.failed, logs)]
     return markdown(run.header, state, found, failures)
 

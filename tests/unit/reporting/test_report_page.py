@@ -10,13 +10,10 @@ import pytest
 
 from dvc_parallel.engine.own_files import OwnFolder
 from dvc_parallel.reporting.records.log_files import end_of
-from dvc_parallel.reporting.records.reader import read
 from dvc_parallel.reporting.report.page import page
 from dvc_parallel.reporting.report.sections import Failure
-from dvc_parallel.reporting.report.summary import Summary
 from dvc_parallel.reporting.report.text import TAIL_LINES, clean, tail, time
-from dvc_parallel.reporting.report.timeline import timeline
-from tests.support.journals import Journal, large
+from tests.support.journals import Journal, large, summed_up
 
 EVIL = "</script><script>alert(1)</script><!--{{data}}&amp;\"'\ud800\x00\x1b[31m"
 SHOWN = "</script><script>alert(1)</script><!--{{data}}&amp;\"'?"
@@ -53,8 +50,7 @@ class Parser(HTMLParser):
 @pytest.fixture
 def make_page(tmp_path):
     def make(journal, log="", **header):
-        run = read(OwnFolder(str(journal.write(tmp_path))))
-        found = Summary(timeline(run.stages, journal.jobs, run.last))
+        run, found = summed_up(journal, tmp_path)
         failures = [Failure(stage, log, "x.log") for stage in found.failed]
         return page({**run.header, **header}, "failed", found, failures)
 

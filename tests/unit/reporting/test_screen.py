@@ -28,13 +28,6 @@ VIEW = b"the view\nits line\n"
 ERASED = b"\r\x1b[2A\x1b[J"
 
 
-class Clock:
-    now = 1000.0
-
-    def __call__(self):
-        return self.now
-
-
 class Terminal:
     """A terminal that keeps each write to it."""
 
@@ -80,11 +73,6 @@ def make_terminal():
 @pytest.fixture
 def terminal(make_terminal):
     return make_terminal()
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 @pytest.fixture
