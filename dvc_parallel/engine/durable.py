@@ -22,7 +22,6 @@ from typing import Any
 
 # File systems with one journal for all.
 IN_ORDER = ("ext4", "xfs")
-LOCAL = (*IN_ORDER, "btrfs", "tmpfs")
 # Wait for what is being written, write what there is, and wait for that.
 SYNC_FILE_RANGE = 7
 # Files that are synced one by one where nothing is known about the order.
@@ -122,11 +121,6 @@ def sync_disk(folder: str) -> None:
 def keeps_order(device: int) -> bool:
     """Whether a file system is one of those that keep the order of changes."""
     return _kind(device) in IN_ORDER
-
-
-def is_local(device: int) -> bool:
-    """Whether nobody changes a file system but by the kernel of this machine."""
-    return _kind(device) in LOCAL
 
 
 @lru_cache(maxsize=256)

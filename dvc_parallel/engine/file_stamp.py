@@ -2,10 +2,7 @@
 
 import os
 import time
-from secrets import randbelow
 from typing import Optional
-
-from .durable import is_local
 
 # Nanoseconds that a file must have been left alone. One that is written again in the
 # same tick of the clock, as long as before, looks the same.
@@ -33,23 +30,3 @@ def is_settled(signature: Signature) -> bool:
     To be asked right after it was taken.
     """
     return time.time_ns() - max(signature[2:]) > SETTLED
-
-
-def mark_time(fd: int) -> Optional[tuple[int, int, int]]:
-    """Give a file that was just written a time of change of its own.
-
-    That time is over: nobody who writes to it from now on leaves it with the same one,
-    not even in the same tick of the clock.
-
-    Returns:
-        what its signature begins with; None where others may change it without that
-        being seen here at once, or where times are kept too coarsely.
-    """
-    stat = os.fstat(fd)
-    if not is_local(stat.st_dev):
-        return None
-    time_ns = stat.st_mtime_ns - 1 - randbelow(1000)
-    os.utime(fd, ns=(stat.st_atime_ns, time_ns))
-    stat = os.fstat(fd)
-    is_kept = stat.st_mtime_ns == time_ns
-    return (stat.st_ino, stat.st_size, stat.st_mtime_ns) if is_kept else None

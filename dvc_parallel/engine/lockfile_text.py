@@ -24,11 +24,11 @@ take one; and one more only if an entry is put that they share something with.
 import marshal
 import re
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from copy import deepcopy
 from functools import lru_cache
-from itertools import chain, count, repeat
+from itertools import count, repeat
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -64,91 +64,6 @@ _FENCES = re.compile(rf"  {_FENCE}[0-9]+: s\n")
 
 _numbers = count(1)
 
-# How many blocks are put together at a time, or up to which size in bytes
-PART, PART_SIZE = 100, 2**16
-
-
-class _Part(dict[str, str]):
-    """Blocks that follow each other, by the names of their entries.
-
-    Attributes:
-        data: their text, if they have not changed since it was asked for.
-        size (int): of that in bytes when it was asked for last.
-        has_marks: whether there are some in it.
-    """
-
-    data: Optional[bytes] = None
-    has_marks = False
-    size = 0
-
-    @property
-    def is_full(self) -> bool:
-        return len(self) >= PART or self.size >= PART_SIZE
-
-
-class _Blocks(MutableMapping[str, str]):
-    """Blocks by the names of their entries, in the order of the text.
-
-    They are in parts: to put one block costs the same however many there are.
-    """
-
-    def __init__(self) -> None:
-        self._parts = [_Part()]
-        self._homes: dict[str, _Part] = {}
-
-    def __getitem__(self, name: str) -> str:
-        return self._homes[name][name]
-
-    def __setitem__(self, name: str, block: str) -> None:
-        if name not in self._homes:
-            if self._parts[-1].is_full:
-                self._parts.append(_Part())
-            self._homes[name] = self._parts[-1]
-        self._homes[name][name] = block
-        self._homes[name].data = None
-
-    def __delitem__(self, name: str) -> None:
-        part = self._homes.pop(name)
-        del part[name]
-        part.data = None
-
-    def __iter__(self) -> Iterator[str]:
-        return chain.from_iterable(self._parts)
-
-    def __len__(self) -> int:
-        return len(self._homes)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._homes
-
-    def move(self, name: str, before: str) -> None:
-        """Move a block in front of another one."""
-        block, part = self.pop(name), self._homes[before]
-        names = list(part)
-        moved = [(name, block)]
-        moved += [(it, part.pop(it)) for it in names[names.index(before) :]]
-        if part.is_full:
-            place = next(nr for nr, it in enumerate(self._parts) if it is part)
-            self._parts.insert(place + 1, _Part())
-            part.data, part = None, self._parts[place + 1]
-        part.update(moved)
-        part.data = None
-        self._homes.update((it, part) for it, _ in moved)
-
-    def pieces(self) -> list[bytes]:
-        """The text in UTF-8; what has not changed is the same object as before."""
-        for part in self._parts:
-            if part.data is None:
-                part.data = "".join(part.values()).encode()
-                part.has_marks = b"\0" in part.data
-                part.size = len(part.data)
-        return [part.data for part in self._parts if part.data]
-
-    @property
-    def has_marks(self) -> bool:
-        """Whether there are some in the pieces."""
-        return any(part.has_marks for part in self._parts)
-
 
 class LockfileText:
     """The text of a dvc.lock, in the form that DVC leaves.
@@ -160,7 +75,7 @@ class LockfileText:
     def __init__(self) -> None:
         self._head, self._tail = _HEAD, ""
         self._top: dict[str, Any] = {"schema": "2.0", "stages": {}}
-        self._blocks = _Blocks()
+        self._blocks: dict[str, str] = {}  # by the names of their entries
         # What blocks say, of those that were read and have not changed
         self._read_already: dict[str, bytes] = {}
         # What only ruamel.yaml reads, as the loader for reading ("safe") returns it
@@ -226,20 +141,10 @@ class LockfileText:
         )
 
     def __str__(self) -> str:
-        return b"".join(self.pieces()).decode()
-
-    def pieces(self) -> list[bytes]:
-        """The text in UTF-8."""
         self._settle()
         if not self._blocks:
-            return []
-        first, *pieces = self._blocks.pieces()
-        pieces.insert(0, self._head.encode() + first)
-        if self._tail:
-            pieces.append(self._tail.encode())
-        if self._blocks.has_marks:
-            return [_numbered(b"".join(pieces).decode()).encode()]
-        return pieces
+            return ""
+        return _numbered("".join([self._head, *self._blocks.values(), self._tail]))
 
     def __iter__(self) -> Iterator[str]:
         """Names of the entries, in the order of the text."""
@@ -300,7 +205,7 @@ class LockfileText:
         else:
             self._set(name, entry)
         if is_new and before is not None:
-            self._blocks.move(name, before)
+            move_before(self._blocks, name, before)
 
     def _set(self, name: str, entry: Mapping[str, Any]) -> None:
         """Put an entry that has nothing to do with others."""
@@ -457,6 +362,14 @@ def cut(text: str) -> Optional[tuple[str, list[str], str]]:
         raws.append(match.group())
         pos = match.end()
     return begin.group(), raws, text[pos:]
+
+
+def move_before(mapping: dict, name: str, successor: str) -> None:
+    """Move the last key of a mapping in front of another one."""
+    names = list(mapping)
+    moved = names[names.index(successor) : -1]
+    for other in [name, *moved]:
+        mapping[other] = mapping.pop(other)
 
 
 def has_anchors(text: str) -> bool:

@@ -50,19 +50,3 @@ def test_settled_once_it_was_left_alone(path, monkeypatch):
     assert is_settled(found)
     os.utime(path, (2**32, 2**32))
     assert not is_settled(signature_of(str(path)))
-
-
-def test_a_file_is_given_a_time_that_is_over(tmp_path):
-    path = tmp_path / "file"
-    for _ in range(100):
-        with open(path, "wb", buffering=0) as fobj:
-            fobj.write(b"a")
-            given = os.fstat(fobj.fileno()).st_mtime_ns
-            marked = file_stamp.mark_time(fobj.fileno())
-            if marked is None:
-                pytest.skip("only on file systems of this machine")
-            assert marked[2] < given
-            assert signature_of(str(path))[:3] == marked
-            fobj.seek(0)
-            fobj.write(b"b")
-        assert signature_of(str(path))[2] > marked[2]

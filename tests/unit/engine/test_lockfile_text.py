@@ -9,11 +9,8 @@ from itertools import permutations
 import pytest
 from dvc.dvcfile import Lockfile
 from dvc.utils.serialize._yaml import dumps_yaml, parse_yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dvc_parallel.engine import lockfile, lockfile_text, yaml_subset
-from dvc_parallel.engine.durable import is_local
 from dvc_parallel.engine.lockfile import Lockfiles, at_the_end
 from dvc_parallel.engine.lockfile_text import LockfileText
 from tests.support.lockfile_texts import (
@@ -466,25 +463,6 @@ def test_a_read_that_fails_leaves_nothing(tmp_path, mocker):
     assert lockfiles.entry(str(path), "prepare") == before
 
 
-def test_a_file_of_ours_is_not_read_again(tmp_path, mocker):
-    path, lockfiles = tmp_path / "dvc.lock", Lockfiles(str(tmp_path))
-    if not is_local(tmp_path.stat().st_dev):
-        pytest.skip("only on file systems of this machine")
-
-    def put(name):
-        with lockfiles.modify(str(path), None, at_the_end) as data:
-            data.setdefault("stages", {})[name] = ENTRY
-
-    path.write_text(LOCK)
-    put("first")
-    reads = mocker.patch.object(lockfile, "about", side_effect=AssertionError)
-    put("second")
-    put("first")
-    mocker.stop(reads)
-    expected = dvc_put(dvc_put(LOCK, "first", ENTRY), "second", ENTRY)
-    assert path.read_text() == expected
-
-
 def test_line_ends_of_windows(tmp_path, mocker):
     mocker.patch.object(lockfile, "LINE_END", b"\r\n")
     path, lockfiles = tmp_path / "dvc.lock", Lockfiles(str(tmp_path))
@@ -510,23 +488,3 @@ def test_what_others_do_in_the_same_tick_is_seen(tmp_path, by_rename):
         theirs.write_text(text.replace(f"echo {number}", f"else {number}"))
         theirs.replace(path)
         assert lockfiles.entry(str(path), "mine") == {"cmd": f"else {number}"}
-
-
-NAMES = st.sampled_from("abcdefgh")
-
-
-@given(st.lists(st.tuples(NAMES, st.text("x\0", max_size=2), st.none() | NAMES)))
-def test_blocks_are_a_dict_in_order(steps):
-    blocks, expected = lockfile_text._Blocks(), {}
-    for name, text, before in steps:
-        blocks[name] = expected[name] = text
-        if before in expected and before != name:
-            blocks.move(name, before)
-            del expected[name]
-            names = list(expected)
-            for other in [name, *names[names.index(before) :]]:
-                expected[other] = text if other == name else expected.pop(other)
-        assert list(blocks.items()) == list(expected.items())
-        assert b"".join(blocks.pieces()).decode() == "".join(expected.values())
-        assert blocks.has_marks == any("\0" in text for text in expected.values())
-        assert len(blocks) == len(expected)
