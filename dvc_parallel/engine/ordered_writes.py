@@ -11,12 +11,10 @@ All of this is done by whoever has locked the repo: the owner of the repo in a r
 ``dvc add`` in a command.
 """
 
-import errno
 import json
 import logging
 import os
 import re
-import stat
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,6 +23,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional
 
 from .atomic import about, atomic_write, temporary_name
+from .own_files import OwnFolder
 from .plain_reporter import log
 from .real_paths import below
 from .settings import variables
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
 # Tells a ``dvc`` in a command the place of its stage, and ``.dvc/tmp`` of the repo.
 VARIABLE = "DVC_PARALLEL_ORDER"
 MOST = 10**6
+NAME = "order.jsonl"
 
 
 class Addition(NamedTuple):
@@ -83,8 +83,7 @@ class SerialOrder:
         self._outs = outs or {}
         self._lockfiles = lockfiles
         self._root = os.path.realpath(os.path.join(tmp_dir, os.pardir, os.pardir))
-        self._folder = os.path.join(tmp_dir, "parallel")
-        self._path = os.path.join(self._folder, "order.jsonl")
+        self._folder = OwnFolder(tmp_dir, "parallel")
         self._read_to = 0
         self._added: dict[str, list[Addition]] = defaultdict(list)
         self._lines: dict[int, int] = defaultdict(int)
@@ -110,8 +109,8 @@ class SerialOrder:
         """Take note that a run has left out none of these stages, or of its own."""
         if self._expected.issubset(self._stages if stages is None else stages):
             with suppress(OSError):
-                os.close(self._open(os.O_RDONLY))
-                os.unlink(self._path)
+                self._folder.read(NAME).close()
+                self._folder.remove(NAME)
 
     @contextmanager
     def modify_lockfile(self, path: str, fs, rank: int) -> Iterator[dict[str, Any]]:
@@ -238,9 +237,9 @@ class SerialOrder:
     def _new_lines(self) -> Iterator[dict[str, Any]]:
         """The lines written since the last call, as far as they make sense."""
         try:
-            if os.lstat(self._path).st_size == self._read_to:
+            if os.lstat(self._folder.path_of(NAME)).st_size == self._read_to:
                 return
-            with os.fdopen(self._open(os.O_RDONLY), "rb") as fobj:
+            with self._folder.read(NAME) as fobj:
                 fobj.seek(self._read_to)
                 rows = fobj.read()
         except OSError:
@@ -261,9 +260,10 @@ class SerialOrder:
         # NOTE: in front of it, as the last one may have been cut off
         row = b"\n" + json.dumps(line).encode()
         try:
-            if not os.path.isdir(self._folder):
-                os.makedirs(self._folder, exist_ok=True)
-            with os.fdopen(self._open(os.O_WRONLY | os.O_CREAT), "ab", 0) as fobj:
+            if not os.path.isdir(self._folder.path):
+                self._folder.make()
+            fd = self._folder.open(NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            with os.fdopen(fd, "ab", 0) as fobj:
                 fobj.write(row)
                 # NOTE: one's own lines need not be read, if nobody else has added some
                 if fobj.tell() == self._read_to + len(row):
@@ -272,18 +272,6 @@ class SerialOrder:
             self._warn(exc)
             return False
         return True
-
-    def _open(self, flags: int) -> int:
-        """Open what is ours, but nothing that somebody may have linked there."""
-        for name in ("O_APPEND", "O_BINARY", "O_NOFOLLOW", "O_NONBLOCK"):
-            flags |= getattr(os, name, 0)
-        if os.path.islink(self._folder):
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), self._folder)
-        fd = os.open(self._path, flags, 0o666)
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            raise OSError(errno.EINVAL, "not a regular file", self._path)
-        return fd
 
     def _warn(self, exc: OSError) -> None:
         self._can_write = False
