@@ -121,9 +121,6 @@ IN_RUNS = PATHS + seams_of(
         -> run.overrides:is_dvcignored, dispensable
     dvc.stage:Stage.changed(self allow_missing upstream)
         -> run.overrides:changed, dispensable, since 3.6.0
-    dvc.stage:Stage._changed_deps(self) -> run.overrides:read_stage, dispensable
-    dvc.stage:Stage.changed_outs(self) -> run.overrides:read_stage, dispensable
-    dvc.stage:Stage._run_stage(self) -> run.overrides:run_stage, dispensable
     dvc.stage.cache:StageCache._uncached_outs(self stage cache)
         -> run.overrides:uncached_outs, dispensable
     dvc.stage.cache:StageCache.save(self stage) -> caches.run_cache:save

@@ -15,7 +15,6 @@ from .path_locks import LocksFile, PathLocks
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from dvc.stage import Stage
 
 # Around what is done with paths that are locked already.
 HELD = nullcontext()
@@ -65,21 +64,6 @@ class StagePaths:
         # what may be read or written to, as far as that is held
         self._reads: frozenset[str] = frozenset()
         self._writes: frozenset[str] = frozenset()
-        self._covered: Optional[Stage] = None
-
-    def covers(self, stage: "Stage", writes: bool) -> bool:
-        """Whether all paths of a stage are held, maybe for writing to its outputs.
-
-        Then its functions lock nothing more.
-        """
-        if self._needed is None or (writes and self._is_looking):
-            return False
-        if self._covered is not stage:
-            items = [*stage.deps, *stage.outs]
-            if not self._reads.issuperset(item.fs_path for item in items):
-                return False
-            self._covered = stage
-        return not writes or self._writes.issuperset(out.fs_path for out in stage.outs)
 
     def hold(
         self, tmp_dir, fs, cmd, read: list[str], write: list[str], hardlink
@@ -93,7 +77,6 @@ class StagePaths:
             PathsBusyError: another process uses one of the paths; nothing was written.
             LockError: it does, and there is no use in waiting, or something was.
         """
-        # NOTE: seven of nine calls a stage
         if self._needed is not None and self._has(read, write):
             return HELD
         return self._hold(tmp_dir, fs, cmd, read, write, hardlink)
@@ -128,7 +111,7 @@ class StagePaths:
                     begin(read, write)
                     yield
                 finally:
-                    self._needed = self._covered = None
+                    self._needed = None
                     self._reads = self._writes = frozenset()
             return
 

@@ -249,32 +249,12 @@ def rwlock(
     return lock(tmp_dir, fs, cmd, *args, **kwargs)
 
 
-def unlocked(original: Callable, stage: "Stage", writes: bool = False) -> Callable:
-    """A method of a stage, without ``rwlocked`` if all of its paths are held."""
-    books, stage_run = current_books(), current_stage_run()
-    paths = stage_run.paths if stage_run else books and books.paths
-    if not paths or not paths.covers(stage, writes):
-        return original
-    assert stage.repo.lock.is_locked
-    return getattr(original, "__wrapped__", original)
-
-
-def read_stage(original: Callable, stage: "Stage", *args, **kwargs) -> Any:
-    """``Stage._changed_deps``, ``changed_outs``: look at what a stage has."""
-    return unlocked(original, stage)(stage, *args, **kwargs)
-
-
 def remove_outs(original: Callable, stage: "Stage", *args, **kwargs) -> None:
     """``Stage.remove_outs``: also done before a stage runs."""
     stage_run = current_stage_run()
     # NOTE: the commands that are taken up may be writing them
     if stage_run is None or not stage_run.is_taken_up:
         original(stage, *args, **kwargs)
-
-
-def run_stage(original: Callable, stage: "Stage", *args, **kwargs) -> Any:
-    """``Stage._run_stage``: run the command of a stage, or restore its outputs."""
-    return unlocked(original, stage, writes=True)(stage, *args, **kwargs)
 
 
 @contextmanager
@@ -355,7 +335,7 @@ def changed(
     if not books.pulls and id(stage) in books.changed and allow_missing:
         books.changed.remove(id(stage))
         return True
-    is_changed = unlocked(original, stage)(stage, allow_missing, upstream)
+    is_changed = original(stage, allow_missing, upstream)
     if is_changed:
         books.changed.add(id(stage))
     return is_changed

@@ -31,7 +31,6 @@ from dvc_parallel.caches.bookkeeping import current_books
 from dvc_parallel.caches.damaged import remove_damaged
 from dvc_parallel.engine.durable import write_out
 
-from .overrides import unlocked
 from .stage_run import current_stage_run
 
 if TYPE_CHECKING:
@@ -324,7 +323,6 @@ def commit(original: Callable, stage: "Stage", *args, **kwargs) -> None:
 
 
 def _commit(original: Callable, stage: "Stage", *args, **kwargs) -> None:
-    original = unlocked(original, stage, writes=True)
     original(stage, *args, **kwargs)
     stage_run = current_stage_run()
     if stage_run is None or not stage_run.disturbed:

@@ -2,7 +2,6 @@ import json
 import os
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 from dvc.fs import localfs
@@ -267,30 +266,3 @@ def test_a_stage_that_cannot_wait_gets_the_error_of_dvc(tmp_path, locks, locked)
         with paths.hold(str(tmp_path), localfs, "cmd", [], ["/out"], False):
             pass
     assert not isinstance(caught.value, PathsBusyError)
-
-
-def test_whether_all_paths_of_a_stage_are_held(tmp_path, locks):
-    def stage(deps, outs):
-        named = [[SimpleNamespace(fs_path=it) for it in its] for its in (deps, outs)]
-        return SimpleNamespace(deps=named[0], outs=named[1])
-
-    paths = StagePaths(locks, looks_first=True)
-    one, other = stage(["/in"], ["/out"]), stage(["/in", "/in2"], ["/out"])
-
-    def hold(read, write):
-        return paths.hold(str(tmp_path), localfs, "cmd", read, write, False)
-
-    def covered(stage):
-        return [paths.covers(stage, writes) for writes in (False, True)]
-
-    assert covered(one) == [False, False]
-    with hold(["/in"], ["/out"]):
-        assert covered(one) == [True, False]
-        assert covered(other) == [False, False]
-        with hold(["/in"], ["/out"]):  # for writing from here on
-            assert covered(one) == [True, True]
-            one.outs += stage([], ["/out2"]).outs
-            assert covered(one)[1] is False
-    assert covered(one) == [False, False]
-    with hold(["/in", "/in2"], []):
-        assert covered(one) == [False, False]
