@@ -42,6 +42,7 @@ from dvc.rwlock import rwlock
 from dvc_parallel.code import Closure, CodeError, Project
 from dvc_parallel.engine import logger
 from dvc_parallel.engine.atomic import atomic_write
+from dvc_parallel.engine.ordered_writes import names_of
 from dvc_parallel.engine.own_files import OwnFolder
 
 from .stage_code import Projects
@@ -364,8 +365,7 @@ def _traces(stage: "Stage") -> OwnFolder:
 
 def trace_name(stage: "Stage") -> str:
     """The name of the file of what a trace has found of a stage."""
-    path = os.path.relpath(stage.path, stage.repo.root_dir)
-    key = os.fsencode(f"{path}:{getattr(stage, 'name', None) or ''}")
+    key = os.fsencode(names_of([stage])[0])
     return f"{blake2b(key, digest_size=16).hexdigest()}.json"
 
 

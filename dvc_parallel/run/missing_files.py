@@ -11,10 +11,11 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Callable, Optional
+from typing import TYPE_CHECKING, Callable
 
 import networkx as nx
 
+from dvc_parallel.engine.ordered_writes import names_of
 from dvc_parallel.engine.own_files import OwnFolder
 from dvc_parallel.engine.terminal import without_controls
 
@@ -126,14 +127,14 @@ class MissingFiles:
 
 
 def _known_makers(
-    stages: Iterable["Stage"], written: Mapping[str, Sequence[str]]
+    stages: Sequence["Stage"], written: Mapping[str, Sequence[str]]
 ) -> dict[str, str]:
     """Stages by the paths that they declare, or have been seen to write."""
     makers: dict[str, str] = {}
-    for stage in stages:
+    for stage, key in zip(stages, names_of(stages)):
         root = stage.repo.root_dir
         paths = [out.fs_path for out in stage.outs if out.protocol == "local"]
-        paths += [os.path.join(root, name) for name in written.get(_key(stage), ())]
+        paths += [os.path.join(root, name) for name in written.get(key, ())]
         makers.update(dict.fromkeys(paths, stage.addressing))
     return makers
 
@@ -178,7 +179,7 @@ def save_written(tmp_dir: str, written: Mapping["Stage", Iterable[str]]) -> None
         OSError: it cannot be written.
     """
     folder = OwnFolder(tmp_dir, "parallel")
-    new = {_key(stage): sorted(names) for stage, names in written.items()}
+    new = dict(zip(names_of([*written]), map(sorted, written.values())))
     known = {**load_written(tmp_dir), **new}
     folder.make()
     with folder.replace(NAME) as fobj:
@@ -199,10 +200,3 @@ def load_written(tmp_dir: str) -> dict[str, list[str]]:
 
 def _are_names(names: object) -> bool:
     return isinstance(names, list) and all(isinstance(name, str) for name in names)
-
-
-def _key(stage: "Stage") -> str:
-    """A stage, whatever the current folder is."""
-    path = os.path.relpath(stage.path, stage.repo.root_dir)
-    name: Optional[str] = getattr(stage, "name", None)
-    return f"{path}:{name}" if name else path
