@@ -158,7 +158,6 @@ def run_stages(
     """Reproduce stages, as many at a time as is asked for.
 
     Args:
-        stages: some stages of the repo.
         serially: does it as DVC does; takes its ``jobs``.
         dry: whether there is nothing to run.
         pulls: whether outputs may be pulled instead of running a stage.

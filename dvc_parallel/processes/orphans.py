@@ -37,10 +37,6 @@ def folder_of(tmp_dir: str) -> OwnFolder:
 class RunFile:
     """The file of a run.  Owned by its runner.
 
-    Args:
-        folder: where to make it.
-        run_id: the ID of the run.
-
     Raises:
         OSError: it cannot be made, or locked.
     """
@@ -86,7 +82,6 @@ def clear(folder: OwnFolder, on_found: Callable[[Sequence[int]], None]) -> None:
     """Kill what killed runs have left behind, and return when nothing is left.
 
     Args:
-        folder: as for :class:`RunFile`.
         on_found: called with the process IDs of what a run has left.
     """
     if sys.platform != "linux":

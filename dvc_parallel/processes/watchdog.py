@@ -30,6 +30,7 @@ from typing import Callable, Optional
 # Whether the system tells what others have in their environment.
 CAN_LOOK = sys.platform == "linux"
 VARIABLE = "DVC_PARALLEL_RUN"
+VARIABLE_BYTES = VARIABLE.encode()
 GOODBYE = b"goodbye"
 # Seconds between two looks: a process that is just being started has the environment of
 # its parent for an instant.
@@ -96,7 +97,7 @@ def _belongs(
 ) -> bool:
     try:
         if not (
-            (mark and mark in _marks(pid))
+            (mark and mark in environment_of(pid).get(VARIABLE_BYTES, b"").split(b":"))
             or (sessions and os.getsid(pid) in sessions)  # type: ignore[attr-defined]
             or (known and (pid in known or _stat(pid)[1] in known))
         ):
@@ -106,10 +107,6 @@ def _belongs(
         return False
 
 
-def _marks(pid: int) -> list[bytes]:
-    return environment_of(pid).get(VARIABLE.encode(), b"").split(b":")
-
-
 def environment_of(pid: int) -> dict[bytes, bytes]:
     """The environment that a process was started with; empty if it cannot be read."""
     try:
@@ -117,7 +114,7 @@ def environment_of(pid: int) -> dict[bytes, bytes]:
             text = fobj.read()
     except OSError:
         return {}
-    if VARIABLE.encode() not in text:
+    if VARIABLE_BYTES not in text:
         return {}
     return {n: v for n, _, v in (v.partition(b"=") for v in text.split(b"\0"))}
 

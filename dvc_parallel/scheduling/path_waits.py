@@ -43,7 +43,6 @@ class PathWaits:
     A :class:`dvc_parallel.engine.executor.Waker`.
 
     Args:
-        tmp_dir: ``.dvc/tmp`` of the repo.
         tell: called with a stage and what the user has to know of its waiting.
     """
 

@@ -36,8 +36,6 @@ class StageLogs:
     Any thread may call any method at any time.
 
     Args:
-        folder: where to make them.
-        names: of the stages.
         on_error: called when one of them cannot be written any more.
         limits: how much of it is kept.
     """
@@ -242,10 +240,6 @@ class _Log:
 
 class LogReader:
     """Reads what a stage has printed, and goes on with what it prints later.
-
-    Args:
-        folder: with the logs of the run.
-        name: of the log.
 
     Attributes:
         offset (int): how much of all that was printed has been read, or left out.

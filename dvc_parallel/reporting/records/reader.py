@@ -135,7 +135,6 @@ class Run:
     """A run, as far as its journal goes.
 
     Attributes:
-        folder: of its record.
         header: the first line of the journal.
         stages: in the order of serial DVC.
         end: "ok", "failed" or "interrupted"; None if the journal does not say.

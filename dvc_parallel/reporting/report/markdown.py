@@ -31,11 +31,7 @@ def markdown(
     summary: Summary,
     failures: Sequence[Failure],
 ) -> str:
-    """A run: what it did, its stages, the failed and the slowest ones first.
-
-    Args:
-        header, state, summary, failures: as for :func:`.page.page`.
-    """
+    """What :func:`.page.page` shows; its stages, the failed and slowest ones first."""
     timeline = summary.timeline
     command = literal(str(header.get("command") or "dvc repro"))
     count, seconds = len(timeline.stages), timeline.seconds
