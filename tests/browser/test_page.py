@@ -241,6 +241,48 @@ def test_search(show):
     assert opened.locator("#rows tr").count() == 4
 
 
+def test_names_in_the_chart_are_shortened_to_what_differs(show):
+    names = ["prepare-everything", "train@svm", "train@forest", "prepare"]
+    journal = small(failing=frozenset({2}))
+    journal.names = [
+        f"reports/{'x' * 150}/no{i}/dvc.yaml:{n}" for i, n in enumerate(names)
+    ]
+    journal.names[2] += "s" * 150
+    opened = show(journal)
+    opened.evaluate(
+        """() => {
+            const context = document.getElementById("canvas").getContext("2d");
+            const draw = context.fillText.bind(context);
+            window.drawn = [];
+            context.fillText = (text, ...place) => {
+                drawn.push(text);
+                draw(text, ...place);
+            };
+        }"""
+    )
+    opened.get_by_role("button", name="Whole run").click()
+    settle(opened)
+    drawn = opened.evaluate("drawn")
+    assert "no0:prepare-everything" in drawn
+    assert "no1:train@svm" in drawn
+    (failed,) = (text for text in drawn if text.startswith("\N{MULTIPLICATION SIGN} …"))
+    assert failed.endswith("sss")
+    opened.set_viewport_size({"width": 420, "height": 900})
+    settle(opened)
+    drawn = opened.evaluate("drawn")
+    assert any(text.startswith("no0:") and text.endswith("…") for text in drawn)
+
+
+def test_long_names_and_commands_leave_room_for_the_rest(show):
+    journal = small()
+    journal.names = [f"{'folder/' * 9}dvc.yaml:{name}" for name in journal.names]
+    journal.command = " ".join(["dvc repro", *journal.names])
+    opened = show(journal, viewport={"width": 1080, "height": 900})
+    assert opened.locator("h1").bounding_box()["height"] < 110
+    for table in opened.locator("main .scroll").all():
+        assert table.evaluate("it => it.scrollWidth <= it.clientWidth")
+
+
 def test_table_of_all_stages(show):
     opened = show(small())
     table = opened.locator("#rows th")
@@ -268,9 +310,9 @@ def test_what_stages_used(show):
     text = opened.locator("#selected").inner_text()
     assert "CPU time 8.00 s, memory 3.0 GiB, read 0 B, written 7 B" in text
     # NOTE: the line below the rows is there, and moves with them
-    drawn = colors(opened)[variable(opened, "save")]
+    drawn = colors(opened)[variable(opened, "check")]
     without = show(small(id="20261121-083001-test"))
-    assert drawn > 1000 + colors(without).get(variable(without, "save"), 0)
+    assert drawn > 1000 + colors(without)[variable(without, "check")]
     assert without.get_by_role("button", name="memory", exact=True).count() == 0
 
 

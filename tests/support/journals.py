@@ -27,6 +27,7 @@ class Journal:
         failing: stages that fail at the end of their command.
         lock, check, save: seconds that each of these takes.
         used: what the commands of stages use.
+        command: what was called.
         pool: stages that are told to wait for a pool, not for a slot.
         killed_at: when the records end.
     """
@@ -43,6 +44,7 @@ class Journal:
     used: Mapping[int, dict] = field(default_factory=dict)
     pool: frozenset = frozenset()
     id: str = "20261121-083000-test"
+    command: str = ""
     killed_at: float = float("inf")
 
     def __post_init__(self):
@@ -64,7 +66,7 @@ class Journal:
             "started": STARTED,
             "jobs": self.jobs,
             "on_error": self.on_error,
-            "command": f"dvc repro -j {self.jobs}",
+            "command": self.command or f"dvc repro -j {self.jobs}",
             "pid": 2**30,
             "dvc": "3.67.1",
             "dvc_parallel": "0.1.0",

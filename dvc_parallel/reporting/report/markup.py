@@ -6,11 +6,17 @@ from html import escape
 from .text import clean, time
 
 NONE = "\u2013"
+LONG = 40  # characters of what may be broken anywhere, as in page.js
 
 
 def html(text: str) -> str:
     """Text as a page shows it, whatever is in it."""
     return escape(clean(text))
+
+
+def paths(text: str) -> str:
+    """Text that is broken into lines between folders, where there is little room."""
+    return html(text).replace("/", "/<wbr>")
 
 
 def section(name: str, title: str, content: str) -> str:
@@ -43,12 +49,14 @@ def text_cell(text: str) -> str:
 
 
 def name_cell(name: str) -> str:
-    """The name of a stage, which is not broken into lines."""
-    return f'<th scope="row" class="name">{html(name)}</th>'
+    """The name of a stage, which is not broken into lines unless it is long."""
+    kind = "name long" if len(name) > LONG else "name"
+    return f'<th scope="row" class="{kind}">{paths(name)}</th>'
 
 
 def cell(text: str, kind: str = "") -> str:
-    return f'<td class="{kind}">{html(text)}</td>'
+    kind = kind or ("long" if len(text) > LONG else "")
+    return f'<td class="{kind}">{paths(text)}</td>'
 
 
 def seconds_cell(seconds: float) -> str:

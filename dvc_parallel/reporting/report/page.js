@@ -3,6 +3,7 @@
   // What page.py has written: see page_data there.
   const run = JSON.parse(document.getElementById("data").textContent);
   const PHASES = ["ready", "lock", "check", "command", "save"];
+  const LONG = 40;  // a name that may be broken into lines, as in markup.py
   const READY = 0, LOCK = 1, CHECK = 2, COMMAND = 3, SAVE = 4;
   const BROKEN = new Set(["failed", "interrupted"]);
   const $ = (id) => document.getElementById(id);
@@ -152,6 +153,21 @@
     context.strokeRect(left + 0.75, 2, Math.max(2, right - left - 1.5), OVERVIEW - 5);
   }
 
+  // A name in little room: without the folders above its own, then without what others have as well,
+  // as stages of a foreach begin with the same, and stages of several dvc.yaml end with it.
+  function fitted(before, name, room) {
+    const short = name.replace(/^(?:[^:]*\/)?([^/:]+)\/dvc\.yaml:/, "$1:");
+    const fits = (text) => context.measureText(before + text).width <= room;
+    for (const text of [name, short]) if (fits(text)) return before + text;
+    const cut = (count) => (short.includes("@") ? `…${short.slice(-count)}` : `${short.slice(0, count)}…`);
+    let low = 1, high = short.length;
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (fits(cut(middle))) low = middle; else high = middle - 1;
+    }
+    return before + cut(low);
+  }
+
   function drawRow(row, number) {
     const y = TOP + number * ROW, height = ROW - GAP;
     let filled = -1;
@@ -191,7 +207,7 @@
         context.rect(left, y, right - left, height);
         context.clip();
         context.fillStyle = colors["on-color"];
-        context.fillText((broken ? "× " : "") + stage.name, left + 5, y + height / 2 + 1);
+        context.fillText(fitted(broken ? "× " : "", stage.name, right - left - 8), left + 5, y + height / 2 + 1);
         context.restore();
       }
       context.globalAlpha = 1;
@@ -210,7 +226,7 @@
     context.beginPath();
     context.rect(LEFT, BOTTOM, width - LEFT, MEMORY);
     context.clip();
-    context.fillStyle = colors.save;
+    context.fillStyle = colors.check;
     context.beginPath();
     let last = bottom;
     for (const [when, bytes] of run.memory) {
@@ -503,7 +519,7 @@
       const row = document.createElement("tr");
       COLUMNS.forEach(([, value, text = (seconds) => seconds.toFixed(3)], column) => {
         const what = value(stage);
-        const cell = element(column ? "td" : "th", typeof what === "number" ? text(what) : what ?? "–", !column ? "name" : isNumber(column) ? "number" : "");
+        const cell = element(column ? "td" : "th", typeof what === "number" ? text(what) : what ?? "–", !column ? `name${what.length > LONG ? " long" : ""}` : isNumber(column) ? "number" : "");
         if (!column) cell.scope = "row";
         row.append(cell);
       });

@@ -25,6 +25,7 @@ from .timeline import StageTimes
 
 PHASES = ("ready", "lock", "check", "command", "save")  # as in page.js
 MOST_CHARACTERS = 500  # of a command or an error
+MOST_HEADING = 150  # of the command of the run, which may name any number of targets
 MOST_TIMES = 2000  # of the line of memory
 
 RENEWAL = '<meta http-equiv="refresh" content="{}">\n'
@@ -64,7 +65,7 @@ def page(
         hashes,
         renewal=RENEWAL.format(renewed_after) if renewed_after else "",
         title=html(f"{command} · {run_id}"),
-        heading=f"<code>{html(command)}</code>",
+        heading=f"<code>{html(shorten(command, MOST_HEADING))}</code>",
         about=f"Run {html(run_id)}, started {html(_date(header))}: "
         f'<span class="state{bad}">{html(STATES.get(state, state))}</span>',
         facts=sections.facts(summary),

@@ -15,6 +15,7 @@ from .markup import (
     cell,
     html,
     name_cell,
+    paths,
     seconds_cell,
     section,
     table,
@@ -84,8 +85,11 @@ def facts(summary: Summary) -> str:
 
 
 def _fact(fact: tuple[str, str, str]) -> str:
-    name, value, more = map(html, fact)
-    return f"<div><dt>{name}</dt><dd>{value}<small>{more}</small></dd></div>"
+    name, value, more = fact
+    return (
+        f"<div><dt>{html(name)}</dt>"
+        f"<dd>{html(value)}<small>{paths(more)}</small></dd></div>"
+    )
 
 
 def failures(failures: Sequence[Failure], count: int) -> str:

@@ -30,7 +30,7 @@ class Parser(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "input", "rect"):
+        if tag not in ("meta", "input", "rect", "wbr"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
@@ -88,6 +88,15 @@ def test_nothing_of_a_run_becomes_code(make_page):
     assert parser.texts["title"] == [f"dvc {SHOWN} · 20261121-083000-test"]
     assert parser.texts["pre"] == [SHOWN]
     assert any(f"b{SHOWN}" in text for text in parser.texts["b"])
+
+
+def test_a_heading_does_not_name_any_number_of_targets(make_page):
+    targets = " ".join(f"stage{number}" for number in range(100))
+    text = make_page(Journal({}, [1.0]), command=f"dvc repro -f {targets}")
+    heading = text[text.index("<h1>") : text.index("</h1>")]
+    assert "dvc repro -f stage0 stage1" in heading
+    assert "…" in heading
+    assert "stage99" not in heading
 
 
 def test_the_policy_of_the_page_allows_its_own_code_only(make_page):
