@@ -389,7 +389,8 @@ def test_a_page_that_renews_itself_stays_as_it_was_left(browser, tmp_path):
         text = page(run.header, state, found, [], renewed_after)
         path.write_text(text, encoding="utf-8")
 
-    write("running", 1)
+    # NOTE: what is done until then takes less, on a busy machine as well
+    write("running", 10)
     opened = browser.new_page(offline=True)
     errors = []
     opened.on("console", lambda message: errors.append(message.text))
