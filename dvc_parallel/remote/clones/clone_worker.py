@@ -13,7 +13,6 @@ from dvc.stage.exceptions import StageCmdFailedError
 from dvc.stage.loader import SingleStageLoader, StageLoader
 from dvc.stage.run import _make_cmd
 from dvc.stage.serialize import to_single_stage_lockfile
-from dvc_data.hashfile.hash_info import HashInfo
 from dvc_data.hashfile.meta import Meta
 
 from dvc_parallel.caches.path_facts import state_kept_open
@@ -124,13 +123,12 @@ class Performance:
         request = self._request
         for name in request.folders:
             os.makedirs(self._path(name), exist_ok=True)
-        hash_infos = [HashInfo(item.hash_name, item.value) for item in request.items]
-        self._exchange.get(hash_infos)
+        self._exchange.get(item.hash_info for item in request.items)
         found = {real(out.fs_path): out for out in (*stage.deps, *stage.outs)}
-        for item, hash_info in zip(request.items, hash_infos):
+        for item in request.items:
             out = found[self._path(item.path)]
-            meta = Meta(isdir=hash_info.isdir, isexec=item.executable)
-            check_out(out, hash_info, meta)
+            meta = Meta(isdir=item.hash_info.isdir, isexec=item.executable)
+            check_out(out, item.hash_info, meta)
         for leaf in request.leaves:
             write(leaf, self._clone.path, self._exchange.get_file)
 

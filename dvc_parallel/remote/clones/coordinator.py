@@ -153,9 +153,7 @@ class Coordinator:
         if not self.exchange.has(hash_info):
             return None
         executable = out.isfile() and os.stat(out.fs_path).st_mode & stat.S_IXUSR
-        return Item(
-            self._name(out.fs_path), hash_info.name, hash_info.value, bool(executable)
-        )
+        return Item(self._name(out.fs_path), hash_info, bool(executable))
 
     def _leaves(self, out: "Output") -> Iterator[Leaf]:
         """The parts of a dependency or output that are not in the snapshot."""
@@ -182,7 +180,7 @@ class Coordinator:
         Raises:
             DvcException: names where it could not be put.
         """
-        self.exchange.put(HashInfo(i.hash_name, i.value) for i in request.items)
+        self.exchange.put(item.hash_info for item in request.items)
         for md5 in [leaf.md5 for leaf in request.leaves if leaf.md5]:
             path = self._uncached.get(md5)
             if path is None:

@@ -39,13 +39,11 @@ class Item:
 
     Attributes:
         path: from the root of the git repo, with slashes.
-        hash_name, value: as in ``HashInfo``.
         executable: whether it is a file that can be executed.
     """
 
     path: str
-    hash_name: str
-    value: str
+    hash_info: HashInfo
     executable: bool
 
 
