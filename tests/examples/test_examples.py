@@ -1,7 +1,9 @@
 """The examples leave the same serially and in parallel, and so says the demo."""
 
+import fcntl
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.docs import run_page
 from tests.support.project import Project, assert_same
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -34,21 +37,22 @@ def twin_examples(tmp_path, monkeypatch):
         projects = [Project(tmp_path / role) for role in ("serial", "parallel")]
         for project in projects:
             shutil.copytree(EXAMPLES / name, project.path, dirs_exist_ok=True)
-            text = project.read("params.yaml")
             for old, new in edits:
+                text = project.read("params.yaml")
                 assert text.count(old) == 1
-                text = text.replace(old, new)
-            project.write({"params.yaml": text})
+                project.write({"params.yaml": text.replace(old, new)})
         return projects
 
     return make
 
 
 def reproduce_both(serial, parallel):
+    """Run both; what the parallel run has shown."""
     for project, options in ((serial, []), (parallel, ["-j", 4])):
         site_cache = str(project.path.with_suffix(".site"))
         env = {**os.environ, "DVC_SITE_CACHE_DIR": site_cache}
-        project.dvc("repro", *options, env=env)
+        result = project.dvc("repro", *options, env=env)
+    return result.stdout
 
 
 def test_sessions(twin_examples):
@@ -74,6 +78,45 @@ def test_training(twin_examples):
 
     assert_same(serial, parallel)
     assert "up to date" in parallel.dvc("status").stdout
+
+
+def test_gpu_pool(twin_examples, monkeypatch):
+    """A training fails if another one has its GPU."""
+    monkeypatch.setenv("DVC_PARALLEL_POOLS", "gpu=0,1")
+    serial, parallel = twin_examples("gpu-pool")
+    shown = reproduce_both(serial, parallel)
+    assert_same(serial, parallel)
+    gpus = dict(re.findall(r"^(\S+) \| \w+ on GPU (\S+)$", shown, re.MULTILINE))
+    assert gpus.pop("finetune") == "0,1"
+    assert sorted(gpus) == [f"train@s{number}" for number in (1, 2, 3, 4)]
+    assert {*gpus.values()} <= {"0", "1"}
+
+
+@pytest.mark.parametrize("taken, status", [(1, 1), (2, 0)])
+def test_two_trainings_on_one_gpu(twin_examples, monkeypatch, taken, status):
+    project, _ = twin_examples("gpu-pool")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    with open(project.path / "train.py", "r+") as memory:
+        fcntl.lockf(memory, fcntl.LOCK_EX, 1, taken)
+        command = [sys.executable, "train.py", "one", "out.txt"]
+        result = project.run(command, check=False)
+    assert result.returncode == status
+    assert ("GPU 1 is out of memory" in result.stderr) is bool(status)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page, there",
+    [("sessions", "half a minute"), ("training", "scikit-learn")],
+)
+def test_page(tmp_path, page, there):
+    if there == "scikit-learn":
+        pytest.importorskip("sklearn", reason="the example needs scikit-learn")
+
+    def without_installing(command):
+        return "true" if command.startswith("pip ") else command
+
+    run_page(f"examples/{page}/README.md", tmp_path, without_installing, there)
 
 
 def test_the_committed_digits_are_those_of_scikit_learn():
