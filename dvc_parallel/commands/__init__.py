@@ -6,7 +6,7 @@
            plan_command ────── dry_run, forecast
            pools_command
            report_command
-           repro_watch
+           repro_watch ─────── watched_files
            validate_command ── workspace_copy
            watch_command
            doctor_command

@@ -91,7 +91,7 @@ def main(argv: Optional[list[str]] = None) -> int:
 
 def _repro(argv: list[str], dvc: Callable[[list[str]], int]) -> int:
     from dvc.cli import DvcParserError
-    from dvc.exceptions import NotDvcRepoError
+    from dvc.exceptions import DvcException, NotDvcRepoError
 
     from . import repro_watch
 
@@ -102,8 +102,8 @@ def _repro(argv: list[str], dvc: Callable[[list[str]], int]) -> int:
         return repro_watch.main(rest, main_parser().parse_args(argv))
     except DvcParserError:
         return 254
-    except NotDvcRepoError as exc:
-        return _fail(str(exc), 253)
+    except DvcException as exc:
+        return _fail(str(exc), 253 if isinstance(exc, NotDvcRepoError) else 255)
 
 
 def _fail(text: str, status: int = 1) -> int:
