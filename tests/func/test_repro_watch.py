@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 
+import dvc
 import pytest
 
 from tests import HANGS
@@ -171,6 +172,9 @@ def test_what_a_run_writes_does_not_count(make_project, watch):
     assert watching.next() == ("", {"make", "use"}, False)
     project.write({"data": "2\n"})
     assert watching.next() == ("data", {"data.dvc", "make", "use"}, False)
+    if dvc.version_tuple < (3,):
+        # NOTE: it copies data that it records back from the cache
+        assert watching.next() == ("data", {"use"}, False)
     # NOTE: a run would record the data that are there, not those that `git pull` named
     assert project.read("data.dvc") != recorded
     project.write({"data.dvc": recorded})
