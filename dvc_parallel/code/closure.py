@@ -16,14 +16,12 @@ from .harmless import is_harmless, words
 from .places import Packages, Place, Places
 from .summary import FORMAT, Summary, Unit, summarize
 
-BUILTINS = "builtins"
 _BUILTIN_NAMES = frozenset(dir(builtins))
 # What every module has.
 _GIVEN = words(
     "__file__ __name__ __doc__ __package__ __path__ __spec__ __loader__ __dict__ "
     "__builtins__ __cached__ __annotations__"
 )
-NOT_INSTALLED = "not installed"
 
 
 def split_entry(entry: str) -> tuple[str, str, str]:
@@ -41,14 +39,12 @@ class Closure(NamedTuple):
     """Code that something uses.
 
     Attributes:
-        digest: hex, of all that follows but the files.
         definitions: by ``pkg.mod:name``, the hex digest of its canonical form; by
             ``pkg.mod`` that of the statements which are run when it is imported.
         distributions: versions of installed packages, by their names.
         files: real paths of the files of the project that are imported.
     """
 
-    digest: str
     definitions: dict[str, str]
     distributions: dict[str, str]
     files: frozenset[str]
@@ -58,12 +54,10 @@ class Module:
     """A module of the project, and where its names are bound."""
 
     def __init__(self, place: Place, title: str, summary: Summary):
-        self.name = place.name
-        self.path = place.path
-        self.is_package = place.package
+        self.name, self.path, self.is_package = place
         self.title = title
-        self.summary = summary
         self.units = summary.units
+        self.docs = summary.docs
         self.bindings: dict[str, list[Unit]] = {}
         self.stars: list[str] = []
         for unit in self.units:
@@ -164,6 +158,19 @@ class Project:
             return place is not None
         return qualname.partition(".")[0] in self.at(place).bindings
 
+    def name_at(self, path: str, line: int) -> str:
+        """A name that the statement at a line of a file of the project binds, if any.
+
+        Raises:
+            CodeError: the file cannot be read.
+        """
+        place = self.places.at(path)
+        if self.places.find(place.name) == place:
+            for unit in self.at(place).units:
+                if unit.has_line(line) and unit.names:
+                    return unit.names[0]
+        return ""
+
     def uncovered(self, closure: Closure, ran: Iterable[tuple[str, int]]) -> list[str]:
         """Code that ran, and is not in a closure; as entries of one that has it.
 
@@ -185,11 +192,7 @@ class Project:
                 found.add(name)
             for unit in module.units:
                 # NOTE: a decorator runs for functions that nobody uses, too
-                if (
-                    unit.lines
-                    and not unit.decorator
-                    and unit.lines[0] <= line <= unit.lines[1]
-                ):
+                if unit.has_line(line) and not unit.decorator:
                     keys = {f"{module.title}:{bound}" for bound in unit.names}
                     if keys and keys.isdisjoint(closure.definitions):
                         found.add(f"{name}:{unit.names[0]}")
@@ -520,7 +523,7 @@ class _Walk:
             return
         found = packages.of(".".join([name, *chain]))
         if not found:
-            found = {name.partition(".")[0]: NOT_INSTALLED}
+            found = {name.partition(".")[0]: "not installed"}
         self._distributions.update(found)
 
     # what is found in texts
@@ -554,7 +557,7 @@ class _Walk:
     def _pattern(self, module: Module, start: str) -> None:
         """Modules that are imported by names which begin in some way."""
         if start.startswith("."):
-            start = ".".join([*module.absolute("." + ":")[0:1], start.lstrip(".")])
+            start = f"{module.absolute('.:')[0]}.{start.lstrip('.')}"
         package = start.rpartition(".")[0]
         if not start:
             package = module.name.partition(".")[0] if "." in module.name else ""
@@ -583,7 +586,7 @@ class _Walk:
         seen.add((module.path, chain[0]))
         units = module.bindings.get(chain[0])
         if not units:
-            return not module.stars and is_harmless(how, BUILTINS, chain)
+            return not module.stars and is_harmless(how, "builtins", chain)
         return all(
             all(
                 self._imported_is_harmless(module, how, ref, chain, seen)
@@ -655,24 +658,21 @@ class _Walk:
                     texts.setdefault(f"{module.title}:{name}", []).append(text)
                 if not unit.names or module.in_order(unit):
                     ordered.append(text)
-            if docs and module.summary.docs:
-                ordered.append(module.summary.docs)
+            if docs and module.docs:
+                ordered.append(module.docs)
             if ordered:
                 texts[module.title] = ordered
         for key, found in texts.items():
             before = [definitions[key]] if key in definitions else []
             only = found[0] if len(found) == 1 and not before else ""
             definitions[key] = only or digest(*before, *found)
-        definitions = dict(sorted(definitions.items()))
-        distributions = dict(sorted(self._distributions.items()))
-        everything = digest(
-            *(text for item in definitions.items() for text in item),
-            "",
-            *(text for item in distributions.items() for text in item),
-        )
         files = frozenset(
             os.path.realpath(module.path)
             for module in self._loaded.values()
             if not os.path.isdir(module.path)
         )
-        return Closure(everything, definitions, distributions, files)
+        return Closure(
+            dict(sorted(definitions.items())),
+            dict(sorted(self._distributions.items())),
+            files,
+        )

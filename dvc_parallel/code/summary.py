@@ -90,6 +90,9 @@ class Unit:
     subclassed: bool = False
     lines: list[int] = field(default_factory=list)
 
+    def has_line(self, line: int) -> bool:
+        return bool(self.lines) and self.lines[0] <= line <= self.lines[1]
+
 
 @dataclass
 class Summary:

@@ -11,7 +11,7 @@ FOLDER = ".kedro-dvc"
 """What this room keeps in a Kedro project: fingerprints, which belong to git, and data
 that has no place of its own in the catalog, which belongs to DVC."""
 
-MEMORY = f"{FOLDER}/memory"
+PICKLES = f"{FOLDER}/memory"
 MARKERS = f"{FOLDER}/markers"
 
 

@@ -5,14 +5,11 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
-from . import MARKERS, MEMORY, KedroError
+from . import MARKERS, PICKLES, KedroError
 
-FILE, MEMORY_KIND, URL, SERVICE = "file", "memory", "url", "service"
+FILE, MEMORY, URL, SERVICE = "file", "memory", "url", "service"
 
 _KEYS = {"always_changed", "cache", "metrics", "plots"}
-
-# Datasets whose ``filepath`` is that of a query, not of the data.
-_QUERY = re.compile(r"(Query|GBQQuery|SQLQuery)Dataset$")
 
 _VERSION = re.compile(r"\d{4}-\d\d-\d\dT\d\d\.\d\d\.\d\d\.\d+Z")
 
@@ -32,7 +29,7 @@ class Dataset(NamedTuple):
     """A dataset of the catalog.
 
     Attributes:
-        kind: ``FILE``; ``MEMORY_KIND``, which Kedro does not store; ``URL``, which DVC
+        kind: ``FILE``; ``MEMORY``, which Kedro does not store; ``URL``, which DVC
             can depend on; ``SERVICE``, such as a table, which it cannot.
         path: of a file, relative to the project, with ``/``; the URL of a ``URL``.
         query: path of a file with the query of a ``SERVICE``.
@@ -54,9 +51,7 @@ class Dataset(NamedTuple):
         if self.kind == FILE and self.path:
             return self.path
         base = re.sub(r"[^\w.-]", "-", self.name.partition("@")[0])
-        return (
-            f"{MEMORY}/{base}.pkl" if self.kind == MEMORY_KIND else f"{MARKERS}/{base}"
-        )
+        return f"{PICKLES}/{base}.pkl" if self.kind == MEMORY else f"{MARKERS}/{base}"
 
 
 def dataset_of(name: str, entry: dict[str, Any], root: Path) -> Dataset:
@@ -77,36 +72,36 @@ def dataset_of(name: str, entry: dict[str, Any], root: Path) -> Dataset:
             "the last run; DVC runs a stage again for all of its data. "
             "Use a partitions.PartitionedDataset"
         )
-    options = _options(name, entry)
-    inner = entry.get("dataset")
-    place = _place(entry)
-    if place is None and isinstance(inner, dict):
-        place = _place(inner)
-    config = _without_place(entry)
-    versioned = bool(entry.get("versioned"))
-
-    def made(
-        kind: str, path: Optional[str] = None, query: Optional[str] = None
-    ) -> Dataset:
-        return Dataset(name, kind, path, query, config, options, versioned)
-
+    place = _place(entry) or _place(entry.get("dataset"))
+    kind, path, query = SERVICE, None, None
     if short in ("MemoryDataset", "SharedMemoryDataset"):
-        return made(MEMORY_KIND)
-    if place is None:
-        return made(SERVICE)
-    scheme, separator, rest = place.partition("://")
-    if not separator or scheme == "file":
-        path = _relative(rest if separator else place, root)
-        if _QUERY.search(short):
-            return made(SERVICE, query=path)
-        return made(FILE, path)
-    return made(URL if scheme in _EXTERNAL else SERVICE, _public(place))
+        kind = MEMORY
+    elif place:
+        scheme, separator, rest = place.partition("://")
+        local = _relative(rest if separator else place, root)
+        if separator and scheme != "file":
+            kind = URL if scheme in _EXTERNAL else SERVICE
+            path = _public(place)
+        elif short.endswith("QueryDataset"):
+            query = local
+        else:
+            kind, path = FILE, local
+    return Dataset(
+        name,
+        kind,
+        path,
+        query,
+        _without_place(entry),
+        _options(name, entry),
+        bool(entry.get("versioned")),
+    )
 
 
-def _place(entry: dict[str, Any]) -> Optional[str]:
-    for key in ("filepath", "path"):
-        if isinstance(entry.get(key), (str, os.PathLike)):
-            return os.fspath(entry[key])
+def _place(entry: Any) -> Optional[str]:
+    if isinstance(entry, dict):
+        for key in ("filepath", "path"):
+            if isinstance(entry.get(key), (str, os.PathLike)):
+                return os.fspath(entry[key])
     return None
 
 

@@ -43,9 +43,12 @@ class DvcYaml:
         from ruamel.yaml import YAMLError
 
         self._newline = "\r\n" if "\r\n" in text else "\n"
-        self._lines = text.replace("\r\n", "\n").splitlines(keepends=True)
+        text = text.replace("\r\n", "\n")
+        if text and not text.endswith("\n"):
+            text += "\n"
+        self._lines = text.splitlines(keepends=True)
         try:
-            self._document: Any = _yaml().load("".join(self._lines)) or {}
+            self._document: Any = _yaml().load(text) or {}
         except YAMLError as exc:
             text = " ".join(str(exc).split())
             raise KedroError(f"dvc.yaml cannot be read: {text}") from exc
@@ -54,6 +57,8 @@ class DvcYaml:
         self._stages: Any = self._document.get("stages")
         if not self._stages:
             self._stages = {}
+        elif not hasattr(self._stages, "items"):
+            raise KedroError("dvc.yaml cannot be read: stages is not a mapping")
         elif self._stages.fa.flow_style():
             raise KedroError(
                 "dvc.yaml has its stages in {}; write each one on lines of its own"
@@ -82,58 +87,32 @@ class DvcYaml:
                     f"dvc.yaml has a stage '{name}' that is not one of Kedro's; rename "
                     f"it, or node '{wanted[name].nodes[0]}'"
                 )
-        new: dict[str, Optional[str]] = {}
-        for name in self.ours:
-            if name not in wanted:
-                new[name] = ""
-            elif (
-                text := self._changed(wanted[name], before.get(name, ()))
-            ) is not None:
-                new[name] = text
-        added = [stage for name, stage in wanted.items() if name not in self._stages]
-        return self._spliced(new, added)
-
-    def _changed(self, stage: NodeStage, before: Iterable[str]) -> Optional[str]:
-        """The text of a stage as it is to be; nothing if it is so."""
-        first, last = self._block(stage.name)
-        text = "".join(self._lines[first:last])
-        indent = _indent(text)
-        loose = re.sub(rf"^{indent}", "", text, flags=re.MULTILINE)
-        document = _yaml().load(loose)
-        old = document[stage.name]
-        merged = merge(old, stage, set(before))
-        if _plain(old) == merged:
-            return None
-        _assign(old, merged)
-        return _indented(_dumped(document, loose), indent)
-
-    def _spliced(
-        self, new: Mapping[str, Optional[str]], added: Sequence[NodeStage]
-    ) -> str:
-        lines = list(self._lines)
-        if lines and not lines[-1].endswith("\n"):
-            lines[-1] += "\n"
         names = list(self._stages)
-        indent = "  "
+        lines = list(self._lines)
+        like, indent, end = "", "  ", len(lines)
         if names:
-            first, _ = self._block(names[-1])
-            indent = _indent(lines[first])
-            end = self._block(names[-1])[1]
-        like = "".join(lines[first:end]) if names else ""
-        more = [
-            _indented(_dumped({stage.name: merge({}, stage, set())}, like), indent)
-            for stage in added
+            first, end = self._block(names[-1])
+            like = "".join(lines[first:end])
+            indent = _indent(like)
+        added = [
+            _indented(_dumped({name: merge({}, stage, set())}, like), indent)
+            for name, stage in wanted.items()
+            if name not in names
         ]
         if names:
-            lines[end:end] = more
-        elif more:
-            lines = self._with_section(lines, more)
-        for name in reversed(names):
-            if name in new:
-                first, last = self._block(name)
-                lines[first:last] = [new[name] or ""]
+            lines[end:end] = added
+        elif added:
+            lines = self._with_section(lines, added)
+        for name in reversed(self.ours):
+            first, last = self._block(name)
+            text = "".join(self._lines[first:last])
+            lines[first:last] = (
+                [_changed(text, wanted[name], before.get(name, ()))]
+                if name in wanted
+                else []
+            )
         text = "".join(lines)
-        if not added and names and all(new.get(name) == "" for name in names):
+        if names and not wanted and names == self.ours:
             text = re.sub(r"^stages:[ \t]*$", "stages: {}", text, flags=re.MULTILINE)
         return text.replace("\n", self._newline)
 
@@ -157,6 +136,19 @@ class DvcYaml:
         while last - 1 > first and re.match(r"\s*(#.*)?$", self._lines[last - 1]):
             last -= 1
         return first, last
+
+
+def _changed(text: str, stage: NodeStage, before: Iterable[str]) -> str:
+    """The text of a stage as it is to be."""
+    indent = _indent(text)
+    loose = re.sub(rf"^{indent}", "", text, flags=re.MULTILINE)
+    document = _yaml().load(loose)
+    old = document[stage.name]
+    merged = merge(old, stage, set(before))
+    if _plain(old) == merged:
+        return text
+    _assign(old, merged)
+    return _indented(_dumped(document, loose), indent)
 
 
 def _is_ours(stage: Any) -> bool:

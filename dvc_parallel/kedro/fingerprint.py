@@ -4,7 +4,6 @@ It is a small file of JSON in the project, which the stage depends on. Names in 
 what has changed, to those who read a diff and in the error of a stage that is stale.
 """
 
-import ast
 import functools
 import hashlib
 import json
@@ -13,14 +12,13 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from types import FunctionType, MethodType, ModuleType
-from typing import Any, NamedTuple, Optional
+from typing import Any, Optional
 
 from dvc_parallel.code import CodeError, keep
 from dvc_parallel.code import Project as CodeProject
-from dvc_parallel.code.places import Packages
 
 from . import FOLDER, KedroError
 from .datasets import Dataset, dataset_of, role_config
@@ -51,7 +49,7 @@ class Fingerprints:
     """Makes the fingerprints of nodes of a project."""
 
     def __init__(self, project: KedroProject):
-        self._project = project
+        self.project = project
         self._parameters = ParameterSources(project)
         self._datasets: dict[str, Dataset] = {}
 
@@ -59,12 +57,12 @@ class Fingerprints:
     def _code(self) -> CodeProject:
         tmp_dir = self._tmp_dir
         cache = str(tmp_dir / "code") if tmp_dir else None
-        return CodeProject([str(self._project.source)], cache)
+        return CodeProject([str(self.project.source)], cache)
 
     @cached_property
     def _tmp_dir(self) -> Optional[Path]:
         """A folder that git does not track; None where there is no repo."""
-        root = self._project.root
+        root = self.project.root
         repos = [folder / ".dvc" for folder in (root, *root.parents)]
         found = [dvc / "tmp" / "parallel" for dvc in repos if dvc.is_dir()]
         return found[0] if found else None
@@ -73,7 +71,7 @@ class Fingerprints:
         """The file of what a trace has found of a stage, which need not be there."""
         if self._tmp_dir is None:
             return Path(os.devnull)
-        path = str(self._project.root / path_of(stage))
+        path = str(self.project.root / path_of(stage))
         name = hashlib.sha256(os.fsencode(path)).hexdigest()[:20]
         return self._tmp_dir / "kedro" / f"{name}.json"
 
@@ -81,7 +79,7 @@ class Fingerprints:
         """Definitions that a stage ran, and that its code does not name."""
         found: set[str] = set()
         with suppress(OSError, ValueError, TypeError, AttributeError):
-            file = self._project.root / path_of(stage)
+            file = self.project.root / path_of(stage)
             found.update(json.loads(file.read_text(encoding="utf-8")).get("also", ()))
         with suppress(OSError, ValueError, TypeError):
             found.update(json.loads(self._traced(stage).read_text(encoding="utf-8")))
@@ -123,21 +121,9 @@ class Fingerprints:
             KedroError: DVC cannot have it.
         """
         if name not in self._datasets:
-            entry = self._project.entry(name)
-            self._datasets[name] = dataset_of(name, entry, self._project.root)
+            entry = self.project.entry(name)
+            self._datasets[name] = dataset_of(name, entry, self.project.root)
         return self._datasets[name]
-
-    def is_in_catalog(self, dataset: str) -> bool:
-        """Whether the catalog has a dataset, by name or by pattern."""
-        return self._project.pattern(dataset) is not None
-
-    def has_credentials(self, dataset: str) -> bool:
-        """Whether a dataset has credentials of its own, which DVC does not know."""
-        return self._project.has_credentials(dataset)
-
-    def parameter(self, name: str) -> list[str]:
-        """Where a parameter is defined, see :class:`ParameterSources`."""
-        return self._parameters.sources(name)
 
     def of(
         self,
@@ -155,9 +141,15 @@ class Fingerprints:
         Raises:
             KedroError: it cannot be made.
         """
-        nodes = list(nodes)
-        inner = sorted(inner)
-        functions = Functions(str(self._project.source), self._code.packages)
+        try:
+            return self._content(nodes, sorted(inner), sorted(also))
+        except CodeError as exc:
+            raise KedroError(str(exc)) from exc
+
+    def _content(
+        self, nodes: Iterable[Any], inner: list[str], also: list[str]
+    ) -> dict[str, Any]:
+        functions = Functions(self.project.source, self._code)
         said: dict[str, Any] = {}
         data: dict[str, Any] = {}
         parameters: dict[str, list[str]] = {}
@@ -171,7 +163,7 @@ class Fingerprints:
             for is_input, names in ((True, node.inputs), (False, node.outputs)):
                 for name in names:
                     if is_parameter(name):
-                        parameters[name] = self.parameter(name)
+                        parameters[name] = self._parameters.sources(name)
                         functions.add_paths(self._parameters.value(name))
                     elif name not in inner:
                         self._say_data(data, name, is_input, functions)
@@ -197,13 +189,10 @@ class Fingerprints:
             role_config(dataset.config, is_input)
         )
 
-    def _say_code(self, functions: "Functions", also: Iterable[str]) -> dict[str, Any]:
-        try:
-            also = [entry for entry in sorted(also) if self._code.has(entry)]
-            closure = self._code.closure([*sorted(functions.entries), *also])
-        except CodeError as exc:
-            raise KedroError(str(exc)) from exc
-        source = os.path.relpath(self._project.source, self._project.root)
+    def _say_code(self, functions: "Functions", also: list[str]) -> dict[str, Any]:
+        also = [entry for entry in also if self._code.has(entry)]
+        closure = self._code.closure([*sorted(functions.entries), *also])
+        source = os.path.relpath(self.project.source, self.project.root)
         said: dict[str, Any] = {
             # NOTE: from these two, DVC alone can say what the next two are
             "source": Path(source).as_posix(),
@@ -234,9 +223,9 @@ class Functions:
         values: digests of what is bound to functions outside of their definitions.
     """
 
-    def __init__(self, source: str, packages: Packages):
-        self._source = Path(source)
-        self._packages = packages
+    def __init__(self, source: Path, code: CodeProject):
+        self._source = source
+        self._code = code
         self._seen: set[int] = set()
         self.entries: set[str] = set()
         self.distributions: dict[str, str] = {}
@@ -276,7 +265,7 @@ class Functions:
         elif not hasattr(function, "__wrapped__") and not hasattr(function, "__name__"):
             self._add_value(function, f"{place} attributes")
         elif getattr(function, "__module__", None):
-            self._add_module(function.__module__)
+            self._add_definition(function.__module__)
         wrapped = getattr(function, "__wrapped__", None)
         if callable(wrapped):
             self.add(wrapped, place)
@@ -294,23 +283,19 @@ class Functions:
 
     def _add_path(self, parts: list[str]) -> None:
         for length in range(len(parts), 0, -1):
-            place = self._source.joinpath(*parts[:length])
-            for file in (place / "__init__.py", Path(f"{place}.py")):
-                if file.is_file():
-                    module = ".".join(parts[:length])
-                    names = [span.name for span in _definitions(str(file))]
-                    is_there = parts[length:] and parts[length] in names
-                    self.entries.add(
-                        f"{module}:{parts[length]}" if is_there else module
-                    )
-                    return
+            module = self._code.module(".".join(parts[:length]))
+            if module is not None and os.path.isfile(module.path):
+                name = next(iter(parts[length:]), "")
+                is_there = name in module.bindings
+                self.entries.add(f"{module.name}:{name}" if is_there else module.name)
+                return
 
     def _add_function(self, function: FunctionType, place: str) -> None:
         module = function.__globals__.get("__name__", function.__module__)
         code = function.__code__
         name = function.__qualname__
         if code.co_name != function.__name__ or "<" in name:
-            name = _definition_at(code.co_filename, code.co_firstlineno) or ""
+            name = self._code.name_at(code.co_filename, code.co_firstlineno)
         self._add_definition(module, name)
         for variable, cell in zip(code.co_freevars, function.__closure__ or ()):
             try:
@@ -321,7 +306,7 @@ class Functions:
 
     def _add_value(self, value: Any, place: str) -> None:
         if isinstance(value, ModuleType):
-            self._add_module(value.__name__)
+            self._add_definition(value.__name__)
         elif callable(value) and (
             isinstance(value, (FunctionType, MethodType, type, functools.partial))
             or hasattr(value, "__name__")
@@ -333,51 +318,14 @@ class Functions:
                 self._add_definition(kind.__module__, kind.__qualname__)
             self.values[place] = digest(value)
 
-    def _add_definition(self, module: str, name: str) -> None:
+    def _add_definition(self, module: str, name: str = "") -> None:
+        """Add a definition, or all of a module."""
         file = getattr(sys.modules.get(module), "__file__", None)
+        packages = self._code.packages
         if file and Path(file).resolve().is_relative_to(self._source):
             self.entries.add(f"{module}:{name}" if name else module)
-        else:
-            self._add_module(module)
-
-    def _add_module(self, module: str) -> None:
-        file = getattr(sys.modules.get(module), "__file__", None)
-        if file and Path(file).resolve().is_relative_to(self._source):
-            self.entries.add(module)
-        elif not self._packages.is_standard(module):
-            self.distributions.update(self._packages.of(module))
-
-
-class _Span(NamedTuple):
-    first: int
-    last: int
-    name: str
-
-
-@lru_cache(maxsize=4096)
-def _definitions(file: str) -> tuple[_Span, ...]:
-    try:
-        tree = ast.parse(Path(file).read_bytes())
-    except (OSError, SyntaxError, ValueError):
-        return ()
-    return tuple(_span(statement) for statement in tree.body)
-
-
-def _span(statement: ast.stmt) -> _Span:
-    decorators = getattr(statement, "decorator_list", [])
-    first = min([statement.lineno, *(line.lineno for line in decorators)])
-    name = getattr(statement, "name", "")
-    if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-        name = statement.targets[0].id
-    return _Span(first, statement.end_lineno or first, name)
-
-
-def _definition_at(file: str, line: int) -> Optional[str]:
-    """The top-level name that a line of a file belongs to, if it has one."""
-    for span in _definitions(file):
-        if span.first <= line <= span.last:
-            return span.name or None
-    return None
+        elif not packages.is_standard(module):
+            self.distributions.update(packages.of(module))
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

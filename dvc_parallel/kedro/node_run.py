@@ -15,7 +15,7 @@ from kedro.io import AbstractDataset
 from dvc_parallel.code import CodeError
 from dvc_parallel.code.trace import Trace
 
-from . import MARKERS, MEMORY, KedroError
+from . import MARKERS, PICKLES, KedroError
 from .datasets import versions_in
 from .fingerprint import VERSION, Fingerprints, differences, path_of, stage_name
 from .project import KedroProject, find, in_one_line, session_of
@@ -92,11 +92,10 @@ class StageHooks:
         """Give datasets the places that they have in DVC."""
         self._project = KedroProject(self._root, self._source, context)
         project = self._project
-        pattern_of = {name: project.pattern(name) for name in self._fingerprint["data"]}
         conf = dict(context.config_loader["catalog"])
         for name, said in self._fingerprint["data"].items():
-            if said["path"].startswith(f"{MEMORY}/"):
-                entry = project.entry(name)
+            entry = project.entry(name)
+            if said["path"].startswith(f"{PICKLES}/"):
                 conf[name] = {
                     "type": f"{__name__}.{MemoryPickle.__qualname__}",
                     "filepath": said["path"],
@@ -104,14 +103,13 @@ class StageHooks:
                     **{key: entry[key] for key in ("validator",) if key in entry},
                 }
             else:
-                key = pattern_of[name]
-                entry = project.entry(name)
                 # NOTE: what no stage makes may be in Kedro's folders
                 old = "saved by" not in said and versions_in(self._root / said["path"])
                 if not entry.pop("versioned", False) or old:
                     continue
-                if "credentials" in conf.get(key, {}):
-                    entry["credentials"] = conf[key]["credentials"]
+                pattern = conf.get(project.pattern(name), {})
+                if "credentials" in pattern:
+                    entry["credentials"] = pattern["credentials"]
                 conf[name] = entry
         context.config_loader["catalog"] = conf
 

@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, Optional
 import networkx as nx
 
 from . import KedroError
-from .datasets import FILE, MEMORY_KIND, SERVICE, URL, Dataset, versions_in
+from .datasets import FILE, MEMORY, SERVICE, URL, Dataset, versions_in
 from .fingerprint import Fingerprints, path_of, stage_name
 from .parameters import HASH, is_parameter
 
@@ -34,10 +33,10 @@ class NodeStage:
     nodes: list[str]
     cmd: str
     deps: list[str]
-    params: dict[str, list[str]]
-    outs: dict[str, dict[str, dict[str, Any]]]
-    always_changed: bool
     fingerprint: dict[str, Any]
+    params: dict[str, list[str]] = field(default_factory=dict)
+    outs: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    always_changed: bool = False
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -115,7 +114,6 @@ class StageMaker:
         self,
         pipeline: Any,
         fingerprints: Fingerprints,
-        root: Path,
         repo_root: Path,
         group_by: str,
         env: Optional[str],
@@ -123,12 +121,14 @@ class StageMaker:
     ):
         self._pipeline = pipeline
         self._fingerprints = fingerprints
-        self._root = root
+        self._project = fingerprints.project
         self._repo_root = repo_root
         self._group_by = group_by
         self._env = env
         self._pipeline_of = pipeline_of
-        self._made = {name: node for node in pipeline.nodes for name in node.outputs}
+        self._made = {
+            name.partition("@")[0] for node in pipeline.nodes for name in node.outputs
+        }
 
     def stages(self) -> list[NodeStage]:
         """All stages, in the order of the pipeline.
@@ -156,7 +156,7 @@ class StageMaker:
         return self._fingerprints.dataset(name)
 
     def _is_memory(self, name: str) -> bool:
-        return not is_parameter(name) and self._dataset(name).kind == MEMORY_KIND
+        return not is_parameter(name) and self._dataset(name).kind == MEMORY
 
     def _check_nodes(self) -> None:
         for node in self._pipeline.nodes:
@@ -177,9 +177,6 @@ class StageMaker:
             [node.name for node in group],
             f"kedro dvc run{env} {name}",
             [path_of(name)],
-            {},
-            {},
-            False,
             self._fingerprints.of(group, inner, self._fingerprints.also(name)),
         )
         stage.fingerprint["pipeline"] = self._pipeline_of(stage.nodes)
@@ -232,16 +229,13 @@ class StageMaker:
 
     def _add_input(self, stage: NodeStage, name: str, group: Sequence[Any]) -> None:
         dataset = self._dataset(name)
-        made = name in self._made or name.partition("@")[0] in {
-            output.partition("@")[0] for output in self._made
-        }
-        if dataset.kind == FILE or (made and dataset.kind != FILE):
+        if dataset.kind == FILE or name.partition("@")[0] in self._made:
             stage.deps.append(self._input_path(dataset))
             return
         if dataset.query:
             stage.deps.append(dataset.query)
-        if dataset.kind == MEMORY_KIND:
-            if not self._fingerprints.is_in_catalog(name):
+        if dataset.kind == MEMORY:
+            if self._project.pattern(name) is None:
                 reader = next(node.name for node in group if name in node.inputs)
                 raise KedroError(
                     f"dataset '{name}', which node '{reader}' loads, is not in the "
@@ -274,7 +268,7 @@ class StageMaker:
             registry[scheme]
         except (ImportError, KeyError):
             return False
-        return not self._fingerprints.has_credentials(dataset.name)
+        return not self._project.has_credentials(dataset.name)
 
     def _add_output(self, stage: NodeStage, name: str, group: Sequence[Any]) -> None:
         dataset = self._dataset(name)
@@ -288,16 +282,14 @@ class StageMaker:
             # know what is in the service
             flags["persist"] = True
         options = dataset.options
-        section = "outs"
-        if options.get("metrics") or options.get("plots"):
-            section = "metrics" if options.get("metrics") else "plots"
+        section = next((it for it in ("metrics", "plots") if options.get(it)), "outs")
         if "cache" in options or section == "metrics":
             flags["cache"] = options.get("cache", False)
         stage.outs.setdefault(section, {})[path] = flags
 
     def _check_output(self, dataset: Dataset, node: str) -> None:
         path = dataset.stored
-        absolute = Path(os.path.normpath(self._root / path))
+        absolute = Path(os.path.normpath(self._project.root / path))
         if not absolute.is_relative_to(self._repo_root):
             raise KedroError(
                 f"node '{node}' writes dataset '{dataset.name}' to '{absolute}', which "
@@ -373,10 +365,3 @@ def smallest_pipeline(
         return min(fitting or names, key=lambda name: (len(contents[name]), name))
 
     return choose
-
-
-def warn(stages: Iterable[NodeStage]) -> None:
-    """Print what is to be known about stages."""
-    for stage in stages:
-        for text in stage.warnings:
-            sys.stderr.write(f"WARNING: {text}\n")

@@ -15,7 +15,7 @@ from .dvc_yaml import DvcYaml
 from .fingerprint import Fingerprints, path_of, text_of
 from .free_inputs import FreeInputs
 from .project import DEFAULT, find, project_of, registered_pipelines, selected
-from .stages import GROUPS, NodeStage, StageMaker, smallest_pipeline, warn
+from .stages import GROUPS, NodeStage, StageMaker, smallest_pipeline
 
 OPTIONS = f"{FOLDER}/options.json"
 
@@ -93,7 +93,6 @@ def update(
         maker = StageMaker(
             pipeline,
             fingerprints,
-            root,
             repo_root,
             options.group_by,
             options.env,
@@ -101,7 +100,9 @@ def update(
         )
         stages = maker.stages()
     changes = _changes(root, stages, options)
-    warn(stages)
+    for stage in stages:
+        for text in stage.warnings:
+            sys.stderr.write(f"WARNING: {text}\n")
     if check:
         for change in changes:
             sys.stdout.write(change.diff())

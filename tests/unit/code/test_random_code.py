@@ -152,7 +152,7 @@ def test_what_runs_counts_and_what_is_not_reachable_does_not(project, rand):
         reached = reachable(uses)
         for function in rand.sample(functions, min(3, len(functions))):
             write(folder, texts(functions, uses, {**values, function: 2}))
-            changed = Project([folder]).closure(["m0:f0_0"]).digest != before.digest
+            changed = Project([folder]).closure(["m0:f0_0"]) != before
             if function in ran:
                 assert changed, function
             elif certain and function not in reached:

@@ -7,16 +7,15 @@ from dvc_parallel.kedro.dvc_yaml import DvcYaml
 from dvc_parallel.kedro.stages import NodeStage
 
 
-def stage(name, deps=("in",), outs=("out",), params=None, always_changed=False):
+def stage(name, deps=("in",), outs=("out",), params=None):
     return NodeStage(
         name,
         [name],
         f"kedro dvc run {name}",
         [f".kedro-dvc/{name}.json", *deps],
-        params or {},
-        {"outs": {path: {} for path in outs}},
-        always_changed,
-        {},
+        fingerprint={},
+        params=params or {},
+        outs={"outs": {path: {} for path in outs}},
     )
 
 
@@ -172,7 +171,8 @@ def test_line_ends_stay():
     [
         ("stages: {a: {cmd: x}}\n", "stages in {}"),
         ("stages: [\n", "cannot be read"),
-        ("- a\n", "not a mapping"),
+        ("- a\n", "it is not a mapping"),
+        ("stages: a\n", "stages is not a mapping"),
     ],
 )
 def test_what_cannot_be_edited(text, what):
