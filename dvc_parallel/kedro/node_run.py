@@ -5,7 +5,7 @@ import os
 import pickle
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -22,8 +22,9 @@ from .project import KedroProject, find, in_one_line, session_of
 
 # NOTE: the newest one that all supported Pythons have: the same bytes from each of them
 _PROTOCOL = 5
-# Set to 1 to look at the code that nodes run; how much of it is named at most.
+# Set to 1 to look at the code that nodes run.
 TRACE = "DVC_PARALLEL_KEDRO_TRACE"
+# How many definitions, or differences, an error names at most.
 _MOST_NAMED = 5
 
 
@@ -140,10 +141,9 @@ class StageHooks:
         found["pipeline"] = known["pipeline"]
         made = differences(known, found)
         if made:
-            few = ", ".join(made[:5]) + (", ..." if len(made) > 5 else "")
             raise KedroError(
-                f"stage '{self._stage}' is stale: {few}; run `kedro dvc update`, and "
-                "then `dvc repro` again"
+                f"stage '{self._stage}' is stale: {_few(made)}; run "
+                "`kedro dvc update`, and then `dvc repro` again"
             )
         self.has_begun = True
         if os.environ.get(TRACE) == "1":
@@ -176,13 +176,15 @@ class StageHooks:
             )
             return
         if found:
-            few = ", ".join(found[:_MOST_NAMED])
-            if len(found) > _MOST_NAMED:
-                few += f" and {len(found) - _MOST_NAMED} more"
             sys.stderr.write(
                 f"WARNING: stage '{self._stage}' ran code that its fingerprint does "
-                f"not cover: {few}; the next `kedro dvc update` covers it\n"
+                f"not cover: {_few(found)}; the next `kedro dvc update` covers it\n"
             )
+
+
+def _few(names: Sequence[str]) -> str:
+    rest = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def run(stage: str, env: Optional[str] = None) -> None:
@@ -202,14 +204,13 @@ def run(stage: str, env: Optional[str] = None) -> None:
     path = root / path_of(stage)
     try:
         fingerprint = json.loads(path.read_text(encoding="utf-8"))
-        is_one = fingerprint["version"] == VERSION
     except FileNotFoundError:
         raise KedroError(
             f"there is no stage '{stage}' ({path_of(stage)}); run `kedro dvc update`"
         ) from None
-    except (ValueError, TypeError, KeyError):
-        is_one = False
-    if not is_one:
+    except ValueError:
+        fingerprint = None
+    if not isinstance(fingerprint, dict) or fingerprint.get("version") != VERSION:
         raise KedroError(
             f"{path_of(stage)} is not a fingerprint; run `kedro dvc update`"
         )
@@ -225,8 +226,11 @@ def run(stage: str, env: Optional[str] = None) -> None:
                 raise ours from exc
             if hooks.has_begun:
                 raise
+            # NOTE: Kedro's own, of a node or a pipeline that is gone, is one of these
+            advice = "; if nodes have changed, run `kedro dvc update`"
             raise KedroError(
                 f"the project cannot be loaded: {in_one_line(exc, root)}"
+                + (advice if type(exc) is ValueError else "")
             ) from exc
         hooks.tell_uncovered()
     for said in fingerprint["data"].values():

@@ -75,6 +75,18 @@ def test_a_stage_that_is_stale_writes_nothing(shop):
     assert shop.read("data/cleaned.json") == "[2, 4, 6, 4]"
 
 
+@pytest.mark.parametrize(
+    "old, new",
+    [('name="double"', 'name="twice"'), ('"second": second, ', "")],
+)
+def test_a_stage_whose_node_or_pipeline_is_gone_says_what_to_do(shop, old, new):
+    shop.update()
+    shop.edit("src/shop/pipeline_registry.py", old, new)
+    error = shop.fails("run", "double")
+    assert "'double'" in error or "'second'" in error
+    assert error.endswith("; if nodes have changed, run `kedro dvc update`")
+
+
 def test_options_and_what_is_gone_are_no_fingerprints_that_changed(shop):
     shop.update()
     counted = shop.update("-p", "first", "-p", "second").stdout
