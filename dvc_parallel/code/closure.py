@@ -212,6 +212,19 @@ class Project:
         place = self.places.find(name)
         return place and self.at(place)
 
+    def named(self, text: str) -> tuple[Optional[Module], list[str]]:
+        """The module of the project that a dotted text names, and its attributes.
+
+        Raises:
+            CodeError: it cannot be read.
+        """
+        name, _, attributes = text.partition(":")
+        chain = attributes.split(".") if attributes else []
+        while name and self.places.find(name) is None:
+            name, _, last = name.rpartition(".")
+            chain.insert(0, last)
+        return self.module(name), chain
+
     def at(self, place: Place) -> Module:
         path = os.path.realpath(place.path)
         if path not in self._modules:
@@ -537,22 +550,18 @@ class _Walk:
                 if os.path.isfile(path):
                     self._load_path(path, main=True)
                     return
-        name, _, attributes = text.partition(":")
-        if name.startswith("."):
-            name, _ = module.absolute(f"{name}:")
-        chain = attributes.split(".") if attributes else []
-        while name:
-            found = self._project.module(name)
-            if found is not None:
-                if not chain:
-                    self._load_name(name)
-                    self._count_all(found)
-                elif chain[0] in found.bindings or found.stars:
-                    self._load_name(name)
-                    self._attribute(found, chain)
-                return
-            name, _, last = name.rpartition(".")
-            chain.insert(0, last)
+        if text.startswith("."):
+            name, _, attributes = text.partition(":")
+            text = f"{module.absolute(f'{name}:')[0]}:{attributes}"
+        found, chain = self._project.named(text)
+        if found is None:
+            return
+        if not chain:
+            self._load_name(found.name)
+            self._count_all(found)
+        elif chain[0] in found.bindings or found.stars:
+            self._load_name(found.name)
+            self._attribute(found, chain)
 
     def _pattern(self, module: Module, start: str) -> None:
         """Modules that are imported by names which begin in some way."""

@@ -19,6 +19,7 @@ from typing import Any, Optional
 
 from dvc_parallel.code import CodeError, keep
 from dvc_parallel.code import Project as CodeProject
+from dvc_parallel.code.summary import DOTTED
 
 from . import FOLDER, KedroError
 from .datasets import Dataset, dataset_of, role_config
@@ -26,8 +27,6 @@ from .parameters import ParameterSources, digest, is_parameter
 from .project import KedroProject
 
 VERSION = 1
-
-_DOTTED = re.compile(r"[^\W\d]\w*([.:][^\W\d]\w*)+")
 
 
 def stage_name(node: str) -> str:
@@ -278,17 +277,13 @@ class Functions:
         elif isinstance(value, (list, tuple)):
             for item in value:
                 self.add_paths(item)
-        elif isinstance(value, str) and _DOTTED.fullmatch(value):
-            self._add_path(value.replace(":", ".").split("."))
-
-    def _add_path(self, parts: list[str]) -> None:
-        for length in range(len(parts), 0, -1):
-            module = self._code.module(".".join(parts[:length]))
+        elif isinstance(value, str) and DOTTED.fullmatch(value):
+            module, chain = self._code.named(value.replace(":", "."))
             if module is not None and os.path.isfile(module.path):
-                name = next(iter(parts[length:]), "")
-                is_there = name in module.bindings
-                self.entries.add(f"{module.name}:{name}" if is_there else module.name)
-                return
+                is_there = chain and chain[0] in module.bindings
+                self.entries.add(
+                    f"{module.name}:{chain[0]}" if is_there else module.name
+                )
 
     def _add_function(self, function: FunctionType, place: str) -> None:
         module = function.__globals__.get("__name__", function.__module__)

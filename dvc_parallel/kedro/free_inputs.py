@@ -55,24 +55,13 @@ class FreeInputs:
         self._add(unknown)
 
     def _unknown(self, paths: Sequence[str]) -> list[str]:
-        if not paths:
-            return []
-        tracked = self._in_git(paths)
-        rest = [path for path in paths if path not in tracked]
+        rest = [path for path in paths if not self._git("ls-files", "--", path).stdout]
         outs = self._outs() if rest else []
         return [
             path
             for path in rest
             if not any(_is_in(os.path.normpath(self._root / path), out) for out in outs)
         ]
-
-    def _in_git(self, paths: Sequence[str]) -> set[str]:
-        found = set()
-        for path in paths:
-            result = self._git("ls-files", "--", path)
-            if result.returncode == 0 and result.stdout:
-                found.add(path)
-        return found
 
     def _git(self, *args: str) -> Any:
         return subprocess.run(  # noqa: S603
