@@ -214,9 +214,7 @@ def _params(ours: Mapping[str, list[str]], old: Any, before: set[str]) -> list:
             more = [key for key in more if key not in have]
             if have or more:
                 by_file[file] = [*have, *more]
-    order = {_path(item): index for index, item in enumerate(old or ())}
-    files = sorted(by_file, key=lambda file: order.get(file, len(order)))
-    return [*plain, *({file: by_file[file]} for file in files)]
+    return [*plain, *_in_order([{file: by_file[file]} for file in by_file], old)]
 
 
 def _outs(

@@ -40,7 +40,7 @@ class ParameterSources:
         Raises:
             KedroError: there is no such parameter.
         """
-        name = "" if dataset == ALL else dataset[len(PREFIX) :]
+        name = dataset.partition(":")[2]
         value = self.value(dataset)
         if not name:
             files = self._files
@@ -57,7 +57,7 @@ class ParameterSources:
         Raises:
             KedroError: there is no such parameter.
         """
-        name = "" if dataset == ALL else dataset[len(PREFIX) :]
+        name = dataset.partition(":")[2]
         with errors_of_the_project(f"'{PREFIX}{name}'", self._project.root):
             value: Any = self._project.parameters
             for part in name.split(".") if name else ():

@@ -2,12 +2,11 @@
 
 import copy
 import logging
-import os
 import re
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from importlib import import_module
@@ -80,14 +79,20 @@ def in_one_line(exc: BaseException, root: Path) -> str:
     places = [(frame.filename, frame.lineno) for frame in frames]
     if isinstance(first, SyntaxError) and first.filename:
         places.append((first.filename, first.lineno))
-    own = [place for place in places if Path(place[0]).is_relative_to(root)]
-    where = ""
-    if own:
-        name = Path(own[-1][0]).relative_to(root).as_posix()
-        where = f" ({name}, line {own[-1][1]})"
-        # NOTE: of a file elsewhere, the text has the place
-        text = first.msg if isinstance(first, SyntaxError) else text
+    where = _where(places, root)
+    # NOTE: of a file elsewhere, the text has the place
+    if where and isinstance(first, SyntaxError):
+        text = first.msg
     return f"{type(first).__name__}: {text}{where}"
+
+
+def _where(places: Iterable[tuple[str, Any]], root: Path) -> str:
+    """The last place that is in a project, as the end of an error."""
+    own = [place for place in places if Path(place[0]).is_relative_to(root)]
+    if not own:
+        return ""
+    name, line = own[-1]
+    return f" ({Path(name).relative_to(root).as_posix()}, line {line})"
 
 
 class KedroProject:
@@ -107,14 +112,7 @@ class KedroProject:
     @cached_property
     def conf_catalog(self) -> dict[str, Any]:
         """Entries of the catalog as they are written, without credentials."""
-        from kedro.config import MissingConfigException
-
-        with errors_of_the_project("the catalog cannot be read", self.root):
-            try:
-                conf = copy.deepcopy(dict(self.context.config_loader["catalog"]))
-            except MissingConfigException:
-                conf = {}
-        return without_credentials(conf)
+        return without_credentials(self._conf("catalog"))
 
     @cached_property
     def _resolver(self) -> Any:
@@ -149,11 +147,15 @@ class KedroProject:
     @cached_property
     def parameters(self) -> dict[str, Any]:
         """All parameters, resolved."""
+        return self._conf("parameters")
+
+    def _conf(self, kind: str) -> dict[str, Any]:
+        """What the configuration has of a kind, if there are files of it."""
         from kedro.config import MissingConfigException
 
-        with errors_of_the_project("the parameters cannot be read", self.root):
+        with errors_of_the_project(f"the {kind} cannot be read", self.root):
             try:
-                return dict(self.context.config_loader["parameters"])
+                return dict(self.context.config_loader[kind])
             except MissingConfigException:
                 return {}
 
@@ -272,12 +274,9 @@ def registered_pipelines(root: Path) -> dict[str, Any]:
             continue
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         files = re.findall(r'File "(.*?)", line (\d+)', text)
-        own = [(name, line) for name, line in files if Path(name).is_relative_to(root)]
-        where = (
-            f" ({os.path.relpath(own[-1][0], root)}, line {own[-1][1]})" if own else ""
-        )
         raise KedroError(
-            f"the pipelines cannot be loaded: {lines[0]} {lines[-1]}{where}"
+            f"the pipelines cannot be loaded: {lines[0]} {lines[-1]}"
+            + _where(files, root)
         )
     return found
 

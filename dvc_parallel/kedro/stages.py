@@ -222,10 +222,10 @@ class StageMaker:
 
     def _add_parameter(self, stage: NodeStage, name: str) -> None:
         for source in stage.fingerprint["parameters"][name]:
-            file, _, key = source.partition(":")
-            keys = stage.params.setdefault(file, []) if source[:7] != HASH else [key]
-            if key not in keys:
-                keys.append(key)
+            if not source.startswith(HASH):
+                file, _, key = source.partition(":")
+                keys = stage.params.setdefault(file, [])
+                keys += [] if key in keys else [key]
 
     def _add_input(self, stage: NodeStage, name: str, group: Sequence[Any]) -> None:
         dataset = self._dataset(name)
