@@ -53,6 +53,15 @@ class Dataset(NamedTuple):
         base = re.sub(r"[^\w.-]", "-", self.name.partition("@")[0])
         return f"{PICKLES}/{base}.pkl" if self.kind == MEMORY else f"{MARKERS}/{base}"
 
+    @property
+    def place(self) -> str:
+        """Where it comes from, if no stage makes it; empty if that is not known."""
+        place = self.query or self.path or ""
+        if self.kind == FILE and "*" in place:
+            # NOTE: the folder that has whatever the pattern may match
+            place = os.path.dirname(place[: place.index("*")]) or "."
+        return place
+
 
 def dataset_of(name: str, entry: dict[str, Any], root: Path) -> Dataset:
     """Describe a dataset.

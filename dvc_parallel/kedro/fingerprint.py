@@ -184,6 +184,8 @@ class Fingerprints:
         kind = str(dataset.config.get("type"))
         functions.add_paths(dataset.config)
         said = data.setdefault(name, {"path": dataset.stored, "type": kind})
+        if dataset.place not in ("", dataset.stored):
+            said["place"] = dataset.place
         said["loaded by" if is_input else "saved by"] = digest(
             role_config(dataset.config, is_input)
         )

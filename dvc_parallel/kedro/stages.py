@@ -230,10 +230,10 @@ class StageMaker:
     def _add_input(self, stage: NodeStage, name: str, group: Sequence[Any]) -> None:
         dataset = self._dataset(name)
         if dataset.kind == FILE or name.partition("@")[0] in self._made:
-            stage.deps.append(self._input_path(dataset))
+            stage.deps.append(dataset.place if dataset.kind == FILE else dataset.stored)
             return
         if dataset.query:
-            stage.deps.append(dataset.query)
+            stage.deps.append(dataset.place)
         if dataset.kind == MEMORY:
             if self._project.pattern(name) is None:
                 reader = next(node.name for node in group if name in node.inputs)
@@ -243,7 +243,7 @@ class StageMaker:
                 )
             return
         if dataset.kind == URL and self._dvc_has(dataset):
-            stage.deps.append(dataset.path or "")
+            stage.deps.append(dataset.place)
         elif dataset.options.get("always_changed", True):
             stage.always_changed = True
             stage.warnings.append(
@@ -252,18 +252,11 @@ class StageMaker:
                 "metadata: {dvc: {always_changed: false}} it is taken to be the same"
             )
 
-    def _input_path(self, dataset: Dataset) -> str:
-        path = dataset.stored
-        if "*" in path:
-            # NOTE: the folder that has whatever the pattern may match
-            path = os.path.dirname(path[: path.index("*")]) or "."
-        return path
-
     def _dvc_has(self, dataset: Dataset) -> bool:
         """Whether DVC can depend on a URL, with the packages that are here."""
         from dvc.fs import registry
 
-        scheme = (dataset.path or "").partition("://")[0]
+        scheme = dataset.place.partition("://")[0]
         try:
             registry[scheme]
         except (ImportError, KeyError):

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
@@ -187,22 +188,12 @@ def _text(path: Path) -> str:
 
 def written_paths(name: str, fingerprint: str) -> list[str]:
     """Paths and keys of parameters that the stage of a fingerprint has in dvc.yaml."""
-    try:
-        content = json.loads(fingerprint) if fingerprint else {}
-    except ValueError:
-        content = {}
-    data = content.get("data", {}).values()
-    return [
-        path_of(name),
-        *(
-            path
-            for said in data
-            for path in (said.get("path"), said.get("query"))
-            if path
-        ),
-        *(
-            source
-            for sources in content.get("parameters", {}).values()
-            for source in sources
-        ),
-    ]
+    found = [path_of(name)]
+    # NOTE: it may be in the midst of a merge
+    with suppress(ValueError, TypeError, KeyError, AttributeError):
+        content = json.loads(fingerprint)
+        for said in content["data"].values():
+            found += [said["path"], said.get("place", said["path"])]
+        for sources in content["parameters"].values():
+            found += sources
+    return found

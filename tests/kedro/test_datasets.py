@@ -175,13 +175,24 @@ def test_what_is_in_a_service(with_entry):
     assert "always_changed" not in shop.stages()["clean"]
 
 
-def test_what_is_on_the_web_is_a_dependency(with_entry):
-    shop = with_entry(
-        "raw", "{type: shop.datasets.Json, filepath: 'https://a.b/raw.json'}"
-    )
+@pytest.mark.parametrize(
+    "kind, path, dep, always",
+    [
+        ("Json", "https://a.b/raw.json?sig=1", "https://a.b/raw.json", False),
+        ("Json", "data/raw/*.json", "data/raw", False),
+        ("SQLQueryDataset", "data/raw.sql", "data/raw.sql", True),
+    ],
+)
+def test_where_data_comes_from_is_a_dependency(with_entry, kind, path, dep, always):
+    shop = with_entry("raw", f"{{type: shop.datasets.{kind}, filepath: '{path}'}}")
     shop.update()
-    assert "https://a.b/raw.json" in shop.stages()["clean"]["deps"]
-    assert "always_changed" not in shop.stages()["clean"]
+    stage = shop.stages()["clean"]
+    own = ".kedro-dvc/clean.json"
+    assert stage["deps"] == [own, dep, "data/more.json"]
+    assert ("always_changed" in stage) == always
+    shop.edit(CATALOG, f"{kind}, filepath: '{path}'", "Json, filepath: data/b.json")
+    shop.update()
+    assert shop.stages()["clean"]["deps"] == [own, "data/more.json", "data/b.json"]
 
 
 class Web(BaseHTTPRequestHandler):
