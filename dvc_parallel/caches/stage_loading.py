@@ -63,7 +63,10 @@ class _Files:
     def load(self, original: Callable, path: str) -> Any:
         path = os.path.abspath(path)
         lock = os.path.splitext(path)[0] + ".lock"
-        signatures = [signature_of(path), signature_of(lock)]
+        try:
+            signatures = [signature_of(path), signature_of(lock)]
+        except OSError:
+            return original(self.repo, path)  # which says what is wrong with it
         known, file = self._known.get(path, (None, None))
         if known != signatures:
             file = original(self.repo, path)

@@ -73,7 +73,14 @@ CASES = {
     "config": (stages(A, B), {".dvc/config": "[core\n x"}, None),
     "jobs in config": (stages(A, B), {".dvc/config": "[core]\nparallel_jobs=x"}, None),
 }
-FEW = ["cycle", "missing dep", "a file for a folder", "loop", "dvc.lock is no text"]
+FEW = [
+    "cycle",
+    "missing dep",
+    "a file for a folder",
+    "loop",
+    "dvc.lock is a loop",
+    "dvc.lock is no text",
+]
 
 
 @pytest.fixture(scope="module")
