@@ -28,7 +28,7 @@ _NAMESPACE = frozenset({"eval", "exec", "globals", "vars", "locals", "__dict__"}
 _IMPORTING = frozenset({"import_module", "__import__", "run_module", "find_spec"})
 _DOCS = frozenset({"__doc__", "getdoc", "getsource"})
 # Texts that may be the path of a module, of a thing in it, or of a script.
-DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*(?:[.:][^\W\d]\w*)")
+_DOTTED = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*(?:[.:][^\W\d]\w*)")
 _SCRIPT = re.compile(r"[\w./-]+\.py")
 
 
@@ -502,7 +502,7 @@ class _Refs:
     def visit_Constant(self, node: ast.Constant) -> None:
         if isinstance(node.value, str) and len(node.value) < 200:
             text = node.value
-            if DOTTED.fullmatch(text) or _SCRIPT.fullmatch(text):
+            if _DOTTED.fullmatch(text) or _SCRIPT.fullmatch(text):
                 self.texts.add(text)
             self.word(text)
 

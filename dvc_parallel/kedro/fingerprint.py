@@ -19,7 +19,6 @@ from typing import Any, Optional
 
 from dvc_parallel.code import CodeError, keep
 from dvc_parallel.code import Project as CodeProject
-from dvc_parallel.code.summary import DOTTED
 
 from . import FOLDER, KedroError
 from .datasets import Dataset, dataset_of, role_config
@@ -215,6 +214,10 @@ def _named(datasets: Any) -> Any:
     return [datasets] if isinstance(datasets, str) else list(datasets or ())
 
 
+def _is_dotted(text: str) -> bool:
+    return "." in text and all(map(str.isidentifier, text.split(".")))
+
+
 class Functions:
     """Finds the definitions that functions of nodes begin with.
 
@@ -279,7 +282,7 @@ class Functions:
         elif isinstance(value, (list, tuple)):
             for item in value:
                 self.add_paths(item)
-        elif isinstance(value, str) and DOTTED.fullmatch(value):
+        elif isinstance(value, str) and _is_dotted(value.replace(":", ".")):
             module, chain = self._code.named(value.replace(":", "."))
             if module is not None and os.path.isfile(module.path):
                 is_there = chain and chain[0] in module.bindings
