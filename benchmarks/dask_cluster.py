@@ -2,11 +2,10 @@
 
 import json
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
-from .process import RunError
+from .process import Place, RunError
 
 # Seconds until all of it is there.
 LIMIT = 120.0
@@ -22,15 +21,8 @@ with Client(scheduler_file=file, timeout=limit) as client:
 
 
 @contextmanager
-def dask_cluster(
-    bin_dir: Path, env: Mapping[str, str], folder: Path, jobs: int
-) -> Iterator[dict[str, str]]:
+def dask_cluster(place: Place) -> Iterator[dict[str, str]]:
     """A scheduler, and a worker with one thread for each job.
-
-    Args:
-        bin_dir: where the Python is that has ``distributed``.
-        env: variables for all of them.
-        folder: for their files; does not exist yet.
 
     Yields:
         dict: variables by which tools find it.
@@ -38,16 +30,17 @@ def dask_cluster(
     Raises:
         RunError: they are not there in time.
     """
+    folder, jobs = place.folder, place.jobs
     folder.mkdir()
     file = folder / "scheduler.json"
-    python = str(bin_dir / "python")
+    python = str(place.bin_dir / "python")
     with ExitStack() as stack, open(folder / "log", "wb") as log:
 
         def start(*args: str) -> None:
             process = subprocess.Popen(
                 [python, "-m", *args],
                 cwd=folder,
-                env=dict(env),
+                env=dict(place.env),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -67,7 +60,7 @@ def dask_cluster(
                 [python, "-c", WAIT, str(file), str(jobs), str(LIMIT)],
                 check=True,
                 capture_output=True,
-                env=dict(env),
+                env=dict(place.env),
                 timeout=2 * LIMIT,
             )
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired):

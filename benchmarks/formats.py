@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import Union
 
-from .model import ITEM, Foreach, Stage, Workload
+from .model import ITEM, Foreach, Stage, Workload, upstream
 
 # YAML takes strings as JSON writes them.
 quote = json.dumps
@@ -237,6 +237,114 @@ with Pipeline("workload") as pipeline:
         ".pivot/config.yaml": "core:\n  max_workers: 64\n",
         ".pivot/.gitignore": "*\n",
     }
+
+
+def _graph(workload: Workload) -> str:
+    """As :func:`_tasks`, for those to whom files say nothing: with their upstreams."""
+    names = {
+        stage.name: re.sub("[^a-z0-9]", "_", stage.name) for stage in workload.stages
+    }
+    graph = upstream(workload.stages)
+    tasks = [
+        (names[stage.name], stage.cmd, [names[up] for up in graph[stage.name]])
+        for stage in workload.stages
+    ]
+    return "TASKS = [\n" + "".join(f"    {task!r},\n" for task in tasks) + "]\n"
+
+
+def airflow(workload: Workload) -> dict[str, str]:
+    """A DAG, and a script that triggers it and waits for its end."""
+    code = """
+with DAG("workload"):
+    made = {}
+    for name, cmd, ups in TASKS:
+        made[name] = BashOperator(task_id=name, bash_command=cmd, cwd=ROOT)
+        made[name].set_upstream([made[up] for up in ups])
+"""
+    imports = (
+        "from pathlib import Path\n\n"
+        "from airflow.providers.standard.operators.bash import BashOperator\n"
+        "from airflow.sdk import DAG\n\n"
+        "ROOT = str(Path(__file__).parent.parent)\n"
+    )
+    trigger = """
+import json, os, sys
+from urllib.request import Request, urlopen
+
+runs = os.environ["AIRFLOW_URL"] + "/api/v2/dags/workload/dagRuns"
+body = json.dumps({"dag_run_id": "run", "logical_date": None}).encode()
+urlopen(Request(runs, body, {"Content-Type": "application/json"})).close()
+with urlopen(f"{runs}/run/wait?interval=0.1") as states:
+    *_, last = states
+sys.exit(json.loads(last)["state"] != "success")
+"""
+    return {
+        "dags/workload.py": imports + _graph(workload) + code,
+        "trigger.py": trigger.lstrip(),
+    }
+
+
+def prefect(workload: Workload) -> dict[str, str]:
+    """A flow, as a script that gets the number of jobs.
+
+    A task that waits for others has a thread already. So there is one for each, and
+    what is limited is how many commands run.
+    """
+    code = """
+jobs = BoundedSemaphore(int(sys.argv[1]))
+
+
+@task
+def command(cmd):
+    with jobs:
+        subprocess.run(cmd, shell=True, check=True)
+
+
+@flow(task_runner=ThreadPoolTaskRunner(max_workers=len(TASKS)))
+def workload():
+    futures = {}
+    for name, cmd, ups in TASKS:
+        wait_for = [futures[up] for up in ups]
+        futures[name] = command.with_options(name=name).submit(cmd, wait_for=wait_for)
+    return list(futures.values())
+
+
+workload()
+"""
+    imports = (
+        "import subprocess\nimport sys\nfrom threading import BoundedSemaphore\n\n"
+        "from prefect import flow, task\n"
+        "from prefect.task_runners import ThreadPoolTaskRunner\n\n"
+    )
+    return {"prefect_workload.py": imports + _graph(workload) + code}
+
+
+def dagster(workload: Workload) -> dict[str, str]:
+    """A module with a job; its processes are forked from one that has read it."""
+    code = """
+def command(name, cmd, ups):
+    @op(name=name, ins={"ups": In(Nothing)} if ups else {}, out=Out(Nothing))
+    def run():
+        subprocess.run(cmd, shell=True, check=True)
+
+    return run
+
+
+forks = {"start_method": {"forkserver": {}}}
+
+
+@job(executor_def=multiprocess_executor.configured(forks))
+def workload():
+    made = {}
+    for name, cmd, ups in TASKS:
+        after = {"ups": [made[up] for up in ups]} if ups else {}
+        made[name] = command(name, cmd, ups)(**after)
+"""
+    imports = (
+        "import subprocess\n\n"
+        "from dagster import In, Nothing, Out, job, multiprocess_executor, op\n\n"
+    )
+    return {"dagster_workload.py": imports + _graph(workload) + code}
 
 
 def dvx(workload: Workload) -> dict[str, str]:

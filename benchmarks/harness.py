@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Callable, Optional
 from . import formats, project
 from .installs import Install
 from .model import Workload, lower_bound
-from .process import RunError, run
+from .process import Place, RunError, run
 from .results import Measured, Row
 from .tools import OURS, PARALLEL, SERIAL
 
@@ -195,7 +195,9 @@ def _run_once(
             except RunError as exc:
                 raise RunError(f"in the first run, not measured: {exc}") from None
             project.forget_log(root)
-        with _servers(contender.install, env, folder / "servers", row) as more:
+        bin_dir = contender.install.folder
+        place = Place(bin_dir, env, root, folder / "servers", row.jobs or 1)
+        with tool.servers(place) if tool.servers else nullcontext({}) as more:
             # What others have written must not be paid for in this run.
             os.sync()
             commands = _commands(contender.install, row)
@@ -207,14 +209,6 @@ def _run_once(
             row.start_delays.append(max(project.start_delays(root, workload)))
         if tool.name in (SERIAL, *PARALLEL):
             contender.fingerprints.add(project.fingerprint(root))
-
-
-def _servers(
-    install: Install, env: Mapping[str, str], folder: Path, row: Row
-) -> AbstractContextManager[Mapping[str, str]]:
-    if install.tool.servers is None:
-        return nullcontext({})
-    return install.tool.servers(install.folder, env, folder, row.jobs or 1)
 
 
 def _commands(install: Install, row: Row) -> list[list[str]]:

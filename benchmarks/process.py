@@ -7,7 +7,8 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 # A variable that marks the processes of a run: those that went into a session of
@@ -17,6 +18,25 @@ MARK = "DVC_PARALLEL_BENCHMARK"
 
 class RunError(Exception):
     """A run that does not count; the message says why, for the table."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where servers are started, and for what.
+
+    Attributes:
+        bin_dir: where their executables are.
+        env: variables for them.
+        root: the project.
+        folder: for their files; does not exist yet.
+        jobs: of the run.
+    """
+
+    bin_dir: Path
+    env: Mapping[str, str]
+    root: Path
+    folder: Path
+    jobs: int
 
 
 def run(
@@ -37,18 +57,27 @@ def run(
     Raises:
         RunError: one failed, or there was no more time.
     """
-    token = uuid.uuid4().hex
     started, used = time.monotonic(), _cpu_of_children()
     for command in commands:
         left = limit - (time.monotonic() - started)
-        try:
-            _run(command, cwd, {**env, MARK: token}, left)
-        except subprocess.TimeoutExpired:
-            raise RunError(f"timed out after {limit:g} s") from None
-        finally:
-            seconds = time.monotonic() - started
-            _kill_marked(token)
+        with none_left(env) as marked:
+            try:
+                _run(command, cwd, marked, left)
+            except subprocess.TimeoutExpired:
+                raise RunError(f"timed out after {limit:g} s") from None
+            finally:
+                seconds = time.monotonic() - started
     return seconds, _cpu_of_children() - used
+
+
+@contextmanager
+def none_left(env: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """Variables for processes, of which none is left afterwards."""
+    token = uuid.uuid4().hex
+    try:
+        yield {**env, MARK: token}
+    finally:
+        _kill_marked(token)
 
 
 def _cpu_of_children() -> float:

@@ -8,9 +8,10 @@ from typing import Callable, Optional
 
 from patches import BASE, apply
 
-from . import formats
+from . import formats, orchestrators
 from .dask_cluster import dask_cluster
 from .model import Workload
+from .process import Place
 
 ROOT = Path(__file__).parent.parent
 SERIAL = "serial-dvc"
@@ -33,13 +34,11 @@ PEERS = (
     "ninja",
     "make",
 )
+ORCHESTRATORS = ("airflow", "prefect", "dagster")
 
 Commands = list[list[str]]
-# Takes the folder of its executables, variables, a folder that does not exist, and a
-# number of jobs; gives more variables for the commands.
-Servers = Callable[
-    [Path, Mapping[str, str], Path, int], AbstractContextManager[Mapping[str, str]]
-]
+# Gives more variables for the commands.
+Servers = Callable[[Place], AbstractContextManager[Mapping[str, str]]]
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,7 @@ class Tool:
         note: what it does less than DVC, or otherwise.
         is_dvc: it leaves a dvc.lock and fills the cache.
         has_params: a stage can depend on single values of params.yaml.
+        has_memory: it does not run again what it has run.
     """
 
     name: str
@@ -73,11 +73,14 @@ class Tool:
     note: str = ""
     is_dvc: bool = False
     has_params: bool = False
+    has_memory: bool = True
 
     def cannot(self, workload: Workload) -> Optional[str]:
         """Why it cannot run a workload, if so."""
         if not self.has_params and any(stage.params for stage in workload.stages):
             return "a stage cannot depend on single values of a params file"
+        if workload.again and not self.has_memory:
+            return "runs all of it each time"
         return None
 
 
@@ -280,6 +283,43 @@ def tools(dvc_version: str) -> dict[str, Tool]:
             lambda jobs: [["make", f"-j{jobs}"]],
             note="no cache to restore from; compares times as ninja does, and does "
             "not notice a changed command either",
+        ),
+        Tool(
+            "airflow",
+            "python",
+            ["apache-airflow>=3.3"],
+            ["apache-airflow"],
+            formats.airflow,
+            lambda _: [["python", "trigger.py"]],
+            servers=orchestrators.airflow,
+            note="runs all of it each time; LocalExecutor and SQLite; from the trigger "
+            "to the end of the DAG run, with a scheduler and an API server that are "
+            "there already, whose CPU time is not counted",
+            has_memory=False,
+        ),
+        Tool(
+            "prefect",
+            "python",
+            ["prefect>=3.9"],
+            ["prefect"],
+            formats.prefect,
+            lambda jobs: [["python", "prefect_workload.py", str(jobs)]],
+            servers=orchestrators.prefect,
+            note="runs all of it each time by default; ThreadPoolTaskRunner, with a "
+            "server that is there already, whose CPU time is not counted",
+            has_memory=False,
+        ),
+        Tool(
+            "dagster",
+            "dagster",
+            ["dagster>=1.13"],
+            ["dagster"],
+            formats.dagster,
+            lambda _: [["dagster", "job", "execute", "-m", "dagster_workload"]],
+            servers=orchestrators.dagster,
+            note="runs all of it each time; multiprocess executor with a fork server, "
+            "whose CPU time is not counted; no server",
+            has_memory=False,
         ),
     ]
     return {tool.name: tool for tool in known}

@@ -2,7 +2,7 @@ import pytest
 
 from benchmarks import formats
 from benchmarks.model import critical_path, lower_bound, upstream
-from benchmarks.tools import PEERS, tools
+from benchmarks.tools import ORCHESTRATORS, PEERS, tools
 from benchmarks.workloads import (
     MIB,
     WORKLOADS,
@@ -178,7 +178,9 @@ def test_every_tool_can_be_asked(name):
     (workload,) = make(name, small=True)[:1]
     cannot = {tool.name for tool in tools("3").values() if tool.cannot(workload)}
     if name in ("deep-metrics", "anchors", "anchors-asleep"):
-        assert cannot == {*PEERS}
+        assert cannot == {*PEERS, *ORCHESTRATORS}
+    elif name == "no-op":
+        assert cannot == {*ORCHESTRATORS}
     else:
         assert not cannot
 
@@ -205,11 +207,15 @@ def test_dvc_yaml():
 
 
 PYTHON_FILES = {
+    "dags/workload.py": formats.airflow,
+    "dagster_workload.py": formats.dagster,
     "dodo.py": formats.doit,
     "luigi_workload.py": formats.luigi,
     "pipeline.py": formats.pivot,
     "plan.py": formats.stepup,
+    "prefect_workload.py": formats.prefect,
     "task_workload.py": formats.pytask,
+    "trigger.py": formats.airflow,
 }
 
 
@@ -218,6 +224,17 @@ def test_python_files_compile(name):
     text = PYTHON_FILES[name](big_and_small(1))[name]
     compile(text, name, "exec")
     assert ("date +%%s.%%N" in text) == (name == "dodo.py")
+
+
+def test_orchestrators_get_the_names_of_upstreams():
+    names = {"link_0_0": [], "link_0_1": ["link_0_0"]}
+    for name in ("dags/workload.py", "dagster_workload.py", "prefect_workload.py"):
+        scope: dict = {}
+        text = PYTHON_FILES[name](uneven_chains(2))[name]
+        exec(text[text.index("TASKS") :].partition("]\n\n")[0] + "]", scope)
+        found = {name: ups for name, _, ups in scope["TASKS"]}
+        assert {name: found[name] for name in names} == names
+        assert len(found) == 8
 
 
 def test_snakefile_has_a_rule_with_a_wildcard_for_foreach():
