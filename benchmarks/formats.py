@@ -275,8 +275,9 @@ runs = os.environ["AIRFLOW_URL"] + "/api/v2/dags/workload/dagRuns"
 body = json.dumps({"dag_run_id": "run", "logical_date": None}).encode()
 urlopen(Request(runs, body, {"Content-Type": "application/json"})).close()
 with urlopen(f"{runs}/run/wait?interval=0.1") as states:
-    *_, last = states
-sys.exit(json.loads(last)["state"] != "success")
+    *_, last = map(json.loads, states)
+if last["state"] != "success":
+    sys.exit(f"the end of the DAG run: {last}")
 """
     return {
         "dags/workload.py": imports + _graph(workload) + code,

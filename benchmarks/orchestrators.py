@@ -43,6 +43,8 @@ def airflow(place: Place) -> Iterator[dict[str, str]]:
         "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": str(place.jobs),
         "AIRFLOW__CORE__PARALLELISM": str(place.jobs),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        # Else tasks fail on a machine that is busy, after five seconds.
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
         # Its processes have titles, which must not overwrite the mark of the run.
         "SPT_NOENV": "1",
     }
