@@ -214,6 +214,31 @@ def test_links(make_project, watch, tmp_path):
     assert watching.next() == ("link", {"file"}, False)
 
 
+def test_a_change_during_a_run_counts(make_project, watch):
+    project = make_project(
+        "watch",
+        """
+        stages:
+          one: {cmd: cat in, deps: [in]}
+          two: {cmd: "until [ -f go ]; do sleep 0.1; done", deps: [other]}
+        """,
+        {"in": "1\n", "other": ""},
+    )
+    watching = watch(project)
+    watching.lines_until("one | ran in")
+    project.write({"in": "2\n"})
+    project.write({"go": ""})
+    assert watching.next() == ("", {"two"}, False)
+    assert watching.next() == ("in", {"one"}, False)
+
+    (project.path / "go").unlink()
+    project.write({"other": "3\n"})
+    watching.lines_until("two | > until")
+    status, rest = watching.interrupt()
+    assert status == 252
+    assert "interrupted" in rest
+
+
 @pytest.mark.parametrize(
     "args, status, error",
     [
