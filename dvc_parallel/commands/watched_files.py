@@ -216,7 +216,7 @@ def _vars_of(path: str, file: Any) -> Iterator[str]:
 
 
 def _code_of(repo: "Repo", stages: "Sequence[Stage]") -> tuple[set[str], bool]:
-    """The Python files of stages that have ``meta.parallel.code``.
+    """The Python files of stages that know their code, and of nodes of Kedro.
 
     Returns:
         files, and whether these are all: some cannot be found where one cannot be read.
@@ -226,6 +226,10 @@ def _code_of(repo: "Repo", stages: "Sequence[Stage]") -> tuple[set[str], bool]:
 
     projects, are_all = Projects(repo), True
     files: set[str] = set()
+    try:
+        files.update(code_files.files_of_nodes(stages))
+    except code_files.StageCodeError:
+        are_all = False
     for stage in stages:
         try:
             if stage.cmd and code_files.wanted(stage):

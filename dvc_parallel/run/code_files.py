@@ -121,10 +121,7 @@ def refresh(stages: "Iterable[Stage]") -> None:
         StageCodeError: the code of a stage cannot be known.
     """
     with_meta = [stage for stage in stages if stage.meta]
-    if nodes := [
-        it for it in with_meta if isinstance(it.meta, dict) and "kedro" in it.meta
-    ]:
-        _refresh_nodes(nodes)
+    _refresh_nodes(with_meta)
     asking = [stage for stage in with_meta if wanted(stage)]
     if not asking:
         return
@@ -174,45 +171,63 @@ def _files(asking: "Iterable[Stage]") -> "dict[str, dict[Stage, None]]":
     return files
 
 
-def _refresh_nodes(stages: "Sequence[Stage]") -> None:
-    """Write what code is in the fingerprints of nodes of Kedro, where it has changed.
+def _refresh_nodes(stages: "Iterable[Stage]") -> None:
+    """Write what code is in the fingerprints of Kedro's nodes, where it has changed."""
+    for stage, path, content, closure in _nodes(stages):
+        content.update(code=closure.definitions, packages=closure.distributions)
+        # NOTE: the form that `kedro dvc update` gives it
+        text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
+        _write(stage.repo, path, text + "\n")
 
-    Where Kedro is installed elsewhere, the versions of packages are not known here.
+
+def files_of_nodes(stages: "Iterable[Stage]") -> set[str]:
+    """The Python files that nodes of Kedro use.
+
+    Raises:
+        StageCodeError: the code of a node cannot be known.
     """
+    return {file for *_, closure in _nodes(stages) for file in closure.files}
+
+
+def _has_kedro() -> bool:
     try:
         distribution("kedro")
     except PackageNotFoundError:
+        return False
+    return True
+
+
+def _nodes(
+    stages: "Iterable[Stage]",
+) -> "Iterator[tuple[Stage, str, dict[str, Any], Closure]]":
+    """Nodes of Kedro: with the path and content of the fingerprint, and the code.
+
+    Where Kedro is installed elsewhere, the versions of packages are not known here.
+    """
+    nodes = [it for it in stages if isinstance(it.meta, dict) and "kedro" in it.meta]
+    if not nodes or not _has_kedro():
         return
     projects: dict[str, Project] = {}
-    for stage in stages:
-        for dep in stage.deps:
-            if _is_of_node(dep.fs_path):
-                _refresh_node(stage, dep.fs_path, projects)
-
-
-def _refresh_node(stage: "Stage", path: str, projects: dict[str, Project]) -> None:
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = json.loads(file.read())
-        entries = [*content["entries"], *content.get("also", ())]
-        source = content["source"]
-    except (OSError, ValueError, TypeError, KeyError):
-        return  # `kedro dvc run` says what is wrong with it
-    root = os.path.join(os.path.dirname(os.path.dirname(path)), source)
-    if root not in projects:
-        cache = os.path.join(stage.repo.tmp_dir, "parallel", "code")
-        projects[root] = Project([root], cache)
-    try:
-        closure = projects[root].closure(entries)
-    except CodeError as exc:
-        raise StageCodeError(
-            f"stage '{stage.addressing}': {exc} (where a node has changed, run "
-            "`kedro dvc update`)"
-        ) from None
-    content.update(code=closure.definitions, packages=closure.distributions)
-    # NOTE: the form that `kedro dvc update` gives it
-    text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
-    _write(stage.repo, path, text + "\n")
+    for stage in nodes:
+        for path in (it.fs_path for it in stage.deps if _is_of_node(it.fs_path)):
+            try:
+                with open(path, encoding="utf-8") as file:
+                    content = json.loads(file.read())
+                entries = [*content["entries"], *content.get("also", ())]
+                source = content["source"]
+            except (OSError, ValueError, TypeError, KeyError):
+                continue  # `kedro dvc run` says what is wrong with it
+            root = os.path.join(os.path.dirname(os.path.dirname(path)), source)
+            if root not in projects:
+                cache = os.path.join(stage.repo.tmp_dir, "parallel", "code")
+                projects[root] = Project([root], cache)
+            try:
+                yield stage, path, content, projects[root].closure(entries)
+            except CodeError as exc:
+                raise StageCodeError(
+                    f"stage '{stage.addressing}': {exc} (where a node has changed, "
+                    "run `kedro dvc update`)"
+                ) from None
 
 
 def _siblings(stage: "Stage") -> "Iterator[Stage]":

@@ -223,3 +223,19 @@ def test_a_trace_that_cannot_be_checked_costs_no_result(done, monkeypatch):
     told = done.dvc("repro").stderr
     assert "WARNING: stage 'total': its code is not checked: " in told
     assert done.exists("data/total.json")
+
+
+def test_the_code_of_nodes_is_watched(done):
+    from dvc_parallel.commands.watched_files import WatchedFiles
+
+    watched = WatchedFiles(str(done.path))
+    watched.load()
+    before, _ = watched.look()
+    done.edit("src/shop/base.py", "1000", "10000")
+    after, _ = watched.look()
+    changed = {name for name, stamp in after.items() if before[name] != stamp}
+    assert changed == {str(done.path / "src/shop/base.py")}
+    assert "Running stage 'double'" in done.dvc("repro").stdout
+    watched.load()
+    # NOTE: fingerprints, which that has written, do not set off one more run
+    assert watched.look()[0] == after
