@@ -82,6 +82,10 @@ IN_LOADING = PATHS + seams_of(
     dvc.dependency:_get(stage p info)
         -> caches.stage_loading:get_dependency, dispensable
     dvc.output:_get(stage path) -> caches.stage_loading:get_output, dispensable
+    dvc.stage.loader:resolve_paths(fs path wdir)
+        -> caches.stage_loading:resolve_paths, dispensable
+    dvc.output:get_cloud_fs(repo_config)
+        -> caches.stage_loading:get_cloud_fs, dispensable, since 3.10.1
     """
 )
 
@@ -124,12 +128,16 @@ IN_RUNS = PATHS + seams_of(
     dvc.stage.cache:StageCache._uncached_outs(self stage cache)
         -> run.overrides:uncached_outs, dispensable
     dvc.stage.cache:StageCache.save(self stage) -> caches.run_cache:save
+    dvc.utils:dict_filter(d exclude) -> caches.run_cache:dict_filter, dispensable
     dvc_data.hashfile.db.local:LocalHashFileDB.move(self from_info to_info)
         -> caches.run_cache:move, dispensable
     dvc.output:Output._build(self) -> run.saving:build, since 3.5.0
+    dvc.output:Output.__str__(self) -> run.overrides:name_of, dispensable
     dvc.output:Output._get_hash_meta(self) -> run.saving:hash_meta, dispensable
     dvc.dependency.base:Dependency.save(self) -> run.saving:save_dependency, dispensable
     dvc.stage:Stage.compute_md5(self) -> run.overrides:compute_md5, dispensable
+    dvc.stage.cache:_get_stage_hash(stage)
+        -> caches.run_cache:get_stage_hash, dispensable
     dvc.schema:COMPILED_LOCK_FILE_STAGE_SCHEMA(data)
         -> caches.entry_shapes:check_entry, dispensable
     dvc.output:build(odb path fs name) -> backport.before_3_6:build, before 3.5.0

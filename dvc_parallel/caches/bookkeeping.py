@@ -64,6 +64,7 @@ class Bookkeeping:
         self.damaged: dict[str, tuple[Any, str]] = {}
         self.patterns: dict[tuple, Any] = {}
         self.in_repo: dict[tuple, bool] = {}
+        self.names: dict[tuple, str] = {}
         self.pulls = True
         self.changed: set[int] = set()  # ids of stages of which DVC asks once more
 

@@ -10,6 +10,8 @@ import shutil
 from copy import copy
 from typing import TYPE_CHECKING, Any, Callable
 
+from dvc.stage import cache as stage_cache
+from dvc.stage.serialize import to_single_stage_lockfile
 from dvc_data.hashfile.db.local import LocalHashFileDB
 
 from dvc_parallel.engine.atomic import temporary_name
@@ -44,6 +46,32 @@ def save(books: Any, original: Callable, cache: "StageCache", stage: "Stage") ->
         books.written.add(cache.cache_dir)
     finally:
         shutil.rmtree(elsewhere.cache_dir, ignore_errors=True)
+
+
+@in_runs
+def get_stage_hash(_books: Any, _original: Callable, stage: "Stage") -> str:
+    """``dvc.stage.cache._get_stage_hash``: what a stage is found by.
+
+    DVC asserts once more that it has all that this takes, having just asked for that.
+    """
+    return stage_cache._get_cache_hash(to_single_stage_lockfile(stage), key=True)
+
+
+def dict_filter(original: Callable, data: Any, exclude: Any = ()) -> Any:
+    """``dvc.utils.dict_filter``: leave out keys, for a hash of the rest."""
+    return _without(data, exclude) if exclude else original(data, exclude)
+
+
+def _without(data: Any, keys: Any) -> Any:
+    if isinstance(data, list):
+        return [it if type(it) is str else _without(it, keys) for it in data]
+    if not isinstance(data, dict):
+        return data
+    return {
+        key: it if type(it) in (str, int, bool) else _without(it, keys)
+        for key, it in data.items()
+        if key not in keys
+    }
 
 
 def move(original: Callable, odb: Any, from_path: str, to_path: str) -> None:

@@ -2,7 +2,8 @@
 
 ``dvc repro`` reads each dvc.yaml that is asked for and its dvc.lock, and makes stages
 of them, to find out which they are; then it does all of that again for the graph, whose
-stages it runs.  Here the graph gets the same ones.
+stages it runs.  Here the graph gets the same ones.  And what stages depend on together
+is looked at once.
 """
 
 import gc
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 from dvc.annotations import ANNOTATION_FIELDS, Annotation
 from dvc.dependency import Dependency
 from dvc.dvcfile import is_valid_filename
+from dvc.fs import LocalFileSystem
 from dvc.output import Output
 from dvc.stage.loader import StageLoader
 from dvc_data.hashfile.hash_info import HashInfo
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 _local = threading.local()
 
+# A path that is no URL, and has nothing in it that may be a part of one
+_PATH = re.compile(r"(?!//)[^:?#]+")
 # A path that is what it looks like, below the folder that it is relative to
 _BELOW = re.compile(r"\w[\w.-]*(?:/\w[\w.-]*)*", re.ASCII)
 _IS_POSIX = os.name == "posix"
@@ -57,8 +61,11 @@ class _Files:
     def __init__(self, repo: "Repo"):
         self.repo = repo
         self._known: dict[str, tuple[list, Any]] = {}
+        self._dependencies: dict[tuple[str, str], Dependency] = {}
+        self._local: Optional[tuple[Any, Any]] = None  # with a config
         # attributes of outputs and dependencies, by what these have in common
         self._templates: dict[tuple, dict[str, Any]] = {}
+        self._resolved: dict[tuple, tuple[str, str]] = {}
 
     def load(self, original: Callable, path: str) -> Any:
         path = os.path.abspath(path)
@@ -74,6 +81,20 @@ class _Files:
                 file.LOADER = _StagesOnce
                 self._known[path] = signatures, file
         return file
+
+    def dependency(self, original: Callable, stage: "Stage", path: str) -> "Dependency":
+        """A dependency like the one that the first stage with it has."""
+        found = self._dependencies.get((path, stage.wdir))
+        if found is None:
+            found = original(stage, path, {})
+            if type(found) is not Dependency or found.meta != Meta():
+                return found
+            self._dependencies[path, stage.wdir] = found
+        dep = Dependency.__new__(Dependency)
+        vars(dep).update(vars(found))
+        dep.stage = stage
+        _give_its_own(dep)
+        return dep
 
     def like_others(
         self, make: Callable, kind: Any, stage: "Stage", path: str, options: tuple
@@ -107,11 +128,35 @@ class _Files:
         rules = self.repo.dvcignore
         return below(path, rules.root_dir) is None or is_left_out(rules, path)
 
+    def resolve_paths(
+        self, original: Callable, fs: Any, path: str, wdir: Optional[str]
+    ) -> tuple[str, str]:
+        """The paths of a dvc.yaml and of the folder that a stage is run in."""
+        if not os.path.isabs(path) or fs is not self.repo.fs:
+            return original(fs, path, wdir)
+        if (path, wdir) not in self._resolved:
+            self._resolved[path, wdir] = original(fs, path, wdir)
+        return self._resolved[path, wdir]
+
+    def get_cloud_fs(self, original: Callable, config: Any, url: str) -> tuple:
+        """What a local path has in common with all others: its file system."""
+        if self._local is None or self._local[0] is not config:
+            cls, kwargs, path = original(config, url=url)
+            fs = cls(**kwargs)
+            if cls is not LocalFileSystem or cls._strip_protocol(url) != path:
+                return partial(_given, fs), {}, path
+            self._local = config, partial(_given, fs)
+        return self._local[1], {}, LocalFileSystem._strip_protocol(url)
+
 
 def _give_its_own(it: Any) -> None:
     """Have a copy of an output or dependency not share what may be changed."""
     it.annot, it.meta = Annotation(labels=[], meta={}), Meta()
     it.hash_info = HashInfo(it.hash_info.name)
+
+
+def _given(it: Any) -> Any:
+    return it
 
 
 def collect_stages(
@@ -147,13 +192,15 @@ def load_file(original: Callable, repo: "Repo", path: Any, **kwargs: Any) -> Any
 def get_dependency(
     original: Callable, stage: "Stage", path: Any, info: Any, **kwargs: Any
 ) -> Any:
-    """``dvc.dependency._get``: a dependency; most are like others."""
+    """``dvc.dependency._get``: a dependency; stages have many in common."""
     files: Optional[_Files] = getattr(_local, "files", None)
     is_plain = type(path) is str and not info and not any(kwargs.values())
-    make = partial(original, stage, path, info, **kwargs)
     if files is None or not is_plain or files.repo is not stage.repo:
-        return make()
-    return files.like_others(make, Dependency, stage, path, ())
+        return original(stage, path, info, **kwargs)
+    if _BELOW.fullmatch(path):
+        make = partial(original, stage, path, {})
+        return files.like_others(make, Dependency, stage, path, ())
+    return files.dependency(original, stage, path)
 
 
 def get_output(original: Callable, stage: "Stage", path: Any, **kwargs: Any) -> Any:
@@ -178,6 +225,26 @@ def is_in_repo(original: Callable, out: Output) -> bool:
         return original(out)
     is_inside = f"{out.stage.wdir}/".startswith(f"{out.repo.root_dir}/")
     return bool(is_inside and _BELOW.fullmatch(out.def_path)) or original(out)
+
+
+def resolve_paths(
+    original: Callable, fs: Any, path: str, wdir: Optional[str] = None
+) -> tuple[str, str]:
+    """``dvc.stage.utils.resolve_paths``, most often asked for the same."""
+    files: Optional[_Files] = getattr(_local, "files", None)
+    if files is None:
+        return original(fs, path, wdir)
+    return files.resolve_paths(original, fs, path, wdir)
+
+
+def get_cloud_fs(original: Callable, repo_config: Any, **kwargs: Any) -> tuple:
+    """``dvc.output.get_cloud_fs``: the file system of a path."""
+    files: Optional[_Files] = getattr(_local, "files", None)
+    url = kwargs.get("url")
+    is_plain = len(kwargs) == 1 and type(url) is str and _PATH.fullmatch(url)
+    if files is None or not is_plain:
+        return original(repo_config, **kwargs)
+    return files.get_cloud_fs(original, repo_config, kwargs["url"])
 
 
 def forget() -> None:

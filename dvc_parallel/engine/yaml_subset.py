@@ -19,9 +19,11 @@ as the numbers of these depend on what else is in the file::
 
 import datetime as dt
 import io
+import marshal
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache, lru_cache
 from typing import Any, Callable, Optional
 
@@ -68,6 +70,9 @@ _COMMENT = re.compile(
     r"#[\t\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd]*"
 )
 
+# The form of `marshal` in which equal data is equal
+_NO_REFS = 2
+
 _COLLECTIONS = {dict, OrderedDict, list}
 _ODD_SCALARS = {str, bytes, dt.date, dt.datetime}
 _ODD_KEYS = {str, int, bool, dt.date, type(None)}
@@ -75,6 +80,10 @@ _ODD_KEYS = {str, int, bool, dt.date, type(None)}
 
 class NotSimpleError(Exception):
     """Beyond what of YAML is known here."""
+
+
+class _SharedError(Exception):
+    """Something is there more than once."""
 
 
 def dumps_simple(data: Mapping[str, Any]) -> Optional[str]:
@@ -130,7 +139,11 @@ def format_value(value: Any, head: str, column: int) -> str:
         NotSimpleError: only ruamel.yaml knows how to write this.
         RecursionError: the value is in itself.
     """
-    return "\n".join([*_Writer(value).lines_of(value, head, column), ""])
+    try:
+        lines = _Writer({}).lines_of(value, head, column)
+    except _SharedError:
+        lines = _Writer(_labels(value)).lines_of(value, head, column)
+    return "\n".join([*lines, ""])
 
 
 def _labels(value: Any) -> dict[int, int]:
@@ -153,8 +166,8 @@ def _labels(value: Any) -> dict[int, int]:
 
 
 class _Writer:
-    def __init__(self, value: Any):
-        self._labels = _labels(value)
+    def __init__(self, labels: Mapping[int, int]):
+        self._labels = labels
         self._seen: set[int] = set()
         self._lines: list[str] = []
 
@@ -170,6 +183,8 @@ class _Writer:
         after_dash = head[-1] == "-"
         label = self._labels.get(id(value))
         if id(value) in self._seen:
+            if label is None:
+                raise _SharedError
             self._lines.append(f"{head} \0*{label}\0")
             return
         self._seen.add(id(value))
@@ -188,10 +203,24 @@ class _Writer:
             self._lines.append(head)
         for item in value:
             if kind is list:
-                self._add(item, start + "-", column)
+                self._add_item(item, start, column)
             else:
                 self._add(value[item], f"{start}{self._key(item, start)}:", column)
             start = " " * column
+
+    def _add_item(self, item: Any, start: str, column: int) -> None:
+        """Add an item of a sequence; most are mappings of short and plain scalars."""
+        rows: list[str] = []
+        if type(item) is dict and id(item) not in self._seen and not self._labels:
+            # NOTE: what `marshal` has not is no such scalar
+            with suppress(ValueError):
+                rows = _flat_rows(marshal.dumps(item, _NO_REFS), column + 2)
+        if not rows:
+            self._add(item, start + "-", column)
+            return
+        self._seen.add(id(item))
+        self._lines.append(f"{start}- {rows[0]}")
+        self._lines.extend(rows[1:])
 
     def _key(self, key: Any, start: str) -> str:
         text = key
@@ -225,6 +254,29 @@ class _Writer:
             if any(line.endswith("  ") for line in lines[:-1]):
                 lines = _format_odd(value, head, column)
             self._lines.extend(lines)
+
+
+@lru_cache(maxsize=2**10)
+def _is_simple_key(key: str) -> bool:
+    return bool(SIMPLE_STR.fullmatch(key))
+
+
+@lru_cache(maxsize=2**14)
+def _flat_rows(item: bytes, column: int) -> list[str]:
+    """The lines of a mapping, the first one without indentation.
+
+    Nothing, if not all of it is plain scalars that fit into a line.
+    """
+    rows = []
+    for key, value in marshal.loads(item).items():  # noqa: S302  # our own
+        text = _format_scalar(value)
+        if text is None or type(key) is not str or not _is_simple_key(key):
+            return []
+        row = f"{' ' * column}{key}: {text}" if text else f"{' ' * column}{key}:"
+        if len(row) > WIDTH:
+            return []
+        rows.append(row)
+    return [rows[0][column:], *rows[1:]] if rows else []
 
 
 def _fold(head: str, text: str, indent: int) -> list[str]:
@@ -504,12 +556,34 @@ class _Reader:
         rows = self._rows
         while rows and rows[-1][0] == column and rows[-1][1].startswith("- "):
             item = rows.pop()[1][2:]
-            if item.startswith("- ") or _KEY.fullmatch(item):
+            if flat := self._flat(item, column + 2):
+                items.append(flat)
+            elif item.startswith("- ") or _KEY.fullmatch(item):
                 rows.append((column + 2, item))
                 items.append(self._collection())
             else:
                 items.append(self._value(item, column))
         return items
+
+    def _flat(self, first: str, column: int) -> dict[Any, Any]:
+        """Take the rest of a mapping in a sequence if it is nothing but plain scalars.
+
+        Args:
+            first: its first row.
+            column: of the others.
+        """
+        rows, end, texts = self._rows, len(self._rows), [first]
+        while end and rows[end - 1][0] == column:
+            end -= 1
+            texts.append(rows[end][1])
+        # NOTE: what is further to the right, or empty, goes on with a scalar
+        if end and (rows[end - 1][0] > column or not rows[end - 1][1]):
+            return {}
+        flat = _read_flat(*texts)
+        if flat is None:
+            return {}
+        del rows[end:]
+        return marshal.loads(flat)  # noqa: S302  # our own
 
     def _value(self, text: str, column: int) -> Any:
         """The value whose first row goes on with a text."""
@@ -549,6 +623,25 @@ class _Reader:
         if _FLOAT.fullmatch(text):
             return float(text)
         return _parse_odd("k: " + "\n".join([*lines, ""]))["k"]
+
+
+@lru_cache(maxsize=2**14)
+def _read_flat(*rows: str) -> Optional[bytes]:
+    """What rows say, if each is a key and a plain scalar."""
+    data: dict[str, Any] = {}
+    for row in rows:
+        key, _, text = row.partition(": ")
+        if not _is_simple_key(key) or key in data:
+            return None
+        if SIMPLE_STR.fullmatch(text):
+            data[key] = text
+        elif text in ("true", "false"):
+            data[key] = text == "true"
+        elif _INT.fullmatch(text):
+            data[key] = int(text)
+        else:
+            return None
+    return marshal.dumps(data)
 
 
 @lru_cache(maxsize=2**14)

@@ -320,6 +320,22 @@ def pattern(
 
 
 @in_runs
+def name_of(books: "Bookkeeping", original: Callable, out: "Output") -> str:
+    """``Output.__str__``: a path as people see it, from where they are.
+
+    DVC asks for it some ten times a stage, mostly for messages that nobody sees.
+    """
+    root_dir = out.repo.root_dir if out.repo else None
+    key = out.def_path, out.fs_path, out.fs.protocol, root_dir, os.getcwd()
+    if key not in books.names:
+        name = original(out)
+        if not isinstance(name, str):  # in another folder than the repo's
+            return name
+        books.names[key] = name
+    return books.names[key]
+
+
+@in_runs
 def changed(
     books: "Bookkeeping",
     original: Callable,

@@ -28,7 +28,7 @@ from dvc_parallel.caches.path_facts import (
     relpath,
     relpath_of,
 )
-from dvc_parallel.run.overrides import changed, is_in_repo, trie_pattern
+from dvc_parallel.run.overrides import changed, is_in_repo, name_of, trie_pattern
 from tests.support.capabilities import resets_config
 
 
@@ -416,6 +416,25 @@ def test_whether_a_path_is_in_the_repo_is_asked_once(tmp_dvc, tmp_path, mocker):
         assert original.call_count == 2
         inside.def_path, inside.fs_path = outside.def_path, outside.fs_path
         assert not is_in_repo(original, inside)
+
+
+def test_what_an_output_is_called_depends_on_where_one_is(
+    tmp_dvc, tmp_path, mocker, monkeypatch
+):
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path)
+    stage = mocker.Mock(repo=tmp_dvc, wdir=str(tmp_path))
+    out = Output(stage, "a", cache=False)
+    original = mocker.Mock(side_effect=Output.__str__)
+    with Bookkeeping(str(tmp_path)).in_this_thread():
+        assert [name_of(original, out) for _ in range(3)] == ["a"] * 3
+        assert original.call_count == 1
+        monkeypatch.chdir("sub")
+        assert name_of(original, out) == os.path.join(os.pardir, "a")
+        out.def_path = str(tmp_path / "b")
+        assert name_of(original, out) == str(tmp_path / "b")
+    assert name_of(original, out) == str(tmp_path / "b")
+    assert original.call_count == 4
 
 
 def test_what_is_left_out_in_a_folder_is_found_out_once(tmp_path, mocker):

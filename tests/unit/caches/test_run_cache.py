@@ -2,12 +2,15 @@ import errno
 import os
 from types import SimpleNamespace
 
+import dvc.utils
 import pytest
 from dvc_data.hashfile.db.local import LocalHashFileDB
 from dvc_objects.fs import localfs
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dvc_parallel.caches.bookkeeping import Bookkeeping
-from dvc_parallel.caches.run_cache import move, save
+from dvc_parallel.caches.run_cache import dict_filter, move, save
 
 
 @pytest.fixture
@@ -83,6 +86,18 @@ def test_nothing_to_save(tmp_path, cache):
     with Bookkeeping(os.curdir).in_this_thread():
         save(lambda *_args: None, cache, "stage")
     assert not os.listdir(tmp_path)
+
+
+DATA = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from("abc"),
+    lambda it: st.lists(it) | st.dictionaries(st.sampled_from(["size", "a", "b"]), it),
+)
+
+
+@given(DATA, st.sampled_from([(), [], ["size"], ["size", "a"]]))
+def test_keys_are_left_out_as_by_dvc(data, exclude):
+    original = dvc.utils.dict_filter
+    assert repr(dict_filter(original, data, exclude)) == repr(original(data, exclude))
 
 
 @pytest.mark.parametrize("shared", [None, "group"])
