@@ -191,13 +191,13 @@ def _text(path: str) -> bytes:
 
 
 def _deps_of(stage: "Stage") -> Iterator[str]:
-    from dvc_parallel.run.code_files import KEDRO_FOLDER, is_code_file
+    from dvc_parallel.run.code_files import is_refreshed
 
     for dep in stage.deps:
         if getattr(dep, "protocol", None) != "local":
             continue
         # NOTE: those are written by the run
-        if not is_code_file(dep.fs_path) and KEDRO_FOLDER not in dep.fs_path:
+        if not is_refreshed(dep.fs_path):
             yield dep.fs_path
 
 

@@ -148,8 +148,13 @@ def track(stages: "Iterable[Stage]") -> None:
     for stage in stages:
         for dep in stage.deps if stage.meta and not stage.frozen else ():
             path = dep.fs_path
-            if (is_code_file(path) or _is_of_node(path)) and dep.workspace_status():
+            if is_refreshed(path) and dep.workspace_status():
                 stage.repo.scm_context.track_file(os.path.relpath(path))
+
+
+def is_refreshed(path: str) -> bool:
+    """Whether a file is written here, and not by the user."""
+    return is_code_file(path) or _is_of_node(path)
 
 
 def _is_of_node(path: str) -> bool:
