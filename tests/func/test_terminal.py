@@ -350,7 +350,7 @@ def shell(on_terminal, project):
         shell.wait_for("^ready>")
         shell.type(f"{PYTHON} -m dvc repro -j 4 --output none\n")
         shell.wait_for("3 running")
-        while len(commands(project)) < 4:
+        while len(list(commands(project))) < 4:
             assert shell.read(), "\n".join(shell.text)
         return shell
 
@@ -359,29 +359,38 @@ def shell(on_terminal, project):
 
 def commands(project):
     """DVC, and what it has started in the project."""
-    return [process for process, _ in commands_with_states(project)]
-
-
-def commands_with_states(project):
     for process in commands_in(project.path):
         # NOTE: it may end meanwhile
         with suppress(psutil.NoSuchProcess):
             if process.name() != "bash":
-                yield process, process.status()
+                yield process
 
 
-def states(project):
-    return {status for _, status in commands_with_states(project)}
+def goes_on(process):
+    return process.status() != psutil.STATUS_STOPPED
 
 
-def wait_for_states(project, shell, wanted):
+def cannot_go_on(process):
+    """Whether it is stopped, or waits for one that is.
+
+    A shell that starts a command with vfork, as dash does, sleeps in the kernel until
+    that is another program, and cannot stop meanwhile.  If the command is stopped before
+    it is one, that lasts.  A process that waits for the disk stops when it has got it.
+    """
+    if process.status() == psutil.STATUS_DISK_SLEEP:
+        return any(map(cannot_go_on, process.children()))
+    return not goes_on(process)
+
+
+def wait_for_all(project, shell, state):
     end = time.monotonic() + HANGS
-    while not wanted(states(project)):
-        assert time.monotonic() < end
+    while True:
+        # NOTE: one may end meanwhile
+        with suppress(psutil.NoSuchProcess):
+            if all(map(state, commands(project))):
+                return
+        assert time.monotonic() < end, list(commands(project))
         assert shell.read()
-
-
-STOPPED = {psutil.STATUS_STOPPED}
 
 
 def test_ctrl_z_stops_commands_with_dvc_and_fg_goes_on(shell, project):
@@ -389,15 +398,14 @@ def test_ctrl_z_stops_commands_with_dvc_and_fg_goes_on(shell, project):
     for count in range(2):
         shell.type("\x1a")
         shell.wait_for("Stopped")
-        # NOTE: one that waits for the disk stops when it has got what it waits for
-        wait_for_states(project, shell, lambda states: states == STOPPED)
+        wait_for_all(project, shell, cannot_go_on)
         # NOTE: nothing of the view is left, nor does it come back
         shell.type(f"echo in $((40 + {count}))\n")
         shell.wait_for(f"^in 4{count}$")
         assert not re.search("running$|[━─]", "\n".join(shell.text), re.MULTILINE)
         shell.type("clear; fg\n")
         shell.wait_for("3 running")
-        assert not states(project) & STOPPED
+        assert all(map(goes_on, commands(project)))
     go_on(project, *ALL)
     shell.wait_for("5 stages: 4 ran, 1 failed; ")
 
@@ -423,9 +431,9 @@ def test_a_run_in_the_background_that_may_not_write_is_stopped_as_a_whole(
     shell.type("\x1a")
     shell.wait_for("Stopped")
     shell.type("clear; stty tostop; bg\n")
-    wait_for_states(project, shell, lambda states: not states & STOPPED)
+    wait_for_all(project, shell, goes_on)
     go_on(project, "one")
-    wait_for_states(project, shell, lambda states: states == STOPPED)
+    wait_for_all(project, shell, cannot_go_on)
     # NOTE: the shell is told of it when the last thread has stopped, and `fg` continues
     # what it takes for stopped
     while "Stopped" not in "\n".join(shell.text):
@@ -442,7 +450,7 @@ def test_a_run_that_is_stopped_ends_with_its_commands(shell, project, signum):
     shell = shell()
     shell.type("\x1a")
     shell.wait_for("Stopped")
-    processes = commands(project)
+    processes = list(commands(project))
     shell.type(f"kill -{int(signum)} %1; kill -CONT %1\n")
     assert not psutil.wait_procs(processes, timeout=HANGS)[1]
 
