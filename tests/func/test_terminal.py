@@ -374,8 +374,8 @@ def cannot_go_on(process):
     """Whether it is stopped, or waits for one that is.
 
     A shell that starts a command with vfork, as dash does, sleeps in the kernel until
-    that is another program, and cannot stop meanwhile.  If the command is stopped before
-    it is one, that lasts.  A process that waits for the disk stops when it has got it.
+    that is another program, and cannot stop meanwhile.  That lasts if the command is
+    stopped before.  A process that waits for the disk stops when it has got it.
     """
     if process.status() == psutil.STATUS_DISK_SLEEP:
         return any(map(cannot_go_on, process.children()))
