@@ -212,11 +212,19 @@ def test_without_colors(on_terminal, project):
     terminal.finish()
 
 
-def assert_view_throughout(frames):
-    """See that the view is there from its first frame to its last one."""
+def assert_view_throughout(frames, resized=()):
+    """See that the view is there from its first frame to its last one.
+
+    Args:
+        resized: how many frames there were when the terminal got a new size. What was
+            printed for the old one, and comes after that, may be cut.
+    """
     has_view = ["running" in frame for frame in frames]
     first, last = has_view.index(True), len(frames) - has_view[::-1].index(True)
-    lacking = [frame for frame in frames[first:last] if "running" not in frame]
+    for count in resized:
+        new = has_view.index(True, count)
+        has_view[count:new] = [True] * (new - count)
+    lacking = [frames[i] for i in range(first, last) if not has_view[i]]
     assert not lacking, lacking[0]
     # NOTE: what comes later is not of stages
     assert frames[last:]
@@ -262,16 +270,17 @@ def test_the_view_is_there_in_each_frame(make_project):
         {"fast.py": FAST},
     )
     terminal = Terminal(project, "repro", "-j", "8", "-v", columns=100, rows=30)
-    sizes = iter([(60, 15), (100, 30), (100, 10), (80, 24)])
+    sizes, resized = iter([(60, 15), (100, 30), (100, 10), (80, 24)]), []
     try:
         terminal.wait_for(r"\d running")
         while terminal.read():
             if terminal.raw.count(b"line 100 of") > 1 and (size := next(sizes, None)):
+                resized.append(len(terminal.frames))
                 terminal.resize(*size)
     finally:
         terminal.close()
     assert terminal.process.returncode == 0
-    assert_view_throughout(terminal.frames)
+    assert_view_throughout(terminal.frames, resized)
     assert next(sizes, None) is None
     text = re.sub(rb"\x1b\[[\d;?]*\w", b"", terminal.raw).decode()
     for item in items.split(", "):
