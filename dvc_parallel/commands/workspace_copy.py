@@ -22,8 +22,10 @@ from dvc.config import Config
 from dvc.exceptions import DvcException
 from dvc.fs import localfs
 from dvc.repo import Repo, lock_repo
+from dvc.scm import NoSCMError
 from pygtrie import Trie
 from scmrepo.git import Git
+from scmrepo.noscm import NoSCM
 
 from dvc_parallel.engine import logger, signals
 from dvc_parallel.engine.atomic import about
@@ -84,6 +86,13 @@ class WorkspaceCopy:
         relpath = os.path.relpath(os.path.realpath(path), self.root)
         return os.path.join(self.copy, relpath)
 
+    def is_ignored(self, path: str) -> bool:
+        """Whether git ignores a path of the copy in the workspace."""
+        place = os.path.join(self.root, os.path.relpath(path, self.copy))
+        is_folder = path.endswith(os.sep)
+        ignored: bool = self._repo.scm.is_ignored(place + os.sep * is_folder)
+        return ignored
+
     @contextmanager
     def made_for(self, stages: Sequence["Stage"]) -> Iterator[None]:
         """Copy what stages of the locked repo need, and remove the copy at the end.
@@ -112,8 +121,6 @@ class WorkspaceCopy:
         cache = self._repo.config["cache"].get("dir")
         config = {
             "cache": {"dir": cache or os.path.join(self._repo.dvc_dir, "cache")},
-            # NOTE: a .gitignore is a dependency of stages that depend on its folder
-            "core": {"no_scm": True},
         }
         with Config(dvc_dir, validate=False).edit("local") as local:
             local.setdefault("cache", {})["dir"] = os.path.join(dvc_dir, "cache")
@@ -125,7 +132,9 @@ class WorkspaceCopy:
         try:
             with (
                 variables({SITE_CACHE: self._own.path_of("site")}),
-                Repo(self.path(self._repo.root_dir), config=config) as repo,
+                Repo(
+                    self.path(self._repo.root_dir), config=config, scm=_NoGit(self)
+                ) as repo,
             ):
                 yield repo
         finally:
@@ -192,6 +201,21 @@ class WorkspaceCopy:
         # NOTE: how long stages took says which are best started first
         for name in ("config", "config.local", "tmp/parallel/durations.json"):
             yield os.path.join(dvc_dir, *name.split("/"))
+
+
+class _NoGit(NoSCM):
+    """No git for the copy, whose DVC finds the same stages as that of the workspace.
+
+    A .gitignore is a dependency of stages that depend on its folder, so nothing may be
+    written to it.  But DVC does not look for stages where git ignores files.
+    """
+
+    def __init__(self, place: WorkspaceCopy):
+        super().__init__(place.copy, _raise_not_implemented_as=NoSCMError)
+        self._place = place
+
+    def is_ignored(self, path: str) -> bool:
+        return self._place.is_ignored(path)
 
 
 @contextmanager

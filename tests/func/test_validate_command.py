@@ -173,6 +173,25 @@ def test_files_that_git_ignores_are_there_if_a_stage_depends_on_them(make_projec
     assert states(validate_json(project)) == {"a": "reproducible"}
 
 
+def test_stages_that_git_ignores_are_none_of_the_copy(make_project):
+    other = "stages: {other: {cmd: date > a.txt, wdir: .., outs: [a.txt]}}\n"
+    project = make_project(
+        dvc_yaml="""
+            stages:
+              a: {cmd: cat lib/x lib/y > a.txt, deps: [lib, lib/y], outs: [a.txt]}
+        """,
+        files={
+            ".gitignore": "/lib\n",
+            "lib/x": "x\n",
+            "lib/y": "y\n",
+            "lib/y.dvc": f"outs: [{{md5: {'0' * 32}, hash: md5, path: y}}]\n",
+            "lib/dvc.yaml": other,
+        },
+    )
+    project.reproduce(jobs=2)
+    assert states(validate_json(project)) == {"a": "reproducible"}
+
+
 def test_commands_find_the_copy(make_project):
     project = make_project(
         dvc_yaml="""
