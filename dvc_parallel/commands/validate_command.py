@@ -251,7 +251,8 @@ class _Validator:
         for out, path in zip(recorded, kept):
             _bring_back(out, path)
         self.verdicts[verdict.name] = verdict
-        return stage
+        # NOTE: a stage that has failed is not shown as one that ran
+        return stage if verdict.error is None else None
 
     def _put_aside(self, out: Output) -> Optional[str]:
         if not os.path.lexists(out.fs_path):

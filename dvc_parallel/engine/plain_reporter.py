@@ -238,7 +238,12 @@ class PlainReporter(Reporter):
             if stage is not None:
                 yield from (f"    {line}" for line in self.last_words(stage, lines))
         if left := len(stages) - len(shown):
-            yield f"  and {left} more: dvc-parallel logs --failed"
+            where = (
+                ": dvc-parallel logs --failed"
+                if any(row[-1] for row in rows[1:])
+                else ""
+            )
+            yield f"  and {left} more{where}"
 
     def _failure(self, stage: int) -> tuple[str, str, str, str]:
         details = self._failed.get(stage, {})

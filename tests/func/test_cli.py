@@ -161,6 +161,17 @@ def test_experiments_heed_the_config(experiments, args):
     assert "with 3 jobs" in experiments.dvc("exp", "run", *args).stdout
 
 
+@pytest.mark.parametrize("args", [[], ["--temp"]])
+def test_an_experiment_names_logs_that_are_there_afterwards(experiments, args):
+    """Of one in a folder of its own, they are gone with it."""
+    experiments.write({"dvc.yaml": "stages: {a: {cmd: echo no && false}}"})
+    result = experiments.dvc("exp", "run", *args, check=False)
+    shown = result.stdout + result.stderr
+    assert "| no\n" in shown
+    is_kept = experiments.own("logs", "a", check=False).returncode == 0
+    assert ("dvc-parallel logs a" in shown) is is_kept is not bool(args)
+
+
 @pytest.mark.slow
 def test_queued_experiments_heed_the_config(experiments):
     queued = experiments.dvc("exp", "run", "--queue").stdout

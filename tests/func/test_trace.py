@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import textwrap
 
 import pytest
@@ -431,6 +432,21 @@ def test_the_command_shows_findings(make_project):
     assert "--ignore needs --trace" in project.deps("--ignore", "in", status=255).stderr
     assert not (project.path / ".dvc/tmp/validate").exists()
     assert project.read("dvc.yaml") == files["dvc.yaml"]
+
+
+def test_a_stage_that_fails_is_not_shown_as_one_that_ran(make_project):
+    project = make_project(
+        dvc_yaml="""
+            stages:
+              a: {cmd: test -f hidden > a, outs: [a]}
+              b: {cmd: cat a > b, deps: [a], outs: [b]}
+              c: {cmd: echo > c, outs: [c]}
+        """
+    )
+    shown = project.deps("--trace", status=1)
+    assert "  error: failed to run: test -f hidden > a, exited with 1\n" in shown.stdout
+    shown = shown.stdout + shown.stderr
+    assert re.findall(r"^(\w) \| ran in ", shown, re.MULTILINE) == ["c"]
 
 
 def test_the_command_in_json(make_project):

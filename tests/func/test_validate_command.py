@@ -147,13 +147,15 @@ def test_a_stage_that_fails_does_not_stop_the_others(make_project):
 
     result = validate(project, "--json")
     report = json.loads(result.stdout)
-    # NOTE: for the run, a stage that fails has ended as any other
     assert not re.search(r"\d ran\b", result.stderr)
     assert "WARNING: a | failed to run: test -f secret" in result.stderr
     assert states(report) == {"a": "failed", "b": "reproducible", "c": "failed"}
     errors = [stage["error"] for stage in report["stages"]]
     assert "failed to run: test -f secret" in errors[0]
     assert "'c.txt' does not exist" in errors[2]
+
+    shown = validate(project).stdout
+    assert re.findall(r"^(\w) \| ran in ", shown, re.MULTILINE) == ["b"]
 
 
 def test_files_that_git_ignores_are_there_if_a_stage_depends_on_them(make_project):

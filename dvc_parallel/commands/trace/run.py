@@ -274,7 +274,7 @@ class _Run:
         self._files.append((path, command.cwd or os.getcwd()))
         return path
 
-    def _reproduce(self, stage: "Stage", **kwargs: Any) -> "Stage":
+    def _reproduce(self, stage: "Stage", **kwargs: Any) -> Optional["Stage"]:
         used = UsedFiles(self._scope.place)
         rank = self._run.steps.index(stage)
         pools = self._run.provision.needs(rank).pools
@@ -284,7 +284,7 @@ class _Run:
             before = self._traces.get(above.addressing)
             if before and before.error:
                 found.error = CALLED_OFF.format(before.name)
-                return stage
+                return None
         self._files = []
         begun = self._place.now()
         found.error = rerun(self._run, stage, **kwargs)
@@ -294,7 +294,8 @@ class _Run:
             partial(self._is_changed, begun),
             lambda name: os.path.isdir(self._scope.in_copy(name)),
         )
-        return stage
+        # NOTE: a stage that has failed is not shown as one that ran
+        return stage if found.error is None else None
 
     def _read(self, found: StageTrace, path: str, folder: str) -> None:
         try:

@@ -33,6 +33,8 @@ from .reader import FORMAT, JOURNAL, LOGS, RecordError, Runs
 KEEP = 20
 # Seconds after which the journal has what may come later, and phases that may.
 DELAY = 0.2
+# Where DVC makes folders for experiments.
+EXPERIMENTS = os.path.join("", ".dvc", "tmp", "exps", "")
 PASSING = frozenset({Phase.READY, Phase.LOCK, Phase.CHECK, Phase.UNCHANGED})
 
 
@@ -57,6 +59,9 @@ class Recorder(Reporter):
         self._limits = limits
         self.id = ""
         self._runs = Runs(tmp_dir)
+        # NOTE: DVC removes the folder of an experiment that does not run in the
+        # workspace, with all that is in it
+        self._is_lost = EXPERIMENTS in tmp_dir
         self._clock = clock
         self._start = 0.0
         self._guard = threading.Lock()  # of the journal
@@ -141,8 +146,10 @@ class Recorder(Reporter):
                     excess -= size
 
     def log_of(self, stage: int) -> Optional[str]:
-        """Where the output of a stage is kept, if it is."""
-        return relpath(self.logs.path(stage)) if self.logs else None
+        """Where the output of a stage is kept, if it is still there after the run."""
+        if self.logs is None or self._is_lost:
+            return None
+        return relpath(self.logs.path(stage))
 
     def phase(self, stage: int, phase: Phase, **details: Any) -> None:
         # NOTE: what makes no difference, and is soon followed by something that does
