@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Optional
 
-from .project import KedroProject, errors_of_the_project
+from .project import KedroError, KedroProject, errors_of_the_project
 
 ALL = "parameters"
 PREFIX = "params:"
@@ -23,7 +23,8 @@ class ParameterSources:
     """Says where each parameter of a project is defined.
 
     DVC reads a parameter from its file if the node gets the value that is there. Where
-    an environment, globals or a resolver have a say in it, it does not.
+    an environment, globals or a resolver have a say in it, it does not; nor where a key
+    has a dot, which DVC takes for two.
     """
 
     def __init__(self, project: KedroProject):
@@ -59,10 +60,13 @@ class ParameterSources:
         """
         name = dataset.partition(":")[2]
         with errors_of_the_project(f"'{PREFIX}{name}'", self._project.root):
-            value: Any = self._project.parameters
-            for part in name.split(".") if name else ():
-                value = value[part]
-            return value
+            parameters = self._project.parameters
+        if not name:
+            return parameters
+        found = [*_named(parameters, name)]
+        if not found:
+            raise KedroError(f"'{dataset}': the project has no such parameter")
+        return found[-1]
 
     def _in_files(self, name: str) -> Optional[tuple[str, Any]]:
         """The only file that has a parameter, and its value there."""
@@ -112,6 +116,15 @@ class ParameterSources:
             if path.suffix in (".yml", ".yaml", ".json") and path.is_file()
         }
         yield from sorted(found)
+
+
+def _named(parameters: dict, name: str) -> Iterator[Any]:
+    """What Kedro has by a name, of which it takes the last: keys can have dots, too."""
+    for key, value in parameters.items():
+        if name == f"{key}":
+            yield value
+        elif isinstance(value, dict) and name.startswith(f"{key}."):
+            yield from _named(value, name[len(f"{key}.") :])
 
 
 def digest(value: Any) -> str:

@@ -132,6 +132,29 @@ def test_all_of_them(shop):
     assert shop.ran() == ["double", "total"]
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("shop.numbers: {factor: 2}", "shop.numbers.factor"),
+        ("shop: {more.numbers: {factor: 2}}", "shop.more.numbers.factor"),
+        ("shop.factor: 2", "shop.factor"),
+        ("shop: {factor: 1}\nshop.factor: 2", "shop.factor"),
+    ],
+)
+def test_keys_with_dots(shop, text, name):
+    """As they are in a namespace whose parameters are in a file of their own."""
+    shop.edit(REGISTRY, "params:factor", f"params:{name}")
+    shop.write({BASE: f"{text}\n"})
+    shop.update()
+    assert "params" not in shop.stages()["double"]
+    shop.dvc("repro", "-q")
+    assert shop.read("data/total.json") == "[26.0]"
+    shop.write({BASE: f"{text.replace('2', '3')}\n"})
+    shop.update()
+    assert shop.ran() == ["double", "total"]
+    assert shop.read("data/total.json") == "[39.0]"
+
+
 def test_one_that_is_nowhere(shop):
     shop.edit(REGISTRY, "params:factor", "params:nowhere")
     assert "'params:nowhere'" in shop.fails("update")
