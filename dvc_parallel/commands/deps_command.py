@@ -10,7 +10,7 @@ from dvc.repo import lock_repo
 from dvc.ui import ui
 
 from dvc_parallel.engine.terminal import plural
-from dvc_parallel.run.code_files import refresh
+from dvc_parallel.run.code_files import code_file, refresh, wanted
 
 from .shown import ShowsSafely, error_write, stdout_for, write
 from .stage_edits import add_deps
@@ -79,7 +79,9 @@ class CmdDeps(ShowsSafely, CmdBase):
         for path, deps in files.items():
             add_deps(path, self.repo.tmp_dir, deps)
         self.repo._reset()
-        refresh(self._stages())
+        # NOTE: where the code of a stage is not understood, it has no file yet, and a
+        # note says why
+        refresh(it for it in self._stages() if code_file(it) or not wanted(it))
 
 
 def _show(entries: list[Entry], written: bool) -> None:

@@ -256,6 +256,23 @@ def test_a_stage_without_its_file_is_told_what_to_do(make_project):
     assert result.returncode
 
 
+def test_code_that_is_not_understood_keeps_no_other_stage_from_its_file(make_project):
+    stage = "cmd: python {0}.py, outs: [{0}.txt], meta: {{parallel: {{code: true}}}}"
+    project = make_project(
+        dvc_yaml=f"""
+            stages:
+              good: {{{stage.format("good")}}}
+              bad: {{{stage.format("bad")}}}
+        """,
+        files={"good.py": "", "bad.py": 'x = f"{y"\n'},
+    )
+    shown = project.deps("--write").stdout
+    assert "good:\n  added: .dvc-code/good.json\n" in shown
+    assert "bad:\n  stage 'bad': meta.parallel.code: bad.py, line 1" in shown
+    assert project.exists(".dvc-code/good.json")
+    assert "code" in project.dvc("status", "good").stdout
+
+
 def test_a_script_in_deps_is_warned_of(project):
     edit(project, "dvc.yaml", f"- {FILE}", f"- {FILE}\n      - src")
     shown = " ".join(project.dvc("repro").stderr.split())
