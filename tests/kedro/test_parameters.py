@@ -133,7 +133,7 @@ def test_all_of_them(shop):
 
 
 @pytest.mark.parametrize(
-    ("text", "name"),
+    "text, name",
     [
         ("shop.numbers: {factor: 2}", "shop.numbers.factor"),
         ("shop: {more.numbers: {factor: 2}}", "shop.more.numbers.factor"),
