@@ -189,6 +189,8 @@ def load() -> None:
         package = bootstrap_project(root).package_name
         # NOTE: which may have configured it once more
         _write_plain_logs()
+        # NOTE: DVC shows its messages itself
+        logging.getLogger("dvc").propagate = False
         with suppress(ModuleNotFoundError):
             import_module(f"{package}.cli").cli  # noqa: B018
 

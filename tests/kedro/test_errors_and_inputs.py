@@ -215,6 +215,7 @@ def test_inputs_that_nothing_tracks(shop):
     shop.write({".gitignore": "data/**\n!data/**/\n!*.dvc\n!.gitignore\n"})
     added = shop.update("--add")
     assert "added data/more.json.dvc\nadded data/raw.json.dvc\n" in added.stdout
+    assert (added.stdout + added.stderr).count("To track the changes with git") == 1
     assert shop.exists("data/raw.json.dvc")
     assert shop.update().stderr == ""
     assert shop.ran() == ["clean", "double", "total"]
