@@ -72,7 +72,7 @@ def _suggestions(repo: Repo, stages: Sequence[Stage]) -> Iterator[str]:
         if use.pools:
             files.setdefault(first[use.name].path, []).append(use)
     if not files:
-        write("No stage uses as much that it would need a pool.")
+        write("No stage uses so much that it needs a pool.")
         return
     yield HEAD
     for path, found in files.items():
