@@ -169,7 +169,7 @@ def test_nothing_is_known_to_propose(make_project):
     assert "no pools, and no stage takes one" in project.own("pools").stdout
     assert json.loads(project.own("plan", "--json").stdout)["sizes"] == []
     project.dvc("repro", "-j", 2)
-    assert "No stage uses as much" in project.own("pools", "--suggest").stdout
+    assert "No stage uses so much" in project.own("pools", "--suggest").stdout
 
 
 @pytest.mark.parametrize(
