@@ -214,7 +214,7 @@ class LockfileText:
             text = format_value(data, "data:", -2)[len("data:\n") :]
         except (NotSimpleError, RecursionError):
             text = dumps_yaml(data)
-            if not _is_same(_stages(text).get(name), entry):
+            if not _is_same(_stages(text).get(name), _without_tuples(entry)):
                 text = dumps_quoted(data)
             self._adopt(name, _marked(text)[len(_STAGES) :], entry)
         else:
@@ -334,7 +334,9 @@ class LockfileText:
         for name, block in zip([*kept, *put] if is_new else names, blocks):
             if not shared.isdisjoint(_labels(block)):
                 self._blocks[name], self._odd[name] = block, stages[name]
-            elif name in put and not _is_same(stages.get(name), put[name]):
+            elif name in put and not _is_same(
+                stages.get(name), _without_tuples(put[name])
+            ):
                 self._set(name, put[name])
             else:
                 self._adopt(name, block, put.get(name, {}))
@@ -380,6 +382,15 @@ def has_anchors(text: str) -> bool:
 def _is_same(one: Any, other: Any) -> bool:
     # NOTE: what is not a number is not equal to itself
     return one == other or repr(one) == repr(other)
+
+
+def _without_tuples(node: Any) -> Any:
+    """What YAML makes of a node: params in Python files can be tuples."""
+    if isinstance(node, dict):
+        return {key: _without_tuples(value) for key, value in node.items()}
+    if isinstance(node, (list, tuple)):
+        return [_without_tuples(item) for item in node]
+    return node
 
 
 def _stages(text: str) -> dict[str, Any]:

@@ -395,6 +395,21 @@ def test_floats_keep_their_digits(value):
         assert str(lock).count(repr(value)) == 2
 
 
+SHARED_TUPLE = (1, (2, 3), [(4,)])
+
+
+@pytest.mark.parametrize("value", [SHARED_TUPLE, [SHARED_TUPLE, SHARED_TUPLE], ()])
+def test_tuples_are_lists(value):
+    folded = " ".join(["word"] * 30)
+    entry = {"cmd": folded, "params": {"params.py": {"A": value, "B": ".."}}}
+    texts = [LOCK, dvc_put(LOCK, "other", entry)]
+    for text in texts:
+        for name in ("new", "prepare", "other"):
+            lock = LockfileText.parse(text)
+            lock.put(name, entry)
+            assert str(lock) == dvc_put(text, name, entry)
+
+
 def test_odd_data():
     for value in (b"bytes", ENTRY["outs"] * 2):
         check_puts(LOCK, [("prepare", {"cmd": value}, None), *PUTS[1:]])
