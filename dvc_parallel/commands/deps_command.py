@@ -1,5 +1,6 @@
 """``dvc-parallel deps``: do stages declare the code that they use?"""
 
+import os
 from collections.abc import Iterable
 from itertools import chain
 from typing import Any, Optional
@@ -8,7 +9,9 @@ from dvc.cli.command import CmdBase
 from dvc.exceptions import InvalidArgumentError
 from dvc.repo import lock_repo
 from dvc.ui import ui
+from scmrepo.git import Git
 
+from dvc_parallel.engine import logger
 from dvc_parallel.engine.terminal import plural
 from dvc_parallel.run.code_files import code_file, refresh, wanted
 
@@ -20,6 +23,10 @@ from .undeclared import Entry, entries_lacking, find_undeclared
 
 # Version of the JSON; new keys do not change it.
 SCHEMA_VERSION = 1
+IGNORED = (
+    "git ignores '%s', which belongs to git; add the line '!.dvc-code/*.json' to the "
+    "end of .gitignore"
+)
 
 
 class CmdDeps(ShowsSafely, CmdBase):
@@ -81,7 +88,11 @@ class CmdDeps(ShowsSafely, CmdBase):
         self.repo._reset()
         # NOTE: where the code of a stage is not understood, it has no file yet, and a
         # note says why
-        refresh(it for it in self._stages() if code_file(it) or not wanted(it))
+        stages = [it for it in self._stages() if code_file(it) or not wanted(it)]
+        refresh(stages)
+        for path in dict.fromkeys(filter(None, map(code_file, stages))):
+            if isinstance(self.repo.scm, Git) and self.repo.scm.is_ignored(path):
+                logger.warning(IGNORED, os.path.relpath(path))
 
 
 def _show(entries: list[Entry], written: bool) -> None:

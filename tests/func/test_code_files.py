@@ -273,6 +273,17 @@ def test_code_that_is_not_understood_keeps_no_other_stage_from_its_file(make_pro
     assert "code" in project.dvc("status", "good").stdout
 
 
+def test_a_file_that_git_ignores_is_warned_of(make_project):
+    project = make_project(
+        dvc_yaml="stages: {a: {cmd: python a.py, meta: {parallel: {code: true}}}}\n",
+        files={"a.py": "", ".gitignore": "*.json\n"},
+    )
+    warned = "WARNING: git ignores '.dvc-code/a.json', which belongs to git"
+    assert warned in project.deps("--write").stderr
+    project.write({".gitignore": "*.json\n!.dvc-code/*.json\n"})
+    assert warned not in project.deps("--write").stderr
+
+
 def test_a_script_in_deps_is_warned_of(project):
     edit(project, "dvc.yaml", f"- {FILE}", f"- {FILE}\n      - src")
     shown = " ".join(project.dvc("repro").stderr.split())
