@@ -65,18 +65,20 @@ def reproduce_targets(
     **kwargs,
 ) -> list["Stage"]:
     """``_reproduce_stages`` of 3.0 to 3.3: reproduce targets and what it takes."""
+    # NOTE: here, DVC has them from a set: in any order, another one each time. So that
+    # a plan is that of the run, and a run does not depend on jobs, they get one
+    declared = stages[0].repo.index.stages if stages else ()
+    known = {stage: place for place, stage in enumerate(declared)}
+    targets = sorted(stages, key=lambda stage: known.get(stage, len(known)))
 
     def steps() -> list["Stage"]:
         from dvc.repo.reproduce import _get_steps
 
-        # NOTE: here, DVC has them from a set: in any order, another one each time
-        known = {stage: n for n, stage in enumerate(stages[0].repo.index.stages)}
-        targets = sorted(stages, key=lambda stage: known.get(stage, len(known)))
         return _get_steps(graph, targets, downstream, single_item)
 
     return _reproduce(
-        partial(original, graph, stages, downstream, single_item),
-        stages,
+        partial(original, graph, targets, downstream, single_item),
+        targets,
         None if single_item else graph,
         steps,
         force_downstream,

@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from traceback import clear_frames
 from typing import TYPE_CHECKING, Callable, NamedTuple, Optional
 
@@ -81,6 +82,7 @@ def unlock(original: Callable, self: "dvc_lock.Lock") -> None:
 
 
 # NOTE: only here, as `dvc.lock` gets the two functions above when it is imported
+import flufl.lock  # noqa: E402
 from dvc import lock as dvc_lock  # noqa: E402
 
 # Seconds between two looks at who holds a lock. Nothing is said before the first one.
@@ -200,7 +202,11 @@ def _try(lock: "dvc_lock.LockBase") -> None:
     if isinstance(lock, dvc_lock.Lock):
         _take(lock, lock._do_lock)
     elif isinstance(lock, dvc_lock.HardlinkLock):
-        lock.lock(timeout=1)
+        # NOTE: without DVC's own method, which takes no time before 3.55
+        try:
+            super(dvc_lock.HardlinkLock, lock).lock(timedelta(seconds=1))
+        except flufl.lock.TimeOutError:
+            raise dvc_lock.LockError(dvc_lock.FAILED_TO_LOCK_MESSAGE) from None
     else:
         lock.lock()
 

@@ -72,6 +72,7 @@ def commands_in_path(folder_of_commands, monkeypatch):
     monkeypatch.setenv("PATH", f"{folder_of_commands}{os.pathsep}{os.environ['PATH']}")
 
 
+@of_the_newest
 @pytest.mark.usefixtures("commands_in_path")
 @pytest.mark.parametrize("page", PAGES)
 def test_commands(page, tmp_path):

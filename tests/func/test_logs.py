@@ -340,6 +340,7 @@ def test_completion(project, shell):
     assert "--output" in script
 
 
+@needs_keep_going
 def test_much_output_is_kept_in_part(make_project):
     project = make_project(
         dvc_yaml="""

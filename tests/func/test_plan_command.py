@@ -419,8 +419,7 @@ def test_stages_wait_for_pools_and_go_by_priority(make_project, monkeypatch):
 
     assert starts("4") == {"first": 0, "free": 0, "late": 1}
     # NOTE: with one job, DVC goes through them by itself
-    if GOES_IN_ORDER:
-        assert starts("1") == {"late": 0, "first": 1, "free": 2}
+    assert starts("1") == {"late": 0, "first": 1, "free": 2}
     assert [speed["jobs"] for speed in plan_json(project)["speeds"]] == [1, 2]
 
     monkeypatch.setenv("DVC_PARALLEL_POOLS", "db=2")

@@ -10,6 +10,7 @@ import pytest
 
 from dvc_parallel.run import transfers, uploads
 from tests import wait_until
+from tests.support.capabilities import OBJECTS
 from tests.support.project import finish
 
 TWO = """
@@ -87,8 +88,7 @@ def test_flags_of_outputs(make, tmp_path):
     project.dvc("repro", "-j", 2, "--push")
 
     def contents(folder):
-        files = (tmp_path / folder / "files").rglob("*")
-        return sorted(path.read_text() for path in files if path.is_file())
+        return sorted(path.read_text() for path in (tmp_path / folder).glob(OBJECTS))
 
     assert contents("remote") == ["a\n"]
     assert contents("other") == ["c\n"]
@@ -127,8 +127,8 @@ def test_one_that_lacks_a_file(make, monkeypatch, caplog):
     transfer = transfers.transfer
 
     def lacking(cache, *args, **kwargs):
-        for path in (project.path / ".dvc/cache/files/md5").rglob("*"):
-            if path.is_file() and path.read_text() == "1\n":
+        for path in (project.path / ".dvc/cache").glob(OBJECTS):
+            if path.read_text() == "1\n":
                 path.unlink()
         return transfer(cache, *args, **kwargs)
 

@@ -3,7 +3,6 @@
 import sys
 
 from dvc_parallel.scheduling.durations import Durations
-from tests.support.capabilities import GOES_IN_ORDER
 from tests.support.project import SCRIPTS, assert_same
 
 PYTHON = sys.executable
@@ -74,8 +73,7 @@ def test_the_second_run_knows_how_long_stages_take(make_project):
     def order(output):
         return [line.split("'")[1] for line in output.splitlines() if "Running" in line]
 
-    if GOES_IN_ORDER:
-        # NOTE: which of two that begin at once is told first is not certain
-        assert sorted(order(first)[:2]) == ["a", "b"]
-        assert order(first)[2:] == ["long"]
+    # NOTE: which of two that begin at once is told first is not certain
+    assert sorted(order(first)[:2]) == ["a", "b"]
+    assert order(first)[2:] == ["long"]
     assert order(second)[0] == max(known, key=known.__getitem__)

@@ -11,6 +11,7 @@ import pytest
 
 from tests import HANGS
 from tests.support import without_posix
+from tests.support.capabilities import needs_keep_going
 
 if os.name != "posix":
     pytest.skip("takes away what is not there", allow_module_level=True)
@@ -35,6 +36,7 @@ def test_same_as_serial(twins):
     assert "up to date" in parallel.run([*DVC, "repro", "-j", "2"]).stdout
 
 
+@needs_keep_going
 def test_failure_and_time_limit(make_project):
     project = make_project(
         dvc_yaml="""

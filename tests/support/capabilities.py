@@ -20,6 +20,10 @@ HAS_KEEP_GOING = hasattr(reproduce, "handle_error")
 RESETS_CONFIG = "config" in getsource(Repo._reset)
 # From 3.0.0 on, the cache has a folder for files, beside the run cache.
 HAS_FOLDER_OF_FILES = dvc.version_tuple >= (3,)
+# Where a cache or a remote has its objects.
+OBJECTS = (
+    "files/md5/[0-9a-f][0-9a-f]/*" if HAS_FOLDER_OF_FILES else "[0-9a-f][0-9a-f]/*"
+)
 # From 3.49.0 on, commands are told the names of their stages.
 TELLS_STAGE = hasattr(dvc.env, "DVC_STAGE")
 # In 3.20.0, not yet in 3.10.1: there, an experiment adds files to git at its end.

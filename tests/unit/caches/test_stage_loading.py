@@ -5,13 +5,12 @@ import pytest
 from dvc.exceptions import DvcException
 from dvc.repo import Repo, reproduce
 from dvc.repo.index import Index
-from dvc.repo.reproduce import collect_stages
 from dvc.stage.loader import StageLoader
 
 from dvc_parallel.caches import stage_loading
 
 pytestmark = pytest.mark.skipif(
-    not hasattr(collect_stages, "dvc_parallel_seam"),
+    not hasattr(getattr(reproduce, "collect_stages", None), "dvc_parallel_seam"),
     reason="this DVC collects stages otherwise",
 )
 

@@ -9,6 +9,8 @@ from dataclasses import replace
 
 import pytest
 
+pytest.importorskip("msgpack", reason="needs the extra dvc-parallel[dask]")
+
 from dvc_parallel.engine.runner import (
     ANYWHERE,
     Command,

@@ -13,6 +13,9 @@ DVC_YAML = "stages: {a: {cmd: s, deps: [dep], outs: [out]}}"
 SAVED = ("meta", "hash_info", "hash_name", "files")
 
 
+pytestmark = pytest.mark.skipif(not ANSWERS_STAY, reason="dvc-data keeps less")
+
+
 @pytest.fixture
 def repo(make_repo):
     return make_repo(DVC_YAML)
@@ -71,7 +74,6 @@ def test_a_dependency_is_saved_as_by_dvc(repo, tmp_path, change, before, caplog)
     assert caplog.messages == warned
 
 
-@pytest.mark.skipif(not ANSWERS_STAY, reason="dvc-data keeps less")
 def test_what_is_known_is_not_found_out_again_and_each_stages_own(
     repo, tmp_path, mocker
 ):
