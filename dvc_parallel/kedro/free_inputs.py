@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import KedroError
+from . import FOLDER, KedroError
 from .fingerprint import path_of
 from .stages import NodeStage
 
@@ -19,7 +19,7 @@ class FreeInputs:
         self._root = root
         self._repo_root = repo_root
         made = {path for stage in stages for path in stage.out_paths}
-        own = {path_of(stage.name) for stage in stages}
+        self._own = own = sorted(path_of(stage.name) for stage in stages)
         self._paths = sorted(
             {
                 dep
@@ -37,6 +37,11 @@ class FreeInputs:
         Raises:
             KedroError: git would ignore their ``.dvc`` files.
         """
+        if hidden := self._ignored(self._own):
+            sys.stderr.write(
+                f"WARNING: git ignores '{hidden[0]}', which belongs to git; add the "
+                f"line '!{FOLDER}/*.json' to the end of .gitignore\n"
+            )
         missing = [path for path in self._paths if not (self._root / path).exists()]
         for path in missing:
             sys.stderr.write(
@@ -63,10 +68,16 @@ class FreeInputs:
             if not any(_is_in(os.path.normpath(self._root / path), out) for out in outs)
         ]
 
-    def _git(self, *args: str) -> Any:
+    def _ignored(self, paths: Sequence[str]) -> list[str]:
+        """Those that git ignores, and does not track all the same."""
+        found = self._git("check-ignore", "-z", "--stdin", text="\0".join(paths))
+        return found.stdout.split("\0")[:-1]
+
+    def _git(self, *args: str, text: str = "") -> Any:
         return subprocess.run(  # noqa: S603
             ["git", *args],  # noqa: S607
             cwd=self._root,
+            input=text,
             capture_output=True,
             check=False,
             text=True,
@@ -82,14 +93,9 @@ class FreeInputs:
         from dvc.exceptions import DvcException
         from dvc.repo import Repo
 
-        hidden = [
-            path
-            for path in paths
-            if self._git("check-ignore", "-q", f"{path}.dvc").returncode == 0
-        ]
-        if hidden:
+        if hidden := self._ignored([f"{path}.dvc" for path in paths]):
             raise KedroError(
-                f"git ignores '{hidden[0]}.dvc', which DVC needs; add the lines "
+                f"git ignores '{hidden[0]}', which DVC needs; add the lines "
                 "'!*.dvc' and '!.gitignore' to the end of .gitignore"
             )
         with Repo(str(self._repo_root)) as repo:

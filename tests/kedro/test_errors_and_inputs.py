@@ -221,6 +221,18 @@ def test_inputs_that_nothing_tracks(shop):
     assert shop.ran() == ["clean", "double", "total"]
 
 
+def test_fingerprints_that_git_ignores(shop):
+    lines = "*.json\n!/data/*.json\n"
+    shop.write({".gitignore": lines})
+    warned = shop.update().stderr
+    assert warned == (
+        "WARNING: git ignores '.kedro-dvc/clean.json', which belongs to git; add the "
+        "line '!.kedro-dvc/*.json' to the end of .gitignore\n"
+    )
+    shop.write({".gitignore": f"{lines}!.kedro-dvc/*.json\n"})
+    assert shop.update().stderr == ""
+
+
 def test_a_pull_and_a_clone_need_no_run(shop, tmp_path):
     shop.update()
     shop.dvc("repro", "-q")
