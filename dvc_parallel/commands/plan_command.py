@@ -151,6 +151,11 @@ def _notes(outlook: Outlook) -> Iterator[str]:
         yield "~ no times are recorded yet, so each stage counts as 1 s"
     elif outlook.forecast.guesses:
         yield "~ no earlier time: the median of the other stages is used"
+    if lacking := [entry.name for entry in outlook.entries if _lacks_data(entry)]:
+        yield (
+            f"the run fails at {_some(lacking)}: data is missing that no command "
+            "makes; run `dvc pull`, or add --pull"
+        )
     if outlook.runner != LOCAL:
         yield (
             f"the workers of '{outlook.runner}' were not asked what they have: pools "
@@ -158,6 +163,12 @@ def _notes(outlook: Outlook) -> Iterator[str]:
         )
     yield from notable(outlook.uses, outlook.machine)
     yield from _growth(outlook)
+
+
+def _lacks_data(entry: Entry) -> bool:
+    """Whether DVC raises an error, for data that it would not make."""
+    outs = entry.step.stage.outs
+    return not entry.step.has_command and not all(out.exists for out in outs)
 
 
 def _growth(outlook: Outlook) -> Iterator[str]:

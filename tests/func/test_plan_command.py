@@ -410,6 +410,26 @@ POOLS = """
 """
 
 
+def test_data_that_no_command_makes(make_project):
+    project = make_project(
+        dvc_yaml="""
+        stages:
+          one: {cmd: cp data one, deps: [data], outs: [one]}
+          kept: {cmd: echo > kept, outs: [kept], frozen: true}
+        """,
+        files={"data": "1"},
+    )
+    project.dvc("add", "-q", "data")
+    (project.path / "data").unlink()
+    line = "the run fails at data.dvc, kept: data is missing that no command makes"
+    assert line in plan(project, "-j", 2).stdout
+    for name in ("data.dvc", "kept"):
+        error = project.dvc("repro", "-j", 2, "-s", name, check=False).stderr
+        assert f"failed to reproduce '{name}'" in error
+    project.write({"data": "1", "kept": ""})
+    assert "the run fails" not in plan(project, "-j", 2).stdout
+
+
 def test_stages_wait_for_pools_and_go_by_priority(make_project, monkeypatch):
     project = make_project("pools", POOLS)
 
