@@ -8,6 +8,7 @@ from pathlib import Path
 from dvc.lock import Lock
 
 from dvc_parallel.engine.path_locks import LocksFile
+from tests import wait_until
 from tests.support.project import SCRIPTS, finish
 
 PYTHON = sys.executable
@@ -25,7 +26,10 @@ def test_the_repo_is_usable_while_commands_run(make_project):
         SCRIPTS,
     )
     process = project.start("repro", "-j", 2)
-    project.wait_for("a.runs", "b.runs")
+    project.wait_for("a.runs", "b.runs", "dvc.lock")
+    # NOTE: the run comes to it when 'b' has ended
+    wait_until(lambda: "\n  c:" in project.read("dvc.lock"))
+    wait_until(lambda: "c.txt" not in project.path_locks())
     assert "up to date" in project.dvc("status", "c").stdout
     assert "Running stage 'c'" in project.dvc("repro", "-f", "c").stdout
     project.dvc("data", "status")
