@@ -214,7 +214,7 @@ class LockfileText:
             text = format_value(data, "data:", -2)[len("data:\n") :]
         except (NotSimpleError, RecursionError):
             text = dumps_yaml(data)
-            if not _is_same(_stages(text).get(name), _without_tuples(entry)):
+            if not _is_same(_stages(text).get(name), entry):
                 text = dumps_quoted(data)
             self._adopt(name, _marked(text)[len(_STAGES) :], entry)
         else:
@@ -334,9 +334,7 @@ class LockfileText:
         for name, block in zip([*kept, *put] if is_new else names, blocks):
             if not shared.isdisjoint(_labels(block)):
                 self._blocks[name], self._odd[name] = block, stages[name]
-            elif name in put and not _is_same(
-                stages.get(name), _without_tuples(put[name])
-            ):
+            elif name in put and not _is_same(stages.get(name), put[name]):
                 self._set(name, put[name])
             else:
                 self._adopt(name, block, put.get(name, {}))
@@ -379,9 +377,11 @@ def has_anchors(text: str) -> bool:
     return _ANCHOR.search(text) is not None
 
 
-def _is_same(one: Any, other: Any) -> bool:
+def _is_same(read: Any, entry: Any) -> bool:
+    """Whether an entry is what was read of it."""
+    entry = _without_tuples(entry)
     # NOTE: what is not a number is not equal to itself
-    return one == other or repr(one) == repr(other)
+    return read == entry or repr(read) == repr(entry)
 
 
 def _without_tuples(node: Any) -> Any:
