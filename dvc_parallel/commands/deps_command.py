@@ -9,7 +9,6 @@ from dvc.cli.command import CmdBase
 from dvc.exceptions import InvalidArgumentError
 from dvc.repo import lock_repo
 from dvc.ui import ui
-from scmrepo.git import Git
 
 from dvc_parallel.engine import logger
 from dvc_parallel.engine.terminal import plural
@@ -91,7 +90,7 @@ class CmdDeps(ShowsSafely, CmdBase):
         stages = [it for it in self._stages() if code_file(it) or not wanted(it)]
         refresh(stages)
         for path in dict.fromkeys(filter(None, map(code_file, stages))):
-            if isinstance(self.repo.scm, Git) and self.repo.scm.is_ignored(path):
+            if self.repo.scm.is_ignored(path):
                 logger.warning(IGNORED, os.path.relpath(path))
 
 
